@@ -3,44 +3,58 @@
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
+use crate::store::Key;
 use crate::token::AccessToken;
+
+/// A token in the format of the layer, and the key of its record.
+#[derive(Debug)]
+pub(crate) struct ParsedToken {
+    pub(crate) token: AccessToken,
+    pub(crate) key: Key,
+}
 
 /// The content of the `Authorization` header.
 #[derive(Debug)]
-pub(crate) enum Presented {
+pub(crate) enum BearerHeader {
     /// No header, or credentials of another scheme.
-    Nothing,
+    Missing,
     /// More than one header, or one that is not a valid bearer token.
     Malformed,
     /// A bearer token that does not have the format of the layer.
     Foreign,
-    Token(AccessToken),
+    Token(ParsedToken),
 }
 
-/// Parses the `Authorization` header. Tokens in a form or in the query (RFC 6750 §2.2 and §2.3) are
-/// ignored: RFC 9700 §4.3.2 advises against the query.
-pub(crate) fn presented(headers: &HeaderMap, prefix: &str) -> Presented {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let Some(value) = values.next() else {
-        return Presented::Nothing;
-    };
-    if values.next().is_some() {
-        return Presented::Malformed;
-    }
-    let value = value.as_bytes().trim_ascii();
-    let end = value
-        .iter()
-        .position(u8::is_ascii_whitespace)
-        .unwrap_or(value.len());
-    let (scheme, token) = value.split_at(end);
-    if !scheme.eq_ignore_ascii_case(b"bearer") {
-        return Presented::Nothing;
-    }
-    match std::str::from_utf8(token.trim_ascii_start()) {
-        Ok(token) if is_token68(token) => {
-            AccessToken::parse(prefix, token).map_or(Presented::Foreign, Presented::Token)
+impl BearerHeader {
+    /// Parses the `Authorization` header. Tokens in a form or in the query (RFC 6750 §2.2 and §2.3) are
+    /// ignored: RFC 9700 §4.3.2 advises against the query.
+    pub(crate) fn parse(headers: &HeaderMap, prefix: &str) -> Self {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let Some(value) = values.next() else {
+            return Self::Missing;
+        };
+        if values.next().is_some() {
+            return Self::Malformed;
         }
-        _ => Presented::Malformed,
+        let value = value.as_bytes().trim_ascii();
+        let end = value
+            .iter()
+            .position(u8::is_ascii_whitespace)
+            .unwrap_or(value.len());
+        let (scheme, token) = value.split_at(end);
+        if !scheme.eq_ignore_ascii_case(b"bearer") {
+            return Self::Missing;
+        }
+        match std::str::from_utf8(token.trim_ascii_start()) {
+            Ok(text) if is_token68(text) => match AccessToken::parse(prefix, text) {
+                Some(token) => Self::Token(ParsedToken {
+                    key: token.key(),
+                    token,
+                }),
+                None => Self::Foreign,
+            },
+            _ => Self::Malformed,
+        }
     }
 }
 
@@ -62,14 +76,14 @@ mod tests {
         let token = AccessToken::new([0; 12], 0, &[0; 32]).encode("at_");
         let token = token.as_str();
         let rows: [(&str, Vec<String>, &str); 17] = [
-            ("none", vec![], "Nothing"),
-            ("basic", vec!["Basic YTpi".into()], "Nothing"),
+            ("none", vec![], "Missing"),
+            ("basic", vec!["Basic YTpi".into()], "Missing"),
             (
                 "a scheme that starts with the word Bearer",
                 vec!["Bearers abc".into()],
-                "Nothing",
+                "Missing",
             ),
-            ("an empty header", vec![String::new()], "Nothing"),
+            ("an empty header", vec![String::new()], "Missing"),
             ("a token", vec![format!("Bearer {token}")], "Token"),
             (
                 "a scheme in another case",
@@ -129,7 +143,7 @@ mod tests {
             for value in values {
                 headers.append(AUTHORIZATION, HeaderValue::from_str(&value).unwrap());
             }
-            let found = format!("{:?}", presented(&headers, "at_"));
+            let found = format!("{:?}", BearerHeader::parse(&headers, "at_"));
             assert!(found.starts_with(expected), "{name}: {found}");
         }
         let mut headers = HeaderMap::new();
@@ -138,7 +152,10 @@ mod tests {
             HeaderValue::from_bytes(b"Bearer \xff\xfe").unwrap(),
         );
         assert!(
-            matches!(presented(&headers, "at_"), Presented::Malformed),
+            matches!(
+                BearerHeader::parse(&headers, "at_"),
+                BearerHeader::Malformed
+            ),
             "not UTF-8"
         );
     }

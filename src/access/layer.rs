@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tower_layer::Layer;
 
-use crate::access::guard::{Guard, Policy, StoreHandle, ValidatedPolicy};
+use crate::access::guard::{Guard, StoreHandle};
+use crate::access::policy::{Policy, ValidatedPolicy};
 use crate::access::service::Access;
 use crate::access::subscriber::Subscriber;
 use crate::access_token::cache::Cache;
@@ -55,7 +56,7 @@ const LONGEST_TTL: Duration = Duration::from_secs(24 * 3600);
 #[must_use = "a layer does nothing until it is applied to a service"]
 pub struct AccessLayer<St> {
     guard: Arc<Guard<St>>,
-    rules: Arc<ValidatedPolicy>,
+    policy: Arc<ValidatedPolicy>,
 }
 
 impl<St: Store> AccessLayer<St> {
@@ -80,7 +81,7 @@ impl<St: Store> AccessLayer<St> {
     ///
     /// [`ConfigError::Scope`] if `scope` is not exactly one scope token.
     pub fn and_scope(&self, scope: impl Into<String>) -> Result<Self, ConfigError> {
-        self.but(|terms| terms.scopes.push(scope.into()))
+        self.but(|policy| policy.scopes.push(scope.into()))
     }
 
     /// Returns a copy of this layer for the routes of another
@@ -90,7 +91,7 @@ impl<St: Store> AccessLayer<St> {
     ///
     /// [`ConfigError::Uri`] if the argument is not an absolute URI without a fragment.
     pub fn with_resource(&self, resource: impl Into<String>) -> Result<Self, ConfigError> {
-        self.but(|terms| terms.resource = Some(resource.into()))
+        self.but(|policy| policy.resource = Some(resource.into()))
     }
 
     /// Returns a copy of this layer with another
@@ -101,13 +102,13 @@ impl<St: Store> AccessLayer<St> {
     ///
     /// [`ConfigError::Uri`] if the argument is not an absolute URI without a fragment.
     pub fn with_resource_metadata(&self, url: impl Into<String>) -> Result<Self, ConfigError> {
-        self.but(|terms| terms.metadata = Some(url.into()))
+        self.but(|policy| policy.metadata = Some(url.into()))
     }
 
     fn but(&self, change: impl FnOnce(&mut Policy)) -> Result<Self, ConfigError> {
         Ok(Self {
             guard: Arc::clone(&self.guard),
-            rules: Arc::new(self.rules.but(change)?),
+            policy: Arc::new(self.policy.but(change)?),
         })
     }
 }
@@ -116,7 +117,7 @@ impl<St> Clone for AccessLayer<St> {
     fn clone(&self) -> Self {
         Self {
             guard: Arc::clone(&self.guard),
-            rules: Arc::clone(&self.rules),
+            policy: Arc::clone(&self.policy),
         }
     }
 }
@@ -124,7 +125,7 @@ impl<St> Clone for AccessLayer<St> {
 impl<St> fmt::Debug for AccessLayer<St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AccessLayer")
-            .field("rules", &self.rules)
+            .field("policy", &self.policy)
             .finish_non_exhaustive()
     }
 }
@@ -133,7 +134,7 @@ impl<S, St> Layer<S> for AccessLayer<St> {
     type Service = Access<S, St>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Access::new(inner, Arc::clone(&self.guard), Arc::clone(&self.rules))
+        Access::new(inner, Arc::clone(&self.guard), Arc::clone(&self.policy))
     }
 }
 
@@ -143,7 +144,7 @@ pub struct AccessLayerBuilder<St> {
     store: StoreHandle<St>,
     clock: Arc<dyn Clock>,
     prefix: String,
-    terms: Policy,
+    policy: Policy,
     cache_size: u64,
     cache_ttl: Duration,
     on_event: Option<Callback>,
@@ -156,7 +157,7 @@ impl<St: Store> AccessLayerBuilder<St> {
             store,
             clock,
             prefix,
-            terms: Policy {
+            policy: Policy {
                 strip: false,
                 realm: "oauth".into(),
                 scopes: Vec::new(),
@@ -170,15 +171,11 @@ impl<St: Store> AccessLayerBuilder<St> {
         }
     }
 
-    pub(crate) fn over(shared: &Arc<State<St>>) -> Self {
-        let prefix = shared.config().access_prefix.clone();
-        let builder = Self::new(
-            StoreHandle::State(Arc::clone(shared)),
-            shared.clock(),
-            prefix,
-        );
+    pub(crate) fn over(state: &Arc<State<St>>) -> Self {
+        let prefix = state.config().access_prefix.clone();
+        let builder = Self::new(StoreHandle::State(Arc::clone(state)), state.clock(), prefix);
         Self {
-            on_event: shared.on_event(),
+            on_event: state.on_event(),
             ..builder
         }
     }
@@ -187,7 +184,7 @@ impl<St: Store> AccessLayerBuilder<St> {
     /// token. Default: `false`. Use it for services that need only the
     /// [`AccessGrant`](crate::AccessGrant).
     pub fn strip(mut self, strip: bool) -> Self {
-        self.terms.strip = strip;
+        self.policy.strip = strip;
         self
     }
 
@@ -195,7 +192,7 @@ impl<St: Store> AccessLayerBuilder<St> {
     /// several times, all of them are required. A token without them, or whose scope is unknown,
     /// gets 403 `insufficient_scope`. Default: none.
     pub fn require_scope(mut self, scope: impl Into<String>) -> Self {
-        self.terms.scopes.push(scope.into());
+        self.policy.scopes.push(scope.into());
         self
     }
 
@@ -208,21 +205,21 @@ impl<St: Store> AccessLayerBuilder<St> {
     /// resources are unknown is rejected, too. Resources are compared byte for byte. `resource`
     /// must be an absolute URI without a fragment.
     pub fn resource(mut self, resource: impl Into<String>) -> Self {
-        self.terms.resource = Some(resource.into());
+        self.policy.resource = Some(resource.into());
         self
     }
 
     /// Sets the URL of the resource metadata, which is the `resource_metadata` of every challenge
     /// (RFC 9728 §5.1). Default: none.
     pub fn resource_metadata(mut self, url: impl Into<String>) -> Self {
-        self.terms.metadata = Some(url.into());
+        self.policy.metadata = Some(url.into());
         self
     }
 
     /// Sets the `realm` of every challenge (RFC 9110 §11.5). Default: `oauth`. It must be printable
     /// ASCII and not empty.
     pub fn realm(mut self, realm: impl Into<String>) -> Self {
-        self.terms.realm = realm.into();
+        self.policy.realm = realm.into();
         self
     }
 
@@ -317,7 +314,7 @@ impl<St: Store> AccessLayerBuilder<St> {
             store,
             clock,
             prefix,
-            terms,
+            policy,
             cache_size,
             cache_ttl,
             on_event,
@@ -327,28 +324,27 @@ impl<St: Store> AccessLayerBuilder<St> {
         if cache_ttl > LONGEST_TTL {
             return Err(ConfigError::CacheTtl);
         }
-        let rules = ValidatedPolicy::new(terms)?;
+        let policy = ValidatedPolicy::new(policy)?;
         // A cache without a size or a time to live holds no tokens, but it still stores announced
         // ends and the registry of open responses.
         let cached = cache_size > 0 && !cache_ttl.is_zero();
         let cache = (cached || end_responses).then(|| Arc::new(Cache::new(cache_size, cache_ttl)));
-        if let (StoreHandle::State(shared), Some(cache)) = (&store, &cache) {
-            shared.register(cache);
+        if let (StoreHandle::State(state), Some(cache)) = (&store, &cache) {
+            state.register(cache);
         }
         let end_responses = end_responses.then_some(cache_ttl);
-        let listener = Subscriber::default();
         let guard = Guard {
             store,
             clock,
             prefix,
             cache,
-            listener,
+            subscriber: Subscriber::default(),
             on_event,
             end_responses,
         };
         Ok(AccessLayer {
             guard: Arc::new(guard),
-            rules: Arc::new(rules),
+            policy: Arc::new(policy),
         })
     }
 }
@@ -356,7 +352,7 @@ impl<St: Store> AccessLayerBuilder<St> {
 impl<St> fmt::Debug for AccessLayerBuilder<St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AccessLayerBuilder")
-            .field("terms", &self.terms)
+            .field("policy", &self.policy)
             .field("cache_size", &self.cache_size)
             .field("cache_ttl", &self.cache_ttl)
             .field("end_responses", &self.end_responses)

@@ -16,9 +16,9 @@
 //!    expires.
 
 // `layer`, `service` and `future` are the middleware: `bearer` parses the `Authorization` header,
-// `guard` decides with the help of the cache, `subscriber` applies announcements to the cache,
-// `challenge` writes the error responses, and `body` is the response body. If responses end with
-// their tokens, `watch` decides when.
+// `guard` validates tokens with the help of the cache, `policy` checks their scope and resource,
+// `subscriber` applies announcements to the cache, `challenge` writes the error responses, and
+// `body` is the response body. If responses end with their tokens, `watch` decides when.
 
 mod bearer;
 mod body;
@@ -26,6 +26,7 @@ mod challenge;
 mod future;
 mod guard;
 mod layer;
+mod policy;
 mod service;
 mod subscriber;
 mod watch;

@@ -16,7 +16,8 @@ use tower_service::Service;
 use crate::access::body::AccessBody;
 use crate::access::challenge::AccessError;
 use crate::access::future::ResponseFuture;
-use crate::access::guard::{Guard, Lookup, ValidatedPolicy};
+use crate::access::guard::{Guard, Lookup};
+use crate::access::policy::ValidatedPolicy;
 use crate::body::ResponseBody;
 use crate::store::Store;
 
@@ -28,15 +29,15 @@ use crate::store::Store;
 pub struct Access<S, St> {
     inner: S,
     guard: Arc<Guard<St>>,
-    rules: Arc<ValidatedPolicy>,
+    policy: Arc<ValidatedPolicy>,
 }
 
 impl<S, St> Access<S, St> {
-    pub(crate) fn new(inner: S, guard: Arc<Guard<St>>, rules: Arc<ValidatedPolicy>) -> Self {
+    pub(crate) fn new(inner: S, guard: Arc<Guard<St>>, policy: Arc<ValidatedPolicy>) -> Self {
         Self {
             inner,
             guard,
-            rules,
+            policy,
         }
     }
 
@@ -61,7 +62,7 @@ impl<S: Clone, St> Clone for Access<S, St> {
         Self {
             inner: self.inner.clone(),
             guard: Arc::clone(&self.guard),
-            rules: Arc::clone(&self.rules),
+            policy: Arc::clone(&self.policy),
         }
     }
 }
@@ -70,7 +71,7 @@ impl<S: fmt::Debug, St> fmt::Debug for Access<S, St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Access")
             .field("inner", &self.inner)
-            .field("rules", &self.rules)
+            .field("policy", &self.policy)
             .finish_non_exhaustive()
     }
 }
@@ -93,54 +94,48 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let first = self.guard.look(&request);
-        let admitted = match first {
-            Ok(Lookup::Unknown(ticket)) => {
+        let admitted = match self.guard.look(&request) {
+            Ok(Lookup::Alive(parsed, valid)) => {
+                let admitted = self.guard.admit(&self.policy, &mut request, &parsed, valid);
+                admitted.map_err(|error| self.guard.report(error, &parsed, Duration::ZERO))
+            }
+            Ok(Lookup::Unknown(parsed)) => {
                 // The instance that was polled ready may hold a permit of the inner service, and
                 // the store may be slow. So drop it, and poll a clone for readiness right before
                 // the call.
                 let mut inner = self.inner.clone();
                 drop(mem::replace(&mut self.inner, inner.clone()));
-                let (guard, rules) = (Arc::clone(&self.guard), Arc::clone(&self.rules));
+                let guard = Arc::clone(&self.guard);
+                let policy = Arc::clone(&self.policy);
                 return ResponseFuture::loading(Box::pin(async move {
                     let started = Instant::now();
-                    let loaded = guard.load(&ticket).await;
-                    let admitted = loaded.and_then(|(grant, confirmed)| {
-                        let watch = guard.watch(&ticket, &grant, confirmed);
-                        rules.admit(&mut request, &ticket, grant).map(|()| watch)
-                    });
-                    let admitted =
-                        admitted.map_err(|error| guard.told(error, &ticket, started.elapsed()));
-                    drop((guard, ticket));
+                    let loaded = guard.load(&parsed).await;
+                    let admitted = loaded
+                        .and_then(|valid| guard.admit(&policy, &mut request, &parsed, valid))
+                        .map_err(|error| guard.report(error, &parsed, started.elapsed()));
+                    drop(guard);
+                    drop(parsed);
                     let watch = match admitted {
                         Ok(watch) => watch,
-                        Err(error) => return Ok(refused(error, &rules)),
+                        Err(error) => return Ok(refused(error, &policy)),
                     };
                     poll_fn(|cx| inner.poll_ready(cx)).await?;
                     let response = inner.call(request).await?;
                     Ok(response.map(|body| AccessBody::new(ResponseBody::inner(body), watch)))
                 }));
             }
-            Ok(Lookup::Alive(ticket, grant, confirmed)) => {
-                let watch = self.guard.watch(&ticket, &grant, confirmed);
-                let admitted = self
-                    .rules
-                    .admit(&mut request, &ticket, grant)
-                    .map(|()| watch);
-                admitted.map_err(|error| self.guard.told(error, &ticket, Duration::ZERO))
-            }
             Err(error) => Err(error),
         };
         match admitted {
             Ok(watch) => ResponseFuture::inner(self.inner.call(request), watch),
-            Err(error) => ResponseFuture::refused(refused(error, &self.rules)),
+            Err(error) => ResponseFuture::refused(refused(error, &self.policy)),
         }
     }
 }
 
 /// Returns the error response for the client.
-fn refused<B>(error: AccessError, rules: &ValidatedPolicy) -> Response<AccessBody<B>> {
+fn refused<B>(error: AccessError, policy: &ValidatedPolicy) -> Response<AccessBody<B>> {
     error
-        .into_response(rules.challenges())
+        .into_response(policy.challenges())
         .map(|body| AccessBody::new(body, None))
 }

@@ -51,12 +51,12 @@ impl Subscriber {
         };
         // Another request may have started a read before this one subscribed.
         cache.forget();
-        let hearing = Subscription {
+        let subscription = Subscription {
             state: Arc::clone(&self.state),
             cache: Arc::clone(cache),
             after: IDLE,
         };
-        let task = handle.spawn(hearing.run(announcements)).abort_handle();
+        let task = handle.spawn(subscription.run(announcements)).abort_handle();
         *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 }

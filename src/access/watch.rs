@@ -20,7 +20,7 @@ use crate::access::body::ResponseEnded;
 use crate::access_token::cache::{Cache, Confirmed};
 use crate::access_token::open::{News, Registration};
 use crate::clock::Timestamp;
-use crate::store::Key;
+use crate::store::{Key, StoreError};
 
 /// The time for which a read is valid if the time to live of the cache is shorter.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -51,11 +51,16 @@ pub(crate) struct Watched {
 }
 
 /// The reason why a read did not find the token valid.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) enum Unconfirmed {
     Ended(ResponseEnded),
-    /// The store failed.
-    Store,
+    Store(StoreError),
+}
+
+impl From<StoreError> for Unconfirmed {
+    fn from(failure: StoreError) -> Self {
+        Self::Store(failure)
+    }
 }
 
 pub(crate) type Reading = Pin<Box<dyn Future<Output = Result<Confirmed, Unconfirmed>> + Send>>;
@@ -230,7 +235,7 @@ impl Watch {
                         continue;
                     }
                     Poll::Ready(Err(Unconfirmed::Ended(ended))) => return Poll::Ready(Err(ended)),
-                    Poll::Ready(Err(Unconfirmed::Store)) => {
+                    Poll::Ready(Err(Unconfirmed::Store(_))) => {
                         open.reading = None;
                         open.failed = true;
                         self.read_at = now + (self.holds_for / 16).min(LONGEST_PAUSE);

@@ -62,17 +62,18 @@ impl Hasher for FirstBytes {
 
 #[derive(Debug)]
 pub(crate) struct Cache {
-    alive: sync::Cache<Key, Remembered, Hashed>,
+    alive: sync::Cache<Key, ValidToken, Hashed>,
     ended: sync::Cache<Key, (), Hashed>,
     epoch: Arc<AtomicU64>,
     ttl: Duration,
     open: Arc<OpenResponses>,
 }
 
+/// A token that a read found valid.
 #[derive(Clone, Debug)]
-struct Remembered {
-    grant: AccessGrant,
-    confirmed: Confirmed,
+pub(crate) struct ValidToken {
+    pub(crate) grant: AccessGrant,
+    pub(crate) confirmed: Confirmed,
 }
 
 /// The result of a read that found a token valid.
@@ -92,7 +93,7 @@ pub(crate) enum Found {
     /// The token or its grant has ended. Holds the properties of the token if they are still
     /// cached.
     Ended(Option<AccessGrant>),
-    Alive(AccessGrant, Confirmed),
+    Alive(ValidToken),
 }
 
 /// A read from the store that is in progress.
@@ -126,22 +127,23 @@ impl Cache {
     pub(crate) fn new(bytes: u64, ttl: Duration) -> Self {
         let alive = sync::Cache::builder()
             .max_capacity(bytes)
-            .weigher(|_, remembered: &Remembered| {
-                u32::try_from(remembered.grant.size() + OVERHEAD).unwrap_or(u32::MAX)
+            .weigher(|_, token: &ValidToken| {
+                u32::try_from(token.grant.size() + OVERHEAD).unwrap_or(u32::MAX)
             })
             .time_to_live(ttl)
             .build_with_hasher(Hashed::default());
         let epoch = Arc::new(AtomicU64::new(0));
         let open = Arc::<OpenResponses>::default();
-        let overflow = (Arc::clone(&epoch), Arc::clone(&open));
+        let overflow_epoch = Arc::clone(&epoch);
+        let overflow_open = Arc::clone(&open);
         let ended = sync::Cache::builder()
             .max_capacity(MOST_ENDED)
             // The default policy prefers old entries over new ones.
             .eviction_policy(EvictionPolicy::lru())
             .eviction_listener(move |_, (), cause| {
                 if cause == RemovalCause::Size {
-                    overflow.0.fetch_add(1, Ordering::AcqRel);
-                    overflow.1.lose();
+                    overflow_epoch.fetch_add(1, Ordering::AcqRel);
+                    overflow_open.lose();
                 }
             })
             .time_to_live(ttl.saturating_add(MARGIN))
@@ -162,10 +164,10 @@ impl Cache {
             && now < found.confirmed.until
             && found.confirmed.began.elapsed() < self.ttl
         {
-            if self.has_ended(key) || self.home_has_ended(&found.grant) {
+            if self.has_ended(key) || self.grant_has_ended(&found.grant) {
                 return Found::Ended(Some(found.grant));
             }
-            return Found::Alive(found.grant, found.confirmed);
+            return Found::Alive(found);
         }
         if self.has_ended(key) {
             Found::Ended(None)
@@ -180,7 +182,7 @@ impl Cache {
     }
 
     /// Returns whether the grant that this token belongs to is known to have ended.
-    pub(crate) fn home_has_ended(&self, grant: &AccessGrant) -> bool {
+    pub(crate) fn grant_has_ended(&self, grant: &AccessGrant) -> bool {
         grant
             .grant()
             .is_some_and(|grant| self.has_ended(grant.key()))
@@ -195,9 +197,9 @@ impl Cache {
     }
 
     /// Inserts a token that a read found valid, unless the read is already too old.
-    pub(crate) fn enter(&self, key: Key, grant: AccessGrant, confirmed: Confirmed) {
-        if confirmed.began.elapsed() < self.ttl {
-            self.alive.insert(key, Remembered { grant, confirmed });
+    pub(crate) fn enter(&self, key: Key, token: ValidToken) {
+        if token.confirmed.began.elapsed() < self.ttl {
+            self.alive.insert(key, token);
         }
     }
 

@@ -1,10 +1,11 @@
 //! Reads a reference access token from the store and decides whether it is valid.
 
+use futures_util::future::join;
+
 use crate::access_token::record::AccessRecord;
 use crate::clock::Timestamp;
 use crate::grant::Record;
-use crate::store::{Key, Store, StoreError};
-use futures_util::future::join;
+use crate::store::{Entry, Key, Store, StoreError};
 
 /// The reason why an access token is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,29 +18,27 @@ pub(crate) enum Dead {
     Ended,
 }
 
-/// A valid access token.
-#[derive(Debug)]
-pub(crate) struct Alive {
-    pub(crate) record: AccessRecord,
-    /// The expiry of the token or of its grant, whichever comes first. A rotation may extend the
-    /// grant.
-    #[cfg_attr(
-        not(feature = "access"),
-        allow(dead_code, reason = "only `AccessLayer` reads it")
-    )]
-    pub(crate) until: Timestamp,
-}
-
-/// An access token that is not valid.
+/// The state of an access token in the store.
 #[derive(Debug)]
 #[cfg_attr(
     not(feature = "access"),
-    allow(dead_code, reason = "only `AccessLayer` reads it")
+    allow(
+        dead_code,
+        reason = "introspection reads only the record of a valid token"
+    )
 )]
-pub(crate) struct Refused {
-    pub(crate) dead: Dead,
-    /// The record of the token, if the store has one.
-    pub(crate) record: Option<AccessRecord>,
+pub(crate) enum Checked {
+    Alive {
+        record: AccessRecord,
+        /// The expiry of the token or of its grant, whichever comes first. A rotation may extend
+        /// the grant.
+        until: Timestamp,
+    },
+    Dead {
+        dead: Dead,
+        /// The record of the token, if the store has one.
+        record: Option<AccessRecord>,
+    },
 }
 
 /// Reads an access token and its grant concurrently, and decides whether the token is valid.
@@ -48,31 +47,58 @@ pub(crate) async fn check<St: Store>(
     key: &Key,
     grant_key: &Key,
     now: Timestamp,
-) -> Result<Result<Alive, Refused>, StoreError> {
+) -> Result<Checked, StoreError> {
     let (access, grant) = join(store.get(key), store.get(grant_key)).await;
     let Some(entry) = access? else {
-        return Ok(Err(Refused {
+        return Ok(Checked::Dead {
             dead: Dead::Unknown,
             record: None,
-        }));
+        });
     };
     let record = AccessRecord::decode(key, &entry).map_err(StoreError::corrupt)?;
-    let grant = match record.has_grant {
-        true => grant?
-            .map(|entry| Record::decode(grant_key, &entry.tag, &entry.value))
-            .transpose(),
-        false => Ok(None),
+    let grant = if record.has_grant {
+        decode_grant(grant_key, grant?, now)?
+    } else {
+        None
     };
-    let grant = grant
-        .map_err(StoreError::corrupt)?
-        .map(|grant| grant.at(now));
     Ok(match judge(&record, grant.as_ref(), now) {
-        Ok(until) => Ok(Alive { record, until }),
-        Err(dead) => Err(Refused {
+        Ok(until) => Checked::Alive { record, until },
+        Err(dead) => Checked::Dead {
             dead,
             record: Some(record),
-        }),
+        },
     })
+}
+
+/// Reads the grant of an access token and returns whether it has ended or expired.
+///
+/// It is for a token that has expired: the store may have removed it, so that [`check`] cannot
+/// distinguish its expiry from its revocation.
+#[cfg(feature = "access")]
+pub(crate) async fn grant_is_over<St: Store>(
+    store: &St,
+    grant_key: &Key,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let grant = decode_grant(grant_key, store.get(grant_key).await?, now)?;
+    Ok(alive(grant.as_ref(), now).is_none())
+}
+
+fn decode_grant(
+    key: &Key,
+    entry: Option<Entry>,
+    now: Timestamp,
+) -> Result<Option<Record>, StoreError> {
+    let Some(entry) = entry else {
+        return Ok(None);
+    };
+    let grant = Record::decode(key, &entry.tag, &entry.value).map_err(StoreError::corrupt)?;
+    Ok(Some(grant.at(now)))
+}
+
+/// Returns the grant if it has neither ended nor expired.
+fn alive(grant: Option<&Record>, now: Timestamp) -> Option<&Record> {
+    grant.filter(|grant| !grant.ended && grant.time(now) < grant.expires_at)
 }
 
 /// Returns the time until which an access token is valid, as far as it is known now.
@@ -86,14 +112,13 @@ fn judge(record: &AccessRecord, grant: Option<&Record>, now: Timestamp) -> Resul
     if !record.has_grant {
         return Ok(record.expires_at);
     }
-    match grant {
-        None => Err(Dead::Ended),
-        Some(grant) if grant.ended || grant.time(now) >= grant.expires_at => Err(Dead::Ended),
+    let grant = alive(grant, now).ok_or(Dead::Ended)?;
+    if grant.binding.client_id != record.client_id {
         // This cannot happen, because the key is a hash of random bytes. If it does, this is not
         // the grant of the token.
-        Some(grant) if grant.binding.client_id != record.client_id => Err(Dead::Unknown),
-        Some(grant) => Ok(record.expires_at.min(grant.expires_at)),
+        return Err(Dead::Unknown);
     }
+    Ok(record.expires_at.min(grant.expires_at))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use http_body::Body;
 use tower_service::Service;
 use zeroize::Zeroizing;
 
-use crate::access_token::check::check;
+use crate::access_token::check::{Checked, check};
 use crate::body::{RequestBody, ResponseBody};
 use crate::clock::Timestamp;
 use crate::codec::{DecodeError, Utf8};
@@ -149,7 +149,7 @@ async fn find_access<St: Store>(
     token: &AccessToken,
 ) -> Result<Found, StoreError> {
     let key = token.key();
-    let Ok(alive) = check(
+    let Checked::Alive { record, .. } = check(
         exchange.store(),
         &key,
         &token.grant_key(),
@@ -159,13 +159,12 @@ async fn find_access<St: Store>(
     else {
         return Ok(None);
     };
-    let secret = alive.record.unseal(token, &key)?;
+    let secret = record.unseal(token, &key)?;
     let ours = Ours {
-        client_id: ClientId::try_from(alive.record.client_id.as_str())
-            .map_err(StoreError::corrupt)?,
-        scope: alive.record.scope,
-        expires_at: alive.record.expires_at,
-        issued_at: Some(alive.record.issued_at),
+        client_id: ClientId::try_from(record.client_id.as_str()).map_err(StoreError::corrupt)?,
+        scope: record.scope,
+        expires_at: record.expires_at,
+        issued_at: Some(record.issued_at),
         token_type: Some("Bearer"),
     };
     Ok(Some((ours, secret)))
