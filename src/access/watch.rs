@@ -234,6 +234,15 @@ impl Watch {
                         }
                         continue;
                     }
+                    Poll::Ready(Err(Unconfirmed::Ended(ResponseEnded::TokenExpired)))
+                        if now < self.grace_until =>
+                    {
+                        open.reading = None;
+                        open.failed = false;
+                        self.good_until = self.grace_until;
+                        self.read_at = self.grace_until;
+                        continue;
+                    }
                     Poll::Ready(Err(Unconfirmed::Ended(ended))) => return Poll::Ready(Err(ended)),
                     Poll::Ready(Err(Unconfirmed::Store(_))) => {
                         open.reading = None;

@@ -250,6 +250,35 @@ async fn a_short_response_completes_after_its_token_has_expired() {
     }
 }
 
+/// With a short time to live, the token is read again within the first second of the response.
+#[tokio::test(start_paused = true)]
+async fn a_read_in_the_first_second_ends_a_response_by_revocation_but_not_by_expiry() {
+    for revoked in [false, true] {
+        let app = referencing();
+        let layer = AccessLayer::builder(app.store.clone()).clock(app.clock.clone());
+        let layer = layer.cache_ttl(Duration::from_secs(1)).end_responses(true);
+        let layer = layer.build().unwrap();
+        app.store.hook(|_, call| match call {
+            Call::Announce => Plan::Lose,
+            _ => Plan::Pass,
+        });
+        let (token, access) = pair(&app.post("/token", &LOG_IN).await);
+        let mut one = open(&layer, &access).await;
+        app.clock.advance_secs(3600);
+        if revoked {
+            assert_eq!(app.revoke(&token).await.status, 200);
+            assert_eq!(one.ended("revoked").await, ResponseEnded::GrantEnded);
+            continue;
+        }
+        app.store.calls();
+        let frame = timeout(Duration::from_millis(900), one.body.frame()).await;
+        assert!(frame.is_err(), "cut off");
+        assert!(app.store.calls().contains(&Call::Get), "the token was read");
+        one.passes("the first frame").await;
+        assert_eq!(one.ended("a stream").await, ResponseEnded::TokenExpired);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_response_ends_when_the_grant_expires_unless_a_rotation_extends_it() {
     let app = App::with(|builder| {
