@@ -152,7 +152,7 @@ impl Written {
         assert_eq!(found.len(), 2, "a grant and its replay");
         let (grants, replays): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|(key, _)| key.ends_with(b"}"));
-        let ([(grant, entry)], [(beside, replay)]) = (&grants[..], &replays[..]) else {
+        let ([(grant, entry)], [(sidecar, replay)]) = (&grants[..], &replays[..]) else {
             panic!("a grant and its replay")
         };
         let number = async |words: &[&[u8]]| match server.command(words).await {
@@ -163,9 +163,9 @@ impl Written {
             entry: entry.clone(),
             entry_ttl: number(&[b"PTTL", grant]).await.to_string(),
             replay: replay.clone(),
-            replay_ttl: number(&[b"PTTL", beside]).await.to_string(),
+            replay_ttl: number(&[b"PTTL", sidecar]).await.to_string(),
             grant_memory: number(&[b"MEMORY", b"USAGE", grant]).await,
-            replay_memory: number(&[b"MEMORY", b"USAGE", beside]).await,
+            replay_memory: number(&[b"MEMORY", b"USAGE", sidecar]).await,
             claim: redis::Script::new(include_str!("../src/store/redis/claim.lua"))
                 .get_hash()
                 .to_owned(),
@@ -259,12 +259,12 @@ impl Work for Bare {
         self.entry[VERSION].copy_from_slice(&next);
         let mut expected = [self.entry[0]; 9];
         expected[VERSION].copy_from_slice(&claimed);
-        let beside = format!("{}:{:022}", self.key, self.count);
+        let sidecar = format!("{}:{:022}", self.key, self.count);
         let mut swap = cmd("EVALSHA");
         swap.arg(&self.scripts[1])
             .arg(2)
             .arg(&self.key)
-            .arg(&beside);
+            .arg(&sidecar);
         swap.arg(&expected)
             .arg(&self.entry)
             .arg(&self.entry_ttl)

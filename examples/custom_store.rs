@@ -120,7 +120,7 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn beside(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
+    async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         let (key, name) = (*key, *name);
         self.run(move |db, now| {
             let sql = "SELECT value FROM sidecars WHERE key = ?1 AND name = ?2 AND expires > ?3";

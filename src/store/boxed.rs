@@ -92,7 +92,7 @@ trait Erased: Send + Sync {
         also: Option<Sidecar>,
     ) -> Boxed<'a, Swap>;
 
-    fn beside<'a>(&'a self, key: &'a Key, name: &'a SidecarName) -> Boxed<'a, Option<Bytes>>;
+    fn sidecar<'a>(&'a self, key: &'a Key, name: &'a SidecarName) -> Boxed<'a, Option<Bytes>>;
 
     fn claim<'a>(
         &'a self,
@@ -130,8 +130,8 @@ impl<S: Store> Erased for S {
         Box::pin(Store::swap(self, key, expected, change, also))
     }
 
-    fn beside<'a>(&'a self, key: &'a Key, name: &'a SidecarName) -> Boxed<'a, Option<Bytes>> {
-        Box::pin(Store::beside(self, key, name))
+    fn sidecar<'a>(&'a self, key: &'a Key, name: &'a SidecarName) -> Boxed<'a, Option<Bytes>> {
+        Box::pin(Store::sidecar(self, key, name))
     }
 
     fn claim<'a>(
@@ -176,8 +176,8 @@ impl Store for BoxStore {
         self.0.swap(key, expected, change, also).await
     }
 
-    async fn beside(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
-        self.0.beside(key, name).await
+    async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
+        self.0.sidecar(key, name).await
     }
 
     async fn claim(

@@ -46,12 +46,12 @@ impl<St: Store> Store for CatchPanics<St> {
         Caught::new(|| self.0.swap(key, expected, change, also))
     }
 
-    fn beside(
+    fn sidecar(
         &self,
         key: &Key,
         name: &SidecarName,
     ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
-        Caught::new(|| self.0.beside(key, name))
+        Caught::new(|| self.0.sidecar(key, name))
     }
 
     fn claim(

@@ -53,7 +53,7 @@ use crate::clock::Timestamp;
 
 /// The most sidecars of one entry, so that a client that rotates in a loop does not fill the store.
 #[cfg(any(feature = "memory", feature = "redb"))]
-pub(super) const BESIDES: usize = 8;
+pub(super) const MAX_SIDECARS: usize = 8;
 
 /// Decides a [`Store::swap`](super::Store::swap) of an entry that is now `current`; `None` if it is
 /// absent or has expired.

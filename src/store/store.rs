@@ -30,10 +30,10 @@ use crate::clock::{Clock as _, SystemClock, Timestamp};
 /// 2. [`swap`](Store::swap) commits the rotation. It replaces the entry if it still has the version
 ///    of the claim. The new entry has a new tag and no lease, so the swap also releases the lease.
 ///    The same call writes the response as a sidecar: a value beside the entry, with a name and a
-///    time to live of its own. A replay reads it with [`beside`](Store::beside).
+///    time to live of its own. A replay reads it with [`sidecar`](Store::sidecar).
 ///
 /// An implementation must provide [`get`](Store::get), [`swap`](Store::swap) and
-/// [`beside`](Store::beside). The default [`claim`](Store::claim) is built from `get` and `swap`;
+/// [`sidecar`](Store::sidecar). The default [`claim`](Store::claim) is built from `get` and `swap`;
 /// override it if the database can do it in one round trip. The other methods are optional. Write
 /// the methods as plain `async fn`. To choose between stores at run time, use
 /// [`BoxStore`](super::BoxStore).
@@ -44,7 +44,7 @@ use crate::clock::{Clock as _, SystemClock, Timestamp};
 /// feature `conformance` tests those that can be tested from outside: 1, 2, 3 and 5.
 ///
 /// 1. **Atomic.** A `swap` makes all of its change, or nothing. No reader sees a part of it.
-/// 2. **Current.** `get`, `beside` and `claim` see the last completed write, on every instance. A
+/// 2. **Current.** `get`, `sidecar` and `claim` see the last completed write, on every instance. A
 ///    stale read is not allowed.
 /// 3. **Idempotent.** A client library may send a call again after a time-out. A call that is sent
 ///    twice has the effect of one.
@@ -139,7 +139,7 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`StoreError`]. A sidecar that cannot be read is an error, never `None`.
-    fn beside(
+    fn sidecar(
         &self,
         key: &Key,
         name: &SidecarName,
@@ -251,12 +251,12 @@ impl<S: Store> Store for Arc<S> {
         (**self).swap(key, expected, change, also)
     }
 
-    fn beside(
+    fn sidecar(
         &self,
         key: &Key,
         name: &SidecarName,
     ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
-        (**self).beside(key, name)
+        (**self).sidecar(key, name)
     }
 
     fn claim(

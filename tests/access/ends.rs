@@ -208,12 +208,12 @@ impl Store for Cut {
         self.inner.swap(key, expected, change, also).await
     }
 
-    async fn beside(
+    async fn sidecar(
         &self,
         key: &Key,
         name: &SidecarName,
     ) -> Result<Option<bytes::Bytes>, StoreError> {
-        self.inner.beside(key, name).await
+        self.inner.sidecar(key, name).await
     }
 
     async fn claim(

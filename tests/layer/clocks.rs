@@ -267,7 +267,7 @@ async fn a_replay_that_expires_during_the_lookup_loses_no_session() {
     app.clock.advance_secs(59);
     let clock = app.clock.clone();
     app.store.hook(move |_, call| {
-        if *call == test_support::Call::Beside {
+        if *call == test_support::Call::Sidecar {
             clock.advance_secs(2);
         }
         test_support::Plan::Pass

@@ -571,7 +571,7 @@ async fn a_planted_secret_is_found() {
     let also = Sidecar::new(SidecarName::new([0; 16]), Bytes::from_static(secret), HOUR);
     for (place, change, also) in [
         ("an entry", put(secret), None),
-        ("beside one", put(b""), Some(also)),
+        ("sidecar one", put(b""), Some(also)),
     ] {
         watched.stored.lock().unwrap().clear();
         let key = Key::new([place.len() as u8; 32]);

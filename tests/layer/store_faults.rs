@@ -211,7 +211,7 @@ async fn a_corrupt_entry_is_an_error_and_never_absent() {
     );
     app.store.unhook();
     app.refresh(&token).await.token();
-    app.store.once(|call| *call == Call::Beside, Plan::Corrupt);
+    app.store.once(|call| *call == Call::Sidecar, Plan::Corrupt);
     assert_eq!(
         app.refresh(&token).await.error(),
         (500, "server_error".into())

@@ -63,8 +63,8 @@ async fn every_slot_is_usable() {
         }
         insert(&store, &key).await;
         assert_eq!(
-            store.beside(&key, &NAME).await.unwrap(),
-            Some(Bytes::from_static(b"beside"))
+            store.sidecar(&key, &NAME).await.unwrap(),
+            Some(Bytes::from_static(b"sidecar"))
         );
         let claim = store
             .claim(&key, &TAG, version(2), LEASE)
@@ -285,8 +285,8 @@ async fn a_moved_slot_is_followed() {
     }
     assert_eq!(store.get(&key).await.unwrap(), Some(claim.entry));
     assert_eq!(
-        store.beside(&key, &NAME).await.unwrap(),
-        Some(Bytes::from_static(b"beside"))
+        store.sidecar(&key, &NAME).await.unwrap(),
+        Some(Bytes::from_static(b"sidecar"))
     );
     assert_eq!(remove(&store, &key, 2).await.unwrap(), Swap::Swapped);
 }

@@ -334,7 +334,7 @@ async fn tls_requires_matching_certificates() {
             .unwrap()
             .is_some()
     );
-    assert!(store.beside(&key, &NAME).await.unwrap().is_none());
+    assert!(store.sidecar(&key, &NAME).await.unwrap().is_none());
 }
 
 #[tokio::test]

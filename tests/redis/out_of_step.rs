@@ -140,7 +140,7 @@ impl Op {
                 } else {
                     "odd"
                 };
-                store.beside(key, &NAME).await.map_err(fail)?.as_deref() == Some(also.as_bytes())
+                store.sidecar(key, &NAME).await.map_err(fail)?.as_deref() == Some(also.as_bytes())
             }
             Self::Claim => {
                 let claim = store

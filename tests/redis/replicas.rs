@@ -45,7 +45,7 @@ async fn a_replicated_write_succeeds() {
     let store = connect(&master, 1, PATIENCE / 2).await;
     let key = random_key();
     assert_eq!(
-        put_with(&store, &key, None, 1, HOUR, Some("beside"))
+        put_with(&store, &key, None, 1, HOUR, Some("sidecar"))
             .await
             .unwrap(),
         Swap::Swapped
@@ -56,8 +56,8 @@ async fn a_replicated_write_succeeds() {
         "the entry and its sidecar are stored"
     );
     assert_eq!(
-        store.beside(&key, &NAME).await.unwrap(),
-        Some(Bytes::from_static(b"beside"))
+        store.sidecar(&key, &NAME).await.unwrap(),
+        Some(Bytes::from_static(b"sidecar"))
     );
     let claim = store
         .claim(&key, &TAG, version(2), LEASE)

@@ -130,15 +130,15 @@ async fn every_key_has_the_prefix_and_an_expiry() {
     let key = random_key();
     insert(&store, &key).await;
     let keys = keys(&server).await;
-    let [entry, beside] = &*keys else {
+    let [entry, sidecar] = &*keys else {
         panic!("{keys:?}")
     };
     assert!(
         entry.starts_with("app:{") && entry.ends_with('}'),
         "{entry}"
     );
-    assert_eq!(*beside, format!("{entry}:AgICAgICAgICAgICAgICAg"));
-    for key in [entry, beside] {
+    assert_eq!(*sidecar, format!("{entry}:AgICAgICAgICAgICAgICAg"));
+    for key in [entry, sidecar] {
         let left = number(&server, &["PTTL", key]).await;
         assert!((1..=3_600_000).contains(&left), "{key} has {left} ms left");
     }
@@ -174,7 +174,7 @@ async fn any_long_time_to_live_is_accepted() {
         entry: entry(1),
         ttl: Ttl::After(Duration::MAX),
     };
-    let also = Sidecar::new(NAME, Bytes::from_static(b"beside"), Duration::MAX);
+    let also = Sidecar::new(NAME, Bytes::from_static(b"sidecar"), Duration::MAX);
     assert_eq!(
         store.swap(&key, None, change, Some(also)).await.unwrap(),
         Swap::Swapped
@@ -265,7 +265,7 @@ async fn a_malformed_value_is_corrupt() {
     let key = random_key();
     insert(&store, &key).await;
     let names = keys(&server).await;
-    let (name, beside) = (names[0].as_bytes(), names[1].as_bytes());
+    let (name, sidecar) = (names[0].as_bytes(), names[1].as_bytes());
     let Value::BulkString(whole) = server.command(&[b"GET", name]).await else {
         panic!("no entry")
     };
@@ -285,7 +285,7 @@ async fn a_malformed_value_is_corrupt() {
         let before = server.dump().await;
         for (call, outcome) in every_call(&store, &key).await {
             match call {
-                "beside" => outcome.unwrap(),
+                "sidecar" => outcome.unwrap(),
                 _ => assert!(
                     matches!(outcome, Err(StoreError::Corrupt(_))),
                     "{row}: {call} gives {outcome:?}"
@@ -294,12 +294,12 @@ async fn a_malformed_value_is_corrupt() {
         }
         assert_eq!(server.dump().await, before, "{row}: it is unchanged");
     }
-    server.command(&[b"DEL", beside]).await;
-    server.command(&[b"RPUSH", beside, b"value"]).await;
-    let outcome = store.beside(&key, &NAME).await;
+    server.command(&[b"DEL", sidecar]).await;
+    server.command(&[b"RPUSH", sidecar, b"value"]).await;
+    let outcome = store.sidecar(&key, &NAME).await;
     assert!(
         matches!(outcome, Err(StoreError::Corrupt(_))),
-        "a list beside gives {outcome:?}"
+        "a list as a sidecar gives {outcome:?}"
     );
 }
 
@@ -314,7 +314,7 @@ async fn a_repeated_call_has_no_further_effect() {
         let inject = || wire.once("EVALSHA", fault.clone());
         inject();
         assert_eq!(
-            put_with(&store, &key, None, 1, HOUR, Some("beside"))
+            put_with(&store, &key, None, 1, HOUR, Some("sidecar"))
                 .await
                 .unwrap(),
             Swap::Swapped,
@@ -343,8 +343,8 @@ async fn a_repeated_call_has_no_further_effect() {
         assert_eq!(store.get(&key).await.unwrap(), Some(entry(3)), "{fault:?}");
         wire.once("GET", fault.clone());
         assert_eq!(
-            store.beside(&key, &NAME).await.unwrap(),
-            Some(Bytes::from_static(b"beside")),
+            store.sidecar(&key, &NAME).await.unwrap(),
+            Some(Bytes::from_static(b"sidecar")),
             "{fault:?}"
         );
         inject();

@@ -104,7 +104,7 @@ pub(crate) struct Broken<S> {
 #[derive(Default)]
 struct Memory {
     seen: HashMap<Key, Entry>,
-    besides: HashMap<(Key, SidecarName), Bytes>,
+    sidecars: HashMap<(Key, SidecarName), Bytes>,
     given_up: Vec<Version>,
     ended: HashSet<Key>,
     read: HashMap<Key, Entry>,
@@ -260,19 +260,19 @@ impl<S: Store> Store for Broken<S> {
         }
     }
 
-    async fn beside(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
+    async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         if !self.is(Breakage::ReplayFromHint) {
-            return self.store.beside(key, name).await;
+            return self.store.sidecar(key, name).await;
         }
-        if let Some(value) = self.memory.lock().unwrap().besides.get(&(*key, *name)) {
+        if let Some(value) = self.memory.lock().unwrap().sidecars.get(&(*key, *name)) {
             return Ok(Some(value.clone()));
         }
-        let found = self.store.beside(key, name).await?;
+        let found = self.store.sidecar(key, name).await?;
         if let Some(value) = &found {
             self.memory
                 .lock()
                 .unwrap()
-                .besides
+                .sidecars
                 .insert((*key, *name), value.clone());
         }
         Ok(found)

@@ -51,7 +51,7 @@ pub(crate) const ACCESS: ClaimTag = ClaimTag::new([2; 32]);
 struct Slot {
     entry: Entry,
     end: Timestamp,
-    besides: BTreeMap<SidecarName, (Bytes, Timestamp)>,
+    sidecars: BTreeMap<SidecarName, (Bytes, Timestamp)>,
 }
 
 /// The contents of the store, exactly as `Store` documents them.
@@ -91,7 +91,7 @@ impl Shelf {
                 None,
             ),
             Call::Sidecar(key, name) => {
-                let found = self.live(key, now).and_then(|slot| slot.besides.get(name));
+                let found = self.live(key, now).and_then(|slot| slot.sidecars.get(name));
                 (
                     Answer::Sidecar(
                         found
@@ -194,13 +194,15 @@ impl Shelf {
             (Ttl::Keep, Some(slot)) => slot.end,
             (Ttl::Keep, None) => return (Swap::Conflict(None), None),
         };
-        let mut besides = current.map(|slot| slot.besides.clone()).unwrap_or_default();
-        besides.retain(|_, (_, end)| *end > now);
+        let mut sidecars = current
+            .map(|slot| slot.sidecars.clone())
+            .unwrap_or_default();
+        sidecars.retain(|_, (_, end)| *end > now);
         if let Some(Sidecar {
             name, value, ttl, ..
         }) = also
         {
-            besides.insert(*name, (value.clone(), now.saturating_add(*ttl)));
+            sidecars.insert(*name, (value.clone(), now.saturating_add(*ttl)));
         }
         let tag = entry.tag;
         self.write(
@@ -208,7 +210,7 @@ impl Shelf {
             Some(Slot {
                 entry,
                 end,
-                besides,
+                sidecars,
             }),
             now,
         );

@@ -227,7 +227,7 @@ impl Store for Link {
         }
     }
 
-    async fn beside(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
+    async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         match self.call(Call::Sidecar(*key, *name)).await? {
             Answer::Sidecar(value) => Ok(value),
             other => unreachable!("{other:?}"),

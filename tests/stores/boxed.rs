@@ -41,7 +41,7 @@ fn put(number: u8) -> Change {
 }
 
 fn also() -> Sidecar {
-    Sidecar::new(NAME, Bytes::from_static(b"beside"), HOUR)
+    Sidecar::new(NAME, Bytes::from_static(b"sidecar"), HOUR)
 }
 
 #[tokio::test]
@@ -72,8 +72,11 @@ async fn every_call_is_forwarded_unchanged() {
         "learnt by the cache"
     );
 
-    assert_eq!(store.beside(&KEY, &NAME).await.unwrap(), Some(also().value));
-    assert_eq!(hooked.calls(), [Call::Beside]);
+    assert_eq!(
+        store.sidecar(&KEY, &NAME).await.unwrap(),
+        Some(also().value)
+    );
+    assert_eq!(hooked.calls(), [Call::Sidecar]);
 
     let claim = store.claim(&KEY, &TAG, version(2), HOUR).await.unwrap();
     assert!(
@@ -115,7 +118,7 @@ async fn an_error_keeps_its_cause() {
     };
     unavailable(store.get(&KEY).await.map(drop));
     unavailable(store.swap(&KEY, None, put(1), None).await.map(drop));
-    unavailable(store.beside(&KEY, &NAME).await.map(drop));
+    unavailable(store.sidecar(&KEY, &NAME).await.map(drop));
     unavailable(store.claim(&KEY, &TAG, version(1), HOUR).await.map(drop));
     unavailable(store.announce(&[KEY]).await);
 }
@@ -177,7 +180,7 @@ impl Store for Silent {
         Ok(Swap::Conflict(None))
     }
 
-    async fn beside(&self, _: &Key, _: &SidecarName) -> Result<Option<Bytes>, StoreError> {
+    async fn sidecar(&self, _: &Key, _: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         Ok(None)
     }
 
@@ -220,7 +223,7 @@ fn a_call_allocates_once() {
             "swap",
             allocations(store.swap(&KEY, None, Change::Remove, None)),
         ),
-        ("beside", allocations(store.beside(&KEY, &NAME))),
+        ("sidecar", allocations(store.sidecar(&KEY, &NAME))),
         (
             "claim",
             allocations(store.claim(&KEY, &TAG, version(1), HOUR)),

@@ -26,7 +26,7 @@ impl Store for Forgetful {
         Ok(Swap::Swapped)
     }
 
-    async fn beside(&self, _: &Key, _: &SidecarName) -> Result<Option<Bytes>, StoreError> {
+    async fn sidecar(&self, _: &Key, _: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         Ok(None)
     }
 }

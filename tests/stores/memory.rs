@@ -89,14 +89,14 @@ async fn entries_and_sidecars_expire_by_the_clock_of_the_store() {
         entry: entry(1),
         ttl: Ttl::After(HOUR),
     };
-    let also = Sidecar::new(NAME, Bytes::from_static(b"beside"), HOUR / 2);
+    let also = Sidecar::new(NAME, Bytes::from_static(b"sidecar"), HOUR / 2);
     assert_eq!(
         store.swap(&key(1), None, change, Some(also)).await.unwrap(),
         Swap::Swapped
     );
 
     let millisecond = Duration::from_millis(1);
-    for (after, there, beside) in [
+    for (after, there, sidecar) in [
         (Duration::ZERO, true, true),
         (HOUR / 2 - millisecond, true, true),
         (HOUR / 2, true, false),
@@ -111,8 +111,8 @@ async fn entries_and_sidecars_expire_by_the_clock_of_the_store() {
             "the entry after {after:?}"
         );
         assert_eq!(
-            store.beside(&key(1), &NAME).await.unwrap().is_some(),
-            beside,
+            store.sidecar(&key(1), &NAME).await.unwrap().is_some(),
+            sidecar,
             "the value after {after:?}"
         );
     }
@@ -125,7 +125,7 @@ async fn entries_and_sidecars_expire_by_the_clock_of_the_store() {
         put(&store, &key(1), None, 2, Ttl::After(HOUR)).await,
         Swap::Swapped
     );
-    assert_eq!(store.beside(&key(1), &NAME).await.unwrap(), None);
+    assert_eq!(store.sidecar(&key(1), &NAME).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -279,7 +279,7 @@ async fn removing_an_entry_removes_its_sidecars() {
         entry: entry(1),
         ttl: Ttl::After(HOUR),
     };
-    let also = Sidecar::new(NAME, Bytes::from_static(b"beside"), HOUR);
+    let also = Sidecar::new(NAME, Bytes::from_static(b"sidecar"), HOUR);
     assert_eq!(
         store.swap(&key(1), None, change, Some(also)).await.unwrap(),
         Swap::Swapped
@@ -291,12 +291,12 @@ async fn removing_an_entry_removes_its_sidecars() {
             .unwrap(),
         Swap::Swapped
     );
-    assert_eq!(store.beside(&key(1), &NAME).await.unwrap(), None);
+    assert_eq!(store.sidecar(&key(1), &NAME).await.unwrap(), None);
     assert_eq!(
         put(&store, &key(1), None, 2, Ttl::After(HOUR)).await,
         Swap::Swapped
     );
-    assert_eq!(store.beside(&key(1), &NAME).await.unwrap(), None);
+    assert_eq!(store.sidecar(&key(1), &NAME).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use tower_oauth_refresh::store::{Change, Claim, Lease, Store, Swap, Ttl};
 use tower_oauth_refresh::{Clock as _, RedbStore, RefreshLayer, Timestamp};
 
 use crate::redb_support::{
-    ENDS, HOUR, TAG, TestFile, beside, entry, has_beside, key, put, put_with, version,
+    ENDS, HOUR, TAG, TestFile, entry, has_sidecar, key, put, put_with, sidecar, version,
 };
 
 tower_oauth_refresh::store_conformance!({
@@ -43,7 +43,7 @@ async fn acknowledged_writes_survive_close_and_open() {
     let file = TestFile::new();
     let store = file.open();
     for number in 0..100 {
-        let also = Some(beside(7, HOUR));
+        let also = Some(sidecar(7, HOUR));
         assert_eq!(
             put_with(&store, &key(number), None, 1, Ttl::After(HOUR), also).await,
             Swap::Swapped
@@ -76,9 +76,9 @@ async fn acknowledged_writes_survive_close_and_open() {
             "entry {number}"
         );
         assert_eq!(
-            has_beside(&store, &key(number), 7).await,
+            has_sidecar(&store, &key(number), 7).await,
             expected.is_some(),
-            "beside entry {number}"
+            "the sidecar of entry {number}"
         );
     }
     drop(store);
@@ -108,7 +108,7 @@ async fn expiry_uses_the_clock_of_the_store() {
         .clock(clock.clone())
         .open()
         .unwrap();
-    let also = Some(beside(2, HOUR / 2));
+    let also = Some(sidecar(2, HOUR / 2));
     assert_eq!(
         put_with(&store, &key(1), None, 1, Ttl::After(HOUR), also).await,
         Swap::Swapped
@@ -121,9 +121,9 @@ async fn expiry_uses_the_clock_of_the_store() {
     assert_eq!(claim(&store, 3, HOUR).await, Some(Lease::Taken));
 
     clock.advance(HOUR / 4 - millisecond);
-    assert!(has_beside(&store, &key(1), 2).await);
+    assert!(has_sidecar(&store, &key(1), 2).await);
     clock.advance(millisecond);
-    assert!(!has_beside(&store, &key(1), 2).await);
+    assert!(!has_sidecar(&store, &key(1), 2).await);
     assert_eq!(
         put(&store, &key(1), Some(3), 4, Ttl::Keep).await,
         Swap::Swapped
@@ -148,7 +148,7 @@ async fn an_entry_that_replaces_an_expired_one_has_no_sidecars() {
         .unwrap();
     for number in 1..=3 {
         // Both immediately after the expiry and after the writer has had time to sweep.
-        let also = Some(beside(2, HOUR * 9));
+        let also = Some(sidecar(2, HOUR * 9));
         assert_eq!(
             put_with(&store, &key(number), None, 1, Ttl::After(HOUR), also).await,
             Swap::Swapped
@@ -160,14 +160,14 @@ async fn an_entry_that_replaces_an_expired_one_has_no_sidecars() {
         });
         tokio::time::sleep(Duration::from_millis(number * 300)).await;
         assert!(
-            !has_beside(&store, &key(number), 2).await,
+            !has_sidecar(&store, &key(number), 2).await,
             "the sidecar is removed with its entry"
         );
         assert_eq!(
             put(&store, &key(number), None, 2, Ttl::After(HOUR)).await,
             Swap::Swapped
         );
-        assert!(!has_beside(&store, &key(number), 2).await);
+        assert!(!has_sidecar(&store, &key(number), 2).await);
     }
 }
 
@@ -178,7 +178,7 @@ async fn the_ninth_sidecar_replaces_the_oldest() {
     // Names in descending order, so that the order of the table differs from that of time.
     for number in 1..=8 {
         let expected = (number > 1).then(|| number - 1);
-        let also = Some(beside(100 - u8::try_from(number).unwrap(), HOUR));
+        let also = Some(sidecar(100 - u8::try_from(number).unwrap(), HOUR));
         assert_eq!(
             put_with(&store, &key(1), expected, number, Ttl::After(HOUR), also).await,
             Swap::Swapped
@@ -192,7 +192,7 @@ async fn the_ninth_sidecar_replaces_the_oldest() {
             Some(8),
             9,
             Ttl::Keep,
-            Some(beside(99, HOUR))
+            Some(sidecar(99, HOUR))
         )
         .await,
         Swap::Swapped
@@ -204,14 +204,14 @@ async fn the_ninth_sidecar_replaces_the_oldest() {
             Some(9),
             10,
             Ttl::Keep,
-            Some(beside(1, HOUR))
+            Some(sidecar(1, HOUR))
         )
         .await,
         Swap::Swapped
     );
     for (number, there) in [(99, true), (98, false), (97, true), (92, true), (1, true)] {
         assert_eq!(
-            has_beside(&store, &key(1), number).await,
+            has_sidecar(&store, &key(1), number).await,
             there,
             "value {number}"
         );
@@ -234,7 +234,7 @@ async fn the_space_of_expired_entries_is_reclaimed() {
         for number in 0..ENTRIES {
             let store = store.clone();
             // In every second round the sidecars expire with the entry, otherwise before it.
-            let also = Some(beside(1, HOUR / 2 * (1 + round % 2)));
+            let also = Some(sidecar(1, HOUR / 2 * (1 + round % 2)));
             let key = key(u64::from(round) * ENTRIES + number);
             writes.spawn(
                 async move { put_with(&store, &key, None, 1, Ttl::After(HOUR), also).await },
@@ -293,15 +293,15 @@ async fn an_entry_stays_in_the_file_for_a_week_after_expiry() {
             );
         }
         drop(store);
-        let [grants, besides, ends] = file.rows();
+        let [grants, sidecars, ends] = file.rows();
         let store = RedbStore::builder(file.path())
             .clock(clock.clone())
             .open()
             .unwrap();
         clock.advance(HOUR * 2);
-        (store, [grants - (other - 1), besides, ends - (other - 1)])
+        (store, [grants - (other - 1), sidecars, ends - (other - 1)])
     };
-    let also = Some(beside(1, HOUR / 2));
+    let also = Some(sidecar(1, HOUR / 2));
     assert_eq!(
         put_with(&store, &key(1), None, 1, Ttl::After(HOUR), also).await,
         Swap::Swapped

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tower_oauth_refresh::store::{Change, Entry, Lease, Sidecar, SidecarName, Store, Swap, Ttl};
 use tower_oauth_refresh::{Clock, RedbStore, StoreError, SystemClock, Timestamp};
 
-use crate::redb_support::{HOUR, TAG, TestFile, beside, entry, key, put, version};
+use crate::redb_support::{HOUR, TAG, TestFile, entry, key, put, sidecar, version};
 
 const PATH: &str = "TEST_REDB_PATH";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -159,9 +159,9 @@ async fn check(path: &Path, stored: &mut HashMap<u64, u64>, round: u32) {
             "round {round}, grant {grant}: {found} instead of {reported}"
         );
         let name = SidecarName::new([u8::try_from(found % 256).unwrap(); 16]);
-        let beside = store.beside(&key(grant), &name).await.unwrap();
+        let sidecar = store.sidecar(&key(grant), &name).await.unwrap();
         assert_eq!(
-            beside,
+            sidecar,
             Some(entry.value),
             "round {round}, grant {grant}: stored with its sidecar"
         );
@@ -311,7 +311,7 @@ async fn fill(path: PathBuf) {
     };
     assert_eq!(
         store
-            .swap(&key(0), Some(version(7)), change, Some(beside(1, HOUR)))
+            .swap(&key(0), Some(version(7)), change, Some(sidecar(1, HOUR)))
             .await
             .unwrap(),
         Swap::Swapped

@@ -11,7 +11,7 @@ use tower_oauth_refresh::store::{Change, SidecarName, Store, Swap, Ttl};
 use tower_oauth_refresh::{RedbOpenError, RedbStore, StoreError};
 
 use crate::redb_support::{
-    FORMAT, GRANTS, HOUR, TAG, TestFile, beside, entry, key, put, put_with, version,
+    FORMAT, GRANTS, HOUR, TAG, TestFile, entry, key, put, put_with, sidecar, version,
 };
 
 #[test]
@@ -267,7 +267,7 @@ async fn a_corrupt_record_does_not_affect_other_entries() {
     let file = TestFile::new();
     let store = file.open();
     for number in 0..2 {
-        let also = Some(beside(1, HOUR));
+        let also = Some(sidecar(1, HOUR));
         assert_eq!(
             put_with(&store, &key(number), None, 1, Ttl::After(HOUR), also).await,
             Swap::Swapped
@@ -292,7 +292,7 @@ async fn a_corrupt_record_does_not_affect_other_entries() {
         let (version, name) = (Some(version(1)), SidecarName::new([1; 16]));
         let errors = [
             store.get(&key(0)).await.err(),
-            store.beside(&key(0), &name).await.err(),
+            store.sidecar(&key(0), &name).await.err(),
             store
                 .claim(&key(0), &TAG, entry(2).version, HOUR)
                 .await

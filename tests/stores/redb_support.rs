@@ -15,8 +15,8 @@ pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 pub(crate) const TAG: ClaimTag = ClaimTag::new([1; 32]);
 pub(crate) const GRANTS: TableDefinition<'static, &[u8; 32], &[u8]> =
     TableDefinition::new("grants");
-pub(crate) const BESIDES: TableDefinition<'static, &[u8; 48], &[u8]> =
-    TableDefinition::new("besides");
+pub(crate) const SIDECARS: TableDefinition<'static, &[u8; 48], &[u8]> =
+    TableDefinition::new("sidecars");
 pub(crate) const ENDS: TableDefinition<'static, &[u8], ()> = TableDefinition::new("ends");
 pub(crate) const FORMAT: TableDefinition<'static, &str, u64> =
     TableDefinition::new("tower_oauth_refresh");
@@ -46,10 +46,10 @@ impl TestFile {
         let database = Database::open(self.path()).unwrap();
         let read = database.begin_read().unwrap();
         let grants = read.open_table(GRANTS).unwrap().len().unwrap();
-        let besides = read.open_table(BESIDES).unwrap().len().unwrap();
+        let sidecars = read.open_table(SIDECARS).unwrap().len().unwrap();
         [
             grants,
-            besides,
+            sidecars,
             read.open_table(ENDS).unwrap().len().unwrap(),
         ]
     }
@@ -73,7 +73,7 @@ pub(crate) fn entry(number: u64) -> Entry {
     )
 }
 
-pub(crate) fn beside(number: u8, ttl: Duration) -> Sidecar {
+pub(crate) fn sidecar(number: u8, ttl: Duration) -> Sidecar {
     Sidecar::new(
         SidecarName::new([number; 16]),
         Bytes::from(vec![number; 40]),
@@ -113,9 +113,9 @@ pub(crate) async fn put_with(
         .unwrap()
 }
 
-pub(crate) async fn has_beside(store: &RedbStore, key: &Key, number: u8) -> bool {
+pub(crate) async fn has_sidecar(store: &RedbStore, key: &Key, number: u8) -> bool {
     store
-        .beside(key, &SidecarName::new([number; 16]))
+        .sidecar(key, &SidecarName::new([number; 16]))
         .await
         .unwrap()
         .is_some()

@@ -149,7 +149,9 @@ async fn the_cache_learns_from_every_reply() {
 async fn sidecars_are_not_cached() {
     let tier = tier();
     assert_eq!(
-        tier.beside(&KEY, &SidecarName::new([3; 16])).await.unwrap(),
+        tier.sidecar(&KEY, &SidecarName::new([3; 16]))
+            .await
+            .unwrap(),
         None
     );
     assert_eq!(tier.peek(&KEY), None);
@@ -159,7 +161,7 @@ async fn sidecars_are_not_cached() {
     };
     let also = Sidecar::new(
         SidecarName::new([3; 16]),
-        Bytes::from_static(b"beside"),
+        Bytes::from_static(b"sidecar"),
         HOUR,
     );
     assert_eq!(
@@ -167,11 +169,11 @@ async fn sidecars_are_not_cached() {
         Swap::Swapped
     );
     assert_eq!(
-        tier.beside(&KEY, &SidecarName::new([3; 16]))
+        tier.sidecar(&KEY, &SidecarName::new([3; 16]))
             .await
             .unwrap()
             .as_deref(),
-        Some(&b"beside"[..])
+        Some(&b"sidecar"[..])
     );
 }
 
@@ -352,7 +354,7 @@ impl Store for Everywhere {
         Err(StoreError::unavailable("nothing can be written here"))
     }
 
-    async fn beside(&self, _: &Key, _: &SidecarName) -> Result<Option<Bytes>, StoreError> {
+    async fn sidecar(&self, _: &Key, _: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         Ok(None)
     }
 }

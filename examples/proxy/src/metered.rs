@@ -55,8 +55,8 @@ impl<S: Store> Store for Metered<S> {
             .await
     }
 
-    async fn beside(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
-        self.measured(StoreOp::Beside, self.inner.beside(key, name))
+    async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
+        self.measured(StoreOp::Sidecar, self.inner.sidecar(key, name))
             .await
     }
 

@@ -56,14 +56,14 @@ const ROTATION_KINDS: [EventKind; 3] = [
 pub(crate) enum StoreOp {
     Get,
     Swap,
-    Beside,
+    Sidecar,
     Claim,
 }
 
 const STORE_OPS: [(StoreOp, &str); 4] = [
     (StoreOp::Get, "get"),
     (StoreOp::Swap, "swap"),
-    (StoreOp::Beside, "beside"),
+    (StoreOp::Sidecar, "sidecar"),
     (StoreOp::Claim, "claim"),
 ];
 

@@ -109,7 +109,7 @@ pub(crate) async fn find<St: Store>(
     }
     let found = exchange
         .store()
-        .beside(&presentation.key, &name(current))
+        .sidecar(&presentation.key, &name(current))
         .await;
     let found = found.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
     let Some(sealed) = found else {

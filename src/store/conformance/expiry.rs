@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::runtime::{assert_not_before, eventually, within_ttl};
 use super::{
-    LONG, LONG_LEASE, again, entry, get, inserted, key, name, put, put_with, read_beside, remove,
+    LONG, LONG_LEASE, again, entry, get, inserted, key, name, put, put_with, read_sidecar, remove,
     take,
 };
 use crate::store::{Change, Lease, Sidecar, Store, Swap, Ttl};
@@ -271,7 +271,7 @@ pub async fn a_sidecar_expires_independently_of_its_entry<S: Store>(make: impl A
         Swap::Swapped
     );
     eventually("a sidecar expires", async || {
-        read_beside(&store, &key, &short.name)
+        read_sidecar(&store, &key, &short.name)
             .await
             .is_none()
             .then_some(())
@@ -279,7 +279,7 @@ pub async fn a_sidecar_expires_independently_of_its_entry<S: Store>(make: impl A
     .await;
     assert_not_before(started, SHORT, "the sidecar expired");
     assert_eq!(
-        read_beside(&store, &key, &long.name).await,
+        read_sidecar(&store, &key, &long.name).await,
         Some(long.value),
         "the other sidecar has its own expiry"
     );
@@ -310,7 +310,7 @@ pub async fn swaps_do_not_extend_a_sidecar<S: Store>(make: impl AsyncFn() -> S) 
                 );
                 current = next;
             }
-            read_beside(&store, &key, &also.name)
+            read_sidecar(&store, &key, &also.name)
                 .await
                 .is_none()
                 .then_some(())
@@ -339,7 +339,7 @@ pub async fn a_replaced_sidecar_has_the_new_expiry<S: Store>(make: impl AsyncFn(
     );
     tokio::time::sleep(SHORT * 2).await;
     assert_eq!(
-        read_beside(&store, &key, &long.name).await,
+        read_sidecar(&store, &key, &long.name).await,
         Some(long.value.clone()),
         "a later expiry"
     );
@@ -349,7 +349,7 @@ pub async fn a_replaced_sidecar_has_the_new_expiry<S: Store>(make: impl AsyncFn(
         Swap::Swapped
     );
     eventually("a replaced sidecar expires", async || {
-        read_beside(&store, &key, &short.name)
+        read_sidecar(&store, &key, &short.name)
             .await
             .is_none()
             .then_some(())
@@ -374,7 +374,7 @@ pub async fn a_sidecar_written_with_ttl_keep_expires<S: Store>(make: impl AsyncF
         .expect("swap");
     assert_eq!(swap, Swap::Swapped);
     eventually("a sidecar written with `Ttl::Keep` expires", async || {
-        read_beside(&store, &key, &also.name)
+        read_sidecar(&store, &key, &also.name)
             .await
             .is_none()
             .then_some(())

@@ -63,7 +63,7 @@ macro_rules! store_conformance {
                 a_removal_is_idempotent,
                 a_hint_is_never_wrong,
             ;
-            beside:
+            sidecar:
                 an_unwritten_sidecar_is_absent,
                 a_written_sidecar_is_visible_on_every_handle,
                 sidecars_round_trip,

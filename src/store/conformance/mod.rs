@@ -30,13 +30,13 @@ use super::{Change, Claim, ClaimTag, Entry, Key, Sidecar, SidecarName, Store, Sw
 use crate::random::{OsRandom, SecureRandom as _};
 
 pub mod announce;
-pub mod beside;
 pub mod claim;
 pub mod expiry;
 mod list;
 mod provided;
 pub mod races;
 mod runtime;
+pub mod sidecar;
 pub mod swap;
 
 pub use self::provided::{Provided, provided};
@@ -85,7 +85,7 @@ fn again(entry: &Entry) -> Entry {
 }
 
 /// Creates a sidecar that does not expire during a test.
-fn long_beside(value: &[u8]) -> Sidecar {
+fn long_sidecar(value: &[u8]) -> Sidecar {
     Sidecar::new(
         name(),
         Bytes::copy_from_slice(value),
@@ -97,8 +97,8 @@ async fn get<S: Store>(store: &S, key: &Key) -> Option<Entry> {
     store.get(key).await.expect("get")
 }
 
-async fn read_beside<S: Store>(store: &S, key: &Key, name: &SidecarName) -> Option<Bytes> {
-    store.beside(key, name).await.expect("beside")
+async fn read_sidecar<S: Store>(store: &S, key: &Key, name: &SidecarName) -> Option<Bytes> {
+    store.sidecar(key, name).await.expect("sidecar")
 }
 
 async fn put<S: Store>(

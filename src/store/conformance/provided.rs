@@ -30,8 +30,8 @@ impl<S: Store> Store for Provided<S> {
         self.0.swap(key, expected, change, also).await
     }
 
-    async fn beside(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
-        self.0.beside(key, name).await
+    async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
+        self.0.sidecar(key, name).await
     }
 
     fn now(&self) -> Timestamp {

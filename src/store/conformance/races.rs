@@ -9,15 +9,15 @@ use tokio::sync::Barrier;
 
 use super::runtime::eventually;
 use super::{
-    LONG, LONG_LEASE, again, entry, get, inserted, key, long_beside, name, put, put_with,
-    read_beside, remove, tag, take,
+    LONG, LONG_LEASE, again, entry, get, inserted, key, long_sidecar, name, put, put_with,
+    read_sidecar, remove, tag, take,
 };
 use crate::store::{Change, Entry, Lease, Sidecar, SidecarName, Store, Swap, Ttl};
 
 const TASKS: usize = 16;
 const ROUNDS: usize = 20;
 /// The number of sidecars of one entry that every store keeps.
-const BESIDES: usize = 8;
+const MAX_SIDECARS: usize = 8;
 
 /// Opens several handles to the store.
 async fn handles<S: Store>(make: impl AsyncFn() -> S) -> Vec<Arc<S>> {
@@ -133,7 +133,7 @@ pub async fn one_of_many_concurrent_swaps_succeeds_with_its_sidecar<S: Store>(
         let key = inserted(&*handles[0], &first, LONG).await;
         let expected = Some(first.version);
         let swaps = at_once(&handles, |store, number| async move {
-            let (mine, also) = (entry(), long_beside(&[7; 16]));
+            let (mine, also) = (entry(), long_sidecar(&[7; 16]));
             // The expiries differ widely, so that a store which sorts entries by expiry must move
             // them.
             let hours = u64::try_from(1 + number * (round % 3)).unwrap_or(1);
@@ -149,9 +149,9 @@ pub async fn one_of_many_concurrent_swaps_succeeds_with_its_sidecar<S: Store>(
         })
         .await;
         for (_, also, swap) in &swaps {
-            let beside = read_beside(&*handles[1], &key, &also.name).await;
+            let sidecar = read_sidecar(&*handles[1], &key, &also.name).await;
             assert_eq!(
-                beside.is_some(),
+                sidecar.is_some(),
                 *swap == Swap::Swapped,
                 "a sidecar exists if and only if its swap succeeded"
             );
@@ -370,7 +370,7 @@ pub async fn concurrent_inserts_and_removals_do_not_interfere<S: Store>(make: im
 
 /// A reader that sees an entry also sees the sidecar of the same swap.
 pub async fn an_entry_is_never_visible_without_its_sidecar<S: Store>(make: impl AsyncFn() -> S) {
-    fn beside_of(entry: &Entry) -> SidecarName {
+    fn sidecar_of(entry: &Entry) -> SidecarName {
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&entry.value[..16]);
         SidecarName::new(bytes)
@@ -378,7 +378,7 @@ pub async fn an_entry_is_never_visible_without_its_sidecar<S: Store>(make: impl 
     fn pair() -> (Entry, Sidecar) {
         let also = Sidecar {
             name: name(),
-            ..long_beside(b"beside")
+            ..long_sidecar(b"sidecar")
         };
         (
             Entry {
@@ -402,7 +402,7 @@ pub async fn an_entry_is_never_visible_without_its_sidecar<S: Store>(make: impl 
             async move {
                 let mut current = Entry::clone(&first);
                 // At most as many sidecars as a store must keep, because a reader may be slow.
-                for _ in 1..BESIDES {
+                for _ in 1..MAX_SIDECARS {
                     if number == 0 {
                         let (next, also) = pair();
                         let swap =
@@ -411,10 +411,10 @@ pub async fn an_entry_is_never_visible_without_its_sidecar<S: Store>(make: impl 
                         current = next;
                     } else {
                         let seen = get(&*store, &key).await.expect("no task removes the entry");
-                        let beside = read_beside(&*store, &key, &beside_of(&seen)).await;
+                        let sidecar = read_sidecar(&*store, &key, &sidecar_of(&seen)).await;
                         assert_eq!(
-                            beside.as_deref(),
-                            Some(&b"beside"[..]),
+                            sidecar.as_deref(),
+                            Some(&b"sidecar"[..]),
                             "the sidecar is visible with its entry"
                         );
                     }

@@ -3,14 +3,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::clock::{CENTURY, Timestamp};
-use crate::store::decide::{self, BESIDES};
+use crate::store::decide::{self, MAX_SIDECARS};
 use crate::store::{Change, Claim, ClaimTag, Entry, Sidecar, SidecarName, Swap, Ttl, Version};
 
 /// An entry in memory, with its sidecars.
 pub(super) struct Slot {
     entry: Entry,
     end: Timestamp,
-    besides: Vec<(SidecarName, Bytes, Timestamp)>,
+    sidecars: Vec<(SidecarName, Bytes, Timestamp)>,
     /// When the cache drops this slot, by the clock of the cache.
     reclaimed_at: Instant,
     /// Whether another slot has replaced this one, or it was removed. A retired slot keeps its last
@@ -28,19 +28,19 @@ impl Slot {
         now: Timestamp,
     ) -> (Self, Duration) {
         let hold = hold(ttl);
-        let besides = old
+        let sidecars = old
             .filter(|old| old.is_live(now))
-            .map(|old| old.besides.clone())
+            .map(|old| old.sidecars.clone())
             .unwrap_or_default();
         let end = now.saturating_add(ttl);
         let mut slot = Self {
             entry,
             end,
-            besides,
+            sidecars,
             reclaimed_at: Instant::now() + hold,
             retired: false,
         };
-        slot.put_beside(also, now);
+        slot.put_sidecar(also, now);
         (slot, hold)
     }
 
@@ -56,12 +56,12 @@ impl Slot {
         self.is_live(now).then_some(&self.entry)
     }
 
-    pub(super) fn beside(&self, name: &SidecarName, now: Timestamp) -> Option<Bytes> {
-        let beside = self
-            .besides
+    pub(super) fn sidecar(&self, name: &SidecarName, now: Timestamp) -> Option<Bytes> {
+        let sidecar = self
+            .sidecars
             .iter()
             .find(|(known, _, end)| known == name && *end > now);
-        beside
+        sidecar
             .filter(|_| self.is_live(now))
             .map(|(_, value, _)| value.clone())
     }
@@ -104,7 +104,7 @@ impl Slot {
             self.end = now.saturating_add(ttl);
         }
         self.entry = entry.clone();
-        self.put_beside(also, now);
+        self.put_sidecar(also, now);
         Some(Swap::Swapped)
     }
 
@@ -119,14 +119,14 @@ impl Slot {
         self.end > now
     }
 
-    fn put_beside(&mut self, also: Option<&Sidecar>, now: Timestamp) {
-        self.besides.retain(|(_, _, end)| *end > now);
+    fn put_sidecar(&mut self, also: Option<&Sidecar>, now: Timestamp) {
+        self.sidecars.retain(|(_, _, end)| *end > now);
         if let Some(Sidecar { name, value, ttl }) = also {
-            self.besides.retain(|(known, ..)| known != name);
-            if self.besides.len() == BESIDES {
-                self.besides.remove(0);
+            self.sidecars.retain(|(known, ..)| known != name);
+            if self.sidecars.len() == MAX_SIDECARS {
+                self.sidecars.remove(0);
             }
-            self.besides
+            self.sidecars
                 .push((*name, value.clone(), now.saturating_add(*ttl)));
         }
     }

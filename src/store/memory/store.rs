@@ -191,11 +191,11 @@ impl Store for MemoryStore {
         Ok(self.swap_entry(key, expected, &change, also.as_ref()))
     }
 
-    async fn beside(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
+    async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         Ok(self
             .slots
             .get(key)
-            .and_then(|kept| kept.lock().beside(name, self.clock.now())))
+            .and_then(|kept| kept.lock().sidecar(name, self.clock.now())))
     }
 
     async fn claim(

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::super::{Entry, Key, SidecarName, StoreError};
 use super::error::store_error;
 use super::store::Shared;
-use super::tables::{read_beside, read_record, with_lease};
+use super::tables::{read_record, read_sidecar, with_lease};
 use super::threads::{Jobs, without_panic};
 
 /// A read, and the channel for its reply.
@@ -29,7 +29,7 @@ pub(super) fn run(shared: &Arc<Shared>, jobs: &Jobs<Read>) {
     for job in jobs.all() {
         match job {
             Read::Entry(key, reply) => answer(reply, || entry(shared, &key)),
-            Read::Sidecar(key, name, reply) => answer(reply, || beside(shared, &key, &name)),
+            Read::Sidecar(key, name, reply) => answer(reply, || sidecar(shared, &key, &name)),
         }
     }
 }
@@ -53,14 +53,14 @@ fn entry(shared: &Shared, key: &Key) -> Result<Option<Entry>, StoreError> {
         .map(|record| with_lease(record.entry, claimed)))
 }
 
-fn beside(shared: &Shared, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
+fn sidecar(shared: &Shared, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
     shared.read(|read| {
         let now = shared.clock.now();
         if read_record(read, key)?.is_none_or(|record| record.end <= now) {
             return Ok(None);
         }
-        let live = read_beside(read, key, name, |beside| {
-            (beside.end > now).then(|| Bytes::copy_from_slice(beside.value))
+        let live = read_sidecar(read, key, name, |sidecar| {
+            (sidecar.end > now).then(|| Bytes::copy_from_slice(sidecar.value))
         })?;
         Ok(live.flatten())
     })

@@ -58,13 +58,13 @@ impl Record {
 
 /// A sidecar. Encoded as kind (1), expiry (8), a number that increases with each sidecar of the
 /// entry (8), value.
-pub(super) struct BesideRecord<'a> {
+pub(super) struct SidecarRecord<'a> {
     pub(super) end: Timestamp,
     pub(super) order: u64,
     pub(super) value: &'a [u8],
 }
 
-impl<'a> BesideRecord<'a> {
+impl<'a> SidecarRecord<'a> {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(17 + self.value.len());
         bytes.push(FREE);
@@ -91,7 +91,7 @@ impl<'a> BesideRecord<'a> {
 }
 
 /// Returns the key of a sidecar: the key of the entry, then the name.
-pub(super) fn beside_key(key: &Key, name: &SidecarName) -> [u8; 48] {
+pub(super) fn sidecar_key(key: &Key, name: &SidecarName) -> [u8; 48] {
     let mut bytes = [0; 48];
     let (head, tail) = bytes.split_at_mut(32);
     head.copy_from_slice(key.as_bytes());
@@ -138,8 +138,8 @@ mod tests {
             let end = Timestamp::from_millis(end);
             let decoded = Record::decode(&Record { entry: entry.clone(), end }.encode()).unwrap();
             prop_assert_eq!((decoded.entry, decoded.end), (entry, end));
-            let bytes = BesideRecord { end, order, value: &value }.encode();
-            let decoded = BesideRecord::decode(&bytes).unwrap();
+            let bytes = SidecarRecord { end, order, value: &value }.encode();
+            let decoded = SidecarRecord::decode(&bytes).unwrap();
             prop_assert_eq!((decoded.end, decoded.order, decoded.value), (end, order, value.as_slice()));
         }
 
@@ -148,7 +148,7 @@ mod tests {
             let bytes = [&[kind][..], &bytes].concat();
             let head = if kind == LEASED { 57 } else { 49 };
             prop_assert_eq!(Record::decode(&bytes).is_ok(), kind <= LEASED && bytes.len() >= head);
-            prop_assert_eq!(BesideRecord::decode(&bytes).is_ok(), kind == FREE && bytes.len() >= 17);
+            prop_assert_eq!(SidecarRecord::decode(&bytes).is_ok(), kind == FREE && bytes.len() >= 17);
         }
     }
 }

@@ -184,7 +184,7 @@ impl Store for RedbStore {
         .await
     }
 
-    async fn beside(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
+    async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         self.ask(&self.0.reader, |reply| Read::Sidecar(*key, *name, reply))
             .await
     }

@@ -2,22 +2,22 @@ use redb::{
     ReadTransaction, ReadableTable, StorageError, Table, TableDefinition, WriteTransaction,
 };
 
-use super::super::decide::{self, BESIDES};
+use super::super::decide::{self, MAX_SIDECARS};
 use super::super::{Change, Entry, Key, Sidecar, SidecarName, Swap, Ttl, Version};
 use super::error::Failure;
 use super::leases::Claimed;
-use super::record::{BesideRecord, Record, beside_key, end_row};
+use super::record::{Record, SidecarRecord, end_row, sidecar_key};
 use super::sweeper::GRACE;
 use crate::clock::Timestamp;
 
 type Grants = TableDefinition<'static, &'static [u8; 32], &'static [u8]>;
-type Besides = TableDefinition<'static, &'static [u8; 48], &'static [u8]>;
+type Sidecars = TableDefinition<'static, &'static [u8; 48], &'static [u8]>;
 type Ends = TableDefinition<'static, &'static [u8], ()>;
 
 /// Entries, by key.
 const GRANTS: Grants = TableDefinition::new("grants");
 /// Sidecars, by the key of their entry and their name.
-const BESIDES_TABLE: Besides = TableDefinition::new("besides");
+const SIDECARS_TABLE: Sidecars = TableDefinition::new("sidecars");
 /// The removal queue. A row is a time, followed by the key of an entry or a sidecar, so that due
 /// rows come first. A sidecar may be removed at its expiry, an entry [`GRACE`] after it.
 const ENDS: Ends = TableDefinition::new("ends");
@@ -32,16 +32,16 @@ pub(super) fn read_record(read: &ReadTransaction, key: &Key) -> Result<Option<Re
 
 /// Passes the committed sidecar `name` of the entry under `key` to `take`, and returns its result;
 /// `None` if there is no such sidecar.
-pub(super) fn read_beside<T>(
+pub(super) fn read_sidecar<T>(
     read: &ReadTransaction,
     key: &Key,
     name: &SidecarName,
-    take: impl FnOnce(&BesideRecord<'_>) -> T,
+    take: impl FnOnce(&SidecarRecord<'_>) -> T,
 ) -> Result<Option<T>, Failure> {
-    let besides = read.open_table(BESIDES_TABLE)?;
-    let found = besides.get(&beside_key(key, name))?;
+    let sidecars = read.open_table(SIDECARS_TABLE)?;
+    let found = sidecars.get(&sidecar_key(key, name))?;
     found
-        .map(|found| Ok(take(&BesideRecord::decode(found.value())?)))
+        .map(|found| Ok(take(&SidecarRecord::decode(found.value())?)))
         .transpose()
 }
 
@@ -76,7 +76,7 @@ pub(super) struct Swept {
 /// The tables within one transaction.
 pub(super) struct Tables<'txn> {
     grants: Table<'txn, &'static [u8; 32], &'static [u8]>,
-    besides: Table<'txn, &'static [u8; 48], &'static [u8]>,
+    sidecars: Table<'txn, &'static [u8; 48], &'static [u8]>,
     ends: Table<'txn, &'static [u8], ()>,
 }
 
@@ -84,7 +84,7 @@ impl<'txn> Tables<'txn> {
     pub(super) fn open(write: &'txn WriteTransaction) -> Result<Self, redb::Error> {
         Ok(Self {
             grants: write.open_table(GRANTS)?,
-            besides: write.open_table(BESIDES_TABLE)?,
+            sidecars: write.open_table(SIDECARS_TABLE)?,
             ends: write.open_table(ENDS)?,
         })
     }
@@ -126,8 +126,8 @@ impl<'txn> Tables<'txn> {
         };
         // Read before anything is written: a swap that fails because of an unreadable sidecar must
         // change nothing.
-        let besides = if live.is_some() && also.is_some() {
-            self.besides_of(key)?
+        let sidecars = if live.is_some() && also.is_some() {
+            self.sidecars_of(key)?
         } else {
             Vec::new()
         };
@@ -149,7 +149,7 @@ impl<'txn> Tables<'txn> {
                 .insert(key.as_bytes(), record.encode().as_slice())?;
         }
         if let Some(also) = also {
-            self.put_beside(key, also, besides, now)?;
+            self.put_sidecar(key, also, sidecars, now)?;
         }
         Ok((true, Swap::Swapped))
     }
@@ -190,12 +190,12 @@ impl<'txn> Tables<'txn> {
                     }
                 }
             } else if let Ok(key) = <&[u8; 48]>::try_from(key) {
-                let beside = self
-                    .besides
+                let sidecar = self
+                    .sidecars
                     .get(key)?
-                    .map(|found| BesideRecord::decode(found.value()).map(|it| it.end));
-                if !beside.is_some_and(|end| end.is_ok_and(|end| end > now)) {
-                    self.besides.remove(key)?;
+                    .map(|found| SidecarRecord::decode(found.value()).map(|it| it.end));
+                if !sidecar.is_some_and(|end| end.is_ok_and(|end| end > now)) {
+                    self.sidecars.remove(key)?;
                 }
             }
         }
@@ -213,68 +213,68 @@ impl<'txn> Tables<'txn> {
         if let Some(end) = end {
             self.ends.remove(entry_row(end, key).as_slice())?;
         }
-        let mut besides = Vec::new();
-        for beside in self
-            .besides
-            .range::<&[u8; 48]>(&first_beside(key)..=&last_beside(key))?
+        let mut sidecars = Vec::new();
+        for sidecar in self
+            .sidecars
+            .range::<&[u8; 48]>(&first_sidecar(key)..=&last_sidecar(key))?
         {
-            let (name, value) = beside?;
-            besides.push((
+            let (name, value) = sidecar?;
+            sidecars.push((
                 *name.value(),
-                BesideRecord::decode(value.value()).map(|beside| beside.end),
+                SidecarRecord::decode(value.value()).map(|sidecar| sidecar.end),
             ));
         }
-        for (beside, end) in besides {
-            self.besides.remove(&beside)?;
+        for (sidecar, end) in sidecars {
+            self.sidecars.remove(&sidecar)?;
             // The row of an unreadable sidecar is removed when it is due.
             if let Ok(end) = end {
-                self.ends.remove(end_row(end, &beside).as_slice())?;
+                self.ends.remove(end_row(end, &sidecar).as_slice())?;
             }
         }
         Ok(())
     }
 
-    fn besides_of(&self, key: &Key) -> Result<Vec<Neighbour>, Failure> {
-        let mut besides = Vec::new();
-        for beside in self
-            .besides
-            .range::<&[u8; 48]>(&first_beside(key)..=&last_beside(key))?
+    fn sidecars_of(&self, key: &Key) -> Result<Vec<Neighbour>, Failure> {
+        let mut sidecars = Vec::new();
+        for sidecar in self
+            .sidecars
+            .range::<&[u8; 48]>(&first_sidecar(key)..=&last_sidecar(key))?
         {
-            let (key, value) = beside?;
-            let BesideRecord { end, order, .. } = BesideRecord::decode(value.value())?;
-            besides.push(Neighbour {
+            let (key, value) = sidecar?;
+            let SidecarRecord { end, order, .. } = SidecarRecord::decode(value.value())?;
+            sidecars.push(Neighbour {
                 key: *key.value(),
                 end,
                 order,
             });
         }
-        besides.sort_unstable_by_key(|beside| beside.order);
-        Ok(besides)
+        sidecars.sort_unstable_by_key(|sidecar| sidecar.order);
+        Ok(sidecars)
     }
 
     /// Writes a sidecar of an entry that has the sidecars `others`, oldest first.
-    fn put_beside(
+    fn put_sidecar(
         &mut self,
         key: &Key,
         also: &Sidecar,
         mut others: Vec<Neighbour>,
         now: Timestamp,
     ) -> Result<(), StorageError> {
-        let beside = beside_key(key, &also.name);
+        let sidecar = sidecar_key(key, &also.name);
         let order = others.last().map_or(0, |last| last.order.saturating_add(1));
         let mut dropped: Vec<Neighbour> = others
-            .extract_if(.., |other| other.key == beside || other.end <= now)
+            .extract_if(.., |other| other.key == sidecar || other.end <= now)
             .collect();
-        let surplus = (others.len() + 1).saturating_sub(BESIDES);
+        let surplus = (others.len() + 1).saturating_sub(MAX_SIDECARS);
         dropped.extend(others.drain(..surplus));
         for Neighbour { key, end, .. } in dropped {
-            self.besides.remove(&key)?;
+            self.sidecars.remove(&key)?;
             self.ends.remove(end_row(end, &key).as_slice())?;
         }
         let end = now.saturating_add(also.ttl);
-        self.besides.insert(
-            &beside,
-            BesideRecord {
+        self.sidecars.insert(
+            &sidecar,
+            SidecarRecord {
                 end,
                 order,
                 value: &also.value,
@@ -282,7 +282,7 @@ impl<'txn> Tables<'txn> {
             .encode()
             .as_slice(),
         )?;
-        self.ends.insert(end_row(end, &beside).as_slice(), ())?;
+        self.ends.insert(end_row(end, &sidecar).as_slice(), ())?;
         Ok(())
     }
 }
@@ -317,12 +317,12 @@ fn entry_row(end: Timestamp, key: &Key) -> Vec<u8> {
     end_row(end.saturating_add(GRACE), key.as_bytes())
 }
 
-fn first_beside(key: &Key) -> [u8; 48] {
-    beside_key(key, &SidecarName::new([0; 16]))
+fn first_sidecar(key: &Key) -> [u8; 48] {
+    sidecar_key(key, &SidecarName::new([0; 16]))
 }
 
-fn last_beside(key: &Key) -> [u8; 48] {
-    beside_key(key, &SidecarName::new([0xff; 16]))
+fn last_sidecar(key: &Key) -> [u8; 48] {
+    sidecar_key(key, &SidecarName::new([0xff; 16]))
 }
 
 /// Returns a bound that is greater than every row that is due at `now`, and not greater than any

@@ -87,7 +87,7 @@ impl RedisStore {
             .fill(&mut random)
             .map_err(|error| RedisConnectError::Unusable(Arc::new(error)))?;
         let key = self.key(&Key::new(random));
-        let name = beside_key(&key, &SidecarName::new([0; 16]));
+        let name = sidecar_key(&key, &SidecarName::new([0; 16]));
         let entry = encode(&Entry::new(
             Version::new([0; 8]),
             ClaimTag::new([0; 32]),
@@ -278,14 +278,15 @@ impl Store for RedisStore {
             } => (encode(entry), String::new()),
             Change::Remove => (Vec::new(), String::new()),
         };
-        let beside = also.map(|also| (beside_key(&key, &also.name), also.value, millis(also.ttl)));
+        let sidecar =
+            also.map(|also| (sidecar_key(&key, &also.name), also.value, millis(also.ttl)));
         let mut keys: Vec<&[u8]> = vec![&key];
         let mut args: Vec<&[u8]> = vec![
             expected.as_ref().map_or(&[], |expected| &expected[..]),
             &entry,
             ttl.as_bytes(),
         ];
-        if let Some((key, value, ttl)) = &beside {
+        if let Some((key, value, ttl)) = &sidecar {
             keys.push(key);
             args.extend([value.as_ref(), ttl.as_bytes()]);
         }
@@ -301,7 +302,7 @@ impl Store for RedisStore {
         }
     }
 
-    async fn beside(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
+    async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         // On the connection of the claim that found it: another connection may lead to a server
         // that lags behind.
         let link = self
@@ -310,7 +311,7 @@ impl Store for RedisStore {
             .as_ref()
             .map_or(&self.shared.link, |replicated| &replicated.writes);
         Ok(self
-            .read(link, &beside_key(&self.key(key), name), link.deadline())
+            .read(link, &sidecar_key(&self.key(key), name), link.deadline())
             .await?
             .map(Bytes::from))
     }
@@ -427,7 +428,7 @@ impl fmt::Debug for RedisStore {
 }
 
 /// Returns the key of a sidecar. The braces put it into the same slot of a cluster as `key`.
-fn beside_key(key: &[u8], name: &SidecarName) -> Vec<u8> {
+fn sidecar_key(key: &[u8], name: &SidecarName) -> Vec<u8> {
     let mut bytes = key.to_vec();
     bytes.push(b':');
     bytes.extend_from_slice(URL_SAFE_NO_PAD.encode(name.as_bytes()).as_bytes());

@@ -205,8 +205,8 @@ impl<S: Store> Store for TieredStore<S> {
         Ok(swap)
     }
 
-    async fn beside(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
-        self.inner.beside(key, name).await
+    async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
+        self.inner.sidecar(key, name).await
     }
 
     async fn claim(

@@ -29,7 +29,7 @@ pub fn entry(number: u64) -> Entry {
 
 /// Inserts entry 1 with a sidecar.
 pub async fn insert<S: Store>(store: &S, key: &Key) {
-    let swap = put_with(store, key, None, 1, HOUR, Some("beside")).await;
+    let swap = put_with(store, key, None, 1, HOUR, Some("sidecar")).await;
     assert_eq!(swap.unwrap(), Swap::Swapped);
 }
 
@@ -78,7 +78,7 @@ pub async fn every_call<S: Store>(
 ) -> [(&'static str, Result<(), StoreError>); 5] {
     [
         ("get", store.get(key).await.map(drop)),
-        ("beside", store.beside(key, &NAME).await.map(drop)),
+        ("sidecar", store.sidecar(key, &NAME).await.map(drop)),
         (
             "claim",
             store

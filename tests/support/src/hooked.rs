@@ -16,7 +16,7 @@ use tower_oauth_refresh::store::{
 #[derive(Clone, Debug, PartialEq)]
 pub enum Call {
     Get,
-    Beside,
+    Sidecar,
     Claim,
     Swap {
         expected: Option<Version>,
@@ -190,8 +190,8 @@ impl<S: Store> Store for Hooked<S> {
         Self::run(plan, self.inner.swap(key, expected, change, also)).await
     }
 
-    async fn beside(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
-        Self::run(self.plan(key, Call::Beside), self.inner.beside(key, name)).await
+    async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
+        Self::run(self.plan(key, Call::Sidecar), self.inner.sidecar(key, name)).await
     }
 
     async fn claim(

@@ -70,7 +70,7 @@ async fn every_metric_exists_from_the_start() {
             0.0
         );
     }
-    for op in ["get", "swap", "beside", "claim"] {
+    for op in ["get", "swap", "sidecar", "claim"] {
         assert_eq!(
             value(
                 &metrics,
@@ -157,7 +157,7 @@ async fn events_and_store_calls_are_measured() {
         );
         assert!(sum > 0.0 && sum < 10.0, "{kind} took {sum} s");
     }
-    for op in ["claim", "swap", "beside"] {
+    for op in ["claim", "swap", "sidecar"] {
         let count = value(
             &seen,
             &format!("oauth_refresh_store_call_duration_seconds_count{{op=\"{op}\"}}"),

@@ -1,35 +1,39 @@
-//! Tests of sidecars: [`swap`](Store::swap) and [`beside`](Store::beside).
+//! Tests of sidecars: [`swap`](Store::swap) and [`sidecar`](Store::sidecar).
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::{
-    LONG, LONG_LEASE, again, entry, get, inserted, key, long_beside, name, put, put_with,
-    read_beside, take,
+    LONG, LONG_LEASE, again, entry, get, inserted, key, long_sidecar, name, put, put_with,
+    read_sidecar, take,
 };
 use crate::store::{Sidecar, SidecarName, Store, Swap, Ttl};
 
 /// A sidecar that was never written is absent, with an entry and without.
 pub async fn an_unwritten_sidecar_is_absent<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
-    assert_eq!(read_beside(&store, &key(), &name()).await, None, "no entry");
+    assert_eq!(
+        read_sidecar(&store, &key(), &name()).await,
+        None,
+        "no entry"
+    );
     let key = inserted(&store, &entry(), LONG).await;
-    assert_eq!(read_beside(&store, &key, &name()).await, None, "an entry");
+    assert_eq!(read_sidecar(&store, &key, &name()).await, None, "an entry");
 }
 
 /// A sidecar that was written can be read on every handle, and its entry, too.
 pub async fn a_written_sidecar_is_visible_on_every_handle<S: Store>(make: impl AsyncFn() -> S) {
     let (store, other) = (make().await, make().await);
     let (key, first, second) = (key(), entry(), entry());
-    let (one, two) = (long_beside(b"one"), long_beside(b"two"));
+    let (one, two) = (long_sidecar(b"one"), long_sidecar(b"two"));
     assert_eq!(
         put_with(&store, &key, None, &first, &one).await,
         Swap::Swapped,
         "with a first entry"
     );
     assert_eq!(
-        read_beside(&other, &key, &one.name).await,
+        read_sidecar(&other, &key, &one.name).await,
         Some(one.value.clone())
     );
     assert_eq!(get(&other, &key).await, Some(first.clone()));
@@ -39,8 +43,8 @@ pub async fn a_written_sidecar_is_visible_on_every_handle<S: Store>(make: impl A
         Swap::Swapped,
         "with another"
     );
-    assert_eq!(read_beside(&store, &key, &one.name).await, Some(one.value));
-    assert_eq!(read_beside(&store, &key, &two.name).await, Some(two.value));
+    assert_eq!(read_sidecar(&store, &key, &one.name).await, Some(one.value));
+    assert_eq!(read_sidecar(&store, &key, &two.name).await, Some(two.value));
     assert_eq!(get(&store, &key).await, Some(second));
 }
 
@@ -77,7 +81,11 @@ pub async fn sidecars_round_trip<S: Store>(make: impl AsyncFn() -> S) {
         version = next.version;
     }
     for (row, name, value) in rows {
-        assert_eq!(read_beside(&store, &key, &name).await, Some(value), "{row}");
+        assert_eq!(
+            read_sidecar(&store, &key, &name).await,
+            Some(value),
+            "{row}"
+        );
     }
 }
 
@@ -98,12 +106,12 @@ pub async fn sidecars_of_different_keys_and_names_are_independent<S: Store>(
         Swap::Swapped
     );
     assert_eq!(
-        read_beside(&store, &other, &shared).await,
+        read_sidecar(&store, &other, &shared).await,
         None,
         "another key"
     );
     assert_eq!(
-        read_beside(&store, &one, &SidecarName::new(near)).await,
+        read_sidecar(&store, &one, &SidecarName::new(near)).await,
         None,
         "another name"
     );
@@ -112,11 +120,11 @@ pub async fn sidecars_of_different_keys_and_names_are_independent<S: Store>(
         Swap::Swapped
     );
     assert_eq!(
-        read_beside(&store, &one, &shared).await,
+        read_sidecar(&store, &one, &shared).await,
         Some(Bytes::from("of one"))
     );
     assert_eq!(
-        read_beside(&store, &other, &shared).await,
+        read_sidecar(&store, &other, &shared).await,
         Some(Bytes::from("of the other"))
     );
 }
@@ -125,7 +133,7 @@ pub async fn sidecars_of_different_keys_and_names_are_independent<S: Store>(
 pub async fn a_sidecar_can_be_replaced<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let (key, first) = (key(), entry());
-    let one = long_beside(b"a longer value, which must be replaced completely");
+    let one = long_sidecar(b"a longer value, which must be replaced completely");
     let two = Sidecar {
         value: Bytes::from_static(b"another"),
         ..one.clone()
@@ -138,13 +146,13 @@ pub async fn a_sidecar_can_be_replaced<S: Store>(make: impl AsyncFn() -> S) {
         put_with(&store, &key, Some(first.version), &entry(), &two).await,
         Swap::Swapped
     );
-    assert_eq!(read_beside(&store, &key, &one.name).await, Some(two.value));
+    assert_eq!(read_sidecar(&store, &key, &one.name).await, Some(two.value));
 }
 
 /// A sidecar stays when its entry is claimed, or swapped without it.
 pub async fn a_sidecar_survives_swaps_and_claims<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
-    let (key, first, also) = (key(), entry(), long_beside(b"stays"));
+    let (key, first, also) = (key(), entry(), long_sidecar(b"stays"));
     assert_eq!(
         put_with(&store, &key, None, &first, &also).await,
         Swap::Swapped
@@ -153,7 +161,7 @@ pub async fn a_sidecar_survives_swaps_and_claims<S: Store>(make: impl AsyncFn() 
         .await
         .expect("the entry exists");
     assert_eq!(
-        read_beside(&store, &key, &also.name).await,
+        read_sidecar(&store, &key, &also.name).await,
         Some(also.value.clone()),
         "a claim"
     );
@@ -165,7 +173,7 @@ pub async fn a_sidecar_survives_swaps_and_claims<S: Store>(make: impl AsyncFn() 
             Swap::Swapped
         );
         assert_eq!(
-            read_beside(&store, &key, &also.name).await,
+            read_sidecar(&store, &key, &also.name).await,
             Some(also.value.clone()),
             "{ttl:?}"
         );
@@ -176,12 +184,12 @@ pub async fn a_sidecar_survives_swaps_and_claims<S: Store>(make: impl AsyncFn() 
 /// A conflict writes no sidecar, and changes none.
 pub async fn a_conflict_writes_no_sidecar<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
-    let (key, there, kept) = (key(), entry(), long_beside(b"kept"));
+    let (key, there, kept) = (key(), entry(), long_sidecar(b"kept"));
     assert_eq!(
         put_with(&store, &key, None, &there, &kept).await,
         Swap::Swapped
     );
-    let new = long_beside(b"new");
+    let new = long_sidecar(b"new");
     let over = Sidecar {
         value: Bytes::from_static(b"over"),
         ..kept.clone()
@@ -192,9 +200,9 @@ pub async fn a_conflict_writes_no_sidecar<S: Store>(make: impl AsyncFn() -> S) {
             assert_eq!(swap, Swap::Conflict(Some(there.clone())), "{expected:?}");
         }
     }
-    assert_eq!(read_beside(&store, &key, &new.name).await, None);
+    assert_eq!(read_sidecar(&store, &key, &new.name).await, None);
     assert_eq!(
-        read_beside(&store, &key, &kept.name).await,
+        read_sidecar(&store, &key, &kept.name).await,
         Some(kept.value)
     );
 
@@ -204,7 +212,7 @@ pub async fn a_conflict_writes_no_sidecar<S: Store>(make: impl AsyncFn() -> S) {
         Swap::Conflict(None)
     );
     assert_eq!(
-        read_beside(&store, &absent, &new.name).await,
+        read_sidecar(&store, &absent, &new.name).await,
         None,
         "of an absent entry"
     );
@@ -213,7 +221,7 @@ pub async fn a_conflict_writes_no_sidecar<S: Store>(make: impl AsyncFn() -> S) {
         Swap::Swapped
     );
     assert_eq!(
-        read_beside(&store, &absent, &new.name).await,
+        read_sidecar(&store, &absent, &new.name).await,
         None,
         "of an entry that was absent"
     );
@@ -223,7 +231,7 @@ pub async fn a_conflict_writes_no_sidecar<S: Store>(make: impl AsyncFn() -> S) {
 pub async fn a_swap_with_a_sidecar_is_idempotent<S: Store>(make: impl AsyncFn() -> S) {
     let store = make().await;
     let (key, first) = (key(), entry());
-    let (one, two) = (long_beside(b"one"), long_beside(b"two"));
+    let (one, two) = (long_sidecar(b"one"), long_sidecar(b"two"));
     let second = again(&first);
     for time in 1..=2 {
         assert_eq!(
@@ -232,7 +240,7 @@ pub async fn a_swap_with_a_sidecar_is_idempotent<S: Store>(make: impl AsyncFn() 
             "time {time}"
         );
         assert_eq!(
-            read_beside(&store, &key, &one.name).await,
+            read_sidecar(&store, &key, &one.name).await,
             Some(one.value.clone()),
             "time {time}"
         );
@@ -244,7 +252,7 @@ pub async fn a_swap_with_a_sidecar_is_idempotent<S: Store>(make: impl AsyncFn() 
             "time {time}"
         );
         assert_eq!(
-            read_beside(&store, &key, &two.name).await,
+            read_sidecar(&store, &key, &two.name).await,
             Some(two.value.clone()),
             "time {time}"
         );
