@@ -100,7 +100,6 @@ impl Facts {
         let cache = Cache::builder()
             .max_capacity(max_bytes)
             .weigher(|_, fact: &Fact| fact.weight())
-            // The cache accepts at most a thousand years.
             .time_to_live(ttl.min(CENTURY))
             .build();
         Some(Self {
