@@ -147,7 +147,7 @@ impl RedisStoreBuilder {
         let limit = self.command_timeout.max(PATIENCE);
         let scout = Connection::Server(connector.scout(limit).await?);
         let checked = timeout(limit, check::check(&scout, &connector.target.place)).await;
-        checked.unwrap_or_else(|_| Err(Failure::slow().into()))?;
+        checked.map_err(|_| Failure::slow())??;
         let connection = connector.connect(limit).await?;
         // The warnings are skipped if `INFO` is too slow.
         let _ = timeout(

@@ -17,8 +17,9 @@ use tokio::time::{sleep, timeout};
 
 use super::connect::Connector;
 use super::connection::Server;
-use super::error::{Failure, Kind};
-use super::link::{PATIENCE, Pauses};
+use super::error::{Failure, Kind, within};
+use super::link::PATIENCE;
+use super::pauses::Pauses;
 use crate::store::{Announcements, Announcer, Key};
 
 /// The interval between two probes of the connection, and the time limit of a probe.
@@ -159,9 +160,7 @@ impl Subscription {
         let closed = Arc::new(Notify::new());
         let ear = ear(name.to_owned(), announcer.clone(), Arc::clone(&closed));
         let connection = connector.listener(limit, ear).await?;
-        timeout(limit, connection.subscribe(name))
-            .await
-            .map_err(|_| Failure::slow())??;
+        within(limit, connection.subscribe(name)).await?;
         Ok(Self { connection, closed })
     }
 
@@ -184,12 +183,8 @@ impl Subscription {
             let echo = beat.to_string();
             let mut ping = cmd("PING");
             ping.arg(&echo);
-            let answer = timeout(BEAT, self.connection.query(&ping)).await;
             // A server that replies with an error is alive.
-            match answer.map_or_else(
-                |_| Err(Failure::slow()),
-                |answer| answer.map_err(Failure::from),
-            ) {
+            match within(BEAT, self.connection.query(&ping)).await {
                 Ok(Value::BulkString(pong)) if pong == echo.as_bytes() => steady = true,
                 Ok(_) => return (Failure::out_of_step(), false),
                 Err(failure) if matches!(failure.kind(), Kind::Gone | Kind::Slow) => {

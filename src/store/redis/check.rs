@@ -1,9 +1,14 @@
+use bytes::Bytes;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use redis::{Value, cmd};
 
-use super::connection::Connection;
+use super::connection::{Call, Connection};
+use super::entry::{beginning, encode};
 use super::error::{Failure, Kind, RedisConnectError, printable};
+use super::link::Link;
+use super::scripts::{CLAIM, READ, SWAP};
 use super::target::Place;
+use crate::store::{ClaimTag, Entry, Version};
 
 /// The first version with `SET … KEEPTTL` and ACLs.
 const OLDEST: (u32, u32) = (6, 0);
@@ -33,6 +38,34 @@ pub(super) async fn check(connection: &Connection, place: &Place) -> Result<(), 
         (Some("1"), Place::Server(_) | Place::Socket(_)) => Err(RedisConnectError::PartOfACluster),
         _ => Ok(()),
     }
+}
+
+/// Runs every script once, on the entry under `key` and its sidecar, and removes the entry.
+pub(super) async fn rehearse(link: &Link, key: &[u8], sidecar: &[u8]) -> Result<(), Failure> {
+    let [one, two, three] = [1, 2, 3].map(|version| Version::new([version; 8]));
+    let entry = |version| encode(&Entry::new(version, ClaimTag::new([0; 32]), Bytes::new()));
+    let steps: [(&_, &[&[u8]], &[&[u8]]); 5] = [
+        (
+            &SWAP,
+            &[key, sidecar],
+            &[b"", &entry(one), b"60000", b"", b"1"],
+        ),
+        (&SWAP, &[key], &[&beginning(one), &entry(two), b""]),
+        (&CLAIM, &[key], &[&[0; 32], three.as_bytes(), b"1", b""]),
+        (&SWAP, &[key], &[&beginning(three), b"", b""]),
+        (&READ, &[key], &[]),
+    ];
+    for (script, keys, args) in steps {
+        let replicas = None;
+        let call = Call::Run {
+            script,
+            keys,
+            args,
+            replicas,
+        };
+        link.call(&call).await?;
+    }
+    Ok(())
 }
 
 /// Logs a warning about settings of each master that lose grants, and about fewer connected

@@ -10,10 +10,10 @@ use redis::{
     IntoConnectionInfo as _, ProtocolVersion, RedisConnectionInfo, RedisError, RedisResult, Value,
     cmd,
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::connection::{Connection, Server};
-use super::error::{Failure, Kind};
+use super::error::{Failure, Kind, until, within};
 use super::scripts::{CLAIM, READ, SWAP, Script};
 use super::stream::Endpoint;
 use super::target::{Credentials, Host, Place, Target};
@@ -39,7 +39,7 @@ pub(super) struct Connector {
 impl Connector {
     /// Opens a connection that is ready for use, within `limit`.
     pub(super) async fn connect(&self, limit: Duration) -> Result<Connection, Failure> {
-        let connection = timeout(limit, async {
+        let connecting = async {
             let connection = match &self.target.place {
                 Place::Server(host) => {
                     Connection::Server(self.dial(Endpoint::Host(host), None).await?)
@@ -61,9 +61,9 @@ impl Connector {
                     loaded.unwrap_or(Ok(()))?;
                 }
             }
-            Ok(connection)
-        });
-        connection.await.unwrap_or_else(|_| Err(Failure::slow()))
+            Ok::<_, Failure>(connection)
+        };
+        within(limit, connecting).await
     }
 
     /// Connects to one server to find out its kind: the server itself, or the first node of the
@@ -89,13 +89,12 @@ impl Connector {
                     let mut found = Err(Failure::slow());
                     let share = limit / u32::try_from(nodes.len()).unwrap_or(u32::MAX);
                     for node in nodes {
-                        let dialled = timeout(share, async {
+                        let dialling = async {
                             let connection = self.dial(Endpoint::Host(node), ear).await?;
                             answers(&connection).await?;
-                            Ok(connection)
-                        });
-                        let dialled = dialled.await;
-                        found = dialled.unwrap_or_else(|_| Err(Failure::slow()));
+                            Ok::<_, Failure>(connection)
+                        };
+                        found = within(share, dialling).await;
                         if found.is_ok() {
                             break;
                         }
@@ -104,9 +103,7 @@ impl Connector {
                 }
             }
         };
-        timeout(limit, reaching)
-            .await
-            .unwrap_or_else(|_| Err(Failure::slow()))
+        within(limit, reaching).await
     }
 
     async fn dial(&self, endpoint: Endpoint<'_>, ear: Option<&Ear>) -> Result<Server, Failure> {
@@ -220,8 +217,7 @@ impl Connector {
             let Some(sentinel) = sentinels.get(at) else {
                 continue;
             };
-            let asked = timeout(limit / 2, self.ask(sentinel, service)).await;
-            let master = match asked.unwrap_or_else(|_| Err(Failure::slow())) {
+            let master = match within(limit / 2, self.ask(sentinel, service)).await {
                 Ok(master) => {
                     self.first_sentinel.store(at, Ordering::Relaxed);
                     master
@@ -233,12 +229,12 @@ impl Connector {
                     continue;
                 }
             };
-            let dialled = timeout_at(deadline, async {
+            let dialling = async {
                 let connection = self.dial(Endpoint::Host(&master), ear).await?;
                 is_master(&connection).await?;
-                Ok(connection)
-            });
-            found = dialled.await.unwrap_or_else(|_| Err(Failure::slow()));
+                Ok::<_, Failure>(connection)
+            };
+            found = until(deadline, dialling).await;
             if found.is_ok() {
                 break;
             }

@@ -1,7 +1,10 @@
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use redis::{ErrorKind, RedisError};
+use tokio::time::{Instant, timeout_at};
 
 use super::target::RedisUrlError;
 use crate::store::StoreError;
@@ -137,6 +140,25 @@ impl Failure {
     pub(super) fn wants_another_connection(&self) -> bool {
         matches!(self.kind, Kind::Gone | Kind::Standby | Kind::OutOfStep)
     }
+}
+
+/// Limits a call to `limit`. After it, the call fails with [`Kind::Slow`].
+pub(super) fn within<T, E: Into<Failure>>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, E>>,
+) -> impl Future<Output = Result<T, Failure>> {
+    until(Instant::now() + limit, call)
+}
+
+/// Like [`within`], but with a deadline that several calls may share.
+pub(super) fn until<T, E: Into<Failure>>(
+    deadline: Instant,
+    call: impl Future<Output = Result<T, E>>,
+) -> impl Future<Output = Result<T, Failure>> {
+    timeout_at(deadline, call).map(|answer| match answer {
+        Ok(answer) => answer.map_err(Into::into),
+        Err(_) => Err(Failure::slow()),
+    })
 }
 
 impl From<RedisError> for Failure {

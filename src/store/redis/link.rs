@@ -1,3 +1,30 @@
+//! [`Link`]: a connection that is reopened for ever.
+//!
+//! A task, the keeper, opens a new connection whenever the current one is lost or suspect, one at a
+//! time. Calls share the state of the link and report failures to the keeper.
+//!
+//! `redis::aio::ConnectionManager` (of redis 1.8) reconnects on its own, too. It is not used,
+//! because the store would break these promises:
+//!
+//! - **A reconnect makes no call fail.** The manager passes the error of a lost connection on to
+//!   every call in flight. Here these calls wait for the new connection and are repeated on it,
+//!   within their time limit. That is safe because every [`Call`] is idempotent.
+//! - **An outage makes calls fail at once, not at their time limit.** In the manager, every call
+//!   waits for the future that connects, which includes all retries and the pauses between them.
+//!   `response_timeout` begins only after it. Without retries, the next attempt begins only with
+//!   the next call, and without a pause.
+//! - **A frozen server is replaced.** A time-out does not make the manager reconnect, so all calls
+//!   time out until the operating system closes the connection.
+//! - **A server that is loading its data, or that rejects the credentials for a while, is used again
+//!   later.** If an attempt to connect fails with anything but an I/O error, the manager keeps that
+//!   error for ever.
+//! - **A reply to another call is never accepted.** The link closes a connection that is out of step
+//!   at once, for all calls. A manager cannot be told to drop its connection.
+//! - **A failover is followed, and one hung node does not take a cluster down.** The manager holds a
+//!   connection to one fixed address. It does not ask sentinels, and does not work with a cluster.
+//!   For a cluster, the keeper replaces the client library's connection as a whole, and keeps it
+//!   while any node answers.
+
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -7,12 +34,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::connect::Connector;
 use super::connection::{Answer, Call, Connection};
-use super::error::{Failure, Kind};
-use crate::random::{OsRandom, SecureRandom as _};
+use super::error::{Failure, Kind, until, within};
+use super::pauses::Pauses;
 
 /// The minimum time limit of an attempt to connect. It is longer than that of a call, because no
 /// call waits for it.
@@ -135,13 +162,12 @@ impl Link {
         deadline: Instant,
     ) -> Result<Answer, Failure> {
         let answer = match line.connection {
-            Connection::Server(_) => timeout_at(deadline, line.connection.send(call)).await,
+            Connection::Server(_) => until(deadline, line.connection.send(call)).await,
             // Boxed, so that the futures of calls to a single server stay small.
             Connection::Cluster(_) => {
-                timeout_at(deadline, Box::pin(self.attempt_on_cluster(line, call))).await
+                until(deadline, Box::pin(self.attempt_on_cluster(line, call))).await
             }
         };
-        let answer = answer.unwrap_or_else(|_| Err(Failure::slow()));
         match &answer {
             Ok(_) => line.served.store(true, Ordering::Relaxed),
             Err(failure) => self.report(line.number, failure),
@@ -342,8 +368,8 @@ async fn keeps(connector: &Connector, state: &watch::Sender<State>) -> bool {
     };
     // Several times, because a `PING` goes to a random node, which may be the one that hangs.
     for _ in 0..4 {
-        let answer = timeout(connector.share(), connection.send(&Call::Ping)).await;
-        if answer.is_ok_and(|answer| answer.is_ok()) {
+        let answer = within(connector.share(), connection.send(&Call::Ping)).await;
+        if answer.is_ok() {
             return state.send_if_modified(|state| match state {
                 State::Up(line) => {
                     line.suspect = false;
@@ -354,60 +380,4 @@ async fn keeps(connector: &Connector, state: &watch::Sender<State>) -> bool {
         }
     }
     false
-}
-
-/// The pauses between attempts to connect: none before the first one, then increasing.
-pub(super) struct Pauses {
-    number: u32,
-    longest: Duration,
-}
-
-impl Default for Pauses {
-    fn default() -> Self {
-        Self::up_to(Self::LONGEST)
-    }
-}
-
-impl Pauses {
-    const FIRST: Duration = Duration::from_millis(50);
-    const LONGEST: Duration = Duration::from_secs(2);
-    /// A connection that lasted this long resets the pauses.
-    const STEADY: Duration = Duration::from_secs(5);
-
-    pub(super) fn up_to(longest: Duration) -> Self {
-        Self { number: 0, longest }
-    }
-
-    /// Returns a random time between half of the current pause and all of it, so that instances
-    /// that lost the server together do not reconnect together.
-    pub(super) fn next(&mut self) -> Duration {
-        let number = self.number;
-        self.number = number.saturating_add(1);
-        if number == 0 {
-            return Duration::ZERO;
-        }
-        let due = Self::FIRST
-            .saturating_mul(1 << (number - 1).min(10))
-            .min(self.longest);
-        let mut random = [0];
-        // If the random number generator fails, it is half of the pause.
-        let _ = OsRandom.fill(&mut random);
-        due / 2 + (due / 2) * u32::from(random[0]) / 255
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_a_bound() {
-        let mut pauses = Pauses::default();
-        assert_eq!(pauses.next(), Duration::ZERO);
-        for number in 0..100 {
-            let due = Duration::from_millis(50 << number.min(6)).min(Pauses::LONGEST);
-            let pause = pauses.next();
-            assert!(pause >= due / 2 && pause <= due, "{pause:?} for {due:?}");
-        }
-    }
 }

@@ -8,6 +8,7 @@ mod connection;
 mod entry;
 mod error;
 mod link;
+mod pauses;
 mod scripts;
 mod store;
 mod stream;

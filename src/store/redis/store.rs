@@ -10,12 +10,14 @@ use tokio::time::Instant;
 
 use super::builder::RedisStoreBuilder;
 use super::channel::Channel;
+use super::check;
 use super::connect::Connector;
 use super::connection::{Answer, Call, ReplicaWait};
 use super::entry::{beginning, decode, encode, with_head};
 use super::error::{Failure, Kind, RedisConnectError};
 use super::link::Link;
 use super::scripts::{CLAIM, READ, SWAP, Script};
+use crate::clock::CENTURY;
 use crate::random::{OsRandom, SecureRandom as _};
 use crate::store::{
     Announcements, Change, Claim, ClaimTag, Entry, Key, Lease, Sidecar, SidecarName, Store,
@@ -88,41 +90,7 @@ impl RedisStore {
             .map_err(|error| RedisConnectError::Unusable(Arc::new(error)))?;
         let key = self.key(&Key::new(random));
         let name = sidecar_key(&key, &SidecarName::new([0; 16]));
-        let entry = encode(&Entry::new(
-            Version::new([0; 8]),
-            ClaimTag::new([0; 32]),
-            Bytes::new(),
-        ));
-        let first = beginning(Version::new([0; 8]));
-        let rewritten = encode(&Entry::new(
-            Version::new([1; 8]),
-            ClaimTag::new([0; 32]),
-            Bytes::new(),
-        ));
-        let steps: [(&_, &[&[u8]], &[&[u8]]); 4] = [
-            (&SWAP, &[&key, &name], &[b"", &entry, b"60000", b"", b"1"]),
-            (&SWAP, &[&key], &[&first, &rewritten, b""]),
-            (&CLAIM, &[&key], &[&[0; 32], &[2; 8], b"1", b""]),
-            (
-                &SWAP,
-                &[&key],
-                &[&beginning(Version::new([2; 8])), b"", b""],
-            ),
-        ];
-        for (script, keys, args) in steps {
-            self.shared
-                .link
-                .call(&Call::Run {
-                    script,
-                    keys,
-                    args,
-                    replicas: None,
-                })
-                .await?;
-        }
-        self.read(&self.shared.link, &key, self.shared.link.deadline())
-            .await?;
-        Ok(())
+        Ok(check::rehearse(&self.shared.link, &key, &name).await?)
     }
 
     fn key(&self, key: &Key) -> Vec<u8> {
@@ -163,22 +131,23 @@ impl RedisStore {
         args: &[&[u8]],
         deadline: Instant,
     ) -> Result<Answer, Failure> {
-        let (link, replicas) = match &self.shared.replicated {
-            Some(Replicated {
-                writes, replicas, ..
-            }) => (writes, Some(*replicas)),
-            None => (&self.shared.link, None),
+        let call = Call::Run {
+            script,
+            keys,
+            args,
+            replicas: self.replicated().map(|replicated| replicated.replicas),
         };
-        link.call_until(
-            &Call::Run {
-                script,
-                keys,
-                args,
-                replicas,
-            },
-            deadline,
-        )
-        .await
+        self.writes().call_until(&call, deadline).await
+    }
+
+    fn replicated(&self) -> Option<&Replicated> {
+        self.shared.replicated.as_ref()
+    }
+
+    /// Returns the connection for claims, swaps and the reads that follow from them.
+    fn writes(&self) -> &Link {
+        self.replicated()
+            .map_or(&self.shared.link, |replicated| &replicated.writes)
     }
 
     /// Confirms with the replicas that `key` is absent. Returns the entry if one has appeared
@@ -189,7 +158,7 @@ impl RedisStore {
     async fn probe(&self, key: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>, Failure> {
         let Some(Replicated {
             probes, replicas, ..
-        }) = &self.shared.replicated
+        }) = self.replicated()
         else {
             return Ok(None);
         };
@@ -228,20 +197,17 @@ impl RedisStore {
     /// refusal or a token that was based on it costs the client its grant. The same is true for the
     /// reply of a master that has been replaced and does not know it: its replicas have left it.
     fn assert_replicated(&self, reached: Option<i64>) -> Result<(), Failure> {
-        match &self.shared.replicated {
-            Some(Replicated {
-                replicas: ReplicaWait { count, .. },
-                ..
-            }) if reached.is_none_or(|reached| reached < i64::from(*count)) => {
-                let reached = reached.unwrap_or_default();
-                let message = format!(
-                    "too few replicas ({reached} of {count} acknowledged the write in time): a failover could \
-                     lose it"
-                );
-                Err(Failure::new(Kind::Other, message))
-            }
-            _ => Ok(()),
+        let count = self
+            .replicated()
+            .map_or(0, |replicated| replicated.replicas.count);
+        let reached = reached.unwrap_or_default();
+        if reached >= i64::from(count) {
+            return Ok(());
         }
+        let message = format!(
+            "too few replicas ({reached} of {count} acknowledged the write in time): a failover could lose it"
+        );
+        Err(Failure::new(Kind::Other, message))
     }
 }
 
@@ -250,9 +216,7 @@ impl Store for RedisStore {
         let (key, deadline) = (self.key(key), self.shared.link.deadline());
         let found = match self.read(&self.shared.link, &key, deadline).await? {
             // Boxed, because it is rare.
-            None if self.shared.replicated.is_some() => {
-                Box::pin(self.probe(&key, deadline)).await?
-            }
+            None if self.replicated().is_some() => Box::pin(self.probe(&key, deadline)).await?,
             found => found,
         };
         found.map(decode).transpose()
@@ -305,11 +269,7 @@ impl Store for RedisStore {
     async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         // On the connection of the claim that found it: another connection may lead to a server
         // that lags behind.
-        let link = self
-            .shared
-            .replicated
-            .as_ref()
-            .map_or(&self.shared.link, |replicated| &replicated.writes);
+        let link = self.writes();
         Ok(self
             .read(link, &sidecar_key(&self.key(key), name), link.deadline())
             .await?
@@ -324,7 +284,7 @@ impl Store for RedisStore {
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {
         let (key, lease, deadline) = (self.key(key), millis(lease), self.shared.link.deadline());
-        let waits: &[u8] = if self.shared.replicated.is_some() {
+        let waits: &[u8] = if self.replicated().is_some() {
             b"1"
         } else {
             b""
@@ -332,7 +292,7 @@ impl Store for RedisStore {
         // In practice a `WAIT` also waits for the writes of other connections, even behind a script
         // that writes nothing. So an absent entry is not claimed: the `WAIT` would delay the claims
         // behind it.
-        if self.shared.replicated.is_some()
+        if self.replicated().is_some()
             && self
                 .read(&self.shared.link, &key, deadline)
                 .await?
@@ -417,11 +377,7 @@ impl fmt::Debug for RedisStore {
             .field("command_timeout", &self.shared.connector.limit)
             .field(
                 "wait_for_replicas",
-                &self
-                    .shared
-                    .replicated
-                    .as_ref()
-                    .map(|replicated| replicated.replicas),
+                &self.replicated().map(|replicated| replicated.replicas),
             )
             .finish_non_exhaustive()
     }
@@ -435,9 +391,10 @@ fn sidecar_key(key: &[u8], name: &SidecarName) -> Vec<u8> {
     bytes
 }
 
-/// Formats a duration for Redis: at least a millisecond, and at most two thousand years, so that
-/// neither its arithmetic nor the expiry of a lease in an entry overflows.
+/// Formats a duration for Redis: at least a millisecond, and at most [`CENTURY`], so that neither
+/// its arithmetic nor the expiry of a lease in an entry overflows.
 fn millis(time: Duration) -> String {
-    const LONGEST: u128 = 1 << 46;
-    time.as_millis().clamp(1, LONGEST).to_string()
+    time.clamp(Duration::from_millis(1), CENTURY)
+        .as_millis()
+        .to_string()
 }
