@@ -1,7 +1,7 @@
 //! A store of your own: grants in SQLite, with the whole contract of `Store`.
 //!
 //! `cargo run --example custom_store` serves a token endpoint whose refresh tokens survive a
-//! restart. `cargo test --test stores custom_store` runs the conformance suite over the store.
+//! restart. `cargo test --example custom_store` runs the conformance suite over the store.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};

@@ -2,9 +2,6 @@
 
 mod boxed;
 mod conformance;
-#[allow(dead_code, unreachable_pub)]
-#[path = "../../examples/custom_store.rs"]
-mod custom_store;
 mod memory;
 #[cfg(feature = "redb")]
 mod redb;
