@@ -17,11 +17,8 @@ use support::{
     Endpoint, Line, Panel, Process, RedisServer, Work, directory, draw, field, grouped, log_in,
     redis_store, refresh, resident, send, slice,
 };
-use tower_layer::Layer as _;
+use tower::Layer as _;
 use tower_oauth_refresh::{MemoryStore, RedbStore, Refresh, RefreshLayer, Store, TieredStore};
-
-#[allow(dead_code, unused_imports)]
-mod support;
 
 const SIZES: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const IN_FLIGHT: usize = 32;
@@ -230,7 +227,7 @@ async fn measure(kind: Kind, grants: usize) -> Cost {
     match kind {
         Kind::Memory => grow(MemoryStore::new(), grants, None, None).await,
         Kind::Redb => {
-            let files = directory();
+            let files = directory(env!("CARGO_TARGET_TMPDIR"));
             let path = files.path().join("grants.redb");
             let store = RedbStore::builder(&path)
                 .timeout(Duration::from_secs(60))

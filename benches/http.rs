@@ -29,9 +29,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tower::{Layer as _, Service};
 use tower_oauth_refresh::{MemoryStore, RefreshLayer, TieredStore};
 
-#[allow(dead_code, unused_imports)]
-mod support;
-
 /// As in the proxy: a rotation makes many small, short-lived allocations.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

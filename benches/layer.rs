@@ -14,12 +14,8 @@ use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use support::{Endpoint, field, log_in, post, refresh, send, short};
 use tokio::runtime::Runtime;
-use tower::Service;
-use tower_layer::Layer as _;
+use tower::{Layer as _, Service};
 use tower_oauth_refresh::{MemoryStore, Refresh, RefreshLayer};
-
-#[allow(dead_code, unused_imports)]
-mod support;
 
 /// The start of this run: older results are not from this run.
 static BEGAN: LazyLock<SystemTime> = LazyLock::new(SystemTime::now);

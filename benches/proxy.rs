@@ -20,9 +20,6 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Barrier;
 
-#[allow(dead_code, unused_imports)]
-mod support;
-
 const CLIENTS: usize = 32;
 /// The number of grants of each connection, so that each is refreshed every few seconds and not
 /// every millisecond.

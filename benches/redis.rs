@@ -14,11 +14,8 @@ use support::{
     Endpoint, Line, Panel, RedisServer, Session, Work, draw, grouped, median, redis_store, rounded,
     slice,
 };
-use tower_layer::Layer as _;
+use tower::Layer as _;
 use tower_oauth_refresh::{RedisStore, Refresh, RefreshLayer, TieredStore};
-
-#[allow(dead_code, unused_imports)]
-mod support;
 
 /// As in the proxy: a rotation makes many small, short-lived allocations.
 #[global_allocator]

@@ -14,13 +14,9 @@ use support::{
     Endpoint, RedisServer, Session, Work, directory, field, grouped, log_in, median, percentile,
     redis_store, refresh, rounded, send, short, slice,
 };
-use tower::ServiceExt as _;
-use tower_layer::Layer as _;
+use tower::{Layer as _, ServiceExt as _};
 use tower_oauth_refresh::access::Access;
 use tower_oauth_refresh::{MemoryStore, RedbStore, Refresh, RefreshLayer, Store, TieredStore};
-
-#[allow(dead_code, unused_imports)]
-mod support;
 
 const IN_FLIGHT: [usize; 4] = [1, 32, 256, 1024];
 const ROUNDS: usize = 5;
@@ -41,7 +37,7 @@ fn main() -> ExitCode {
 
 async fn measure() {
     let redis = RedisServer::start().await;
-    let files = directory();
+    let files = directory(env!("CARGO_TARGET_TMPDIR"));
     let mut count = 0;
     let mut file = || {
         count += 1;

@@ -22,7 +22,7 @@ use super::RedisServer;
 
 /// Reads the form and responds with 1 KB of JSON. Any client gets a token.
 #[derive(Clone, Default)]
-pub(crate) struct App {
+pub struct App {
     signer: Option<Signer>,
     tokens: Option<MultiplexedConnection>,
 }
@@ -38,7 +38,7 @@ const MONTH: u32 = 30 * 24 * 3600;
 
 impl App {
     /// Signs access tokens with ES256.
-    pub(crate) fn signing_es256(mut self) -> Self {
+    pub fn signing_es256(mut self) -> Self {
         self.signer = Some(Signer {
             key: Arc::new(KeyPair::generate().expect("a key")),
             algorithm: "ES256",
@@ -48,7 +48,7 @@ impl App {
 
     /// Signs access tokens with RS256 and a key of 2,048 bits, which every OpenID provider must
     /// support.
-    pub(crate) fn signing_rs256(mut self) -> Self {
+    pub fn signing_rs256(mut self) -> Self {
         let mut openssl = Command::new("openssl");
         openssl.args([
             "genpkey",
@@ -68,7 +68,7 @@ impl App {
 
     /// Keeps refresh tokens in this server, each for one use, as an app with several instances
     /// must.
-    pub(crate) async fn keeping_tokens(mut self, server: &RedisServer) -> Self {
+    pub async fn keeping_tokens(mut self, server: &RedisServer) -> Self {
         let client = redis::Client::open(server.url()).expect("an address");
         let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
         let connected = client

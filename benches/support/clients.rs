@@ -9,17 +9,17 @@ use tower_oauth_refresh::{Refresh, Store};
 use super::{Endpoint, Work};
 
 /// A client id of 36 bytes, as long as a UUID.
-pub(crate) const CLIENT: &str = "0123456789abcdef0123456789abcdef0123";
+pub const CLIENT: &str = "0123456789abcdef0123456789abcdef0123";
 
-pub(crate) fn log_in() -> String {
+pub fn log_in() -> String {
     format!("grant_type=authorization_code&code=c&client_id={CLIENT}")
 }
 
-pub(crate) fn refresh(token: &str) -> String {
+pub fn refresh(token: &str) -> String {
     format!("grant_type=refresh_token&refresh_token={token}&client_id={CLIENT}")
 }
 
-pub(crate) fn post(form: String) -> Request<Full<Bytes>> {
+pub fn post(form: String) -> Request<Full<Bytes>> {
     Request::post("/token")
         .header("content-type", "application/x-www-form-urlencoded")
         .body(Full::from(form))
@@ -27,7 +27,7 @@ pub(crate) fn post(form: String) -> Request<Full<Bytes>> {
 }
 
 /// Sends a form, and returns the response, which must have a refresh token.
-pub(crate) async fn send<St: Store>(service: &Refresh<Endpoint, St>, form: String) -> String {
+pub async fn send<St: Store>(service: &Refresh<Endpoint, St>, form: String) -> String {
     let Ok(response) = service.clone().oneshot(post(form)).await;
     let status = response.status();
     let Ok(body) = response.into_body().collect().await;
@@ -41,7 +41,7 @@ pub(crate) async fn send<St: Store>(service: &Refresh<Endpoint, St>, form: Strin
 
 /// Returns the value of this field of a response. It is found without parsing, which takes next to
 /// no time.
-pub(crate) fn field<'a>(answer: &'a str, name: &str) -> &'a str {
+pub fn field<'a>(answer: &'a str, name: &str) -> &'a str {
     let value = answer
         .split_once(&format!(r#""{name}":""#))
         .and_then(|(_, rest)| rest.split_once('"'));
@@ -49,13 +49,13 @@ pub(crate) fn field<'a>(answer: &'a str, name: &str) -> &'a str {
 }
 
 /// A client that is logged in and refreshes.
-pub(crate) struct Session<St: Store> {
+pub struct Session<St: Store> {
     service: Refresh<Endpoint, St>,
-    pub(crate) token: String,
+    pub token: String,
 }
 
 impl<St: Store> Session<St> {
-    pub(crate) async fn begin(service: &Refresh<Endpoint, St>) -> Self {
+    pub async fn begin(service: &Refresh<Endpoint, St>) -> Self {
         let token = field(&send(service, log_in()).await, "refresh_token").to_owned();
         Self {
             service: service.clone(),

@@ -11,16 +11,16 @@ use tower::Service;
 
 /// Responds to every request with the same token response.
 #[derive(Clone)]
-pub(crate) struct Endpoint(Bytes);
+pub struct Endpoint(Bytes);
 
 impl Endpoint {
     /// Returns an endpoint with a response of 1 KB.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self::with_access_token(850)
     }
 
     /// Returns an endpoint with an access token of this many bytes.
-    pub(crate) fn with_access_token(len: usize) -> Self {
+    pub fn with_access_token(len: usize) -> Self {
         let access_token = "a".repeat(len);
         let refresh_token = "u".repeat(64);
         Self(Bytes::from(format!(

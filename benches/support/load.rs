@@ -4,21 +4,21 @@ use std::time::{Duration, Instant};
 
 use tokio::task::yield_now;
 
-pub(crate) trait Work: Send + 'static {
+pub trait Work: Send + 'static {
     /// Does the work once.
     fn once(&mut self) -> impl Future<Output = ()> + Send;
 }
 
 /// The work done in a slice of time.
-pub(crate) struct Slice {
+pub struct Slice {
     /// The number of times per second.
-    pub(crate) rate: f64,
+    pub rate: f64,
     /// The duration of each.
-    pub(crate) latencies: Vec<Duration>,
+    pub latencies: Vec<Duration>,
 }
 
 /// Lets all of them work, each as fast as it can.
-pub(crate) async fn slice<W: Work>(all: Vec<W>, length: Duration) -> (Vec<W>, Slice) {
+pub async fn slice<W: Work>(all: Vec<W>, length: Duration) -> (Vec<W>, Slice) {
     let started = Instant::now();
     let tasks: Vec<_> = all
         .into_iter()

@@ -18,22 +18,22 @@ const COLOURS: [RGBColor; 4] = [
 const SIZE: (u32, u32) = (480, 340);
 
 /// One pair of axes.
-pub(crate) struct Panel {
-    pub(crate) title: &'static str,
+pub struct Panel {
+    pub title: &'static str,
     /// The quantity on the x axis, which is logarithmic.
-    pub(crate) x: &'static str,
+    pub x: &'static str,
     /// The quantity on the y axis, with its unit.
-    pub(crate) y: &'static str,
-    pub(crate) lines: Vec<Line>,
+    pub y: &'static str,
+    pub lines: Vec<Line>,
 }
 
-pub(crate) struct Line {
-    pub(crate) name: String,
-    pub(crate) points: Vec<(f64, f64)>,
+pub struct Line {
+    pub name: String,
+    pub points: Vec<(f64, f64)>,
 }
 
 /// Writes `docs/NAME`: the panels side by side, on a transparent background.
-pub(crate) fn draw(name: &str, panels: &[Panel]) {
+pub fn draw(name: &str, panels: &[Panel]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../docs")
         .join(name);

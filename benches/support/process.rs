@@ -5,17 +5,17 @@ use std::time::Duration;
 
 /// The processor time that this process or another one has used, from `/proc`.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Process {
-    pub(crate) user: Duration,
-    pub(crate) system: Duration,
+pub struct Process {
+    pub user: Duration,
+    pub system: Duration,
 }
 
 impl Process {
-    pub(crate) fn this() -> Self {
+    pub fn this() -> Self {
         Self::of(std::process::id())
     }
 
-    pub(crate) fn of(id: u32) -> Self {
+    pub fn of(id: u32) -> Self {
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).expect("Linux");
         let fields: Vec<_> = stat
             .rsplit_once(')')
@@ -32,20 +32,20 @@ impl Process {
         }
     }
 
-    pub(crate) fn since(self, earlier: Self) -> Self {
+    pub fn since(self, earlier: Self) -> Self {
         Self {
             user: self.user - earlier.user,
             system: self.system - earlier.system,
         }
     }
 
-    pub(crate) fn total(self) -> Duration {
+    pub fn total(self) -> Duration {
         self.user + self.system
     }
 }
 
 /// Returns the resident memory of this process in bytes.
-pub(crate) fn resident() -> u64 {
+pub fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status
         .lines()

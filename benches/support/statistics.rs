@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
 /// Returns the time within which this percentage was done.
-pub(crate) fn percentile(latencies: &mut [Duration], per_cent: usize) -> Duration {
+pub fn percentile(latencies: &mut [Duration], per_cent: usize) -> Duration {
     let at = (latencies.len() * per_cent / 100).min(latencies.len() - 1);
     *latencies.select_nth_unstable(at).1
 }
 
 /// Rounds to three significant digits: more are noise.
-pub(crate) fn rounded(value: f64) -> u64 {
+pub fn rounded(value: f64) -> u64 {
     let mut unit = 1.0;
     while value / unit >= 1000.0 {
         unit *= 10.0;
@@ -23,7 +23,7 @@ pub(crate) fn rounded(value: f64) -> u64 {
 }
 
 /// Formats a number as `1,234,567`.
-pub(crate) fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -36,7 +36,7 @@ pub(crate) fn grouped(number: u64) -> String {
 }
 
 /// Formats a duration with a suitable unit.
-pub(crate) fn short(time: Duration) -> String {
+pub fn short(time: Duration) -> String {
     let nanoseconds = time.as_nanos() as f64;
     let (value, unit) = match nanoseconds {
         ..1e3 => return format!("{nanoseconds:.0} ns"),

@@ -9,7 +9,7 @@ use super::RedisServer;
 
 /// Returns a store in this server without a practical time limit, for any number of concurrent
 /// calls.
-pub(crate) async fn redis_store(server: &RedisServer) -> RedisStore {
+pub async fn redis_store(server: &RedisServer) -> RedisStore {
     RedisStore::builder(&server.url())
         .command_timeout(Duration::from_secs(60))
         .connect()
@@ -17,7 +17,8 @@ pub(crate) async fn redis_store(server: &RedisServer) -> RedisStore {
         .expect("a server")
 }
 
-/// Returns a directory on a disk, because the one for temporary files may be in memory.
-pub(crate) fn directory() -> TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
+/// Returns a new directory in `parent`, which should be on a disk: the one for temporary files may
+/// be in memory.
+pub fn directory(parent: &str) -> TempDir {
+    tempfile::tempdir_in(parent).expect("a directory")
 }
