@@ -11,14 +11,17 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use pin_project_lite::pin_project;
+use pin_project::pin_project;
 
-pin_project! {
-    #[project = KindProj]
-    enum Kind<B> {
-        Inner { #[pin] body: B },
-        Full { bytes: Option<Bytes> },
-    }
+#[pin_project(project = KindProj)]
+enum Kind<B> {
+    Inner {
+        #[pin]
+        body: B,
+    },
+    Full {
+        bytes: Option<Bytes>,
+    },
 }
 
 impl<B: Body<Data = Bytes>> Body for Kind<B> {
@@ -56,12 +59,11 @@ impl<B: Body<Data = Bytes>> Body for Kind<B> {
 
 macro_rules! public_body {
     ($(#[$doc:meta])* $name:ident) => {
-        pin_project! {
-            $(#[$doc])*
-            pub struct $name<B> {
-                #[pin]
-                kind: Kind<B>,
-            }
+        $(#[$doc])*
+        #[pin_project]
+        pub struct $name<B> {
+            #[pin]
+            kind: Kind<B>,
         }
 
         impl<B> $name<B> {

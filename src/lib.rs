@@ -1,6 +1,5 @@
-//! A [`tower::Layer`](tower_layer::Layer) that binds and rotates OAuth refresh tokens in front of
-//! an existing token endpoint, without logging users out when a response is lost or two requests
-//! race.
+//! A [`tower::Layer`] that binds and rotates OAuth refresh tokens in front of an existing token
+//! endpoint, without logging users out when a response is lost or two requests race.
 //!
 //! Put [`RefreshLayer`] in front of a token endpoint that speaks HTTP through a [`tower::Service`]:
 //! an axum app that issues its own tokens, a reverse proxy to an identity provider, a hyper server.
@@ -8,8 +7,6 @@
 //! upstream tokens. Clients see only the refresh tokens of the layer. They are opaque, rotated on
 //! every use (RFC 9700 §4.14.2) and bound to one client. The store holds hashes of them, and
 //! upstream tokens that are sealed under them, so a copy of the store contains no usable token.
-//!
-//! [`tower::Service`]: tower_service::Service
 //!
 //! ```
 //! use axum::{Form, Json, Router, routing::post};

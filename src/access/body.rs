@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use pin_project_lite::pin_project;
+use pin_project::pin_project;
 
 use crate::access::watch::Watch;
 use crate::body::ResponseBody;
@@ -30,18 +30,17 @@ pub enum ResponseEnded {
     Unconfirmed,
 }
 
-pin_project! {
-    /// The response body of [`Access`](crate::access::Access): the body of the inner service, or
-    /// one that the layer wrote.
-    ///
-    /// With [`end_responses`](crate::AccessLayerBuilder::end_responses) it fails with
-    /// [`ResponseEnded`] when the access token or its grant ends.
-    pub struct AccessBody<B> {
-        #[pin]
-        body: ResponseBody<B>,
-        watch: Option<Box<Watch>>,
-        ended: bool,
-    }
+/// The response body of [`Access`](crate::access::Access): the body of the inner service, or
+/// one that the layer wrote.
+///
+/// With [`end_responses`](crate::AccessLayerBuilder::end_responses) it fails with
+/// [`ResponseEnded`] when the access token or its grant ends.
+#[pin_project]
+pub struct AccessBody<B> {
+    #[pin]
+    body: ResponseBody<B>,
+    watch: Option<Box<Watch>>,
+    ended: bool,
 }
 
 impl<B> AccessBody<B> {

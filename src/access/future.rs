@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use http::Response;
-use pin_project_lite::pin_project;
+use pin_project::pin_project;
 
 use crate::access::body::AccessBody;
 use crate::access::watch::Watch;
@@ -16,22 +16,27 @@ use crate::body::ResponseBody;
 pub(crate) type Loading<B, E> =
     Pin<Box<dyn Future<Output = Result<Response<AccessBody<B>>, E>> + Send>>;
 
-pin_project! {
-    /// Response future of [`Access`](crate::access::Access).
-    #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<F, B, E> {
-        #[pin]
-        kind: Kind<F, B, E>,
-    }
+/// Response future of [`Access`](crate::access::Access).
+#[must_use = "futures do nothing unless polled"]
+#[pin_project]
+pub struct ResponseFuture<F, B, E> {
+    #[pin]
+    kind: Kind<F, B, E>,
 }
 
-pin_project! {
-    #[project = KindProj]
-    enum Kind<F, B, E> {
-        Inner { #[pin] future: F, watch: Option<Box<Watch>> },
-        Refused { response: Option<Response<AccessBody<B>>> },
-        Loading { loading: Loading<B, E> },
-    }
+#[pin_project(project = KindProj)]
+enum Kind<F, B, E> {
+    Inner {
+        #[pin]
+        future: F,
+        watch: Option<Box<Watch>>,
+    },
+    Refused {
+        response: Option<Response<AccessBody<B>>>,
+    },
+    Loading {
+        loading: Loading<B, E>,
+    },
 }
 
 impl<F, B, E> ResponseFuture<F, B, E> {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tower_layer::Layer;
+use tower::Layer;
 
 use crate::access::guard::{Guard, StoreHandle};
 use crate::access::policy::{Policy, ValidatedPolicy};

@@ -4,14 +4,13 @@
 //! read first, in a boxed future.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use tower_service::Service;
+use tower::{Service, ServiceExt as _};
 
 use crate::access::body::AccessBody;
 use crate::access::challenge::AccessError;
@@ -103,7 +102,7 @@ where
                 // The instance that was polled ready may hold a permit of the inner service, and
                 // the store may be slow. So drop it, and poll a clone for readiness right before
                 // the call.
-                let mut inner = self.inner.clone();
+                let inner = self.inner.clone();
                 drop(mem::replace(&mut self.inner, inner.clone()));
                 let guard = Arc::clone(&self.guard);
                 let policy = Arc::clone(&self.policy);
@@ -119,8 +118,7 @@ where
                         Ok(watch) => watch,
                         Err(error) => return Ok(refused(error, &policy)),
                     };
-                    poll_fn(|cx| inner.poll_ready(cx)).await?;
-                    let response = inner.call(request).await?;
+                    let response = inner.oneshot(request).await?;
                     Ok(response.map(|body| AccessBody::new(ResponseBody::inner(body), watch)))
                 }));
             }

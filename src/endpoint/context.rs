@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use tokio::time::{Instant, timeout};
-use tower_service::Service;
+use tower::Service;
 
 use crate::body::{RequestBody, ResponseBody};
 use crate::endpoint::progress::Progress;

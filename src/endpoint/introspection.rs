@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
-use tower_service::Service;
+use tower::Service;
 use zeroize::Zeroizing;
 
 use crate::access_token::check::{Checked, check};

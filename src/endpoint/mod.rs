@@ -13,7 +13,7 @@ use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, Version};
 use http_body::Body;
 use tokio::time::timeout;
-use tower_service::Service;
+use tower::Service;
 use tracing::Instrument as _;
 
 use self::context::{Failure, Outcome, RequestContext};

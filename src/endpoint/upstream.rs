@@ -4,7 +4,6 @@
 //! response to a token request becomes a [`Reply`]. A response that discloses a withheld token is
 //! rewritten without that token, or not passed on.
 
-use std::future::poll_fn;
 use std::marker::PhantomData;
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, request, response};
 use http_body::Body;
-use tower_service::Service;
+use tower::{Service, ServiceExt as _};
 use zeroize::Zeroizing;
 
 use crate::body::{self, RequestBody, ResponseBody};
@@ -92,13 +91,9 @@ where
             headers.remove(header);
         }
         forget_digests(headers);
-        poll_fn(|cx| self.inner.poll_ready(cx)).await?;
-        let Self {
-            mut inner, head, ..
-        } = *self;
-        inner
-            .call(Request::from_parts(head, RequestBody::full(form)))
-            .await
+        let Self { inner, head, .. } = *self;
+        let request = Request::from_parts(head, RequestBody::full(form));
+        inner.oneshot(request).await
     }
 
     /// Requests an uncompressed JSON response, because the layer must rewrite it.

@@ -5,7 +5,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::future::poll_fn;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
 use http::{Extensions, Method, Request, Response, StatusCode, Uri};
 use tokio::time::timeout;
-use tower_service::Service;
+use tower::{Service, ServiceExt as _};
 
 use crate::body::ResponseBody;
 use crate::endpoint::Endpoint;
@@ -279,11 +278,7 @@ where
         layer,
         seen: Arc::clone(&seen),
     });
-    let answer = async {
-        poll_fn(|cx| service.poll_ready(cx)).await?;
-        service.call(request).await
-    };
-    let answer = timeout(LONGEST, answer).await;
+    let answer = timeout(LONGEST, service.oneshot(request)).await;
     match seen.get() {
         Some(reached) if *reached == endpoint => None,
         Some(reached) => Some(Found::Endpoint(reached.setting())),

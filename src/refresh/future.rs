@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::{Response, StatusCode};
-use pin_project_lite::pin_project;
+use pin_project::pin_project;
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
@@ -25,26 +25,30 @@ use crate::error::RefreshError;
 pub(crate) type BoxedOutcome<B, E> =
     Pin<Box<dyn Future<Output = Result<Response<ResponseBody<B>>, E>> + Send>>;
 
-pin_project! {
-    /// Response future of [`Refresh`](crate::Refresh).
-    ///
-    /// If it is dropped during a rotation, an adoption or a revocation, it moves the rest to a task
-    /// of the current tokio runtime, so that the response of the inner service reaches the store.
-    #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<F, B, E> {
-        #[pin]
-        kind: Kind<F, B, E>,
-    }
+/// Response future of [`Refresh`](crate::Refresh).
+///
+/// If it is dropped during a rotation, an adoption or a revocation, it moves the rest to a task
+/// of the current tokio runtime, so that the response of the inner service reaches the store.
+#[must_use = "futures do nothing unless polled"]
+#[pin_project]
+pub struct ResponseFuture<F, B, E> {
+    #[pin]
+    kind: Kind<F, B, E>,
 }
 
-pin_project! {
-    #[project = KindProj]
-    enum Kind<F, B, E> {
-        PassThrough { #[pin] future: F },
-        Intercepted { intercepted: Intercepted<B, E> },
-        // Boxed, so that the future of a request that passes through stays small.
-        Refused { response: Option<Box<Response<ResponseBody<B>>>> },
-    }
+#[pin_project(project = KindProj)]
+enum Kind<F, B, E> {
+    PassThrough {
+        #[pin]
+        future: F,
+    },
+    Intercepted {
+        intercepted: Intercepted<B, E>,
+    },
+    // Boxed, so that the future of a request that passes through stays small.
+    Refused {
+        response: Option<Box<Response<ResponseBody<B>>>>,
+    },
 }
 
 impl<F, B, E> ResponseFuture<F, B, E> {

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tower_layer::Layer;
+use tower::Layer;
 
 use crate::clock::SystemClock;
 use crate::endpoint::config::Config;

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use pin_project_lite::pin_project;
+use pin_project::pin_project;
 
 use super::{
     Announcements, Change, Claim, ClaimTag, Entry, Hint, Key, Sidecar, SidecarName, Store,
@@ -81,13 +81,12 @@ impl<St: Store> Store for CatchPanics<St> {
     }
 }
 
-pin_project! {
-    /// A call that returns an error if it panics.
-    struct Caught<F> {
-        // `None` if the store panicked before it returned a future.
-        #[pin]
-        call: Option<F>,
-    }
+/// A call that returns an error if it panics.
+#[pin_project]
+struct Caught<F> {
+    // `None` if the store panicked before it returned a future.
+    #[pin]
+    call: Option<F>,
 }
 
 impl<F> Caught<F> {

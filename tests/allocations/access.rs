@@ -12,8 +12,7 @@ use http::{Extensions, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use test_support::access::{Guarded, LOG_IN, access_token, pair, referencing};
 use test_support::{Call, post};
-use tower::{Service, ServiceExt as _};
-use tower_layer::Layer as _;
+use tower::{Layer as _, Service, ServiceExt as _};
 use tower_oauth_refresh::access::Access;
 use tower_oauth_refresh::{AccessGrant, AccessLayer, Event, MemoryStore, RefreshLayer};
 

@@ -10,8 +10,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body::Body as _;
 use http_body_util::Full;
-use tower::Service;
-use tower_layer::Layer as _;
+use tower::{Layer as _, Service};
 use tower_oauth_refresh::{MemoryStore, RefreshLayer, RequestBody};
 
 static BODY: &[u8] = b"grant_type=refresh_token";

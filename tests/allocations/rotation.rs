@@ -8,8 +8,7 @@ use allocation_counter::measure;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
-use tower::Service;
-use tower_layer::Layer as _;
+use tower::{Layer as _, Service};
 use tower_oauth_refresh::{MemoryStore, Refresh, RefreshLayer};
 
 /// Returns the same token response of 1 KB for every request.

@@ -128,7 +128,7 @@ async fn task_locals_are_visible_while_the_client_waits() {
             upstream.clone().call(request)
         }
     });
-    let service = tower_layer::Layer::layer(&app.layer, service);
+    let service = tower::Layer::layer(&app.layer, service);
     let request = post("/token", &refresh_form("app", &token));
     let answer = NAME
         .scope("here", tower::ServiceExt::oneshot(service, request))

@@ -12,8 +12,7 @@ use test_support::requests::{Whole, send};
 use test_support::{Act, App, post, settle};
 use tokio::sync::Notify;
 use tokio::time::sleep;
-use tower::service_fn;
-use tower_layer::Layer as _;
+use tower::{Layer as _, service_fn};
 use tower_oauth_refresh::{EventKind, RequestBody};
 
 fn log_in() -> Request<Full<Bytes>> {

@@ -7,8 +7,7 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
 use test_support::requests::{AnyBody, form, full, send};
 use test_support::{App, Upstream, post};
-use tower::{BoxError, ServiceExt as _, service_fn};
-use tower_layer::Layer as _;
+use tower::{BoxError, Layer as _, ServiceExt as _, service_fn};
 use tower_oauth_refresh::{MemoryStore, RefreshLayer};
 
 const LOG_IN: &str = "grant_type=authorization_code&code=c&client_id=app";

@@ -15,8 +15,7 @@ use test_support::requests::{Whole, send};
 use test_support::{Act, App, Call, Plan, post, refresh_form, settle};
 use tokio::sync::Notify;
 use tokio::time::sleep;
-use tower::service_fn;
-use tower_layer::Layer as _;
+use tower::{Layer as _, service_fn};
 use tower_oauth_refresh::store::Change;
 use tower_oauth_refresh::{EventKind, RefreshError, RequestBody, StoreError};
 

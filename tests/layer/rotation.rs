@@ -7,8 +7,7 @@ use http::Request;
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full};
 use test_support::{App, Call, post, refresh_form};
-use tower::{Service, ServiceExt as _, service_fn};
-use tower_layer::Layer as _;
+use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 use tower_oauth_refresh::{EventKind, MemoryStore, RefreshLayer, RequestBody};
 
 #[tokio::test]

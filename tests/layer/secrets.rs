@@ -12,9 +12,7 @@ use test_support::foreign::log_in_before;
 use test_support::requests::{Whole, assertion, basic, forged, form};
 use test_support::secrets::{Log, Needles, latin, written};
 use test_support::{Act, App, Hooked, ManualClock, Plan, Upstream, post, refresh_form};
-use tower::util::BoxCloneService;
-use tower::{BoxError, Service as _, service_fn};
-use tower_layer::Layer as _;
+use tower::{BoxError, Layer as _, Service as _, service_fn, util::BoxCloneService};
 use tower_oauth_refresh::store::{
     Change, ClaimTag, Entry, Key, Sidecar, SidecarName, Store as _, Ttl, Version,
 };

@@ -8,7 +8,7 @@ use test_support::access::{LOG_IN, Resource, pair};
 use test_support::redis::RedisServer;
 use test_support::{Act, App, ManualClock, SECOND, Upstream};
 use tokio::sync::Notify;
-use tower_layer::Layer as _;
+use tower::Layer as _;
 use tower_oauth_refresh::store::TieredStore;
 use tower_oauth_refresh::{AccessLayer, RedisStore};
 

@@ -12,9 +12,7 @@ use redis::Value;
 use test_support::redis::RedisServer;
 use test_support::session::send;
 use test_support::{Answer, Upstream, post, refresh_form};
-use tower::util::BoxCloneService;
-use tower::{BoxError, service_fn};
-use tower_layer::Layer as _;
+use tower::{BoxError, Layer as _, service_fn, util::BoxCloneService};
 use tower_oauth_refresh::store::{RedisStore, TieredStore};
 use tower_oauth_refresh::{Refresh, RefreshLayer, RefreshLayerBuilder, RequestBody};
 

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 use tokio::time::sleep;
-use tower_layer::Layer as _;
+use tower::Layer as _;
 use tower_oauth_refresh::access::Access;
 use tower_oauth_refresh::store::{Key, TieredStore};
 use tower_oauth_refresh::{Refresh, RefreshLayer};

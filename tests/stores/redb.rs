@@ -8,7 +8,7 @@ use redb::Database;
 use test_support::ManualClock;
 use test_support::session::{infallible, log_in, refresh};
 use tokio::task::JoinSet;
-use tower_layer::Layer as _;
+use tower::Layer as _;
 use tower_oauth_refresh::store::{Change, Claim, Lease, Store, Swap, Ttl};
 use tower_oauth_refresh::{Clock as _, RedbStore, RefreshLayer, Timestamp};
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, ORIGIN};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{Either, Full};
-use pin_project_lite::pin_project;
+use pin_project::pin_project;
 use tower::{Layer, Service};
 use tower_oauth_refresh::access::{self, Access, AccessBody};
 use tower_oauth_refresh::path::{PathMatch, PathPrefix, PathRules, replace_path};
@@ -183,14 +183,18 @@ where
 /// The upstream's body, the upstream's body behind the access layer, or the proxy's own body.
 pub(crate) type Body<B> = Either<B, Either<AccessBody<B>, Full<Bytes>>>;
 
-pin_project! {
-    /// The future of a response.
-    #[project = AnswerProj]
-    pub(crate) enum Answer<F, B, E> {
-        Open { #[pin] answer: F },
-        Guarded { #[pin] answer: access::ResponseFuture<F, B, E> },
-        Refused,
-    }
+/// The future of a response.
+#[pin_project(project = AnswerProj)]
+pub(crate) enum Answer<F, B, E> {
+    Open {
+        #[pin]
+        answer: F,
+    },
+    Guarded {
+        #[pin]
+        answer: access::ResponseFuture<F, B, E>,
+    },
+    Refused,
 }
 
 impl<F, B, E> Future for Answer<F, B, E>

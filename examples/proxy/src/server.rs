@@ -13,7 +13,7 @@ use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use pin_project_lite::pin_project;
+use pin_project::pin_project;
 use server_common::causes;
 use server_common::forward::{Forward, ForwardError};
 use server_common::listener::{self, Connections, Listener};
@@ -117,13 +117,12 @@ fn failed(error: &ForwardError) -> Response<Full<Bytes>> {
     answer::error_with_code(status, error.code(), &error.to_string())
 }
 
-pin_project! {
-    /// The body of a response. Its request is in flight until it is dropped.
-    struct AnswerBody {
-        #[pin]
-        body: Either<ResponseBody<resources::Body<InnerBody>>, Full<Bytes>>,
-        _in_flight: InFlight,
-    }
+/// The body of a response. Its request is in flight until it is dropped.
+#[pin_project]
+struct AnswerBody {
+    #[pin]
+    body: Either<ResponseBody<resources::Body<InnerBody>>, Full<Bytes>>,
+    _in_flight: InFlight,
 }
 
 impl Body for AnswerBody {

@@ -8,7 +8,7 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use tokio::time::timeout;
-use tower_service::Service;
+use tower::Service;
 use zeroize::Zeroizing;
 
 use crate::body::{RequestBody, ResponseBody};

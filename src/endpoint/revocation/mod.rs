@@ -9,7 +9,7 @@
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use tower_service::Service;
+use tower::Service;
 
 use crate::body::RequestBody;
 use crate::endpoint::context::{Outcome, RequestContext};

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use tower_service::Service;
+use tower::Service;
 
 use super::forward::{PENDING_FOR, Revocation, forward, revoked};
 use crate::body::RequestBody;

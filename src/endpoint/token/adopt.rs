@@ -9,7 +9,7 @@ use http_body::Body;
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tower_service::Service;
+use tower::Service;
 use zeroize::Zeroizing;
 
 use super::issue::{Begun, begin};

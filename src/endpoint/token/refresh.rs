@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tower_service::Service;
+use tower::Service;
 
 use super::commit;
 use super::entropy::Entropy;

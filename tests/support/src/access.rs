@@ -8,8 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full};
-use tower::{Service, ServiceExt as _};
-use tower_layer::Layer as _;
+use tower::{Layer as _, Service, ServiceExt as _};
 use tower_oauth_refresh::access::Access;
 use tower_oauth_refresh::{AccessError, AccessGrant, AccessLayer, AccessLayerBuilder};
 

@@ -6,8 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use tower::{BoxError, ServiceExt as _};
-use tower_layer::Layer as _;
+use tower::{BoxError, Layer as _, ServiceExt as _};
 use tower_oauth_refresh::{
     Event, EventKind, MemoryStore, Refresh, RefreshLayer, RefreshLayerBuilder, Store,
 };

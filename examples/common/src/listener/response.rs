@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use pin_project_lite::pin_project;
+use pin_project::pin_project;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::activity::OpenRequest;
@@ -20,16 +20,15 @@ pub(crate) struct Holds {
     pub _in_flight: Option<OwnedSemaphorePermit>,
 }
 
-pin_project! {
-    /// The body of a response, as the connection receives it.
-    pub(crate) struct ResponseBody<B> {
-        #[pin]
-        body: B,
-        // The end of the body, once the body has returned it.
-        end: Option<End>,
-        sending: Option<Arc<Sending>>,
-        _holds: Holds,
-    }
+/// The body of a response, as the connection receives it.
+#[pin_project]
+pub(crate) struct ResponseBody<B> {
+    #[pin]
+    body: B,
+    // The end of the body, once the body has returned it.
+    end: Option<End>,
+    sending: Option<Arc<Sending>>,
+    _holds: Holds,
 }
 
 /// The end of a body.

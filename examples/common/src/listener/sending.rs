@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use pin_project_lite::pin_project;
+use pin_project::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The number of bytes that counts as progress, so that a client cannot keep a stream open by
@@ -198,14 +198,13 @@ where
     }
 }
 
-pin_project! {
-    /// The task of a stream. It completes when the stream is finished or makes no progress.
-    struct StreamTask<F> {
-        #[pin]
-        task: F,
-        sending: Arc<Sending>,
-        timer: Option<Pin<Box<Sleep>>>,
-    }
+/// The task of a stream. It completes when the stream is finished or makes no progress.
+#[pin_project]
+struct StreamTask<F> {
+    #[pin]
+    task: F,
+    sending: Arc<Sending>,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<F: Future<Output = ()>> Future for StreamTask<F> {

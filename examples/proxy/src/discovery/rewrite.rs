@@ -12,7 +12,7 @@ use http::header::{
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Either, Full, Limited};
-use pin_project_lite::pin_project;
+use pin_project::pin_project;
 use server_common::upstream::{PublicUrl, Upstream};
 use tower::Service;
 
@@ -105,13 +105,16 @@ where
     }
 }
 
-pin_project! {
-    /// The future of a response.
-    #[project = AnswerProj]
-    pub(crate) enum Answer<F, B, E> {
-        AsItIs { #[pin] answer: F },
-        Document { document: Pin<Box<dyn Future<Output = Result<Response<Either<B, Full<Bytes>>>, E>> + Send>> },
-    }
+/// The future of a response.
+#[pin_project(project = AnswerProj)]
+pub(crate) enum Answer<F, B, E> {
+    AsItIs {
+        #[pin]
+        answer: F,
+    },
+    Document {
+        document: Pin<Box<dyn Future<Output = Result<Response<Either<B, Full<Bytes>>>, E>> + Send>>,
+    },
 }
 
 impl<F, B, E> Future for Answer<F, B, E>
