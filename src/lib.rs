@@ -164,7 +164,7 @@ pub use self::access::{
     AccessError, AccessGrant, AccessGrantBuilder, AccessLayer, AccessLayerBuilder,
 };
 pub use self::body::{RequestBody, ResponseBody};
-pub use self::clock::{Clock, SystemClock, Timestamp};
+pub use self::clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use self::error::{ConfigError, RefreshError};
 pub use self::event::{Event, EventKind, GrantName};
 pub use self::grant::{GrantKey, InvalidGrantKey};

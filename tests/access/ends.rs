@@ -59,7 +59,7 @@ async fn ending_the_grant_ends_its_access_tokens_on_every_instance() {
             }
             "reused" => {
                 let (third, _) = pair(&app.refresh(&second).await);
-                app.clock.advance_secs(61);
+                app.clock.advance(Duration::from_secs(61));
                 let status = app.refresh(&first).await.status;
                 assert_eq!(app.refresh(&third).await.status, 400, "{name}");
                 status
@@ -101,15 +101,15 @@ async fn an_expired_grant_ends_its_access_tokens() {
     let guarded = Guarded::with(&app, |builder| builder.cache_ttl(HOUR));
     let (token, access) = pair(&app.post("/token", &LOG_IN).await);
     assert_eq!(guarded.status(&access).await, 200);
-    app.clock.advance_secs(50);
+    app.clock.advance(Duration::from_secs(50));
     app.refresh(&token).await.token();
-    app.clock.advance_secs(50);
+    app.clock.advance(Duration::from_secs(50));
     assert_eq!(
         guarded.status(&access).await,
         200,
         "a rotation has extended the grant, which the cache does not know"
     );
-    app.clock.advance_secs(10);
+    app.clock.advance(Duration::from_secs(10));
     assert_eq!(guarded.status(&access).await, 401);
 }
 
@@ -173,7 +173,7 @@ async fn the_cache_of_the_same_layer_is_updated_before_the_client_gets_its_respo
             "revoked by an older token" => assert_eq!(app.revoke(&first).await.status, 200),
             "an access token revoked" => assert_eq!(app.revoke(&access).await.status, 200),
             "reused" => {
-                app.clock.advance_secs(61);
+                app.clock.advance(Duration::from_secs(61));
                 assert_eq!(app.refresh(&first).await.status, 400);
             }
             _ => {

@@ -142,7 +142,7 @@ async fn client_errors_emit_no_event() {
         assert_eq!(picky.status(&access).await, 403);
         assert_eq!(elsewhere.status(&access).await, 401);
     }
-    app.clock.advance_secs(3600);
+    app.clock.advance(Duration::from_secs(3600));
     assert_eq!(guarded.status(&access).await, 401, "it has expired");
     assert_eq!(app.events(), []);
 }

@@ -62,7 +62,7 @@ async fn every_response_has_an_access_token_of_the_layer_that_maps_to_the_upstre
     let again = granted("a replay", &app, refresh(&first.token())).await;
     assert_eq!(again.body, second.body);
 
-    app.clock.advance_secs(61);
+    app.clock.advance(Duration::from_secs(61));
     let recovered = granted("a recovery", &app, refresh(&first.token())).await;
     assert_eq!(swapped(&recovered).await, "at-0-2");
     assert_eq!(app.upstream.reuses(), 0);
@@ -666,7 +666,7 @@ async fn access_and_refresh_tokens_are_not_interchangeable() {
     let guarded = Guarded::new(&app);
     let (refresh_token, access) = pair(&app.post("/token", &LOG_IN).await);
     let (_, later) = pair(&app.refresh(&refresh_token).await);
-    app.clock.advance_secs(120);
+    app.clock.advance(Duration::from_secs(120));
     app.events();
     for token in [&access, &later] {
         let disguised = retyped(token);

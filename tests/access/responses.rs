@@ -144,7 +144,7 @@ async fn ending_the_grant_ends_its_responses_on_every_instance() {
                     "reused" => {
                         let (second, _) = pair(&app.refresh(&first).await);
                         app.refresh(&second).await.token();
-                        app.clock.advance_secs(61);
+                        app.clock.advance(Duration::from_secs(61));
                         app.refresh(&first).await;
                     }
                     "ended by the application" => {
@@ -207,9 +207,9 @@ async fn a_response_ends_when_its_token_expires() {
     let (mut waiting, mut fresh) = (open(&layer, &access).await, open(&layer, &access).await);
     waiting.passes("at first").await;
     waiting.passes("and again").await;
-    app.clock.advance_secs(3599);
+    app.clock.advance(Duration::from_secs(3599));
     waiting.passes("a second before").await;
-    app.clock.advance_secs(1);
+    app.clock.advance(Duration::from_secs(1));
     assert_eq!(
         waiting.ended("a timer fires").await,
         ResponseEnded::TokenExpired
@@ -232,7 +232,7 @@ async fn a_short_response_completes_after_its_token_has_expired() {
         let layer = ending(&app, |builder| builder);
         let (_, access) = pair(&app.post("/token", &LOG_IN).await);
         let mut one = open(&layer, &access).await;
-        app.clock.advance_secs(3600);
+        app.clock.advance(Duration::from_secs(3600));
         if pending_first {
             assert!(
                 timeout(Duration::from_millis(500), one.body.frame())
@@ -264,7 +264,7 @@ async fn a_read_in_the_first_second_ends_a_response_by_revocation_but_not_by_exp
         });
         let (token, access) = pair(&app.post("/token", &LOG_IN).await);
         let mut one = open(&layer, &access).await;
-        app.clock.advance_secs(3600);
+        app.clock.advance(Duration::from_secs(3600));
         if revoked {
             assert_eq!(app.revoke(&token).await.status, 200);
             assert_eq!(one.ended("revoked").await, ResponseEnded::GrantEnded);
@@ -290,12 +290,12 @@ async fn a_response_ends_when_the_grant_expires_unless_a_rotation_extends_it() {
     let (token, access) = pair(&app.post("/token", &LOG_IN).await);
     let mut one = open(&layer, &access).await;
     one.passes("at first").await;
-    app.clock.advance_secs(50);
+    app.clock.advance(Duration::from_secs(50));
     app.refresh(&token).await.token();
-    app.clock.advance_secs(50);
+    app.clock.advance(Duration::from_secs(50));
     one.passes("the grant was rotated").await;
     one.passes("the grant was rotated").await;
-    app.clock.advance_secs(10);
+    app.clock.advance(Duration::from_secs(10));
     assert_eq!(
         one.ended("the grant has expired").await,
         ResponseEnded::GrantEnded
@@ -391,7 +391,7 @@ async fn responses_are_not_ended_by_default() {
     let (token, access) = pair(&app.post("/token", &LOG_IN).await);
     let (mut one, mut two) = (open(&layer, &access).await, open(&off, &access).await);
     app.revoke(&token).await;
-    app.clock.advance_secs(4000);
+    app.clock.advance(Duration::from_secs(4000));
     one.passes("by default").await;
     two.passes("off again").await;
 }

@@ -124,7 +124,7 @@ async fn unknown_tokens_and_those_of_other_clients_are_not_revoked() {
     ];
     for (name, client, token, passed, event) in rows {
         let (app, guarded, _, access) = issued().await;
-        app.clock.advance_secs(passed);
+        app.clock.advance(Duration::from_secs(passed));
         app.store.calls();
         let answer = revoke(&app, client.unwrap(), token.unwrap_or(&access)).await;
         assert_eq!(
@@ -164,7 +164,7 @@ async fn an_expired_token_that_is_still_stored_is_not_revoked() {
         builder.reference_access_tokens(true)
     });
     let (_, access) = pair(&app.post("/token", &LOG_IN).await);
-    app.clock.advance_secs(3600);
+    app.clock.advance(Duration::from_secs(3600));
     app.events();
     assert_eq!(revoke(&app, "app", &access).await.status, StatusCode::OK);
     assert_eq!(
@@ -280,7 +280,7 @@ async fn a_revoked_token_can_be_retried_for_ten_minutes() {
     let (app, _, _, access) = issued().await;
     app.upstream.then(Act::Break);
     assert_eq!(revoke(&app, "app", &access).await.status, 503);
-    app.clock.advance_secs(600);
+    app.clock.advance(Duration::from_secs(600));
     assert_eq!(revoke(&app, "app", &access).await.status, 200);
     assert_eq!(
         revoked_inside(&app).len(),

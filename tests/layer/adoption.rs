@@ -49,7 +49,7 @@ async fn sessions_are_adopted_only_until_the_configured_time() {
         );
         if adopted {
             // An adopted grant stays valid.
-            app.clock.advance_secs(7200);
+            app.clock.advance(Duration::from_secs(7200));
             app.refresh(&answer.token()).await.token();
         }
     }
@@ -356,7 +356,7 @@ fn form_by_basic(token: &str, secret: &str) -> http::Request<http_body_util::Ful
 async fn a_replay_reports_the_remaining_lifetime() {
     let (app, foreign) = adopting().await;
     let first = app.refresh(&foreign).await;
-    app.clock.advance_secs(59);
+    app.clock.advance(Duration::from_secs(59));
     let again = app.refresh(&foreign).await;
     assert_eq!(again.token(), first.token());
     assert_eq!(again.json()["expires_in"], 3541);

@@ -243,7 +243,7 @@ async fn an_outage_longer_than_the_lease_loses_no_session() {
     });
     let first = send(&app, post("/token", &refresh_form("app", &foreign))).await;
     first.assert_refused("down", 503, "temporarily_unavailable", false);
-    app.clock.advance_secs(40);
+    app.clock.advance(Duration::from_secs(40));
     tokio::time::sleep(Duration::from_secs(40)).await;
     app.store.unhook();
     app.layer.drain().await;
@@ -332,7 +332,7 @@ fn a_session_is_adopted_after_the_first_instance_died() {
             2,
             "the token is not used while another request may be using it"
         );
-        survivor.clock.advance_secs(25);
+        survivor.clock.advance(Duration::from_secs(25));
         let token = send(&survivor, request()).await.token("after the lease");
         survivor.refresh(&token).await.token();
         assert_eq!(survivor.upstream.reuses(), 0);
@@ -359,7 +359,7 @@ async fn taking_over_an_adoption_first_waits_for_the_commit() {
     });
     let first = send(&app, post("/token", &refresh_form("app", &foreign))).await;
     first.assert_refused("the store is away", 503, "temporarily_unavailable", false);
-    app.clock.advance_secs(26);
+    app.clock.advance(Duration::from_secs(26));
     let request = tokio::spawn(async move { (other.refresh(&foreign).await, other) });
     settle().await;
     claimed.store(true, Ordering::SeqCst);
@@ -402,7 +402,7 @@ async fn releasing_an_adoption_taken_over_restores_the_expired_lease() {
             Lease::Taken,
             "{row}: an instance takes it, and dies"
         );
-        app.clock.advance_secs(26);
+        app.clock.advance(Duration::from_secs(26));
         let mut claims = 0;
         app.store.hook(move |_, call| {
             claims += usize::from(*call == Call::Claim);

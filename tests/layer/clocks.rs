@@ -172,7 +172,7 @@ async fn a_clock_far_ahead_ends_no_session_of_other_instances() {
         );
         let old = token.clone();
         let lost = right.refresh(&token).await.token();
-        right.clock.advance_secs(61);
+        right.clock.advance(Duration::from_secs(61));
         token = right.refresh(&old).await.token();
         assert_eq!(
             right.events().last(),
@@ -225,7 +225,7 @@ async fn two_tabs_get_the_same_response_at_the_tolerated_skew() {
                 for (one, other) in [(&right, &wrong), (&wrong, &right)] {
                     for passed in [0, retry - 1] {
                         let next = one.refresh(&token).await.token();
-                        right.clock.advance_secs(passed.into());
+                        right.clock.advance(Duration::from_secs(passed.into()));
                         assert_eq!(
                             other.refresh(&token).await.token(),
                             next,
@@ -236,7 +236,7 @@ async fn two_tabs_get_the_same_response_at_the_tolerated_skew() {
                     // The stored response has expired: the client that lost it gets another token.
                     for passed in [retry, retry + 1, retry + 29, 3600] {
                         one.refresh(&token).await.token();
-                        right.clock.advance_secs(passed.into());
+                        right.clock.advance(Duration::from_secs(passed.into()));
                         token = other.refresh(&token).await.token();
                     }
                 }
@@ -264,11 +264,11 @@ async fn a_replay_that_expires_during_the_lookup_loses_no_session() {
     let app = App::new();
     let token = app.log_in("app").await;
     app.refresh(&token).await.token();
-    app.clock.advance_secs(59);
+    app.clock.advance(Duration::from_secs(59));
     let clock = app.clock.clone();
     app.store.hook(move |_, call| {
         if *call == test_support::Call::Sidecar {
-            clock.advance_secs(2);
+            clock.advance(Duration::from_secs(2));
         }
         test_support::Plan::Pass
     });

@@ -5,6 +5,7 @@ use std::future::Future as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use test_support::access::{LOG_IN, pair};
 use test_support::{Act, App, Call, Plan, SECOND, settle};
@@ -100,7 +101,7 @@ async fn a_rotation_in_progress_fails() {
         let (token, grant) = log_in(&app).await;
         if name == "recovery" {
             app.refresh(&token).await.token();
-            app.clock.advance_secs(61);
+            app.clock.advance(Duration::from_secs(61));
             app.upstream.forgive();
         }
         let gate = Arc::new(Notify::new());

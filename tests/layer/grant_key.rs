@@ -44,7 +44,7 @@ async fn every_response_of_a_grant_carries_its_key() {
     let (replayed, same) = granted(named(&app, &refresh_form("app", &first)).await);
     assert_eq!((rotated, replayed), (grant, grant));
     assert_eq!(same, second, "this was a replay");
-    app.clock.advance_secs(61);
+    app.clock.advance(Duration::from_secs(61));
     let (recovered, third) = granted(named(&app, &refresh_form("app", &first)).await);
     assert_eq!(recovered, grant);
     let (again, _) = granted(named(&app.another(), &refresh_form("app", &third)).await);

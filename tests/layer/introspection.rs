@@ -112,7 +112,7 @@ async fn an_active_token_has_the_layers_members_and_those_of_the_inner_service()
         "a first refresh token"
     );
 
-    app.clock.advance_secs(10);
+    app.clock.advance(Duration::from_secs(10));
     let second = app.refresh(&first.token()).await;
     let answer = introspect(&app, &second.token()).await;
     let expected = with(json!({"exp": 1_802_592_010}));
@@ -122,7 +122,7 @@ async fn an_active_token_has_the_layers_members_and_those_of_the_inner_service()
         "a later one"
     );
 
-    app.clock.advance_secs(3600);
+    app.clock.advance(Duration::from_secs(3600));
     let answer = introspect(&app, &first.token()).await;
     let expected = with(json!({"exp": 1_802_592_010, "iat": 1_800_000_000}));
     assert_eq!(

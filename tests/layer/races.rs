@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use test_support::{Act, App, settle};
 use tokio::sync::Notify;
@@ -118,7 +119,7 @@ async fn the_lease_of_a_dead_instance_is_taken_over_after_expiry() {
         app.refresh(&token).await.error(),
         (503, "temporarily_unavailable".into())
     );
-    app.clock.advance_secs(26);
+    app.clock.advance(Duration::from_secs(26));
     let answer = app.refresh(&token).await;
     assert_eq!(
         answer.error(),

@@ -10,7 +10,7 @@ async fn the_previous_token_recovers_until_its_successor_is_presented() {
     let app = App::new();
     let token = app.log_in("app").await;
     let dropped = app.refresh(&token).await.token();
-    app.clock.advance_secs(61);
+    app.clock.advance(Duration::from_secs(61));
     let recovered = app.refresh(&token).await;
     assert_eq!(recovered.json()["access_token"], "at-0-2");
     assert_eq!(
@@ -48,7 +48,7 @@ async fn the_token_of_a_recovery_can_itself_be_recovered() {
     let token = app.log_in("app").await;
     for _ in 0..3 {
         app.refresh(&token).await.token();
-        app.clock.advance_secs(61);
+        app.clock.advance(Duration::from_secs(61));
     }
     let recovered = app.refresh(&token).await.token();
     app.refresh(&recovered).await.token();
@@ -60,9 +60,9 @@ async fn a_thief_who_recovers_is_detected_when_the_client_refreshes() {
     let app = App::new();
     let stolen = app.log_in("app").await;
     let owners = app.refresh(&stolen).await.token();
-    app.clock.advance_secs(61);
+    app.clock.advance(Duration::from_secs(61));
     let thiefs = app.refresh(&stolen).await.token();
-    app.clock.advance_secs(61);
+    app.clock.advance(Duration::from_secs(61));
     assert_eq!(
         app.refresh(&owners).await.error(),
         (400, "invalid_grant".into())
@@ -85,7 +85,7 @@ async fn no_recovery_once_the_successor_was_presented() {
     let next = app.refresh(&token).await.token();
     app.upstream.then(Act::Answer(500, "text/plain", "down"));
     assert_eq!(app.refresh(&next).await.status, 500);
-    app.clock.advance_secs(61);
+    app.clock.advance(Duration::from_secs(61));
     assert_eq!(
         app.refresh(&token).await.error(),
         (400, "invalid_grant".into())
@@ -98,7 +98,7 @@ async fn no_recovery_after_the_window() {
     let app = App::with(|builder| builder.recovery_window(Duration::from_secs(100)));
     let token = app.log_in("app").await;
     app.refresh(&token).await.token();
-    app.clock.advance_secs(100);
+    app.clock.advance(Duration::from_secs(100));
     app.refresh(&token).await.error();
     assert_eq!(app.events().last(), Some(&EventKind::ReuseDetected));
 }
@@ -108,7 +108,7 @@ async fn a_failed_recovery_can_be_retried() {
     let app = App::new();
     let token = app.log_in("app").await;
     let next = app.refresh(&token).await.token();
-    app.clock.advance_secs(61);
+    app.clock.advance(Duration::from_secs(61));
     app.upstream.then(Act::Break);
     app.send(test_support::post(
         "/token",
@@ -129,7 +129,7 @@ async fn a_failed_recovery_keeps_the_successor_valid() {
     let app = App::new();
     let token = app.log_in("app").await;
     let next = app.refresh(&token).await.token();
-    app.clock.advance_secs(61);
+    app.clock.advance(Duration::from_secs(61));
     app.upstream.then(Act::Answer(503, "text/plain", "down"));
     assert_eq!(app.refresh(&token).await.status, 503);
     app.refresh(&next).await.token();

@@ -33,7 +33,7 @@ async fn a_replay_reports_the_remaining_lifetime() {
     app.upstream
         .then(Act::With(r#"{"refresh_expires_in":1000}"#));
     app.refresh(&token).await.token();
-    app.clock.advance_secs(59);
+    app.clock.advance(Duration::from_secs(59));
     let again = app.refresh(&token).await.json();
     assert_eq!(
         (
@@ -157,7 +157,7 @@ async fn no_replay_after_the_window_or_once_the_successor_was_presented() {
     });
     let token = app.log_in("app").await;
     let second = app.refresh(&token).await.token();
-    app.clock.advance_secs(4);
+    app.clock.advance(Duration::from_secs(4));
     assert_eq!(app.refresh(&token).await.token(), second);
     let third = app.refresh(&second).await.token();
     assert_eq!(
@@ -170,7 +170,7 @@ async fn no_replay_after_the_window_or_once_the_successor_was_presented() {
         third,
         "and the grant is still valid"
     );
-    app.clock.advance_secs(5);
+    app.clock.advance(Duration::from_secs(5));
     assert_eq!(
         app.refresh(&second).await.error(),
         (400, "invalid_grant".into()),

@@ -1,6 +1,8 @@
 //! An old token that no conforming client would send ends its grant. One that a conforming client
 //! may send does not.
 
+use std::time::Duration;
+
 use test_support::App;
 use test_support::requests::patched;
 use tower_oauth_refresh::EventKind;
@@ -16,7 +18,7 @@ async fn reuse_ends_the_grant_for_thief_and_client() {
     let stolen = app.log_in("app").await;
     let second = app.refresh(&stolen).await.token();
     let third = app.refresh(&second).await.token();
-    app.clock.advance_secs(61);
+    app.clock.advance(Duration::from_secs(61));
     refused(&app.refresh(&stolen).await);
     refused(&app.refresh(&third).await);
     refused(&app.refresh(&second).await);
@@ -39,7 +41,7 @@ async fn an_old_token_within_the_retry_window_is_only_late() {
     let first = app.log_in("app").await;
     let second = app.refresh(&first).await.token();
     let third = app.refresh(&second).await.token();
-    app.clock.advance_secs(59);
+    app.clock.advance(Duration::from_secs(59));
     refused(&app.refresh(&first).await);
     app.refresh(&third).await.token();
     assert_eq!(app.events()[3..], [EventKind::Late, EventKind::Rotated]);
@@ -88,7 +90,7 @@ async fn a_token_presented_by_another_client_is_rejected_without_effect() {
     let second = app.refresh(&first).await.token();
     refused(&app.refresh_as("thief", &first).await);
     refused(&app.refresh_as("thief", &second).await);
-    app.clock.advance_secs(61);
+    app.clock.advance(Duration::from_secs(61));
     refused(&app.refresh_as("thief", &first).await);
     app.refresh(&second).await.token();
     let events = app.take_events();
@@ -112,7 +114,7 @@ async fn a_token_that_was_never_issued_is_rejected_without_effect() {
     let app = App::new();
     let first = app.log_in("app").await;
     let second = app.refresh(&first).await.token();
-    app.clock.advance_secs(61);
+    app.clock.advance(Duration::from_secs(61));
     let rows = [
         ("another secret, this generation", 47, 1, EventKind::Forged),
         ("a newer generation", 15, 2, EventKind::Ahead),

@@ -113,9 +113,9 @@ async fn a_pending_revocation_expires_in_the_end() {
     let [_, token] = grant(&app).await;
     app.upstream.then(Act::Break);
     app.revoke(&token).await;
-    app.clock.advance_secs(599);
+    app.clock.advance(Duration::from_secs(599));
     assert_ended("a moment before", &app, &token).await;
-    app.clock.advance_secs(1);
+    app.clock.advance(Duration::from_secs(1));
     assert_ended("then", &app, &token).await;
     assert_eq!(app.revoke(&token).await.status, 200);
     assert_eq!(revocations(&app), 1, "there is nothing left to revoke");

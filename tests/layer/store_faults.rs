@@ -306,7 +306,7 @@ async fn a_commit_overrides_a_takeover_that_has_not_committed() {
     let token = app.log_in("app").await;
     let (key, entry) = written(&app);
     let answer = at_the_commit(&app, &token, async {
-        app.clock.advance_secs(26);
+        app.clock.advance(Duration::from_secs(26));
         let claim = app
             .store
             .inner
@@ -336,7 +336,7 @@ async fn an_overtaken_commit_returns_the_response_of_the_other_rotation() {
     let other = app.another();
     let mut theirs = None;
     let answer = at_the_commit(&app, &token, async {
-        app.clock.advance_secs(26);
+        app.clock.advance(Duration::from_secs(26));
         // The other instance has taken over the lease. This upstream accepts its token a second
         // time.
         app.upstream.then(test_support::Act::Answer(
@@ -359,7 +359,7 @@ async fn a_commit_overtaken_twice_is_late() {
     let other = app.another();
     let mut newest = String::new();
     let answer = at_the_commit(&app, &token, async {
-        app.clock.advance_secs(26);
+        app.clock.advance(Duration::from_secs(26));
         app.upstream.then(test_support::Act::Answer(
             200,
             "application/json",
@@ -417,7 +417,7 @@ async fn a_lost_release_leaves_a_lease_that_expires() {
         "the response of the inner service is returned"
     );
     settle().await;
-    app.clock.advance_secs(26);
+    app.clock.advance(Duration::from_secs(26));
     app.refresh(&token).await.token();
 }
 
@@ -472,7 +472,7 @@ async fn the_retry_window_begins_when_the_response_is_stored() {
         }
     });
     assert_eq!(app.refresh(&token).await.status, 503);
-    app.clock.advance_secs(7);
+    app.clock.advance(Duration::from_secs(7));
     app.store.unhook();
     app.layer.drain().await;
     app.refresh(&token).await.token();
@@ -487,7 +487,7 @@ async fn an_overtaken_request_that_the_upstream_rejects_gets_the_other_response(
     let gate = Arc::new(Notify::new());
     let mut theirs = None;
     let answer = at_the_commit(&app, &token, async {
-        app.clock.advance_secs(26);
+        app.clock.advance(Duration::from_secs(26));
         app.upstream
             .then(test_support::Act::Wait(Arc::clone(&gate)));
         let request = tokio::spawn({

@@ -39,7 +39,7 @@ async fn claim(app: &App, (key, entry): &(Key, Entry), version: u8) -> Claim {
 /// An instance takes the lease and dies.
 async fn let_run_out(app: &App, entry: &(Key, Entry)) {
     assert_eq!(claim(app, entry, 2).await.lease, Lease::Taken);
-    app.clock.advance_secs(26);
+    app.clock.advance(Duration::from_secs(26));
 }
 
 /// Another instance takes over the expired lease, and the previous commit arrives a moment later.
@@ -61,7 +61,7 @@ async fn a_takeover_first_waits_for_the_previous_commit() {
         }
     });
     assert_eq!(app.refresh(&token).await.status, 503);
-    app.clock.advance_secs(26);
+    app.clock.advance(Duration::from_secs(26));
     let request = tokio::spawn(async move { (other.refresh(&token).await, other) });
     settle().await;
     claimed.store(true, Ordering::SeqCst);

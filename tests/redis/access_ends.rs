@@ -158,7 +158,7 @@ async fn every_kind_of_end_reaches_every_instance() {
             }
             "reused" => {
                 let third = app.refresh(&second).await.token();
-                app.clock.advance_secs(61);
+                app.clock.advance(Duration::from_secs(61));
                 assert_eq!(app.refresh(&first).await.status, 400);
                 assert_eq!(
                     app.refresh(&third).await.status,

@@ -170,8 +170,8 @@ async fn clocks_ten_seconds_apart_lose_no_session() {
         instances.push(patient(&server, &upstream).await);
     }
     // One clock is behind, one is right, one is ahead.
-    instances[1].clock.advance_secs(10);
-    instances[2].clock.advance_secs(20);
+    instances[1].clock.advance(Duration::from_secs(10));
+    instances[2].clock.advance(Duration::from_secs(20));
     let mut tokens = log_in_many(&instances, SESSIONS).await;
     for pause in [0, 5, 45, 25, 3600] {
         // Half of the responses are lost. Those clients retry at another instance, immediately or
@@ -181,7 +181,7 @@ async fn clocks_ten_seconds_apart_lose_no_session() {
             answer.token();
         }
         for instance in &instances {
-            instance.clock.advance_secs(pause);
+            instance.clock.advance(Duration::from_secs(pause));
         }
         let mut newest = Vec::new();
         for tokens in [retry, wait] {

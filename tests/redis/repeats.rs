@@ -50,7 +50,8 @@ async fn life([one, other]: &[RedisApp; 2]) -> Vec<(u16, String)> {
         answers.push(answer.error());
         answer
     };
-    let pass = |seconds| [one, other].map(|instance| instance.clock.advance_secs(seconds));
+    let pass =
+        |seconds| [one, other].map(|instance| instance.clock.advance(Duration::from_secs(seconds)));
     let first = one.log_in("app").await;
     let second = told(one.refresh(&first).await).token();
     assert_eq!(

@@ -131,12 +131,12 @@ async fn sessions(watched: &mut Watched, client: &str) {
         second,
         "replayed"
     );
-    watched.app.clock.advance_secs(7200);
+    watched.app.clock.advance(Duration::from_secs(7200));
     let third = watched.refresh(client, &first).await.token();
     assert_ne!(third, second, "recovered");
-    watched.app.clock.advance_secs(7200);
+    watched.app.clock.advance(Duration::from_secs(7200));
     watched.refresh(client, &third).await.token();
-    watched.app.clock.advance_secs(7200);
+    watched.app.clock.advance(Duration::from_secs(7200));
     assert_eq!(
         watched.refresh(client, &second).await.error(),
         (400, "invalid_grant".into()),

@@ -100,7 +100,7 @@ async fn every_call_is_forwarded_unchanged() {
     assert!(hooked.inner.announcements().is_some());
 
     for seconds in [0, 10] {
-        clock.advance_secs(seconds);
+        clock.advance(Duration::from_secs(seconds));
         assert_eq!(store.now(), clock.now(), "the clock of the store");
     }
 }

@@ -433,8 +433,8 @@ impl Stage {
                 self.compare(scene, cached, plain, key)?;
             }
             Scene::Pass(seconds) => {
-                self.base.clock.advance_secs(*seconds);
-                self.plain.clock.advance_secs(*seconds);
+                self.base.clock.advance(Duration::from_secs(*seconds));
+                self.plain.clock.advance(Duration::from_secs(*seconds));
             }
             Scene::Upstream(act) => {
                 self.base.upstream.then(ACTS[*act].clone());

@@ -103,7 +103,7 @@ async fn tokens_of_an_ended_grant_make_no_store_call() {
         }),
         ("ended by reuse", |app, tokens| {
             Box::pin(async move {
-                app.clock.advance_secs(61);
+                app.clock.advance(Duration::from_secs(61));
                 app.refresh(&tokens[0]).await;
                 assert_eq!(app.events(), [EventKind::ReuseDetected]);
             })
@@ -120,7 +120,7 @@ async fn tokens_of_an_ended_grant_make_no_store_call() {
         }),
         ("found to have expired", |app, tokens| {
             Box::pin(async move {
-                app.clock.advance_secs(31 * 24 * 3600);
+                app.clock.advance(Duration::from_secs(31 * 24 * 3600));
                 app.refresh(&tokens[2]).await;
             })
         }),
@@ -197,7 +197,7 @@ async fn reuse_is_detected_despite_a_scope_or_resource_beyond_the_grant() {
         let first = app.post("/token", &log_in).await.token();
         let second = app.refresh(&first).await.token();
         let third = app.refresh(&second).await.token();
-        app.clock.advance_secs(61);
+        app.clock.advance(Duration::from_secs(61));
         app.events();
 
         let ask = async |token: &str| {
@@ -223,7 +223,7 @@ async fn reuse_is_detected_despite_a_scope_or_resource_beyond_the_grant() {
         let first = app.post("/token", &log_in).await.token();
         let second = app.refresh(&first).await.token();
         app.refresh(&second).await.token();
-        app.clock.advance_secs(61);
+        app.clock.advance(Duration::from_secs(61));
         app.events();
         assert_eq!(ask(&first).await.error(), refused());
         assert_eq!(app.events(), [EventKind::ReuseDetected], "{beyond:?}");

@@ -8,10 +8,9 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use tower::{BoxError, Layer as _, ServiceExt as _};
 use tower_oauth_refresh::{
-    Event, EventKind, MemoryStore, Refresh, RefreshLayer, RefreshLayerBuilder, Store,
+    Event, EventKind, ManualClock, MemoryStore, Refresh, RefreshLayer, RefreshLayerBuilder, Store,
 };
 
-use super::clock::ManualClock;
 use super::hooked::Hooked;
 use super::upstream::Upstream;
 

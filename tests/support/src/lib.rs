@@ -7,7 +7,6 @@
 
 pub mod access;
 pub mod app;
-pub mod clock;
 pub mod entries;
 pub mod foreign;
 pub mod hooked;
@@ -25,6 +24,6 @@ pub mod tokens;
 pub mod upstream;
 
 pub use self::app::{Answer, App, SECOND, TestStore, post, refresh_form, settle};
-pub use self::clock::ManualClock;
 pub use self::hooked::{Call, Hooked, Plan};
 pub use self::upstream::{Act, Upstream};
+pub use tower_oauth_refresh::ManualClock;
