@@ -5,7 +5,11 @@
 //! of another entry, is never used for a decision. It does not protect against an attacker who can
 //! write to the store; sealing does.
 
+#![allow(unreachable_pub, reason = "`crate::fuzzing` exports some of it")]
+
 use std::fmt;
+use std::iter;
+use std::ops::RangeInclusive;
 use std::str;
 
 use bytes::{Buf as _, Bytes};
@@ -20,7 +24,7 @@ pub(crate) const TIMESTAMP: usize = 6;
 
 /// The error for bytes that are not a valid record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum DecodeError {
+pub enum DecodeError {
     #[error("the record has the unknown format {0}: it was written by a later version")]
     Format(u8),
     #[error("the record is damaged")]
@@ -74,7 +78,7 @@ impl Writer {
 /// Returns the same bytes with a correct checksum. Without this, a fuzzer could not reach the code
 /// behind the checksum.
 #[cfg(fuzzing)]
-pub(crate) fn with_checksum(key: &Key, tag: &ClaimTag, value: &[u8]) -> Bytes {
+pub fn with_checksum(key: &Key, tag: &ClaimTag, value: &[u8]) -> Bytes {
     let mut out = value.to_vec();
     if let Some((head, fields)) = out.split_at_mut_checked(HEAD) {
         head[1..].copy_from_slice(&checksum(key, tag, fields));
@@ -82,32 +86,101 @@ pub(crate) fn with_checksum(key: &Key, tag: &ClaimTag, value: &[u8]) -> Bytes {
     out.into()
 }
 
-/// Checks the format and the checksum, and returns the fields.
-pub(crate) fn checked(
-    format: u8,
-    key: &Key,
-    tag: &ClaimTag,
-    value: &Bytes,
-) -> Result<Bytes, DecodeError> {
-    let (head, fields) = split(format, value)?;
-    if head[..] != checksum(key, tag, &fields) {
-        return Err(DecodeError::Damaged);
-    }
-    Ok(fields)
-}
+/// The fields of a record. A decoder takes each by its id.
+pub(crate) struct Fields(Bytes);
 
-/// Checks the format, and returns the checksum and the fields.
-pub(crate) fn split(format: u8, value: &Bytes) -> Result<(Bytes, Bytes), DecodeError> {
-    match value.first() {
-        None => Err(DecodeError::Damaged),
-        Some(&found) if found != format => Err(DecodeError::Format(found)),
-        Some(_) if value.len() >= HEAD => Ok((value.slice(1..HEAD), value.slice(HEAD..))),
-        Some(_) => Err(DecodeError::Damaged),
+impl Fields {
+    /// Returns the fields of a record, and checks its format and its checksum.
+    pub(crate) fn checked(
+        format: u8,
+        key: &Key,
+        tag: &ClaimTag,
+        value: &Bytes,
+    ) -> Result<Self, DecodeError> {
+        let fields = Self::unchecked(format, value)?;
+        if value[1..HEAD] != checksum(key, tag, &fields.0) {
+            return Err(DecodeError::Damaged);
+        }
+        Ok(fields)
+    }
+
+    /// Returns the fields of a record, and checks its format and the lengths of the fields.
+    pub(crate) fn unchecked(format: u8, value: &Bytes) -> Result<Self, DecodeError> {
+        match value.first() {
+            Some(&found) if found != format => return Err(DecodeError::Format(found)),
+            _ if value.len() < HEAD => return Err(DecodeError::Damaged),
+            _ => {}
+        }
+        let fields = value.slice(HEAD..);
+        let mut rest = &fields[..];
+        while next(&mut rest)?.is_some() {}
+        Ok(Self(fields))
+    }
+
+    /// Decodes a field that the record must have, once.
+    pub(crate) fn required<T>(
+        &self,
+        field: u8,
+        decode: impl FnOnce(Bytes) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        self.optional(field, decode)?.ok_or(DecodeError::Damaged)
+    }
+
+    /// Decodes a field that the record may have, at most once.
+    pub(crate) fn optional<T>(
+        &self,
+        field: u8,
+        decode: impl FnOnce(Bytes) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, DecodeError> {
+        let mut found = self.with_id(field);
+        match (found.next(), found.next()) {
+            (None, _) => Ok(None),
+            (Some(bytes), None) => decode(bytes).map(Some),
+            (Some(_), Some(_)) => Err(DecodeError::Damaged),
+        }
+    }
+
+    /// Decodes a field that the record may have any number of times.
+    pub(crate) fn repeated<T>(
+        &self,
+        field: u8,
+        decode: impl Fn(Bytes) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        self.with_id(field).map(decode).collect()
+    }
+
+    /// Returns whether the record has a flag: a field without contents. Contents that a later
+    /// version has written would be lost when the record is encoded again, so they are an error.
+    pub(crate) fn flag(&self, field: u8) -> Result<bool, DecodeError> {
+        match self.optional(field, Ok)? {
+            None => Ok(false),
+            Some(bytes) if bytes.is_empty() => Ok(true),
+            Some(_) => Err(DecodeError::Damaged),
+        }
+    }
+
+    /// Returns the fields of later versions, whose ids are not `known`.
+    pub(crate) fn unknown(&self, known: RangeInclusive<u8>) -> Vec<(u8, Bytes)> {
+        self.all()
+            .filter(|(field, _)| !known.contains(field))
+            .map(|(field, bytes)| (field, self.0.slice_ref(bytes)))
+            .collect()
+    }
+
+    fn with_id(&self, id: u8) -> impl Iterator<Item = Bytes> {
+        self.all()
+            .filter(move |(field, _)| *field == id)
+            .map(|(_, bytes)| self.0.slice_ref(bytes))
+    }
+
+    fn all(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        let mut rest = &self.0[..];
+        iter::from_fn(move || next(&mut rest).ok().flatten())
     }
 }
 
 /// Removes the next field and returns it. Returns `None` at the end.
-pub(crate) fn next(fields: &mut Bytes) -> Result<Option<(u8, Bytes)>, DecodeError> {
+fn next<'a>(fields: &mut &'a [u8]) -> Result<Option<(u8, &'a [u8])>, DecodeError> {
     let Ok(field) = fields.try_get_u8() else {
         return Ok(None);
     };
@@ -116,30 +189,11 @@ pub(crate) fn next(fields: &mut Bytes) -> Result<Option<(u8, Bytes)>, DecodeErro
         let byte = fields.try_get_u8().map_err(|_| DecodeError::Damaged)?;
         len |= usize::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
-            if len > fields.len() {
-                return Err(DecodeError::Damaged);
-            }
-            return Ok(Some((field, fields.split_to(len))));
+            let bytes = fields.split_off(..len).ok_or(DecodeError::Damaged)?;
+            return Ok(Some((field, bytes)));
         }
     }
     Err(DecodeError::Damaged)
-}
-
-pub(crate) fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), DecodeError> {
-    match slot.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(DecodeError::Damaged),
-    }
-}
-
-/// Checks a flag: a field without contents. Contents that a later version has written would be lost
-/// when the record is encoded again, so they are an error.
-pub(crate) fn flag(bytes: &Bytes) -> Result<(), DecodeError> {
-    if bytes.is_empty() {
-        Ok(())
-    } else {
-        Err(DecodeError::Damaged)
-    }
 }
 
 pub(crate) fn text(bytes: Bytes) -> Result<Utf8, DecodeError> {
@@ -153,7 +207,7 @@ pub(crate) fn timestamp(time: Timestamp) -> [u8; TIMESTAMP] {
     bytes
 }
 
-pub(crate) fn read_timestamp(mut bytes: &[u8]) -> Result<Timestamp, DecodeError> {
+pub(crate) fn read_timestamp(mut bytes: Bytes) -> Result<Timestamp, DecodeError> {
     if bytes.len() != TIMESTAMP {
         return Err(DecodeError::Damaged);
     }
@@ -173,7 +227,7 @@ fn checksum(key: &Key, tag: &ClaimTag, fields: &[u8]) -> [u8; CHECKSUM] {
 
 /// A UTF-8 string that shares the bytes from which it was parsed.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub(crate) struct Utf8(Bytes);
+pub struct Utf8(Bytes);
 
 impl Utf8 {
     /// Returns `None` if the bytes are not UTF-8.

@@ -16,6 +16,8 @@
 //! separator does not match the checksum of another server that uses GitHub's format; the same
 //! CRC-32 over the same bytes would.
 
+#![allow(unreachable_pub, reason = "`crate::fuzzing` exports some of it")]
+
 use std::fmt;
 
 use base64::Engine as _;
@@ -109,29 +111,29 @@ fn checksum(prefix: &str, payload: &[u8; LEN]) -> [u8; CHECKSUM] {
 
 /// A refresh token of the layer.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct RefreshToken(Opaque);
+pub struct RefreshToken(Opaque);
 
 impl RefreshToken {
     /// Creates a token. `id` and `secret` must be random.
-    pub(crate) fn new(id: TokenId, generation: u32, secret: &[u8; SECRET]) -> Self {
+    pub fn new(id: TokenId, generation: u32, secret: &[u8; SECRET]) -> Self {
         Self(Opaque::new(id, generation, secret))
     }
 
     /// Parses `text`, if it has the layer's format and its checksum is right.
-    pub(crate) fn parse(prefix: &str, text: &str) -> Option<Self> {
+    pub fn parse(prefix: &str, text: &str) -> Option<Self> {
         Opaque::parse(prefix, text).map(Self)
     }
 
     /// Returns the text of the token, as the client receives it.
-    pub(crate) fn encode(&self, prefix: &str) -> Zeroizing<String> {
+    pub fn encode(&self, prefix: &str) -> Zeroizing<String> {
         self.0.encode(prefix)
     }
 
-    pub(crate) fn id(&self) -> TokenId {
+    pub fn id(&self) -> TokenId {
         self.0.id()
     }
 
-    pub(crate) fn generation(&self) -> u32 {
+    pub fn generation(&self) -> u32 {
         self.0.generation()
     }
 
@@ -145,7 +147,7 @@ impl RefreshToken {
     /// The id of a refresh token cannot be derived from it. Resource servers see access tokens. If
     /// one could make a refresh token of an older generation from an access token, it could end the
     /// grant by presenting it, as reuse.
-    pub(crate) fn access_id(&self) -> TokenId {
+    pub fn access_id(&self) -> TokenId {
         let digest = Sha256::digest(&self.0.0[..ID]);
         let mut id = [0; ID];
         id.copy_from_slice(&digest[..ID]);
@@ -153,38 +155,38 @@ impl RefreshToken {
     }
 
     /// Returns the key of the grant to which the token belongs.
-    pub(crate) fn key(&self) -> Key {
+    pub fn key(&self) -> Key {
         grant_key(self.access_id())
     }
 
     /// Returns the hash of the token, which the store has as the tag of the entry.
-    pub(crate) fn hash(&self) -> ClaimTag {
+    pub fn hash(&self) -> ClaimTag {
         ClaimTag::new(self.0.hash())
     }
 }
 
 /// A reference access token, which stands for an upstream access token.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct AccessToken(Opaque);
+pub struct AccessToken(Opaque);
 
 impl AccessToken {
     /// Creates a token. `id` is the access id of its grant, or random. `secret` must be random.
-    pub(crate) fn new(id: TokenId, generation: u32, secret: &[u8; SECRET]) -> Self {
+    pub fn new(id: TokenId, generation: u32, secret: &[u8; SECRET]) -> Self {
         Self(Opaque::new(id, generation, secret))
     }
 
     /// Parses `text`, if it has the layer's format and its checksum is right.
-    pub(crate) fn parse(prefix: &str, text: &str) -> Option<Self> {
+    pub fn parse(prefix: &str, text: &str) -> Option<Self> {
         Opaque::parse(prefix, text).map(Self)
     }
 
     /// Returns the text of the token, as the client receives it.
-    pub(crate) fn encode(&self, prefix: &str) -> Zeroizing<String> {
+    pub fn encode(&self, prefix: &str) -> Zeroizing<String> {
         self.0.encode(prefix)
     }
 
     /// Returns the generation of the refresh token with which it was issued.
-    pub(crate) fn generation(&self) -> u32 {
+    pub fn generation(&self) -> u32 {
         self.0.generation()
     }
 
@@ -194,12 +196,12 @@ impl AccessToken {
     }
 
     /// Returns the key of its record.
-    pub(crate) fn key(&self) -> Key {
+    pub fn key(&self) -> Key {
         Key::new(self.0.hash())
     }
 
     /// Returns the key of the grant to which it belongs, if its record says that it belongs to one.
-    pub(crate) fn grant_key(&self) -> Key {
+    pub fn grant_key(&self) -> Key {
         grant_key(self.0.id())
     }
 }

@@ -1,5 +1,7 @@
 //! [`AccessRecord`]: the stored form of a reference access token.
 
+#![allow(unreachable_pub, reason = "`crate::fuzzing` exports some of it")]
+
 use std::fmt;
 use std::time::Duration;
 
@@ -7,7 +9,7 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
-use crate::codec::{DecodeError, Utf8, Writer, checked, flag, next, once, read_timestamp, text};
+use crate::codec::{DecodeError, Fields, Utf8, Writer, read_timestamp, text};
 use crate::seal::{Context, Purpose, Sealer};
 use crate::store::{ClaimTag, Entry, Key, StoreError, Version};
 use crate::token::AccessToken;
@@ -30,27 +32,27 @@ const ENDED: u8 = 8;
 
 /// The properties of an access token, which are fixed when it is issued.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct AccessRecord {
-    pub(crate) client_id: Utf8,
+pub struct AccessRecord {
+    pub client_id: Utf8,
     /// The granted scope, if known (RFC 6749 §3.3).
-    pub(crate) scope: Option<Utf8>,
+    pub scope: Option<Utf8>,
     /// The resources that it is valid for (RFC 8707). Empty if unknown.
-    pub(crate) resources: Vec<Utf8>,
+    pub resources: Vec<Utf8>,
     pub(crate) issued_at: Timestamp,
-    pub(crate) expires_at: Timestamp,
+    pub expires_at: Timestamp,
     /// Whether it ends with the grant that has its id.
-    pub(crate) has_grant: bool,
+    pub has_grant: bool,
     /// The upstream access token, sealed under this token.
     pub(crate) sealed: Bytes,
     /// Whether its revocation is pending: revoked here, not yet confirmed by the inner service.
-    pub(crate) ended: bool,
+    pub ended: bool,
     /// Fields of later versions, which are kept when the record is written again.
     pub(crate) unknown: Vec<(u8, Bytes)>,
 }
 
 impl AccessRecord {
     /// Encodes the record as the entry for `key`.
-    pub(crate) fn entry(&self, key: &Key, version: Version) -> Entry {
+    pub fn entry(&self, key: &Key, version: Version) -> Entry {
         let mut out = Writer::new(FORMAT);
         out.put(CLIENT_ID, self.client_id.as_bytes());
         if let Some(scope) = &self.scope {
@@ -75,40 +77,18 @@ impl AccessRecord {
     }
 
     /// Decodes the entry that was stored under `key`.
-    pub(crate) fn decode(key: &Key, entry: &Entry) -> Result<Self, DecodeError> {
-        let mut fields = checked(FORMAT, key, &entry.tag, &entry.value)?;
-        let mut client_id = None;
-        let mut scope = None;
-        let mut resources = Vec::new();
-        let mut issued_at = None;
-        let mut expires_at = None;
-        let mut grant = None;
-        let mut sealed = None;
-        let mut ended = None;
-        let mut unknown = Vec::new();
-        while let Some((field, bytes)) = next(&mut fields)? {
-            match field {
-                CLIENT_ID => once(&mut client_id, text(bytes)?)?,
-                SCOPE => once(&mut scope, text(bytes)?)?,
-                RESOURCE => resources.push(text(bytes)?),
-                ISSUED_AT => once(&mut issued_at, read_timestamp(&bytes)?)?,
-                EXPIRES_AT => once(&mut expires_at, read_timestamp(&bytes)?)?,
-                GRANT => once(&mut grant, flag(&bytes)?)?,
-                SEALED => once(&mut sealed, bytes)?,
-                ENDED => once(&mut ended, flag(&bytes)?)?,
-                field => unknown.push((field, bytes)),
-            }
-        }
+    pub fn decode(key: &Key, entry: &Entry) -> Result<Self, DecodeError> {
+        let fields = Fields::checked(FORMAT, key, &entry.tag, &entry.value)?;
         Ok(Self {
-            client_id: client_id.ok_or(DecodeError::Damaged)?,
-            scope,
-            resources,
-            issued_at: issued_at.ok_or(DecodeError::Damaged)?,
-            expires_at: expires_at.ok_or(DecodeError::Damaged)?,
-            has_grant: grant.is_some(),
-            sealed: sealed.ok_or(DecodeError::Damaged)?,
-            ended: ended.is_some(),
-            unknown,
+            client_id: fields.required(CLIENT_ID, text)?,
+            scope: fields.optional(SCOPE, text)?,
+            resources: fields.repeated(RESOURCE, text)?,
+            issued_at: fields.required(ISSUED_AT, read_timestamp)?,
+            expires_at: fields.required(EXPIRES_AT, read_timestamp)?,
+            has_grant: fields.flag(GRANT)?,
+            sealed: fields.required(SEALED, Ok)?,
+            ended: fields.flag(ENDED)?,
+            unknown: fields.unknown(CLIENT_ID..=ENDED),
         })
     }
 

@@ -4,10 +4,7 @@ use bytes::{Buf as _, Bytes};
 
 use super::{Binding, Previous, Record};
 use crate::clock::Timestamp;
-use crate::codec::{
-    DecodeError, TIMESTAMP, Writer, checked, flag, next, once, read_timestamp, split, text,
-    timestamp,
-};
+use crate::codec::{DecodeError, Fields, TIMESTAMP, Writer, read_timestamp, text, timestamp};
 use crate::store::{ClaimTag, Key};
 
 const FORMAT: u8 = 1;
@@ -26,7 +23,7 @@ const ENDED: u8 = 11;
 const ROTATED_AT: u8 = 12;
 
 impl Record {
-    pub(crate) fn encode(&self, key: &Key, tag: &ClaimTag) -> Bytes {
+    pub fn encode(&self, key: &Key, tag: &ClaimTag) -> Bytes {
         let mut out = Writer::new(FORMAT);
         let Binding {
             client_id,
@@ -75,71 +72,42 @@ impl Record {
         out.finish(key, tag)
     }
 
-    pub(crate) fn decode(key: &Key, tag: &ClaimTag, value: &Bytes) -> Result<Self, DecodeError> {
-        read(checked(FORMAT, key, tag, value)?)
+    pub fn decode(key: &Key, tag: &ClaimTag, value: &Bytes) -> Result<Self, DecodeError> {
+        read(&Fields::checked(FORMAT, key, tag, value)?)
     }
 }
 
 impl Binding {
     /// Decodes the part of a record that never changes, from the value of any of its versions. Does
     /// not check the checksum over key and tag.
-    pub(crate) fn decode(value: &Bytes) -> Result<Self, DecodeError> {
-        let (_, fields) = split(FORMAT, value)?;
-        read(fields).map(|record| record.binding)
+    pub fn decode(value: &Bytes) -> Result<Self, DecodeError> {
+        read(&Fields::unchecked(FORMAT, value)?).map(|record| record.binding)
     }
 }
 
-fn read(mut fields: Bytes) -> Result<Record, DecodeError> {
-    let mut client_id = None;
-    let mut scope = None;
-    let mut resources = Vec::new();
-    let mut created_at = None;
-    let mut rotated_at = None;
-    let mut absolute_end = None;
-    let mut upstream_end = None;
-    let mut expires_at = None;
-    let mut generation = None;
-    let mut sealed = None;
-    let mut previous = None;
-    let mut ended = None;
-    let mut unknown = Vec::new();
-    while let Some((field, bytes)) = next(&mut fields)? {
-        match field {
-            CLIENT_ID => once(&mut client_id, text(bytes)?)?,
-            SCOPE => once(&mut scope, text(bytes)?)?,
-            RESOURCE => resources.push(text(bytes)?),
-            CREATED_AT => once(&mut created_at, read_timestamp(&bytes)?)?,
-            ROTATED_AT => once(&mut rotated_at, read_timestamp(&bytes)?)?,
-            ABSOLUTE_END => once(&mut absolute_end, read_timestamp(&bytes)?)?,
-            UPSTREAM_END => once(&mut upstream_end, read_timestamp(&bytes)?)?,
-            EXPIRES_AT => once(&mut expires_at, read_timestamp(&bytes)?)?,
-            GENERATION => {
-                let bytes = bytes[..].try_into().map_err(|_| DecodeError::Damaged)?;
-                once(&mut generation, u32::from_be_bytes(bytes))?;
-            }
-            SEALED => once(&mut sealed, bytes)?,
-            PREVIOUS => once(&mut previous, read_previous(bytes)?)?,
-            ENDED => once(&mut ended, flag(&bytes)?)?,
-            field => unknown.push((field, bytes)),
-        }
-    }
+fn read(fields: &Fields) -> Result<Record, DecodeError> {
     Ok(Record {
         binding: Binding {
-            client_id: client_id.ok_or(DecodeError::Damaged)?,
-            scope,
-            resources,
-            absolute_end,
+            client_id: fields.required(CLIENT_ID, text)?,
+            scope: fields.optional(SCOPE, text)?,
+            resources: fields.repeated(RESOURCE, text)?,
+            absolute_end: fields.optional(ABSOLUTE_END, read_timestamp)?,
         },
-        created_at: created_at.ok_or(DecodeError::Damaged)?,
-        rotated_at,
-        upstream_end,
-        expires_at: expires_at.ok_or(DecodeError::Damaged)?,
-        generation: generation.ok_or(DecodeError::Damaged)?,
-        sealed: sealed.ok_or(DecodeError::Damaged)?,
-        previous,
-        ended: ended.is_some(),
-        unknown,
+        created_at: fields.required(CREATED_AT, read_timestamp)?,
+        rotated_at: fields.optional(ROTATED_AT, read_timestamp)?,
+        upstream_end: fields.optional(UPSTREAM_END, read_timestamp)?,
+        expires_at: fields.required(EXPIRES_AT, read_timestamp)?,
+        generation: fields.required(GENERATION, read_generation)?,
+        sealed: fields.required(SEALED, Ok)?,
+        previous: fields.optional(PREVIOUS, read_previous)?,
+        ended: fields.flag(ENDED)?,
+        unknown: fields.unknown(CLIENT_ID..=ROTATED_AT),
     })
+}
+
+fn read_generation(bytes: Bytes) -> Result<u32, DecodeError> {
+    let bytes = bytes[..].try_into().map_err(|_| DecodeError::Damaged)?;
+    Ok(u32::from_be_bytes(bytes))
 }
 
 fn read_previous(mut bytes: Bytes) -> Result<Previous, DecodeError> {

@@ -4,6 +4,8 @@
 //! time takes `now`. The rules are in [`decide`](decide()): first the decision about a presented
 //! token, then whether the stored answer of the last rotation decides between replay and recovery.
 
+#![allow(unreachable_pub, reason = "`crate::fuzzing` exports some of it")]
+
 mod decide;
 mod encoding;
 mod key;
@@ -37,43 +39,43 @@ const LONGEST_KEPT: Duration = Duration::from_secs(3600);
 /// The record of a grant: one authorization given to one client. The hash of its current token is
 /// the tag of its entry.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Record {
-    pub(crate) binding: Binding,
+pub struct Record {
+    pub binding: Binding,
     pub(crate) created_at: Timestamp,
     /// The time of the last rotation; absent in records of the first version.
     pub(crate) rotated_at: Option<Timestamp>,
     /// When the newest upstream token expires, if the inner service named its lifetime.
     pub(crate) upstream_end: Option<Timestamp>,
-    pub(crate) expires_at: Timestamp,
+    pub expires_at: Timestamp,
     /// The number of rotations of the grant. A recovery counts as two.
-    pub(crate) generation: u32,
+    pub generation: u32,
     /// The upstream token, sealed for the current token.
     pub(crate) sealed: Bytes,
-    pub(crate) previous: Option<Previous>,
+    pub previous: Option<Previous>,
     /// Whether a revocation is pending: the client has revoked the grant, and the inner service has
     /// not confirmed it yet.
-    pub(crate) ended: bool,
+    pub ended: bool,
     /// Fields that a later version of the crate has written, kept unchanged.
     pub(crate) unknown: Vec<(u8, Bytes)>,
 }
 
 /// The part of a record that is fixed when the grant begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Binding {
-    pub(crate) client_id: Utf8,
+pub struct Binding {
+    pub client_id: Utf8,
     /// The scope granted, if known (RFC 6749 §3.3).
-    pub(crate) scope: Option<Utf8>,
+    pub scope: Option<Utf8>,
     /// The resources granted (RFC 8707); empty if unknown.
-    pub(crate) resources: Vec<Utf8>,
-    pub(crate) absolute_end: Option<Timestamp>,
+    pub resources: Vec<Utf8>,
+    pub absolute_end: Option<Timestamp>,
 }
 
 /// The token that was rotated away last.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Previous {
+pub struct Previous {
     pub(crate) hash: ClaimTag,
-    pub(crate) retry_until: Timestamp,
-    pub(crate) recover_until: Timestamp,
+    pub retry_until: Timestamp,
+    pub recover_until: Timestamp,
     /// The upstream token, sealed for the previous token. `None` once its successor was presented,
     /// or if there is no retry window: without it, neither replay nor recovery is possible.
     pub(crate) sealed: Option<Bytes>,

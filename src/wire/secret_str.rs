@@ -1,5 +1,7 @@
 //! Strings in a body, and the search for a secret in every encoding of it.
 
+#![allow(unreachable_pub, reason = "`crate::fuzzing` exports some of it")]
+
 use std::fmt;
 use std::ops::{Deref, Range};
 
@@ -10,7 +12,7 @@ use zeroize::Zeroizing;
 
 /// A string that may be a secret. It is owned only if it had to be decoded, and then zeroized on
 /// drop.
-pub(crate) enum Text<'a> {
+pub enum Text<'a> {
     /// A slice of the body.
     Borrowed(&'a str),
     /// A decoded copy.

@@ -1,3 +1,5 @@
+#![allow(unreachable_pub, reason = "`crate::fuzzing` exports some of it")]
+
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
@@ -19,7 +21,7 @@ const LAST: u64 = (1 << 48) - 1;
 const LARGEST: usize = 17 << 20;
 
 /// Returns the first bytes of every entry with this version.
-pub(crate) fn beginning(version: Version) -> [u8; LEASE] {
+pub fn beginning(version: Version) -> [u8; LEASE] {
     let mut bytes = [FORMAT; LEASE];
     bytes[VERSION..].copy_from_slice(version.as_bytes());
     bytes
@@ -27,7 +29,7 @@ pub(crate) fn beginning(version: Version) -> [u8; LEASE] {
 
 /// Replaces the version and the lease of an encoded entry by those that a claim wrote. `None` if
 /// the lengths do not match.
-pub(crate) fn with_head(mut entry: Vec<u8>, head: &[u8]) -> Option<Vec<u8>> {
+pub fn with_head(mut entry: Vec<u8>, head: &[u8]) -> Option<Vec<u8>> {
     let place = entry
         .get_mut(VERSION..TAG)
         .filter(|place| place.len() == head.len())?;
@@ -35,7 +37,7 @@ pub(crate) fn with_head(mut entry: Vec<u8>, head: &[u8]) -> Option<Vec<u8>> {
     Some(entry)
 }
 
-pub(crate) fn encode(entry: &Entry) -> Vec<u8> {
+pub fn encode(entry: &Entry) -> Vec<u8> {
     let lease = entry.lease.map_or(0, |end| end.as_millis().clamp(1, LAST));
     let mut bytes = Vec::with_capacity(VALUE + entry.value.len());
     bytes.extend_from_slice(&beginning(entry.version));
@@ -56,7 +58,7 @@ enum Unreadable {
     Format(u8),
 }
 
-pub(crate) fn decode(bytes: Vec<u8>) -> Result<Entry, StoreError> {
+pub fn decode(bytes: Vec<u8>) -> Result<Entry, StoreError> {
     let bytes = Bytes::from(bytes);
     let (Some(&format), Some(version), Some(lease), Some(tag)) = (
         bytes.first(),

@@ -1,15 +1,18 @@
 //! Parses the forms of token, revocation and introspection requests, and replaces single parameters
 //! in them.
 
+#![allow(unreachable_pub, reason = "`crate::fuzzing` exports some of it")]
+
+mod headers;
+
 use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use percent_encoding::percent_decode_str;
 use zeroize::{Zeroize, Zeroizing};
 
+pub(crate) use self::headers::{check_headers, has_content_coding};
 use crate::error::RefreshError;
 use crate::wire::scope::{MAX_SCOPE, resources_fit};
 use crate::wire::secret_str::{Text, TextAt, escapes_are_whole};
@@ -20,7 +23,7 @@ const MAX_PIECES: usize = 256;
 
 /// The error for a request that is not a valid form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FormError {
+pub enum FormError {
     /// The headers do not declare a form without a content coding.
     ContentType,
     /// The body is not a form.
@@ -33,7 +36,7 @@ pub(crate) enum FormError {
 
 impl FormError {
     /// Returns the `error_description`. It needs no escaping in a JSON string.
-    pub(crate) const fn description(self) -> &'static str {
+    pub const fn description(self) -> &'static str {
         match self {
             Self::ContentType => {
                 "the request must be application/x-www-form-urlencoded in utf-8, not encoded"
@@ -58,7 +61,7 @@ impl FormError {
 
 /// A parameter that the layer reads. It must not be repeated (RFC 6749 §3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Param {
+pub enum Param {
     /// The grant type of a token request.
     GrantType,
     /// The token to be refreshed.
@@ -112,56 +115,8 @@ const REQUESTED_TOKEN_TYPE: &str = "requested_token_type";
 /// The one parameter that the layer reads and that may be repeated (RFC 8707 §2.2).
 const RESOURCE: &str = "resource";
 
-/// Checks that the headers declare a form without a content coding.
-pub(crate) fn check_headers(headers: &HeaderMap) -> Result<(), FormError> {
-    let mut types = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(content_type), None) = (types.next(), types.next()) else {
-        return Err(FormError::ContentType);
-    };
-    let plain = content_type.to_str().is_ok_and(is_form) && !has_content_coding(headers);
-    if plain {
-        Ok(())
-    } else {
-        Err(FormError::ContentType)
-    }
-}
-
-/// Charsets that include ASCII. Clients that declare one of them still percent-encode in UTF-8.
-const CHARSETS: [&str; 5] = ["utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"];
-
-fn is_form(content_type: &str) -> bool {
-    let mut parts = content_type.split(';').map(str::trim);
-    parts
-        .next()
-        .is_some_and(|essence| essence.eq_ignore_ascii_case("application/x-www-form-urlencoded"))
-        && parts
-            .filter_map(|parameter| parameter.split_once('='))
-            .all(|(name, value)| {
-                let value = value.trim_start().trim_matches('"');
-                !name.trim_end().eq_ignore_ascii_case("charset")
-                    || CHARSETS
-                        .iter()
-                        .any(|charset| value.eq_ignore_ascii_case(charset))
-            })
-}
-
-/// Returns whether the body has a content coding, according to any `Content-Encoding` header.
-pub(crate) fn has_content_coding(headers: &HeaderMap) -> bool {
-    !headers
-        .get_all(CONTENT_ENCODING)
-        .iter()
-        .all(|coding| coding.to_str().is_ok_and(is_identity))
-}
-
-fn is_identity(codings: &str) -> bool {
-    codings
-        .split(',')
-        .map(str::trim)
-        .all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case("identity"))
-}
-
 /// The form of a token, revocation or introspection request.
-pub(crate) struct TokenRequest {
+pub struct TokenRequest {
     body: Bytes,
     /// Indexed by [`Param`].
     params: [Option<TextAt>; Param::ALL.len()],
@@ -173,7 +128,7 @@ pub(crate) struct TokenRequest {
 impl TokenRequest {
     /// Parses a form. Rejects a form that the inner service might not be able to parse, or might
     /// read in another way.
-    pub(crate) fn parse(body: Bytes) -> Result<Self, FormError> {
+    pub fn parse(body: Bytes) -> Result<Self, FormError> {
         if !body.iter().all(|byte| matches!(byte, b' '..=b'~')) {
             return Err(FormError::Malformed);
         }
@@ -226,14 +181,14 @@ impl TokenRequest {
 
     /// Returns the decoded value of a parameter. A parameter without a value counts as absent (RFC
     /// 6749 §3.2).
-    pub(crate) fn get(&self, param: Param) -> Option<&str> {
+    pub fn get(&self, param: Param) -> Option<&str> {
         self.find(param)
             .map(|value| value.as_str(&self.body))
             .filter(|value| !value.is_empty())
     }
 
     /// Returns the values of `resource` (RFC 8707), in order and without repetitions.
-    pub(crate) fn resources(&self) -> impl Iterator<Item = &str> {
+    pub fn resources(&self) -> impl Iterator<Item = &str> {
         self.resources.iter().map(|value| value.as_str(&self.body))
     }
 
@@ -258,7 +213,7 @@ impl TokenRequest {
     }
 
     /// Returns the parameters that the layer does not read, and `resource`, unchanged.
-    pub(crate) fn others(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn others(&self) -> impl Iterator<Item = &[u8]> {
         self.others
             .iter()
             .filter_map(|at| self.body.get(at.clone()))
@@ -277,7 +232,7 @@ impl TokenRequest {
 
     /// Returns the body with the value of one parameter replaced, and every other byte unchanged. A
     /// parameter that is absent is appended.
-    pub(crate) fn replace(&self, param: Param, value: &str) -> Bytes {
+    pub fn replace(&self, param: Param, value: &str) -> Bytes {
         let found = self.find(param);
         let at = found.map_or(self.body.len()..self.body.len(), TextAt::at);
         let before = self.body.get(..at.start).unwrap_or_default();
@@ -325,7 +280,7 @@ impl fmt::Debug for TokenRequest {
 
 /// Returns whether a query has a parameter that the layer reads. Such a parameter belongs in the
 /// body (RFC 6749 §3.2), and a server that reads both might use the one in the query.
-pub(crate) fn names_a_param(query: &str) -> bool {
+pub fn names_a_param(query: &str) -> bool {
     query.split(['&', ';']).any(is_named_like_a_param)
 }
 

@@ -1,5 +1,7 @@
 //! Identifies the client that sends a request.
 
+#![allow(unreachable_pub, reason = "`crate::fuzzing` exports some of it")]
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -87,16 +89,16 @@ pub struct InvalidClientId;
 
 /// The client that a request names. The inner service authenticates it.
 #[derive(Debug)]
-pub(crate) struct Client<'a> {
+pub struct Client<'a> {
     /// The client, if the request names one.
-    pub(crate) id: Option<ClientId>,
+    pub id: Option<ClientId>,
     /// The credential with which it authenticates itself.
-    pub(crate) credential: Credential<'a>,
+    pub credential: Credential<'a>,
 }
 
 /// The credential with which a client authenticates itself.
 #[derive(Debug)]
-pub(crate) enum Credential<'a> {
+pub enum Credential<'a> {
     /// The request has no credential that the layer can see. The client may use mutual TLS, for
     /// example.
     None,
@@ -111,7 +113,7 @@ pub(crate) enum Credential<'a> {
 
 /// The error if the client cannot be identified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ClientError {
+pub enum ClientError {
     /// The request names two clients or two secrets, or has two `Authorization` headers.
     Disagree,
     /// The HTTP Basic credentials are malformed.
@@ -130,7 +132,7 @@ pub(crate) enum ClientError {
 
 impl ClientError {
     /// Returns the `error_description`. It needs no escaping in a JSON string.
-    pub(crate) const fn description(self) -> &'static str {
+    pub const fn description(self) -> &'static str {
         match self {
             Self::Disagree => "the request names two clients or two credentials",
             Self::Basic => "the HTTP Basic credentials are malformed",
@@ -145,7 +147,7 @@ impl ClientError {
 
 /// Identifies the client. Reads every place that can name it, and requires that all of them agree:
 /// otherwise the inner service might use another one than the layer.
-pub(crate) fn identify<'a>(
+pub fn identify<'a>(
     extension: Option<&ClientId>,
     headers: &HeaderMap,
     form: &'a TokenRequest,

@@ -8,6 +8,8 @@
 //!
 //! Content that cannot be inspected (too deep, encoded too often, not text) counts as a disclosure.
 
+#![allow(unreachable_pub, reason = "`crate::fuzzing` exports some of it")]
+
 mod names;
 mod tree;
 
@@ -47,7 +49,7 @@ const MOST_SECRETS: usize = 64;
 
 /// The tokens of the inner service that must not reach a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Withheld {
+pub enum Withheld {
     /// Refresh tokens only: clients get the access tokens of the inner service.
     RefreshTokens,
     /// Every token. A top-level `id_token` may be exempt.
@@ -86,7 +88,7 @@ enum Role {
 
 impl Withheld {
     /// Every token without exception.
-    pub(crate) const ALL: Self = Self::AllTokens {
+    pub const ALL: Self = Self::AllTokens {
         keep_id_token: false,
     };
 

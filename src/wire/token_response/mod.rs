@@ -1,0 +1,308 @@
+//! Parses the inner service's answers to token requests, and replaces or removes single members.
+//! Every other byte of an answer stays as it is.
+
+#![allow(unreachable_pub, reason = "`crate::fuzzing` exports some of it")]
+
+mod name;
+mod rewrite;
+
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use self::name::Name;
+pub(crate) use self::rewrite::cut;
+use crate::wire::json;
+use crate::wire::scope::{MAX_SCOPE, valid_resource};
+use crate::wire::secret_str::{TextAt, any_decoding};
+
+/// The error for an answer that cannot be parsed as a token answer. It must not be passed on,
+/// because it may contain a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerError {
+    /// It is not JSON.
+    NotJson,
+    /// It is JSON, but not an object.
+    NotObject,
+    /// A member that the layer reads occurs twice.
+    Repeated,
+    /// The refresh token is not a string.
+    WrongType,
+    /// It discloses a token that must not reach the client, and the token cannot be removed.
+    Undisclosable,
+}
+
+/// The most resources that are read from an answer.
+const MOST_RESOURCES: usize = 16;
+
+/// The granted scope according to an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GrantedScope<'a> {
+    /// The answer has no scope: it is the requested one (RFC 6749 §5.1).
+    Omitted,
+    /// The answer names this scope, which may be empty.
+    Named(&'a str),
+    /// Something other than a string, or a scope that is too long to be stored.
+    Unreadable,
+}
+
+/// The position of a member in the body.
+struct MemberAt {
+    known: Option<Name>,
+    /// The position of its name, including the quote.
+    start: usize,
+    value: Range<usize>,
+    /// The decoded value, if the layer reads this member as a string and it is one.
+    text: Option<TextAt>,
+}
+
+/// The answer to a token request.
+pub struct TokenResponse {
+    body: Bytes,
+    members: Vec<MemberAt>,
+    /// The position of the closing brace.
+    brace: usize,
+}
+
+impl TokenResponse {
+    /// Parses an answer.
+    pub fn parse(body: Bytes) -> Result<Self, AnswerError> {
+        let text = std::str::from_utf8(&body).map_err(|_| AnswerError::NotJson)?;
+        let found = json::members(text).map_err(|error| {
+            if error.is_data() {
+                AnswerError::NotObject
+            } else {
+                AnswerError::NotJson
+            }
+        })?;
+        let range = |raw: &RawValue| {
+            let start = raw
+                .get()
+                .as_ptr()
+                .addr()
+                .saturating_sub(text.as_ptr().addr());
+            start..start + raw.get().len()
+        };
+        let brace = text.rfind('}').ok_or(AnswerError::NotJson)?;
+        let mut members: Vec<MemberAt> = Vec::with_capacity(found.len());
+        for member in found {
+            let known = Name::of(member.name);
+            if known.is_some_and(Name::is_read) && members.iter().any(|other| other.known == known)
+            {
+                return Err(AnswerError::Repeated);
+            }
+            let value = range(member.value);
+            let text = match known {
+                Some(name) if name.is_text() => string_at(member.value, &value),
+                _ => None,
+            };
+            let is_null = member.value.get() == "null";
+            if known == Some(Name::RefreshToken) && text.is_none() && !is_null {
+                return Err(AnswerError::WrongType);
+            }
+            members.push(MemberAt {
+                known,
+                start: range(member.name).start,
+                value,
+                text,
+            });
+        }
+        Ok(Self {
+            body,
+            members,
+            brace,
+        })
+    }
+
+    /// Returns the body, unchanged.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Returns the error code (RFC 6749 §5.2).
+    pub fn error(&self) -> Option<&str> {
+        self.text(Name::Error)
+    }
+
+    /// Returns whether the answer has an access token.
+    pub(crate) fn has_access_token(&self) -> bool {
+        self.value(Name::AccessToken)
+            .is_some_and(|raw| raw.starts_with('"') && raw.len() > 2)
+    }
+
+    /// Returns the access token, if it is a string. An empty string counts as absent.
+    pub fn access_token(&self) -> Option<&str> {
+        self.text(Name::AccessToken)
+            .filter(|token| !token.is_empty())
+    }
+
+    /// Returns whether the member `access_token` has a value that the layer cannot replace: neither
+    /// a valid string nor `null`.
+    pub fn has_odd_access_token(&self) -> bool {
+        self.access_token().is_none()
+            && self
+                .value(Name::AccessToken)
+                .is_some_and(|raw| !matches!(raw, "null" | "\"\""))
+    }
+
+    /// Returns the lifetime of the access token, if the answer names one.
+    pub(crate) fn lifetime(&self) -> Option<Duration> {
+        seconds(self.value(Name::ExpiresIn)?).map(Duration::from_secs)
+    }
+
+    /// Returns the refresh token. `null` and an empty string count as absent.
+    pub fn refresh_token(&self) -> Option<&str> {
+        self.text(Name::RefreshToken)
+            .filter(|token| !token.is_empty())
+    }
+
+    /// Returns whether the access token may be a refresh token (RFC 8693 §2.2.1).
+    ///
+    /// `requested` says whether the request asked for one: it decides if the server does not name
+    /// the issued type, which the RFC requires. A type that is not a string counts as a refresh
+    /// token.
+    pub(crate) fn is_refresh_token_in_disguise(&self, requested: bool) -> bool {
+        match self.value(Name::IssuedTokenType) {
+            None | Some("null") => requested,
+            Some(_) => self
+                .text(Name::IssuedTokenType)
+                .is_none_or(is_refresh_token_type),
+        }
+    }
+
+    /// Returns the granted scope. An empty string counts as absent.
+    pub fn scope(&self) -> Option<&str> {
+        self.text(Name::Scope).filter(|scope| !scope.is_empty())
+    }
+
+    /// Returns the granted scope according to the answer. `null` counts as absent.
+    pub(crate) fn granted_scope(&self) -> GrantedScope<'_> {
+        match self.value(Name::Scope) {
+            None | Some("null") => GrantedScope::Omitted,
+            Some(_) => self
+                .text(Name::Scope)
+                .filter(|scope| scope.len() <= MAX_SCOPE)
+                .map_or(GrantedScope::Unreadable, GrantedScope::Named),
+        }
+    }
+
+    /// Returns the resources that the access token is for, if the answer names them: a string or an
+    /// array of strings. `null` counts as absent. Values that are not resources (RFC 8707 §2) are
+    /// ignored.
+    ///
+    /// No standard defines this member; servers that confirm a resource use the name of the request
+    /// parameter.
+    pub(crate) fn resources(&self) -> Option<Vec<String>> {
+        let resources = match serde_json::from_str(self.value(Name::Resource)?).ok()? {
+            Value::Null => return None,
+            Value::String(resource) => vec![resource],
+            Value::Array(values) => values
+                .into_iter()
+                .filter_map(|value| value.as_str().map(ToOwned::to_owned))
+                .collect(),
+            _ => Vec::new(),
+        };
+        Some(
+            resources
+                .into_iter()
+                .filter(|resource| valid_resource(resource))
+                .take(MOST_RESOURCES)
+                .collect(),
+        )
+    }
+
+    /// Returns the lifetime of the refresh token, if the answer names one; the shorter one if it
+    /// names two.
+    ///
+    /// Zero counts as absent: Keycloak sends it for an offline token, which does not expire.
+    pub(crate) fn refresh_lifetime(&self) -> Option<Duration> {
+        self.members
+            .iter()
+            .filter(|member| member.known.is_some_and(Name::is_refresh_lifetime))
+            .filter_map(|member| seconds(self.raw(&member.value)).filter(|seconds| *seconds > 0))
+            .min()
+            .map(Duration::from_secs)
+    }
+
+    /// Returns the only member with this name, which the layer reads.
+    fn member(&self, name: Name) -> Option<&MemberAt> {
+        self.members
+            .iter()
+            .find(|member| member.known == Some(name))
+    }
+
+    fn value(&self, name: Name) -> Option<&str> {
+        self.member(name).map(|member| self.raw(&member.value))
+    }
+
+    fn text(&self, name: Name) -> Option<&str> {
+        let text = self.member(name)?.text.as_ref()?;
+        Some(text.as_str(&self.body))
+    }
+
+    fn raw(&self, at: &Range<usize>) -> &str {
+        self.body
+            .get(at.clone())
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for TokenResponse {
+    /// Writes the names of the members that the layer knows, and nothing else.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set()
+            .entries(
+                self.members
+                    .iter()
+                    .filter_map(|member| member.known)
+                    .map(Name::as_str),
+            )
+            .finish()
+    }
+}
+
+/// Returns whether this is the token type of refresh tokens (RFC 8693 §3), in any spelling.
+///
+/// URNs of IETF are equal without regard to case (RFC 2648 §2.2), and components after the name are
+/// ignored (RFC 8141 §3.1). Percent-encoding makes a difference there; it is decoded here because a
+/// client may decode it.
+pub(crate) fn is_refresh_token_type(uri: &str) -> bool {
+    const TYPE: &[u8] = b"urn:ietf:params:oauth:token-type:refresh_token";
+    any_decoding(uri.as_bytes(), |uri| {
+        let name = uri
+            .split(|byte| matches!(byte, b'?' | b'#'))
+            .next()
+            .unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(TYPE)
+    })
+}
+
+/// Returns the string at this range, which includes its quotes. Returns `None` for a value that is
+/// not a string.
+fn string_at(raw: &RawValue, at: &Range<usize>) -> Option<TextAt> {
+    Some(TextAt::new(at.start + 1..at.end - 1, json::string(raw)?))
+}
+
+/// Parses whole seconds from a JSON number, or from a string of digits, which some servers send. A
+/// negative number becomes zero.
+fn seconds(raw: &str) -> Option<u64> {
+    let number = match raw.strip_prefix('"') {
+        Some(rest) => rest
+            .strip_suffix('"')
+            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?,
+        None => raw,
+    };
+    // The cast rounds down and saturates.
+    number
+        .parse::<u64>()
+        .or_else(|_| number.parse::<f64>().map(|seconds| seconds as u64))
+        .ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+use serde_json::value::RawValue;
+
+use crate::wire::json;
+
+/// A member that the layer reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Name {
+    AccessToken,
+    RefreshToken,
+    Error,
+    Scope,
+    ExpiresIn,
+    RefreshExpiresIn,
+    RefreshTokenExpiresIn,
+    IssuedTokenType,
+    TokenType,
+    IdToken,
+    Resource,
+}
+
+impl Name {
+    const ALL: [Self; 11] = [
+        Self::AccessToken,
+        Self::RefreshToken,
+        Self::Error,
+        Self::Scope,
+        Self::ExpiresIn,
+        Self::RefreshExpiresIn,
+        Self::RefreshTokenExpiresIn,
+        Self::IssuedTokenType,
+        Self::TokenType,
+        Self::IdToken,
+        Self::Resource,
+    ];
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::AccessToken => "access_token",
+            Self::RefreshToken => "refresh_token",
+            Self::Error => "error",
+            Self::Scope => "scope",
+            Self::ExpiresIn => "expires_in",
+            Self::RefreshExpiresIn => "refresh_expires_in",
+            Self::RefreshTokenExpiresIn => "refresh_token_expires_in",
+            Self::IssuedTokenType => "issued_token_type",
+            Self::TokenType => "token_type",
+            Self::IdToken => "id_token",
+            Self::Resource => "resource",
+        }
+    }
+
+    pub(super) fn of(name: &RawValue) -> Option<Self> {
+        let name = json::string(name)?;
+        Self::ALL.into_iter().find(|known| known.as_str() == &*name)
+    }
+
+    /// Whether the layer reads its value. Such a member must not be repeated.
+    pub(super) const fn is_read(self) -> bool {
+        !matches!(self, Self::TokenType | Self::IdToken)
+    }
+
+    /// Whether the layer reads its value as a string.
+    pub(super) const fn is_text(self) -> bool {
+        matches!(
+            self,
+            Self::AccessToken
+                | Self::RefreshToken
+                | Self::Error
+                | Self::Scope
+                | Self::IssuedTokenType
+        )
+    }
+
+    /// Whether it is the lifetime of the refresh token. No standard defines such a member; servers
+    /// use these two.
+    pub(super) const fn is_refresh_lifetime(self) -> bool {
+        matches!(self, Self::RefreshExpiresIn | Self::RefreshTokenExpiresIn)
+    }
+}
