@@ -135,6 +135,16 @@
     clippy::return_self_not_must_use
 )]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// These lints apply to the private items that `fuzzing` exports, too.
+#![cfg_attr(
+    fuzzing,
+    allow(
+        missing_debug_implementations,
+        missing_docs,
+        clippy::must_use_candidate,
+        clippy::return_self_not_must_use
+    )
+)]
 
 #[cfg(feature = "access")]
 pub mod access;

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| tower_oauth_refresh::fuzzing::form(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| oracles::form(input));

@@ -1,9 +1,7 @@
 use bytes::Bytes;
 
-use crate::access_token::record::AccessRecord;
-use crate::codec::{DecodeError, with_checksum};
-use crate::grant::{Binding, Record};
-use crate::store::{ClaimTag, Entry, Key, Version};
+use tower_oauth_refresh::fuzzing::{AccessRecord, Binding, DecodeError, Record, with_checksum};
+use tower_oauth_refresh::store::{ClaimTag, Entry, Key, Version};
 
 const KEY: Key = Key::new([9; 32]);
 const TAG: ClaimTag = ClaimTag::new([7; 32]);
@@ -158,7 +156,7 @@ type Field = (u8, Vec<u8>);
 
 const fn is_unknown(format: u8, field: u8) -> bool {
     match format {
-        GRANT_FORMAT => !matches!(field, 1..=11),
+        GRANT_FORMAT => !matches!(field, 1..=12),
         _ => !matches!(field, 1..=8),
     }
 }

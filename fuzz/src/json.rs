@@ -3,11 +3,11 @@
 use std::iter;
 use std::ops::Range;
 
-use serde_core::de::IgnoredAny;
+use serde::de::IgnoredAny;
 
 /// The members of a JSON object, in order.
-pub(super) struct Object<'a> {
-    pub(super) text: &'a str,
+pub(crate) struct Object<'a> {
+    pub(crate) text: &'a str,
     /// The positions of the names, with their quotes, and of the values.
     members: Vec<(Range<usize>, Range<usize>)>,
 }
@@ -15,7 +15,7 @@ pub(super) struct Object<'a> {
 /// A text without some of its values: the pieces between them, and the names of the members that
 /// they belong to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Blanked {
+pub(crate) struct Blanked {
     pieces: Vec<String>,
     names: Vec<String>,
     /// The end of the last member, as a position in the last piece.
@@ -25,7 +25,7 @@ pub(super) struct Blanked {
 
 impl<'a> Object<'a> {
     /// Parses the text. Returns `None` if it is not a JSON object.
-    pub(super) fn read(text: &'a str) -> Option<Self> {
+    pub(crate) fn read(text: &'a str) -> Option<Self> {
         serde_json::from_str::<IgnoredAny>(text).ok()?;
         if !text.trim_start_matches(is_space).starts_with('{') {
             return None;
@@ -73,18 +73,18 @@ impl<'a> Object<'a> {
         Some(Self { text, members })
     }
 
-    pub(super) fn from_bytes(bytes: &'a [u8]) -> Self {
+    pub(crate) fn from_bytes(bytes: &'a [u8]) -> Self {
         let object = std::str::from_utf8(bytes).ok().and_then(Self::read);
         object.expect("the written text is a JSON object")
     }
 
     /// Returns the decoded names. `None` stands for a name with a lone surrogate.
-    pub(super) fn names(&self) -> impl Iterator<Item = Option<String>> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = Option<String>> {
         self.members().map(|(name, _)| name)
     }
 
     /// Returns the decoded names and the raw values.
-    pub(super) fn members(&self) -> impl Iterator<Item = (Option<String>, &'a str)> {
+    pub(crate) fn members(&self) -> impl Iterator<Item = (Option<String>, &'a str)> {
         self.members.iter().map(|(name, value)| {
             (
                 serde_json::from_str(&self.text[name.clone()]).ok(),
@@ -94,20 +94,20 @@ impl<'a> Object<'a> {
     }
 
     /// Returns the raw value of the first member with this name.
-    pub(super) fn value(&self, name: &str) -> Option<&'a str> {
+    pub(crate) fn value(&self, name: &str) -> Option<&'a str> {
         self.members()
             .find(|(found, _)| found.as_deref() == Some(name))
             .map(|(_, value)| value)
     }
 
     /// Returns the value of the first member with this name, if it is a string.
-    pub(super) fn text(&self, name: &str) -> Option<String> {
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
         self.value(name)
             .and_then(|raw| serde_json::from_str(raw).ok())
     }
 
     /// Returns the text without the values of the members with these names.
-    pub(super) fn blanked(&self, goes: impl Fn(&str) -> bool) -> Blanked {
+    pub(crate) fn blanked(&self, goes: impl Fn(&str) -> bool) -> Blanked {
         let (mut pieces, mut names, mut done) = (Vec::new(), Vec::new(), 0);
         for ((name, _), (_, value)) in self.members().zip(&self.members) {
             if let Some(name) = name.filter(|name| goes(name)) {
@@ -134,7 +134,7 @@ impl<'a> Object<'a> {
 
 impl Blanked {
     /// Adds a member without its value after the last one.
-    pub(super) fn append(&mut self, name: &str) {
+    pub(crate) fn append(&mut self, name: &str) {
         let last = self.pieces.pop().unwrap_or_default();
         let (before, after) = last.split_at(self.end);
         let comma = if self.has_members { "," } else { "" };
@@ -147,7 +147,7 @@ impl Blanked {
 
 /// Returns all strings in a JSON value, decoded, at every depth. A string with a lone surrogate
 /// becomes empty.
-pub(super) fn strings(value: &str) -> impl Iterator<Item = String> {
+pub(crate) fn strings(value: &str) -> impl Iterator<Item = String> {
     let mut rest = value;
     iter::from_fn(move || {
         let (_, after) = rest.split_once('"')?;
@@ -163,6 +163,6 @@ pub(super) fn strings(value: &str) -> impl Iterator<Item = String> {
     })
 }
 
-pub(super) fn is_space(char: char) -> bool {
+pub(crate) fn is_space(char: char) -> bool {
     matches!(char, ' ' | '\t' | '\n' | '\r')
 }

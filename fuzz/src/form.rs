@@ -1,7 +1,8 @@
 use bytes::Bytes;
 
-use super::split_line;
-use crate::wire::token_request::{FormError, Param, TokenRequest, names_a_param};
+use tower_oauth_refresh::fuzzing::{FormError, Param, TokenRequest, names_a_param};
+
+use crate::split_line;
 
 const PARAMS: [(Param, &str); 8] = [
     (Param::GrantType, "grant_type"),

@@ -6,9 +6,12 @@ use http::{HeaderMap, HeaderValue};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use super::split_line;
-use crate::wire::client::{Client, ClientError, ClientId, Credential, identify};
-use crate::wire::token_request::{Param, TokenRequest};
+use tower_oauth_refresh::ClientId;
+use tower_oauth_refresh::fuzzing::{
+    Client, ClientError, Credential, Param, TokenRequest, identify,
+};
+
+use crate::split_line;
 
 /// Checks how a client is identified. The input is a line with the client that an outer layer has
 /// named (an empty line is no client), a line with the value of `Authorization` (an empty line is

@@ -1,6 +1,6 @@
-use crate::clock::Timestamp;
-use crate::store::redis::entry::{beginning, decode, encode, with_head};
-use crate::store::{Entry, StoreError, Version};
+use tower_oauth_refresh::Timestamp;
+use tower_oauth_refresh::fuzzing::redis_entry::{beginning, decode, encode, with_head};
+use tower_oauth_refresh::store::{Entry, StoreError, Version};
 
 /// Checks the codec of entries in Redis. The input is the value of a Redis key.
 pub fn redis_entry(input: &[u8]) {

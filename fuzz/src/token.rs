@@ -2,7 +2,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
-use crate::token::{AccessToken, RefreshToken};
+use tower_oauth_refresh::fuzzing::{AccessToken, RefreshToken};
 
 /// Prefixes that can be configured: the defaults, an empty one, and one that is not ASCII.
 const PREFIXES: [&str; 4] = ["rt_", "at_", "", "\u{fc}_"];

@@ -1,13 +1,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_core::de::IgnoredAny;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::json::{Object, is_space, strings};
-use super::split_line;
-use crate::wire::disclosure::Withheld;
-use crate::wire::token_response::{AnswerError, TokenResponse};
+use tower_oauth_refresh::fuzzing::{AnswerError, TokenResponse, Withheld};
+
+use crate::json::{Object, is_space, strings};
+use crate::split_line;
 
 const LIFETIMES: [&str; 2] = ["refresh_expires_in", "refresh_token_expires_in"];
 const READ_ONCE: [&str; 9] = [

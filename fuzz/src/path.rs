@@ -1,16 +1,12 @@
-use super::split_line;
-use crate::wire::path::{PathMatch, PathPrefix, PathRules, leaves_base};
+use path_readings::{is_served, readings};
+use tower_oauth_refresh::path::{PathMatch, PathPrefix, PathRules, leaves_base};
+use url::Url;
+
+use crate::split_line;
 
 /// Checks the path rules. The input is a line with a prefix below which ambiguous paths are allowed
-/// (ignored if it is not a valid prefix), and the path of a request. `whatwg` returns the pathname
-/// of the URL that a path refers to, `readings` how servers read a path, and `is_served` whether a server that has read a
-/// path so serves another one or a path below it.
-pub fn path(
-    input: &[u8],
-    whatwg: fn(&str) -> Option<String>,
-    readings: fn(&str, Option<String>) -> Vec<(&'static str, String)>,
-    is_served: fn(&str, &str) -> bool,
-) {
+/// (ignored if it is not a valid prefix), and the path of a request.
+pub fn path(input: &[u8]) {
     let (allowed, path) = split_line(input);
     let Ok(path) = std::str::from_utf8(path) else {
         return;
@@ -59,4 +55,13 @@ pub fn path(
             );
         }
     }
+}
+
+/// Returns the pathname of Node's `new URL(path, base)`.
+fn whatwg(path: &str) -> Option<String> {
+    Url::parse("http://localhost")
+        .ok()?
+        .join(path)
+        .ok()
+        .map(|url| url.path().to_owned())
 }
