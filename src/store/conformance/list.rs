@@ -58,10 +58,12 @@ macro_rules! store_conformance {
                 a_swap_ignores_the_lease,
                 a_swap_is_idempotent,
                 a_late_copy_of_a_swap_is_a_conflict,
+                a_hint_is_never_wrong,
+            ;
+            removal:
                 a_removed_entry_is_absent,
                 a_removal_that_expects_another_version_is_a_conflict,
                 a_removal_is_idempotent,
-                a_hint_is_never_wrong,
             ;
             sidecar:
                 an_unwritten_sidecar_is_absent,

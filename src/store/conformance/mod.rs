@@ -35,9 +35,11 @@ pub mod expiry;
 mod list;
 mod provided;
 pub mod races;
+pub mod removal;
 mod runtime;
 pub mod sidecar;
 pub mod swap;
+mod tasks;
 
 pub use self::provided::{Provided, provided};
 #[doc(hidden)]

@@ -1,60 +1,21 @@
 //! Tests of concurrent calls on several handles.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Barrier;
 
 use super::runtime::eventually;
+use super::tasks::{TASKS, at_once, handles};
 use super::{
     LONG, LONG_LEASE, again, entry, get, inserted, key, long_sidecar, name, put, put_with,
     read_sidecar, remove, tag, take,
 };
 use crate::store::{Change, Entry, Lease, Sidecar, SidecarName, Store, Swap, Ttl};
 
-const TASKS: usize = 16;
 const ROUNDS: usize = 20;
 /// The number of sidecars of one entry that every store keeps.
 const MAX_SIDECARS: usize = 8;
-
-/// Opens several handles to the store.
-async fn handles<S: Store>(make: impl AsyncFn() -> S) -> Vec<Arc<S>> {
-    vec![
-        Arc::new(make().await),
-        Arc::new(make().await),
-        Arc::new(make().await),
-    ]
-}
-
-/// Starts [`TASKS`] tasks at once, each on one of the handles, and collects what they return.
-async fn at_once<S, T, F>(handles: &[Arc<S>], task: impl Fn(Arc<S>, usize) -> F) -> Vec<T>
-where
-    S: Store,
-    T: Send + 'static,
-    F: Future<Output = T> + Send + 'static,
-{
-    let start = Arc::new(Barrier::new(TASKS));
-    let running: Vec<_> = handles
-        .iter()
-        .cycle()
-        .take(TASKS)
-        .enumerate()
-        .map(|(number, handle)| {
-            let (start, task) = (Arc::clone(&start), task(Arc::clone(handle), number));
-            tokio::spawn(async move {
-                start.wait().await;
-                task.await
-            })
-        })
-        .collect();
-    let mut returned = Vec::with_capacity(TASKS);
-    for task in running {
-        returned.push(task.await.expect("a task of the test panicked"));
-    }
-    returned
-}
 
 /// Returns the entry of the only swap that succeeded. Checks that all other swaps returned it as
 /// the conflict.

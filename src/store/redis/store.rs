@@ -284,11 +284,7 @@ impl Store for RedisStore {
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {
         let (key, lease, deadline) = (self.key(key), millis(lease), self.shared.link.deadline());
-        let waits: &[u8] = if self.replicated().is_some() {
-            b"1"
-        } else {
-            b""
-        };
+        let waits: &[u8] = self.replicated().map_or(&b""[..], |_| &b"1"[..]);
         // In practice a `WAIT` also waits for the writes of other connections, even behind a script
         // that writes nothing. So an absent entry is not claimed: the `WAIT` would delay the claims
         // behind it.
