@@ -117,7 +117,10 @@ async fn wrong_clients_and_dead_tokens_rarely_reach_redis() {
     let (server, upstream) = (RedisServer::start().await, Upstream::new());
     let wire = Wire::in_front_of(server.port()).await;
     let store = RedisStore::connect(&wire.url()).await.unwrap();
-    let app = instance_over(store, &upstream, |builder| builder);
+    // On a busy machine, 256 requests that wait for each other take longer than the default.
+    let app = instance_over(store, &upstream, |builder| {
+        builder.rotation_timeout(crate::faults::LIMIT)
+    });
     let token = app.log_in("app").await;
     traffic(&wire);
     for _ in 0..1000 {
