@@ -84,17 +84,34 @@ impl TextAt {
 /// counts as a match.
 const MOST_ROUNDS: usize = 16;
 
-/// Returns whether a text contains the secret, in any spelling that [`any_decoding`] decodes.
-///
-/// Encoders differ in the characters that they escape: some write `=`, `+` and `/` as `\u003d`,
-/// `\u002B` and `\/`.
-pub(crate) fn mentions(text: &[u8], secret: &str) -> bool {
-    // A decoded text is never longer than its encoding.
-    if secret.is_empty() || text.len() < secret.len() {
-        return false;
+/// A secret to search for in many texts.
+pub(crate) struct Needle<'a> {
+    finder: Finder<'a>,
+}
+
+impl<'a> Needle<'a> {
+    /// Prepares the search. An empty secret is in no text.
+    pub(crate) fn new(secret: &'a str) -> Self {
+        Self {
+            finder: Finder::new(secret),
+        }
     }
-    let secret = Finder::new(secret);
-    any_decoding(text, |text| secret.find(text).is_some())
+
+    /// Returns the length of the secret in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.finder.needle().len()
+    }
+
+    /// Returns whether a text contains the secret, in any spelling that [`any_decoding`] decodes.
+    ///
+    /// Encoders differ in the characters that they escape: some write `=`, `+` and `/` as
+    /// `\u003d`, `\u002B` and `\/`.
+    pub(crate) fn is_in(&self, text: &[u8]) -> bool {
+        // A decoded text is never longer than its encoding.
+        self.len() != 0
+            && text.len() >= self.len()
+            && any_decoding(text, |text| self.finder.find(text).is_some())
+    }
 }
 
 /// Returns whether `found` is true of a text or of one of its decodings: JSON escapes,
@@ -254,7 +271,11 @@ pub(crate) fn escapes_are_whole(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::mentions;
+    use super::Needle;
+
+    fn mentions(text: &[u8], secret: &str) -> bool {
+        Needle::new(secret).is_in(text)
+    }
 
     #[test]
     fn a_secret_is_found_in_every_encoding() {

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use self::names::is_assigned;
 use self::tree::{Scalar, Tree};
-use crate::wire::secret_str::{any_decoding, mentions, unescaped};
+use crate::wire::secret_str::{Needle, any_decoding, unescaped};
 
 /// Members of a token answer, other than tokens, that are standard or that the layer reads (RFC
 /// 6749 §5, RFC 8693 §2.2). They are never removed at the top level.
@@ -113,9 +113,8 @@ impl Withheld {
     /// pass.
     fn found_in(self, text: &[u8]) -> bool {
         any_decoding(text, |text| {
-            let text = String::from_utf8_lossy(text);
-            is_assigned(&text, |name| self.names(name))
-                || (self != Self::RefreshTokens && names::has_jwt(&text))
+            is_assigned(text, |name| self.names(name))
+                || (self != Self::RefreshTokens && names::has_jwt(text))
         })
     }
 
@@ -185,10 +184,11 @@ impl Withheld {
             return Err(Undisclosable);
         }
         let raw = |at: &Range<usize>| text.as_bytes().get(at.clone()).unwrap_or_default();
+        let needles = needles(&secrets);
         let mentions_any = |at: &Range<usize>, shortest: usize| {
-            secrets
+            needles
                 .iter()
-                .any(|secret| secret.len() >= shortest && mentions(raw(at), secret))
+                .any(|needle| needle.len() >= shortest && needle.is_in(raw(at)))
         };
         let is_secret = |at: &Range<usize>| {
             let value = decoded(text, at);
@@ -227,10 +227,8 @@ impl Withheld {
                 Role::Replaced | Role::AccessToken | Role::Standard | Role::Kept | Role::Other => {}
             }
         }
-        Ok(Disclosed {
-            cuts: tree.cuts(&goes),
-            secrets,
-        })
+        let cuts = tree.cuts(&goes);
+        Ok(Disclosed { cuts, secrets })
     }
 
     /// Returns the rule for a top-level member of a token answer.
@@ -247,11 +245,11 @@ impl Withheld {
     /// Returns whether an answer that cannot be changed, such as an error, discloses a token or one
     /// of the `secrets`.
     pub(crate) fn discloses(self, headers: &HeaderMap, body: &[u8], secrets: &[&str]) -> bool {
-        let mentioned = |text: &[u8]| secrets.iter().any(|secret| mentions(text, secret));
-        mentioned(body)
+        let needles = needles(secrets);
+        needles.iter().any(|needle| needle.is_in(body))
             || headers
                 .iter()
-                .any(|(name, value)| self.in_header(name, value, secrets))
+                .any(|(name, value)| self.in_header(name, value, &needles))
             || self.in_body(body)
     }
 
@@ -267,29 +265,30 @@ impl Withheld {
             .map_or(true, |found| !found.cuts.is_empty())
     }
 
-    fn in_header(
-        self,
-        name: &HeaderName,
-        value: &HeaderValue,
-        secrets: &[impl AsRef<str>],
-    ) -> bool {
+    fn in_header(self, name: &HeaderName, value: &HeaderValue, needles: &[Needle<'_>]) -> bool {
         // A number is a count of tokens, such as that of a rate limit.
         (self.names(name.as_str()) && !value.as_bytes().iter().all(u8::is_ascii_digit))
-            || secrets
-                .iter()
-                .any(|secret| mentions(value.as_bytes(), secret.as_ref()))
+            || needles.iter().any(|needle| needle.is_in(value.as_bytes()))
             || self.found_in(value.as_bytes())
     }
 
     /// Removes the headers that disclose a token or one of the `secrets`.
     pub(crate) fn strip(self, headers: &mut HeaderMap, secrets: &[impl AsRef<str>]) {
+        let needles = needles(secrets);
         let disclosing = |(name, value): (&HeaderName, &HeaderValue)| {
-            self.in_header(name, value, secrets).then(|| name.clone())
+            self.in_header(name, value, &needles).then(|| name.clone())
         };
         for name in headers.iter().filter_map(disclosing).collect::<Vec<_>>() {
             headers.remove(name);
         }
     }
+}
+
+fn needles(secrets: &[impl AsRef<str>]) -> Vec<Needle<'_>> {
+    secrets
+        .iter()
+        .map(|secret| Needle::new(secret.as_ref()))
+        .collect()
 }
 
 fn set(flags: &mut [bool], at: usize) {

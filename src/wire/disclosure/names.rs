@@ -1,5 +1,10 @@
 //! Recognizes the names of tokens, texts that assign a value to such a name, and JWTs.
 
+use memchr::{memchr3, memmem};
+
+/// The beginning of the base64url encoding of a JSON object.
+const JWT: &str = "eyJ";
+
 /// Names that end with one of these hold a token. Case and everything but letters and digits is
 /// ignored.
 const TOKENS: [&str; 10] = [
@@ -78,7 +83,12 @@ fn describes(rest: &str) -> bool {
 
 /// Returns whether a text assigns a value to a name for which `names` is true, in the syntax of a
 /// form, a query, a cookie, JSON or XML.
-pub(super) fn is_assigned(text: &str, names: impl Fn(&str) -> bool) -> bool {
+pub(super) fn is_assigned(text: &[u8], names: impl Fn(&str) -> bool) -> bool {
+    // Each of these syntaxes has one of these bytes.
+    if memchr3(b'=', b':', b'<', text).is_none() {
+        return false;
+    }
+    let text = &*String::from_utf8_lossy(text);
     let mut start = 0;
     for word in text.split(|char: char| !is_in_name(char)) {
         let end = start + word.len();
@@ -119,13 +129,16 @@ fn is_in_name(char: char) -> bool {
 
 /// Returns whether a word of the text is a JWT: three parts or more, of which the first is an
 /// encoded JSON object.
-pub(super) fn has_jwt(text: &str) -> bool {
-    text.split(|char: char| !is_in_name(char)).any(|word| {
-        word.rfind("eyJ").is_some()
-            && word
-                .split('.')
-                .skip_while(|part| !part.starts_with("eyJ"))
+pub(super) fn has_jwt(text: &[u8]) -> bool {
+    if memmem::find(text, JWT.as_bytes()).is_none() {
+        return false;
+    }
+    String::from_utf8_lossy(text)
+        .split(|char: char| !is_in_name(char))
+        .any(|word| {
+            word.split('.')
+                .skip_while(|part| !part.starts_with(JWT))
                 .count()
                 >= 3
-    })
+        })
 }
