@@ -3,6 +3,8 @@
 //! [`RefreshError`] is the reason why the layer rejected a request. It is also the OAuth error
 //! response that the client gets. [`ConfigError`] is the reason why a layer could not be built.
 
+use std::fmt;
+
 use http::header::{
     CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
 };
@@ -161,36 +163,43 @@ impl RefreshError {
     /// Returns the error response. `invalid_grant` is the status for
     /// [`InvalidGrant`](Self::InvalidGrant).
     pub(crate) fn into_response<B>(self, invalid_grant: StatusCode) -> Response<ResponseBody<B>> {
-        // Codes and descriptions contain no characters that JSON would escape.
-        let body = format!(
-            r#"{{"error":"{}","error_description":"{self}"}}"#,
-            self.code()
-        );
         let status = if matches!(self, Self::InvalidGrant) {
             invalid_grant
         } else {
             self.status()
         };
-        let length = body.len();
-        let mut response = Response::new(ResponseBody::full(body.into()));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(CONTENT_LENGTH, length.into());
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        if let Self::InvalidClient { basic: true } = self {
-            headers.insert(
-                WWW_AUTHENTICATE,
-                HeaderValue::from_static(r#"Basic realm="oauth", charset="UTF-8""#),
-            );
-        }
+        let basic = HeaderValue::from_static(r#"Basic realm="oauth", charset="UTF-8""#);
+        let challenge = matches!(self, Self::InvalidClient { basic: true }).then_some(basic);
+        let mut response = error_response(status, self.code(), &self, challenge);
         response.extensions_mut().insert(self);
         response
     }
+}
+
+/// Returns an OAuth error response (RFC 6749 §5.2, RFC 6750 §3). `code` and `description` must not
+/// contain characters that JSON escapes.
+pub(crate) fn error_response<B>(
+    status: StatusCode,
+    code: &str,
+    description: &dyn fmt::Display,
+    challenge: Option<HeaderValue>,
+) -> Response<ResponseBody<B>> {
+    let body = format!(r#"{{"error":"{code}","error_description":"{description}"}}"#);
+    let length = body.len();
+    let mut response = Response::new(ResponseBody::full(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_LENGTH, length.into());
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if let Some(challenge) = challenge {
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
 }
 
 /// An invalid setting of a [`RefreshLayerBuilder`](crate::RefreshLayerBuilder) or an

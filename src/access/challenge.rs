@@ -1,12 +1,9 @@
 //! [`AccessError`], and the challenges of its responses (RFC 6750 §3).
 
-use http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
-};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::ResponseBody;
-use crate::error::ConfigError;
+use crate::error::{ConfigError, error_response};
 use crate::store::StoreError;
 
 /// The reason why an [`AccessLayer`](crate::AccessLayer) rejected a request.
@@ -65,25 +62,8 @@ impl AccessError {
 
     /// Returns the error response.
     pub(crate) fn into_response<B>(self, challenges: &Challenges) -> Response<ResponseBody<B>> {
-        // Codes and descriptions contain no characters that JSON would escape.
-        let body = format!(
-            r#"{{"error":"{}","error_description":"{self}"}}"#,
-            self.code()
-        );
-        let length = body.len();
-        let mut response = Response::new(ResponseBody::full(body.into()));
-        *response.status_mut() = self.status();
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(CONTENT_LENGTH, length.into());
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
-        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        if let Some(challenge) = challenges.of(&self) {
-            headers.insert(WWW_AUTHENTICATE, challenge.clone());
-        }
+        let challenge = challenges.of(&self).cloned();
+        let mut response = error_response(self.status(), self.code(), &self, challenge);
         response.extensions_mut().insert(self);
         response
     }
