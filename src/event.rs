@@ -101,6 +101,33 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// All kinds of events of this version, for example to register a metric for each at the start.
+    pub const ALL: &'static [Self] = &[
+        Self::Issued,
+        Self::Rotated,
+        Self::Replayed,
+        Self::Recovered,
+        Self::Late,
+        Self::ReuseDetected,
+        Self::ClientMismatch,
+        Self::Expired,
+        Self::Unknown,
+        Self::Revoked,
+        Self::AccessRevoked,
+        Self::Ended,
+        Self::AccessRefused,
+        Self::Adopted,
+        Self::UpstreamRejected,
+        Self::UpstreamUnreadable,
+        Self::UpstreamTimeout,
+        Self::StoreUnavailable,
+        Self::StoreCorrupt,
+        Self::CommitLost,
+        Self::Ahead,
+        Self::Forged,
+        Self::Unbound,
+    ];
+
     /// Returns the kind in lower case with underscores, as a label for metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

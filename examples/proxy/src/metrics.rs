@@ -18,32 +18,6 @@ const ROTATIONS: &str = "oauth_refresh_rotation_duration_seconds";
 const CACHE_LOOKUPS: &str = "oauth_refresh_cache_lookups_total";
 const STORE_CALLS: &str = "oauth_refresh_store_call_duration_seconds";
 
-const KINDS: [EventKind; 23] = [
-    EventKind::Issued,
-    EventKind::Rotated,
-    EventKind::Replayed,
-    EventKind::Recovered,
-    EventKind::Late,
-    EventKind::ReuseDetected,
-    EventKind::ClientMismatch,
-    EventKind::Expired,
-    EventKind::Unknown,
-    EventKind::Revoked,
-    EventKind::AccessRevoked,
-    EventKind::Ended,
-    EventKind::AccessRefused,
-    EventKind::Adopted,
-    EventKind::UpstreamRejected,
-    EventKind::UpstreamUnreadable,
-    EventKind::UpstreamTimeout,
-    EventKind::StoreUnavailable,
-    EventKind::StoreCorrupt,
-    EventKind::CommitLost,
-    EventKind::Ahead,
-    EventKind::Forged,
-    EventKind::Unbound,
-];
-
 /// The kinds of events for which the client gets a token response.
 const ROTATION_KINDS: [EventKind; 3] = [
     EventKind::Rotated,
@@ -73,7 +47,7 @@ pub(crate) struct Metrics(Option<Arc<Handles>>);
 
 #[derive(Debug)]
 struct Handles {
-    events: [(EventKind, Counter); KINDS.len()],
+    events: Vec<(EventKind, Counter)>,
     rotations: [(EventKind, Histogram); ROTATION_KINDS.len()],
     /// In the order of [`STORE_OPS`].
     store_calls: [(Histogram, Counter); STORE_OPS.len()],
@@ -105,12 +79,16 @@ impl Metrics {
         let handles = metrics::with_local_recorder(&recorder, || {
             describe();
             Handles {
-                events: KINDS.map(|kind| {
-                    (
-                        kind,
-                        counter!("oauth_refresh_events_total", "kind" => kind.as_str()),
-                    )
-                }),
+                events: EventKind::ALL
+                    .iter()
+                    .map(|kind| {
+                        let label = kind.as_str();
+                        (
+                            *kind,
+                            counter!("oauth_refresh_events_total", "kind" => label),
+                        )
+                    })
+                    .collect(),
                 rotations: ROTATION_KINDS
                     .map(|kind| (kind, histogram!(ROTATIONS, "kind" => kind.as_str()))),
                 store_calls: STORE_OPS.map(|(_, op)| {
