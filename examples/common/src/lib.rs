@@ -12,6 +12,8 @@ pub mod headers;
 pub mod listener;
 pub mod logging;
 pub mod networks;
+pub mod oauth_error;
+pub mod program;
 pub mod shutdown;
 pub mod store;
 pub mod upload;

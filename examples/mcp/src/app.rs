@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +11,9 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
 use axum::middleware::map_request;
 use server_common::flags::config_error;
-use server_common::listener::{Held, Listener, finish};
+use server_common::listener::{Held, Listener};
+use server_common::program::{Failure, bind, shut_down};
 use server_common::shutdown::Signals;
-use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tower_oauth_refresh::store::BoxStore;
 use tower_oauth_refresh::{AccessLayer, RefreshLayer};
@@ -27,9 +26,7 @@ use crate::issuer::Issuer;
 use crate::next_steps::next_steps;
 use crate::provider::Provider;
 use crate::records::Records;
-use crate::{
-    Failure, authorize, demo, discovery, error, hardening, landing, mcp, register, server, token,
-};
+use crate::{authorize, demo, discovery, error, hardening, landing, mcp, register, server, token};
 
 /// The maximum size of a request body, except at the MCP endpoint.
 const MOST_BYTES: usize = 64 << 10;
@@ -70,7 +67,11 @@ impl Deref for App {
 pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let scope_descriptions = cli.scope_descriptions().map_err(Failure::Usage)?;
-    let limits = cli.limits.limits(mcp::MOST_BYTES).within_descriptors();
+    let limits = cli
+        .shared
+        .limits
+        .limits(mcp::MOST_BYTES)
+        .within_descriptors();
     let listener = bind("--listen", cli.listen).await?;
     let listen = listener.local_addr()?;
     let issuer = match &cli.public_url {
@@ -97,7 +98,7 @@ pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
         records,
         provider: Provider::new(settings)?,
         refresh: refresh.clone(),
-        code_window: cli.sessions.code_window(),
+        code_window: cli.code_window(),
     }));
     let endpoint = mcp::endpoint(&cli.endpoint, &app)?;
     let allowed = mcp::Allowed::new(&app.issuer, listen, &cli.endpoint.allowed_origin);
@@ -115,14 +116,9 @@ pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
     tracing::info!(issuer = %app.issuer, "listening on http://{listen}");
 
     let connections = server::run(router, Listener::new(listener, limits), signals.next()).await;
-    tracing::info!("shutting down");
     endpoint.end();
-    tokio::select! {
-        result = finish(connections, refresh.drain(), cli.sessions.rotation_timeout) => result.map_err(Failure::from),
-        () = signals.next() => Err(
-            "stopped by a second signal: requests and rotations in progress may be lost".into(),
-        ),
-    }
+    let timeout = cli.shared.sessions.rotation_timeout;
+    shut_down(signals, connections, refresh.drain(), timeout).await
 }
 
 /// Builds the layer for the token routes and the layer for the MCP endpoint.
@@ -131,16 +127,17 @@ fn layers(
     store: BoxStore,
     issuer: &Issuer,
 ) -> Result<(RefreshLayer<BoxStore>, AccessLayer<BoxStore>), Failure> {
-    let usage = |error| Failure::Usage(config_error(&error));
+    let invalid = |error| config_error(&error, "--require-scope");
     let refresh = RefreshLayer::builder(store)
         .reference_access_tokens(true)
         .match_normalized_paths(true);
     // The middleware in front of the layer checks the requested resource and replaces it with this
     // one.
     let refresh = refresh.allowed_resources([issuer.resource()]);
-    let refresh = cli.sessions.configure(refresh).build().map_err(usage)?;
+    let refresh = cli.configure(refresh).build().map_err(invalid)?;
     let strip = cli.endpoint.mcp_upstream.is_some() && cli.endpoint.mcp_token == TokenUse::Strip;
     let mut access = cli
+        .shared
         .configure_access(refresh.access())
         .strip(strip)
         .realm("mcp")
@@ -149,7 +146,7 @@ fn layers(
     for scope in &cli.endpoint.require_scope {
         access = access.require_scope(scope);
     }
-    Ok((refresh, access.build().map_err(usage)?))
+    Ok((refresh, access.build().map_err(invalid)?))
 }
 
 /// Builds the router. All routes are below the path of the issuer, except the well-known documents,
@@ -184,10 +181,4 @@ pub(crate) fn limit_body_time(request: Request, limit: Duration) -> Request {
         held.deadline.get_or_init(|| Instant::now() + limit);
     }
     request
-}
-
-async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| format!("{flag} {address}: {error}").into())
 }

@@ -1,11 +1,11 @@
 //! OAuth error responses (RFC 6749 §5.2, RFC 7591 §3.2.2).
 
-use axum::Json;
+use axum::body::Body;
 use axum::http::StatusCode;
-use axum::http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{HeaderValue, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
 use server_common::causes::causes;
+use server_common::oauth_error::oauth_error;
 use tower_oauth_refresh::store::StoreError;
 
 /// An error that is returned to the client as JSON.
@@ -67,19 +67,13 @@ impl From<StoreError> for OauthError {
 
 impl IntoResponse for OauthError {
     fn into_response(self) -> Response {
-        let body = json!({ "error": self.code, "error_description": self.description });
-        let mut response = (self.status, [(CACHE_CONTROL, "no-store")], Json(body)).into_response();
+        let mut response = oauth_error(self.status, self.code, &self.description).map(Body::new);
         if self.status == StatusCode::UNAUTHORIZED {
             // RFC 6749 §5.2.
             response.headers_mut().insert(
                 WWW_AUTHENTICATE,
                 HeaderValue::from_static(r#"Basic realm="mcp""#),
             );
-        }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }

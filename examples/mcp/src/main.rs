@@ -34,55 +34,25 @@ mod register;
 mod server;
 mod token;
 
-use std::error::Error;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use server_common::store::OpenError;
-use server_common::{causes, logging};
+use server_common::flags::{self, SharedFlags};
+use server_common::program::{Failure, exit};
 
 use crate::cli::Cli;
 
 fn main() -> ExitCode {
-    match start(&Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Usage(message)) => {
-            eprintln!("error: {message}\n\nFor more information, try '--help'.");
-            ExitCode::from(2)
-        }
-        Err(Failure::Other(error)) => {
-            eprintln!("error: {}", causes::causes(&*error));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// The reason why the server failed to start or to shut down cleanly.
-pub(crate) enum Failure {
-    Usage(String),
-    Other(Box<dyn Error>),
-}
-
-impl<E: Into<Box<dyn Error>>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Other(error.into())
-    }
-}
-
-fn opening(error: OpenError) -> Failure {
-    match error {
-        OpenError::Usage(message) => Failure::Usage(message),
-        error => Failure::Other(error.into()),
-    }
+    exit(start(&flags::parse("MCP_")))
 }
 
 fn start(cli: &Cli) -> Result<(), Failure> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let choice = cli.store().map_err(Failure::Usage)?;
-    logging::init(env!("CARGO_CRATE_NAME"), cli.log_format, cli.log_level)?;
+    let SharedFlags { store, log, .. } = &cli.shared;
+    let choice = store.choice().map_err(Failure::Usage)?;
+    log.init(env!("CARGO_CRATE_NAME"))?;
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {
-        let opened = choice.open(cli.store_settings()).await.map_err(opening)?;
+        let opened = store.open(&choice).await?;
         app::serve(cli, opened.store).await
     });
     runtime.shutdown_background();

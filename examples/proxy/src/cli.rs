@@ -4,19 +4,13 @@ use std::net::SocketAddr;
 use std::num::ParseIntError;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clap::builder::BoolishValueParser;
-use server_common::flags::{level, seconds, timeout};
-use server_common::logging::LogFormat;
+use server_common::flags::{SharedFlags, seconds, timeout};
 use server_common::networks::Network;
-use server_common::store::{Settings, StoreChoice};
 use server_common::upstream::{PublicUrl, Upstream};
 use tower_oauth_refresh::path::PathPrefix;
-use tower_oauth_refresh::{AccessLayerBuilder, RefreshLayerBuilder, Store};
-use tracing_subscriber::filter::LevelFilter;
+use tower_oauth_refresh::{RefreshLayerBuilder, Store};
 
 use crate::rules::{Rule, rules};
-
-server_common::limit_flags!("PROXY_");
 
 /// A reverse proxy that binds the refresh tokens of an authorization server to their clients and
 /// rotates them.
@@ -32,12 +26,7 @@ server_common::limit_flags!("PROXY_");
 pub(crate) struct Cli {
     /// Address to listen on for clients, in plain HTTP/1.1 and HTTP/2 without TLS; port 0 picks a
     /// free port
-    #[arg(
-        long,
-        env = "PROXY_LISTEN",
-        value_name = "ADDR",
-        default_value = "127.0.0.1:8080"
-    )]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
 
     /// URL of the authorization server, http or https; a path in it is prepended to the path of
@@ -45,7 +34,7 @@ pub(crate) struct Cli {
     ///
     /// Certificates of https upstreams are verified against the platform's root certificates, or
     /// those in SSL_CERT_FILE and SSL_CERT_DIR.
-    #[arg(long, env = "PROXY_UPSTREAM", value_name = "URL")]
+    #[arg(long, value_name = "URL")]
     pub(crate) upstream: Option<Upstream>,
 
     /// URL at which clients reach this proxy [default: none]
@@ -55,7 +44,7 @@ pub(crate) struct Cli {
     /// X-Forwarded-Proto, -Host, -Port, -Prefix and -Server and in Forwarded. Set it whenever TLS
     /// ends in front of this proxy: without it, discovery documents may direct clients past the
     /// proxy.
-    #[arg(long, env = "PROXY_PUBLIC_URL", value_name = "URL")]
+    #[arg(long, value_name = "URL")]
     pub(crate) public_url: Option<PublicUrl>,
 
     /// Network of trusted reverse proxies in front, in CIDR notation, whose X-Forwarded-… and
@@ -66,16 +55,11 @@ pub(crate) struct Cli {
     /// only networks whose servers overwrite or append to every such header that a client sends;
     /// otherwise clients can forge their address. --public-url, if set, still decides scheme, host,
     /// port and prefix.
-    #[arg(
-        long,
-        env = "PROXY_TRUST_FORWARDED",
-        value_name = "NETWORK",
-        value_delimiter = ','
-    )]
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
     pub(crate) trust_forwarded: Vec<Network>,
 
     /// Send the client's Host header to the upstream, instead of the host of --upstream
-    #[arg(long, env = "PROXY_PRESERVE_HOST", value_parser = BoolishValueParser::new())]
+    #[arg(long)]
     pub(crate) preserve_host: bool,
 
     /// Time in seconds that the upstream may take to begin a response before the client gets 504
@@ -84,61 +68,22 @@ pub(crate) struct Cli {
     /// upstream read, and does not include the response body. At most 86400. It does not apply to
     /// the token, revocation and introspection endpoints: --rotation-timeout and, for a log-in,
     /// --issue-timeout limit those.
-    #[arg(long, env = "PROXY_UPSTREAM_TIMEOUT", value_name = "SECS", value_parser = timeout, allow_negative_numbers = true, default_value = "60")]
+    #[arg(long, value_name = "SECS", value_parser = timeout, allow_negative_numbers = true, default_value = "60")]
     pub(crate) upstream_timeout: Duration,
-
-    /// Store for grants: `memory` (lost when this process ends), `redb:PATH` (a file that only this
-    /// process can use), or Redis, which any number of proxies can share:
-    /// redis://[USER:PASSWORD@]HOST[:PORT][/DB], redis-cluster://HOST:PORT,HOST:PORT or
-    /// redis-sentinel://HOST:PORT,HOST:PORT/SERVICE; rediss…:// uses TLS
-    #[arg(
-        long,
-        env = "PROXY_STORE",
-        value_name = "STORE",
-        default_value = "memory",
-        hide_env_values = true
-    )]
-    store: String,
-
-    /// Number of Redis replicas that must acknowledge a write before it counts; 0 does not wait
-    ///
-    /// With 1 or more, a failover to a replica that has acknowledged a write does not lose it. The
-    /// risk: while fewer replicas are connected, refreshes get 503 and log-ins get no refresh
-    /// token.
-    #[arg(
-        long,
-        env = "PROXY_WAIT_FOR_REPLICAS",
-        value_name = "COUNT",
-        default_value_t = 0
-    )]
-    wait_for_replicas: u32,
-
-    /// Memory, in bytes, for the cache in front of Redis, and the same again for the cache of
-    /// access tokens; 0 disables both caches
-    #[arg(long, env = "PROXY_CACHE_SIZE", value_name = "BYTES", default_value_t = 64 << 20)]
-    cache_size: u64,
-
-    /// Time in seconds for which the cache in front of Redis and the cache of access tokens keep
-    /// an entry; 0 disables both caches
-    ///
-    /// The risk: if Redis cannot notify this proxy that a grant ended, access tokens of the grant
-    /// are accepted for up to this time. At most 86400 with --resource-prefix.
-    #[arg(long, env = "PROXY_CACHE_TTL", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true, default_value = "10")]
-    cache_ttl: Duration,
 
     /// Path of the token endpoint, as clients call it at this proxy; all spellings of the path are
     /// guarded [default: /token]
-    #[arg(long, env = "PROXY_TOKEN_PATH", value_name = "PATH")]
+    #[arg(long, value_name = "PATH")]
     pub(crate) token_path: Option<String>,
 
     /// Path of the revocation endpoint, as clients call it at this proxy; all spellings of the path
     /// are guarded [default: /revoke]
-    #[arg(long, env = "PROXY_REVOCATION_PATH", value_name = "PATH")]
+    #[arg(long, value_name = "PATH")]
     pub(crate) revocation_path: Option<String>,
 
     /// Path of the introspection endpoint, as clients call it at this proxy; all spellings of the
     /// path are guarded [default: none]
-    #[arg(long, env = "PROXY_INTROSPECTION_PATH", value_name = "PATH")]
+    #[arg(long, value_name = "PATH")]
     pub(crate) introspection_path: Option<String>,
 
     /// Issue the proxy's own access tokens instead of the upstream's, and remove id_tokens, so that
@@ -152,14 +97,14 @@ pub(crate) struct Cli {
     /// `id_token` in a query, a form, a pushed authorization request or a request object; encrypted
     /// request objects; and a request_uri that does not come from a pushed authorization request.
     /// Clients must use response_type=code.
-    #[arg(long, env = "PROXY_REFERENCE_ACCESS_TOKENS", value_parser = BoolishValueParser::new())]
+    #[arg(long)]
     pub(crate) reference_access_tokens: bool,
 
     /// Pass the upstream's id_token on to clients; needs --reference-access-tokens
     ///
     /// The risk: some resource servers accept an id_token as an access token. Also, clients that
     /// check its at_hash reject it, because it belongs to the upstream's access token.
-    #[arg(long, env = "PROXY_KEEP_ID_TOKEN", value_parser = BoolishValueParser::new())]
+    #[arg(long)]
     pub(crate) keep_id_token: bool,
 
     /// Path below which requests with an ambiguous path are forwarded, for routes of the upstream
@@ -172,12 +117,7 @@ pub(crate) struct Cli {
     /// encoding, or if some server could read it as a guarded path. The risk: if the upstream
     /// resolves such a path to its token endpoint in a way that the proxy does not consider,
     /// clients get the upstream's own tokens. Set only the routes that need it, never /.
-    #[arg(
-        long,
-        env = "PROXY_ALLOW_AMBIGUOUS_PATH",
-        value_name = "PATH",
-        value_delimiter = ','
-    )]
+    #[arg(long, value_name = "PATH", value_delimiter = ',')]
     pub(crate) allow_ambiguous_path: Vec<PathPrefix>,
 
     /// Path at and below which requests need an access token of the proxy, which is replaced with
@@ -191,32 +131,17 @@ pub(crate) struct Cli {
     ///
     /// If a prefix is below another prefix, the requirements of both apply. CORS preflight requests
     /// are forwarded without a token, and without any Authorization header.
-    #[arg(
-        long,
-        env = "PROXY_RESOURCE_PREFIX",
-        value_name = "PATH",
-        value_delimiter = ','
-    )]
+    #[arg(long, value_name = "PATH", value_delimiter = ',')]
     pub(crate) resource_prefix: Vec<PathPrefix>,
 
     /// Scope that access tokens must have below every --resource-prefix, or, as PATH=SCOPE, below
     /// that prefix; if repeated, all scopes are required [default: none]
-    #[arg(
-        long,
-        env = "PROXY_RESOURCE_SCOPE",
-        value_name = "[PATH=]SCOPE",
-        value_delimiter = ','
-    )]
+    #[arg(long, value_name = "[PATH=]SCOPE", value_delimiter = ',')]
     resource_scope: Vec<String>,
 
     /// Resource (RFC 8707) that access tokens must be issued for below every --resource-prefix, or,
     /// as PATH=URI, below that prefix; may be repeated [default: none]
-    #[arg(
-        long,
-        env = "PROXY_RESOURCE",
-        value_name = "[PATH=]URI",
-        value_delimiter = ','
-    )]
+    #[arg(long, value_name = "[PATH=]URI", value_delimiter = ',')]
     resource: Vec<String>,
 
     /// Resource (RFC 8707), as an absolute URI, that an access token is issued for if its client
@@ -227,101 +152,38 @@ pub(crate) struct Cli {
     /// because an upstream that does not support RFC 8707 ignores the resources that clients
     /// request. List only resources that every client may access, or that the upstream checks but
     /// does not name in its responses.
-    #[arg(
-        long,
-        env = "PROXY_ALLOWED_RESOURCE",
-        value_name = "URI",
-        value_delimiter = ','
-    )]
+    #[arg(long, value_name = "URI", value_delimiter = ',')]
     allowed_resource: Vec<String>,
 
     /// URL of the protected resource metadata (RFC 9728), for the challenges below every
     /// --resource-prefix, or, as PATH=URL, below that prefix; may be repeated [default: none]
-    #[arg(
-        long,
-        env = "PROXY_RESOURCE_METADATA",
-        value_name = "[PATH=]URL",
-        value_delimiter = ','
-    )]
+    #[arg(long, value_name = "[PATH=]URL", value_delimiter = ',')]
     resource_metadata: Vec<String>,
 
     /// Time in seconds after a rotation in which a repeated refresh gets the same response again;
     /// 0 disables replay and recovery [default: 60, in the demo 5]
-    #[arg(long, env = "PROXY_RETRY_WINDOW", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
-    pub(crate) retry_window: Option<Duration>,
-
-    /// Time in seconds after a rotation in which a client that lost the response can refresh with
-    /// the previous token, as long as the current token was never presented; 0 disables recovery
-    /// [default: 86400, or twice --retry-window if that is longer]
-    #[arg(long, env = "PROXY_RECOVERY_WINDOW", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
-    pub(crate) recovery_window: Option<Duration>,
-
-    /// Time in seconds after its last rotation at which a grant expires; shorter if the upstream
-    /// returns a shorter lifetime [default: 2592000, 30 days]
-    #[arg(long, env = "PROXY_IDLE_LIFETIME", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
-    pub(crate) idle_lifetime: Option<Duration>,
-
-    /// Time in seconds after the log-in at which a grant expires, however often it is rotated;
-    /// a change applies to new grants only [default: no limit]
-    #[arg(long, env = "PROXY_ABSOLUTE_LIFETIME", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
-    pub(crate) absolute_lifetime: Option<Duration>,
-
-    /// Time in seconds that a client waits for a refresh before it gets 503; the upstream may take
-    /// twice this time; at most 3600 [default: 10]
-    #[arg(long, env = "PROXY_ROTATION_TIMEOUT", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
-    pub(crate) rotation_timeout: Option<Duration>,
-
-    /// Time in seconds that the upstream may take to answer a log-in before the client gets 504; at
-    /// most 3600 [default: 30]
-    ///
-    /// The risk: after a 504 the authorization code may be used up, and the user must log in again.
-    #[arg(long, env = "PROXY_ISSUE_TIMEOUT", value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
-    pub(crate) issue_timeout: Option<Duration>,
-
-    /// Answer a log-in with 503 if its grant cannot be stored, instead of issuing an access token
-    /// without a refresh token
-    #[arg(long, env = "PROXY_REFUSE_UNSTORED_GRANTS", value_parser = BoolishValueParser::new())]
-    pub(crate) refuse_unstored_grants: bool,
+    #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
+    retry_window: Option<Duration>,
 
     /// Time, in seconds since 1970 (UTC), until which refresh tokens that the upstream issued
     /// before the proxy was installed are adopted [default: never]
     ///
     /// Without it, users whose clients have such tokens must log in again.
-    #[arg(long, env = "PROXY_ADOPT_UNTIL", value_name = "UNIX_SECS", value_parser = unix_time, allow_negative_numbers = true)]
+    #[arg(long, value_name = "UNIX_SECS", value_parser = unix_time, allow_negative_numbers = true)]
     pub(crate) adopt_until: Option<SystemTime>,
-
-    /// Disable replay and recovery: every use of an old refresh token ends its grant
-    ///
-    /// The risk: a client that loses a response must log in again.
-    #[arg(long, env = "PROXY_STRICT", value_parser = BoolishValueParser::new())]
-    pub(crate) strict: bool,
 
     /// Address to listen on for GET /healthz and GET /metrics (Prometheus), without authentication
     /// [default: none]
-    #[arg(long, env = "PROXY_ADMIN", value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR")]
     pub(crate) admin: Option<SocketAddr>,
 
     #[command(flatten)]
-    pub(crate) limits: LimitFlags,
-
-    /// Format of the log, which is written to standard error
-    #[arg(
-        long,
-        env = "PROXY_LOG_FORMAT",
-        value_name = "FORMAT",
-        default_value = "text"
-    )]
-    pub(crate) log_format: LogFormat,
-
-    /// Log level; `trace` logs every decision; no level logs tokens or secrets
-    #[arg(long, env = "PROXY_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = level())]
-    pub(crate) log_level: LevelFilter,
+    pub(crate) shared: SharedFlags,
 }
 
 impl Cli {
     /// Checks the rules that concern more than one flag.
     pub(crate) fn check(&self) -> Result<(), String> {
-        self.store()?;
         if self.admin == Some(self.listen) && self.listen.port() != 0 {
             return Err(format!("--admin and --listen are both {}", self.listen));
         }
@@ -401,22 +263,6 @@ impl Cli {
         )
     }
 
-    /// Parses `--store`. This is not left to clap, because the error message of clap would contain
-    /// the password of a URL.
-    pub(crate) fn store(&self) -> Result<StoreChoice, String> {
-        self.store
-            .parse()
-            .map_err(|error| format!("--store: {error}"))
-    }
-
-    pub(crate) const fn store_settings(&self) -> Settings {
-        Settings {
-            cache_bytes: self.cache_size,
-            cache_ttl: self.cache_ttl,
-            replicas: self.wait_for_replicas,
-        }
-    }
-
     pub(crate) fn token_path(&self) -> &str {
         self.token_path.as_deref().unwrap_or("/token")
     }
@@ -432,18 +278,17 @@ impl Cli {
             .chain(self.introspection_path.as_deref())
     }
 
-    pub(crate) fn rotation_timeout(&self) -> Duration {
-        self.rotation_timeout.unwrap_or(Duration::from_secs(10))
+    /// Returns the retry window; `None` selects the default. That of the demo is short, so that the
+    /// printed session does not sleep for a minute.
+    fn retry_window(&self) -> Option<Duration> {
+        let is_demo = self.upstream.is_none() && !self.shared.sessions.strict;
+        self.retry_window
+            .or(is_demo.then_some(Duration::from_secs(5)))
     }
 
-    /// Returns the retry window of the demo. Its default is short, so that the printed session does
-    /// not sleep for a minute.
+    /// Returns the retry window of the demo.
     pub(crate) fn demo_retry_window(&self) -> Duration {
-        if self.strict {
-            Duration::ZERO
-        } else {
-            self.retry_window.unwrap_or(Duration::from_secs(5))
-        }
+        self.retry_window().unwrap_or_default()
     }
 
     /// Applies these flags to the builder of the refresh layer.
@@ -455,50 +300,19 @@ impl Cli {
             .match_normalized_paths(true)
             .token_path(self.token_path())
             .revocation_path(self.revocation_path())
-            .rotation_timeout(self.rotation_timeout())
-            .refuse_unstored_grants(self.refuse_unstored_grants)
             .reference_access_tokens(self.reference_access_tokens)
             .allowed_resources(&self.allowed_resource)
-            .keep_id_token(self.keep_id_token)
-            .strict(self.strict);
-        if let Some(timeout) = self.issue_timeout {
-            builder = builder.issue_timeout(timeout);
-        }
+            .keep_id_token(self.keep_id_token);
         if let Some(path) = &self.introspection_path {
             builder = builder.introspection_path(path);
         }
         for prefix in &self.allow_ambiguous_path {
             builder = builder.allow_ambiguous_paths(prefix.as_str());
         }
-        if let Some(window) = self.retry_window {
-            builder = builder.retry_window(window);
-        } else if self.upstream.is_none() && !self.strict {
-            builder = builder.retry_window(self.demo_retry_window());
-        }
-        if let Some(window) = self.recovery_window {
-            builder = builder.recovery_window(window);
-        }
-        if let Some(lifetime) = self.idle_lifetime {
-            builder = builder.idle_lifetime(lifetime);
-        }
-        if let Some(lifetime) = self.absolute_lifetime {
-            builder = builder.absolute_lifetime(lifetime);
-        }
         if let Some(time) = self.adopt_until {
             builder = builder.adopt_until(time);
         }
-        builder
-    }
-
-    /// Applies these flags to the builder of the access layer.
-    pub(crate) fn configure_access<S: Store>(
-        &self,
-        builder: AccessLayerBuilder<S>,
-    ) -> AccessLayerBuilder<S> {
-        builder
-            .cache_size(self.cache_size)
-            .cache_ttl(self.cache_ttl)
-            .end_responses(true)
+        self.shared.sessions.configure(builder, self.retry_window())
     }
 }
 

@@ -19,23 +19,21 @@ mod resources;
 mod rules;
 mod server;
 
-use std::error::Error;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use mimalloc::MiMalloc;
+use server_common::flags::{self, SharedFlags, config_error};
 use server_common::forward::{self, Forward};
 use server_common::forwarded::Edge;
-use server_common::listener::{self, Listener};
+use server_common::listener::Listener;
+use server_common::program::{Failure, bind, exit, shut_down};
 use server_common::shutdown::Signals;
-use server_common::store::{OpenError, StoreChoice};
+use server_common::store::StoreChoice;
 use server_common::upstream::{PublicUrl, Upstream};
-use server_common::{causes, flags, logging};
-use tokio::net::TcpListener;
 use tokio::runtime;
-use tower_oauth_refresh::{RefreshLayer, Store};
+use tower_oauth_refresh::{ConfigError, RefreshLayer, Store};
 
 use crate::cli::Cli;
 use crate::discovery::Discovery;
@@ -53,59 +51,30 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const MAX_BUFFERED_BODY: usize = 64 << 10;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match start(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Usage(message)) => {
-            eprintln!("error: {message}\n\nFor more information, try '--help'.");
-            ExitCode::from(2)
-        }
-        Err(Failure::Other(error)) => {
-            eprintln!("error: {}", causes::causes(&*error));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// The reason why the proxy did not start or did not shut down cleanly.
-enum Failure {
-    Usage(String),
-    Other(Box<dyn Error>),
-}
-
-impl<E: Into<Box<dyn Error>>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Other(error.into())
-    }
+    exit(start(&flags::parse("PROXY_")))
 }
 
 fn start(cli: &Cli) -> Result<(), Failure> {
-    let store = cli
-        .check()
-        .and_then(|()| cli.store())
+    let SharedFlags { store, log, .. } = &cli.shared;
+    let choice = store.choice();
+    let choice = choice
+        .and_then(|choice| cli.check().map(|()| choice))
         .map_err(Failure::Usage)?;
-    logging::init(env!("CARGO_CRATE_NAME"), cli.log_format, cli.log_level)?;
+    log.init(env!("CARGO_CRATE_NAME"))?;
     let (metrics, exporter) = match cli.admin {
         Some(_) => Metrics::prometheus().map(|(metrics, exporter)| (metrics, Some(exporter)))?,
         None => Default::default(),
     };
     let runtime = runtime()?;
     let result = runtime.block_on(async {
-        let opened = store.open(cli.store_settings()).await.map_err(opening)?;
+        let opened = store.open(&choice).await?;
         let admin = exporter.map(|exporter| exporter.over(opened.clone()));
         let layer = layer(cli, opened.store, &metrics)?;
-        serve(cli, layer, &store, metrics, admin).await
+        serve(cli, layer, &choice, metrics, admin).await
     });
     // Does not wait for blocking tasks: name resolution may hang.
     runtime.shutdown_background();
     result
-}
-
-fn opening(error: OpenError) -> Failure {
-    match error {
-        OpenError::Usage(message) => Failure::Usage(message),
-        error => Failure::Other(error.into()),
-    }
 }
 
 fn layer<S: Store>(
@@ -118,9 +87,7 @@ fn layer<S: Store>(
     let builder = cli
         .configure(builder)
         .on_event(move |event| metrics.event(event));
-    builder
-        .build()
-        .map_err(|error| Failure::Usage(flags::config_error(&error)))
+    builder.build().map_err(invalid)
 }
 
 fn resources<S: Store>(cli: &Cli, layer: &RefreshLayer<S>) -> Result<Resources<S>, Failure> {
@@ -128,10 +95,14 @@ fn resources<S: Store>(cli: &Cli, layer: &RefreshLayer<S>) -> Result<Resources<S
     if rules.is_empty() {
         return Ok(Resources::none());
     }
-    let access = cli.configure_access(layer.access()).build();
+    let access = cli.shared.configure_access(layer.access()).build();
     let resources =
         access.and_then(|access| Resources::below(rules, &cli.allow_ambiguous_path, &access));
-    resources.map_err(|error| Failure::Usage(flags::config_error(&error)))
+    resources.map_err(invalid)
+}
+
+fn invalid(error: ConfigError) -> Failure {
+    config_error(&error, "--resource-scope")
 }
 
 /// Creates the runtime. It has a single thread on a machine with one processor, because waking
@@ -154,7 +125,11 @@ async fn serve<S: Store>(
     admin: Option<Scrape>,
 ) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
-    let limits = cli.limits.limits(MAX_BUFFERED_BODY).within_descriptors();
+    let limits = cli
+        .shared
+        .limits
+        .limits(MAX_BUFFERED_BODY)
+        .within_descriptors();
     let resources = resources(cli, &layer)?;
     if let (Some(address), Some(scrape)) = (cli.admin, admin) {
         let listener = bind("--admin", address).await?;
@@ -198,17 +173,8 @@ async fn serve<S: Store>(
     let connections = server
         .run(Listener::new(listener, limits), signals.next())
         .await;
-    tracing::info!("shutting down");
-    tokio::select! {
-        result = listener::finish(connections, layer.drain(), cli.rotation_timeout()) => result.map_err(Failure::from),
-        () = signals.next() => Err("stopped by a second signal: requests and rotations in progress may be lost".into()),
-    }
-}
-
-async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| format!("{flag} {address}: {error}").into())
+    let timeout = cli.shared.sessions.rotation_timeout;
+    shut_down(signals, connections, layer.drain(), timeout).await
 }
 
 /// Starts the demo server and prints its session. Returns the URLs of the demo server and of this

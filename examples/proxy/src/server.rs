@@ -17,6 +17,7 @@ use pin_project::pin_project;
 use server_common::causes;
 use server_common::forward::{Forward, ForwardError};
 use server_common::listener::{self, Connections, Listener};
+use server_common::oauth_error::oauth_error;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_oauth_refresh::{Refresh, RefreshLayer, RequestBody, ResponseBody, Store};
 
@@ -114,7 +115,7 @@ fn failed(error: &ForwardError) -> Response<Full<Bytes>> {
     } else {
         tracing::debug!(error = causes::causes(error), "a request was refused");
     }
-    answer::error_with_code(status, error.code(), &error.to_string())
+    oauth_error(status, error.code(), &error.to_string())
 }
 
 /// The body of a response. Its request is in flight until it is dropped.

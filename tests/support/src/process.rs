@@ -291,3 +291,31 @@ impl Transcript {
         String::from_utf8_lossy(&fs::read(self.0.path()).unwrap()).into_owned()
     }
 }
+
+/// Asserts that each of the `count` flags in the help of `program` has an environment variable with
+/// this prefix and is in its README, which describes flags that begin with `--demo-` together.
+/// Returns the help.
+pub fn assert_flags(program: &str, prefix: &str, readme: &str, count: usize) -> String {
+    let output = Example::run::<&str>(program, &["--help"], &[]);
+    let help = String::from_utf8(output.stdout).unwrap();
+    let flags: Vec<_> = help
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("--"))
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert_eq!(flags.len(), count, "{flags:?}");
+    for flag in flags {
+        let name = flag.to_uppercase().replace('-', "_");
+        let name = name.strip_prefix(prefix).unwrap_or(&name);
+        let variable = format!("[env: {prefix}{name}");
+        assert!(
+            help.contains(&format!("{variable}=")) || help.contains(&format!("{variable}]")),
+            "--{flag} has no {variable}]"
+        );
+        assert!(
+            flag.starts_with("demo-") || readme.contains(&format!("`--{flag}`")),
+            "--{flag} is not in the README"
+        );
+    }
+    help
+}

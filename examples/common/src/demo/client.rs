@@ -1,12 +1,12 @@
 //! Parameters and credentials in the requests of clients.
 
-use axum::Json;
 use axum::http::StatusCode;
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, HeaderMap, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::json;
+
+use crate::oauth_error::oauth_error;
 
 /// The error for a client that fails to authenticate.
 pub const WRONG: OauthError = OauthError("invalid_client", "unknown client or wrong secret");
@@ -17,13 +17,13 @@ pub struct OauthError(pub &'static str, pub &'static str);
 
 impl IntoResponse for OauthError {
     fn into_response(self) -> Response {
-        let body = Json(json!({ "error": self.0, "error_description": self.1 }));
-        let no_store = [(CACHE_CONTROL, "no-store")];
-        if self.0 == "invalid_client" {
+        let Self(code, description) = self;
+        if code == "invalid_client" {
             let challenge = [(WWW_AUTHENTICATE, r#"Basic realm="demo""#)];
-            return (StatusCode::UNAUTHORIZED, no_store, challenge, body).into_response();
+            let error = oauth_error(StatusCode::UNAUTHORIZED, code, description);
+            return (challenge, error).into_response();
         }
-        (StatusCode::BAD_REQUEST, no_store, body).into_response()
+        oauth_error(StatusCode::BAD_REQUEST, code, description).into_response()
     }
 }
 

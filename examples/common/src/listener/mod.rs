@@ -33,5 +33,5 @@ mod sending;
 mod throttle;
 
 pub use self::accept::{Connections, Listener, finish};
-pub use self::limits::{Limits, count, timeout};
+pub use self::limits::Limits;
 pub use self::request::{Held, RequestBody};

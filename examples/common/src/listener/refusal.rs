@@ -1,9 +1,11 @@
 //! Error responses that the listener itself sends.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
+
+use crate::oauth_error::oauth_error;
 
 /// The reason why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,20 +51,14 @@ impl Refusal {
         }
     }
 
-    /// Returns the error in the format of OAuth (RFC 6749 §5.2), which the clients of both servers
-    /// understand.
+    /// Returns the error response.
     pub fn response(self) -> Response<Full<Bytes>> {
         let (status, error, description) = self.parts();
-        let body = format!(r#"{{"error":"{error}","error_description":"{description}"}}"#);
-        let mut response = Response::new(Full::from(body));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
+        let mut response = oauth_error(status, error, description);
+        let nosniff = HeaderValue::from_static("nosniff");
+        response
+            .headers_mut()
+            .insert(X_CONTENT_TYPE_OPTIONS, nosniff);
         response
     }
 }

@@ -1,6 +1,5 @@
 //! The store that `--store` names.
 
-use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -15,6 +14,7 @@ use tower_oauth_refresh::store::RedbOpenError;
 use tower_oauth_refresh::{RedisConnectError, RedisStore, TieredStore};
 
 use super::OpenStore;
+use crate::program::Failure;
 
 /// The store that the user chose. Its address is not checked completely until it is opened.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,24 +38,17 @@ pub struct Settings {
 #[cfg(feature = "redis")]
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// The reason why a store could not be opened.
+/// The reason why a file could not be opened.
+#[cfg(feature = "redb")]
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The command line is invalid.
-    #[error("{0}")]
-    Usage(String),
-    #[cfg(feature = "redb")]
-    #[error("--store redb:{}", .0.display())]
-    File(PathBuf, #[source] RedbOpenError),
-    #[error(transparent)]
-    Other(#[from] Box<dyn Error + Send + Sync>),
-}
+#[error("--store redb:{}", .0.display())]
+struct FileError(PathBuf, #[source] RedbOpenError);
 
 impl StoreChoice {
     /// Opens the store. Must be called within a Tokio runtime.
-    pub async fn open(&self, settings: Settings) -> Result<OpenStore, OpenError> {
+    pub async fn open(&self, settings: Settings) -> Result<OpenStore, Failure> {
         if settings.replicas > 0 && !matches!(self, Self::Redis(_)) {
-            return Err(OpenError::Usage(
+            return Err(Failure::Usage(
                 "--wait-for-replicas needs --store with Redis".into(),
             ));
         }
@@ -69,9 +62,9 @@ impl StoreChoice {
                 }
                 let store = store.connect().await.map_err(|error| match error {
                     RedisConnectError::Url(_) | RedisConnectError::TlsFeature => {
-                        OpenError::Usage(format!("--store: {error}"))
+                        Failure::Usage(format!("--store: {error}"))
                     }
-                    error => OpenError::Other(error.into()),
+                    error => error.into(),
                 })?;
                 Ok(OpenStore::cached(
                     TieredStore::builder(store)
@@ -85,7 +78,7 @@ impl StoreChoice {
             #[cfg(feature = "redb")]
             Self::Redb(path) => RedbStore::open(path)
                 .map(OpenStore::plain)
-                .map_err(|error| OpenError::File(path.clone(), error)),
+                .map_err(|error| FileError(path.clone(), error).into()),
             #[cfg(not(feature = "redb"))]
             Self::Redb(_) => Err(self.left_out(settings)),
         }
@@ -93,8 +86,8 @@ impl StoreChoice {
 
     /// Returns the error for a store that this program was built without.
     #[cfg(not(all(feature = "redis", feature = "redb")))]
-    fn left_out(&self, _: Settings) -> OpenError {
-        OpenError::Usage(format!(
+    fn left_out(&self, _: Settings) -> Failure {
+        Failure::Usage(format!(
             "--store: this program was built without `{self}`: build it with `--all-features`"
         ))
     }

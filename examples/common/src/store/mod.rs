@@ -3,5 +3,5 @@
 mod choice;
 mod opened;
 
-pub use self::choice::{OpenError, Settings, StoreChoice};
+pub use self::choice::{Settings, StoreChoice};
 pub use self::opened::{CacheLookups, OpenStore};

@@ -300,7 +300,7 @@ fn the_limits_are_lowered_to_fit_the_descriptors() {
 
 #[test]
 fn flags_accept_counts_and_times_above_zero() {
-    use server_common::listener::{count, timeout};
+    use server_common::flags::{count, timeout};
     assert_eq!((count("1"), count("10000")), (Ok(1), Ok(10_000)));
     assert_eq!(
         (timeout("0.5"), timeout("86400")),

@@ -13,40 +13,30 @@ use super::origin::AllowedOrigin;
 #[command(next_help_heading = "MCP endpoint")]
 pub(crate) struct EndpointFlags {
     /// URL of the MCP server to protect, http or https [default: a built-in server with two tools]
-    #[arg(long, env = "MCP_UPSTREAM", value_name = "URL")]
+    #[arg(long, value_name = "URL")]
     pub(crate) mcp_upstream: Option<McpUpstream>,
 
     /// Time in seconds that --mcp-upstream may take to begin a response before the client gets 504
     ///
     /// The time is counted from the end of the request and does not include the response body. A
     /// tool call whose result is not streamed begins its response when the tool has finished.
-    #[arg(long, env = "MCP_UPSTREAM_TIMEOUT", value_name = "SECS", value_parser = timeout, default_value = "300")]
+    #[arg(long, value_name = "SECS", value_parser = timeout, default_value = "300")]
     pub(crate) mcp_upstream_timeout: Duration,
 
     /// Treatment of the client's access token in requests to --mcp-upstream
-    #[arg(long, env = "MCP_TOKEN", value_enum, default_value = "swap")]
+    #[arg(long, value_enum, default_value = "swap")]
     pub(crate) mcp_token: TokenUse,
 
     /// Scope that every access token must have; if repeated, all scopes are required [default:
     /// none]
-    #[arg(
-        long,
-        env = "MCP_REQUIRE_SCOPE",
-        value_name = "SCOPE",
-        value_delimiter = ','
-    )]
+    #[arg(long, value_name = "SCOPE", value_delimiter = ',')]
     pub(crate) require_scope: Vec<String>,
 
     /// Web origin that may call the MCP endpoint from a browser, in addition to this server's own
     /// origin and those of this computer, such as https://app.example.com; without a port, only the
     /// default port of the scheme is allowed, and `:*` allows any port; may be repeated [default:
     /// none]
-    #[arg(
-        long,
-        env = "MCP_ALLOWED_ORIGIN",
-        value_name = "ORIGIN",
-        value_delimiter = ','
-    )]
+    #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     pub(crate) allowed_origin: Vec<AllowedOrigin>,
 
     /// Network of trusted reverse proxies in front, in CIDR notation, whose X-Forwarded-For and
@@ -54,12 +44,7 @@ pub(crate) struct EndpointFlags {
     ///
     /// From all other addresses these headers are removed, and the upstream receives values from
     /// the connection and from --public-url.
-    #[arg(
-        long,
-        env = "MCP_TRUST_FORWARDED",
-        value_name = "NETWORK",
-        value_delimiter = ','
-    )]
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
     pub(crate) trust_forwarded: Vec<Network>,
 }
 

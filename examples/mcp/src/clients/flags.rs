@@ -1,7 +1,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
 use server_common::flags::seconds;
 
 use super::rules::{AllowedRedirects, RedirectPattern};
@@ -14,27 +13,22 @@ pub(crate) struct ClientFlags {
     /// `http://localhost/*`: `*.` matches one label of a host, `*` a part of one path segment, and
     /// `/*` at the end anything; may be repeated [default: all https URLs, all loopback addresses,
     /// app schemes such as com.example.app, and the schemes of known clients]
-    #[arg(
-        long = "allowed-redirect",
-        env = "MCP_ALLOWED_REDIRECTS",
-        value_name = "PATTERN",
-        value_delimiter = ' '
-    )]
-    allowed_redirects: Vec<RedirectPattern>,
+    #[arg(long, value_name = "PATTERN", value_delimiter = ' ')]
+    allowed_redirect: Vec<RedirectPattern>,
 
     /// Time in seconds after its last use at which a registration expires, and after which a client
     /// secret expires; the default is 90 days
-    #[arg(long, env = "MCP_CLIENT_LIFETIME", value_name = "SECS", value_parser = lifetime, default_value = "7776000")]
+    #[arg(long, value_name = "SECS", value_parser = lifetime, default_value = "7776000")]
     client_lifetime: Duration,
 
     /// Accept registered clients only, and no client IDs that are URLs of client ID metadata
     /// documents
-    #[arg(long, env = "MCP_NO_METADATA_DOCUMENTS", value_parser = BoolishValueParser::new())]
+    #[arg(long)]
     no_metadata_documents: bool,
 
     /// Certificate authority (PEM file) to trust for these documents, in addition to those of the
     /// system
-    #[arg(long, env = "MCP_METADATA_CA", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub(super) metadata_ca: Option<PathBuf>,
 
     /// Also fetch these documents from loopback addresses; for tests
@@ -44,7 +38,7 @@ pub(crate) struct ClientFlags {
 
 impl ClientFlags {
     pub(super) fn redirects(&self) -> AllowedRedirects {
-        AllowedRedirects::new(self.allowed_redirects.clone())
+        AllowedRedirects::new(self.allowed_redirect.clone())
     }
 
     pub(super) const fn lifetime(&self) -> Duration {

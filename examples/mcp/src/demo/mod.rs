@@ -19,11 +19,11 @@ use serde_json::json;
 use server_common::demo::client::{OauthError, Parameters};
 use server_common::demo::state::{Sessions, Settings};
 use server_common::demo::token;
+use server_common::program::Failure;
 use tokio::net::TcpListener;
 use url::Url;
 
 use self::clients::{CLIENT, SECRET};
-use crate::Failure;
 use crate::cli::DemoFlags;
 use crate::issuer::Issuer;
 use crate::provider::{ClientAuth, ProviderSettings};

@@ -17,11 +17,11 @@ use axum::http::StatusCode;
 use axum::middleware::{from_fn_with_state, map_request};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use server_common::program::Failure;
 
 pub(crate) use self::hosts::Allowed;
 use self::proxied::Proxied;
 use self::tools::Tools;
-use crate::Failure;
 use crate::app::{App, limit_body_time};
 use crate::cli::EndpointFlags;
 use crate::error::OauthError;

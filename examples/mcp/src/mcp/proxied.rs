@@ -15,9 +15,9 @@ use axum::response::{IntoResponse, Response};
 use server_common::causes::causes;
 use server_common::forward::{Forward, ForwardError, Settings};
 use server_common::forwarded::Edge;
+use server_common::program::Failure;
 use tower::{Service, ServiceExt as _};
 
-use crate::Failure;
 use crate::authorize::COOKIE_NAME;
 use crate::cli::{EndpointFlags, McpUpstream};
 use crate::error::OauthError;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use test_support::http::{Answer, get, post, send};
-use test_support::process::Example;
+use test_support::process::{Example, assert_flags};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -402,7 +402,7 @@ async fn shuts_down_on_sigterm_despite_open_connections() {
 #[tokio::test]
 async fn invalid_command_lines_are_rejected() {
     let long = format!("openid={}", "x".repeat(201));
-    let rows: [(&[&str], &str); 19] = [
+    let rows: &[(&[&str], &str)] = &[
         (
             &["--client-id", "x"],
             "--client-id needs --authorization-endpoint",
@@ -413,10 +413,21 @@ async fn invalid_command_lines_are_rejected() {
         ),
         (&["--strict", "--retry-window", "5"], "--strict"),
         (&["--rotation-timeout", "7200"], "--rotation-timeout"),
-        (&["--require-scope", "two scopes"], "two scopes"),
+        (
+            &["--retry-window", "0", "--recovery-window", "60"],
+            "--recovery-window needs a --retry-window that is not 0",
+        ),
+        (
+            &["--require-scope", "two scopes"],
+            r#"--require-scope: "two scopes" is not a scope"#,
+        ),
         (&["--public-url", "https://example.com/?x"], "--public-url"),
         (&["--authorization-param", "x"], "--authorization-param"),
         (&["--cache-ttl", "1e3"], "--cache-ttl"),
+        (
+            &["--cache-ttl", "86401"],
+            "--cache-ttl must be at most a day",
+        ),
         (&["--store", "redis://:secret@"], "--store"),
         (&["--scope-description", "openid"], "it must be SCOPE=TEXT"),
         (&["--scope-description", "=x"], "`` is not a scope"),
@@ -458,7 +469,7 @@ async fn invalid_command_lines_are_rejected() {
     for (flags, message) in rows {
         let args: Vec<_> = ["--listen", "127.0.0.1:0"]
             .iter()
-            .chain(flags)
+            .chain(*flags)
             .map(|&arg| arg.to_owned())
             .collect();
         let output = tokio::task::spawn_blocking(move || Example::run(PROGRAM, &args, &[]))
@@ -467,8 +478,13 @@ async fn invalid_command_lines_are_rejected() {
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{flags:?}: {stderr}");
         assert!(
-            stderr.contains(message) && !stderr.contains("secret@"),
+            stderr.contains(*message) && !stderr.contains("secret@"),
             "{flags:?}: {stderr}"
         );
     }
+}
+
+#[test]
+fn every_flag_has_an_environment_variable_and_documentation() {
+    assert_flags(PROGRAM, "MCP_", include_str!("../../README.md"), 47);
 }

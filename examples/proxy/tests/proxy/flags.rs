@@ -1,7 +1,7 @@
 //! The example proxy checks its flags before it starts.
 
 use test_support::http::get;
-use test_support::process::Example;
+use test_support::process::{Example, assert_flags};
 
 use crate::PROGRAM;
 
@@ -315,6 +315,10 @@ fn invalid_flags_end_with_status_2_and_a_reason() {
             "--recovery-window must be 0 or longer than --retry-window",
         ),
         (
+            &["--retry-window", "0", "--recovery-window", "60"],
+            "--recovery-window needs a --retry-window that is not 0",
+        ),
+        (
             &["--recovery-window", "9999999999"],
             "--recovery-window must be",
         ),
@@ -425,23 +429,12 @@ fn environment_variables_are_checked_like_flags() {
 }
 
 #[test]
-fn every_flag_has_an_environment_variable_and_help() {
-    let output = Example::run::<&str>(PROGRAM, &["--help"], &[]);
-    let help = String::from_utf8(output.stdout).unwrap();
-    let flags = help
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("--"))
-        .map(|line| line.split(' ').next().unwrap());
-    let flags: Vec<_> = flags.collect();
+fn every_flag_has_an_environment_variable_and_documentation() {
+    let help = assert_flags(PROGRAM, "PROXY_", include_str!("../../README.md"), 38);
     assert!(
         help.contains("response_type with `token` or `id_token`"),
         "the help of --reference-access-tokens: {help}"
     );
-    assert_eq!(flags.len(), 38, "{flags:?}");
-    for flag in flags {
-        let variable = format!("[env: PROXY_{}", flag.to_uppercase().replace('-', "_"));
-        assert!(help.contains(&variable), "--{flag} has no {variable}]");
-    }
 }
 
 #[test]

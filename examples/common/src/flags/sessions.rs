@@ -1,0 +1,80 @@
+use std::time::Duration;
+
+use tower_oauth_refresh::{RefreshLayerBuilder, Store};
+
+use super::seconds;
+
+/// The flags for lifetimes and retries. The retry window is a flag of each server, because it also
+/// sets something else there.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Sessions")]
+pub struct SessionFlags {
+    /// Time in seconds after a rotation in which a client that lost the response can refresh with
+    /// the previous token, as long as the current token was never presented; 0 disables recovery
+    /// [default: 86400, or twice --retry-window if that is longer]
+    #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
+    recovery_window: Option<Duration>,
+
+    /// Time in seconds after its last rotation at which a grant expires; shorter if the lifetime of
+    /// its upstream refresh token is shorter [default: 2592000, 30 days]
+    #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
+    idle_lifetime: Option<Duration>,
+
+    /// Time in seconds after the log-in at which a grant expires, however often it is rotated; a
+    /// change applies to new grants only [default: no limit]
+    #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
+    absolute_lifetime: Option<Duration>,
+
+    /// Time in seconds that a client waits for a refresh before it gets 503; the refresh itself may
+    /// take twice this time; at most 3600
+    #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true, default_value = "10")]
+    pub rotation_timeout: Duration,
+
+    /// Time in seconds that a client waits for a log-in before it gets 504; at most 3600 [default:
+    /// 30]
+    ///
+    /// The risk: after a 504 the authorization code may be used up, and the user must log in again.
+    #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
+    issue_timeout: Option<Duration>,
+
+    /// Answer a log-in with 503 if its grant cannot be stored, instead of issuing an access token
+    /// without a refresh token
+    #[arg(long)]
+    refuse_unstored_grants: bool,
+
+    /// Disable replay and recovery: every use of an old refresh token ends its grant
+    ///
+    /// The risk: a client that loses a response must log in again.
+    #[arg(long)]
+    pub strict: bool,
+}
+
+impl SessionFlags {
+    /// Applies the flags to the builder of a refresh layer.
+    pub fn configure<S: Store>(
+        &self,
+        builder: RefreshLayerBuilder<S>,
+        retry_window: Option<Duration>,
+    ) -> RefreshLayerBuilder<S> {
+        let mut builder = builder
+            .rotation_timeout(self.rotation_timeout)
+            .refuse_unstored_grants(self.refuse_unstored_grants)
+            .strict(self.strict);
+        if let Some(timeout) = self.issue_timeout {
+            builder = builder.issue_timeout(timeout);
+        }
+        if let Some(window) = retry_window {
+            builder = builder.retry_window(window);
+        }
+        if let Some(window) = self.recovery_window {
+            builder = builder.recovery_window(window);
+        }
+        if let Some(lifetime) = self.idle_lifetime {
+            builder = builder.idle_lifetime(lifetime);
+        }
+        if let Some(lifetime) = self.absolute_lifetime {
+            builder = builder.absolute_lifetime(lifetime);
+        }
+        builder
+    }
+}

@@ -1,0 +1,63 @@
+use std::time::Duration;
+
+use super::seconds;
+use crate::program::Failure;
+use crate::store::{OpenStore, Settings, StoreChoice};
+
+/// The flags for the store.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StoreFlags {
+    /// Store of this server: `memory` (lost when this process ends), `redb:PATH` (a file that only
+    /// this process can use), or Redis, which any number of servers can share:
+    /// redis://[USER:PASSWORD@]HOST[:PORT][/DB], redis-cluster://HOST:PORT,HOST:PORT or
+    /// redis-sentinel://HOST:PORT,HOST:PORT/SERVICE; rediss…:// uses TLS
+    #[arg(
+        long,
+        value_name = "STORE",
+        default_value = "memory",
+        hide_env_values = true
+    )]
+    store: String,
+
+    /// Number of Redis replicas that must acknowledge a write before it counts; 0 does not wait
+    ///
+    /// With 1 or more, a failover to a replica that has acknowledged a write does not lose it. The
+    /// risk: while fewer replicas are connected, refreshes get 503, and log-ins fail or get no
+    /// refresh token.
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    wait_for_replicas: u32,
+
+    /// Memory, in bytes, for the cache in front of Redis, and the same again for the cache of
+    /// access tokens; 0 disables both caches
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
+    pub(super) cache_size: u64,
+
+    /// Time in seconds for which the cache in front of Redis and the cache of access tokens keep an
+    /// entry; 0 disables both caches
+    ///
+    /// The risk: if Redis cannot notify this server that a grant ended, access tokens of the grant
+    /// are accepted for up to this time. At most 86400 if access tokens are checked.
+    #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true, default_value = "10")]
+    pub(super) cache_ttl: Duration,
+}
+
+impl StoreFlags {
+    /// Parses `--store`. clap must not do this, because its error message would repeat the password
+    /// in a URL.
+    pub fn choice(&self) -> Result<StoreChoice, String> {
+        self.store
+            .parse()
+            .map_err(|error| format!("--store: {error}"))
+    }
+
+    /// Opens the store. Must be called within a Tokio runtime.
+    pub async fn open(&self, choice: &StoreChoice) -> Result<OpenStore, Failure> {
+        choice
+            .open(Settings {
+                cache_bytes: self.cache_size,
+                cache_ttl: self.cache_ttl,
+                replicas: self.wait_for_replicas,
+            })
+            .await
+    }
+}
