@@ -23,7 +23,12 @@ pub mod tls;
 pub mod tokens;
 pub mod upstream;
 
+use std::time::Duration;
+
 pub use self::app::{Answer, App, SECOND, TestStore, post, refresh_form, settle};
 pub use self::hooked::{Call, Hooked, Plan};
 pub use self::upstream::{Act, Upstream};
 pub use tower_oauth_refresh::ManualClock;
+
+/// The time limit for an event that is certain to occur.
+pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -8,11 +8,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use crate::PATIENCE;
 use crate::http::{get, raw, send};
 use crate::process::Example;
-
-/// How long to wait for a condition that is certain to come true.
-pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until `condition` holds.
 pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {

@@ -179,13 +179,13 @@ async fn a_stalled_request_body_gets_408() {
 #[tokio::test]
 async fn a_body_that_arrives_in_chunks_is_not_stalled() {
     let server = Server::start(Limits {
-        stall_timeout: 2 * MEDIUM,
+        stall_timeout: 5 * MEDIUM,
         ..limits()
     })
     .await;
     let mut stream = server.sent(post("/buffer", 20 << 14, "").as_bytes()).await;
     for _ in 0..20 {
-        tokio::time::sleep(MEDIUM / 6).await;
+        tokio::time::sleep(MEDIUM / 3).await;
         stream.write_all(&[b'x'; 1 << 14]).await.unwrap();
     }
     let answer = closed("the response", &mut stream).await;

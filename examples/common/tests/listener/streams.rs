@@ -96,7 +96,7 @@ async fn a_window_that_opens_byte_by_byte_is_not_progress() {
 async fn a_response_that_is_read_slowly_arrives_in_full() {
     // Each chunk is read within the limit, but all chunks together take longer.
     let server = Server::start(Limits {
-        stall_timeout: 2 * MEDIUM,
+        stall_timeout: 5 * MEDIUM,
         ..limits()
     })
     .await;
@@ -113,7 +113,7 @@ async fn a_response_that_is_read_slowly_arrives_in_full() {
         let piece = piece.unwrap();
         taken += piece.len();
         while paused < taken {
-            tokio::time::sleep(MEDIUM / 20).await;
+            tokio::time::sleep(MEDIUM / 10).await;
             paused += 16 << 10;
         }
         body.flow_control().release_capacity(piece.len()).unwrap();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::http::{Request, StatusCode};
 use bytes::Bytes;
 use serde_json::{Value, json};
+use test_support::PATIENCE;
 use test_support::http::{Answer, Recorder, send};
 use test_support::process::Example;
 use tokio::net::TcpStream;
@@ -14,8 +15,6 @@ use tokio::time::{sleep, timeout};
 use crate::support::identity::Identity;
 use crate::support::mcp;
 use crate::support::mcp_client::{McpClient, assert_error, structured};
-
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Starts a server. Returns it with the `Authorization` of a logged-in client.
 async fn start(flags: &[&str]) -> (Identity, Example, String) {

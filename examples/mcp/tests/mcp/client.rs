@@ -1,7 +1,7 @@
 //! The example `mcp` with the client of rmcp, which implements the whole OAuth flow of MCP clients.
 
 use std::sync::Once;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::StatusCode;
 use oauth2::TokenResponse as _;
@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use crate::support::documents::DocumentHost;
 use crate::support::identity::{Identity, Manners};
 use crate::support::mcp::{self, Browser, onward, query};
-use crate::support::mcp_client::{REDIRECT, call};
+use crate::support::mcp_client::{REDIRECT, ended};
 
 type Client = RunningService<RoleClient, ()>;
 
@@ -120,17 +120,6 @@ async fn tool(client: &Client, name: &'static str) -> Result<Value, String> {
         .map_err(|error| error.to_string())?;
     assert_ne!(result.is_error, Some(true), "{result:?}");
     Ok(result.structured_content.expect("content"))
-}
-
-/// Waits until the server rejects an access token.
-async fn ended(server: &Example, token: &str) {
-    for _ in 0..600 {
-        if call(server, token, "whoami").await.status == StatusCode::UNAUTHORIZED {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("the access token is still accepted: {server:?}");
 }
 
 async fn start(identity: &Identity) -> Example {

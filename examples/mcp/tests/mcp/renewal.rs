@@ -34,7 +34,7 @@ async fn a_used_registration_is_renewed_unless_it_has_a_secret() {
             "--store".to_owned(),
             store.url(),
             "--client-lifetime".into(),
-            "20".into(),
+            "40".into(),
         ];
         let server = mcp::start(&flags).await;
         let metadata = json!({ "redirect_uris": [CALLBACK], "token_endpoint_auth_method": method });
@@ -51,7 +51,7 @@ async fn a_used_registration_is_renewed_unless_it_has_a_secret() {
         // A registration is renewed after a tenth of its lifetime. The one with a secret is watched
         // for longer than that.
         let mut rose = false;
-        while !rose && began.elapsed() < Duration::from_secs(if renewed { 15 } else { 6 }) {
+        while !rose && began.elapsed() < Duration::from_secs(if renewed { 36 } else { 8 }) {
             assert_eq!(get(&used).await.status, StatusCode::BAD_REQUEST);
             let now = time_left(&store).await;
             rose = now > left;

@@ -7,47 +7,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use test_support::http::{post, send};
-use test_support::process::Example;
 use test_support::tokens::made_up;
 use tokio::time::sleep;
 
+use crate::support::fixture::Fixture;
 use crate::support::identity::{Identity, Manners};
 use crate::support::mcp::{self, VERIFIER, one};
-use crate::support::mcp_client::{McpClient, REDIRECT, assert_error, call, structured};
-
-struct Fixture {
-    identity: Identity,
-    server: Example,
-    client: McpClient,
-}
-
-impl Fixture {
-    async fn start() -> Self {
-        Self::with(Manners::default()).await
-    }
-
-    async fn with(manners: Manners) -> Self {
-        Self::with_flags(manners, &[]).await
-    }
-
-    async fn with_flags(manners: Manners, more: &[&str]) -> Self {
-        let identity = Identity::with(manners).await;
-        let mut flags = identity.flags();
-        flags.extend(more.iter().map(|flag| (*flag).to_owned()));
-        let server = mcp::start(&flags).await;
-        let client = McpClient::register(&server).await;
-        Self {
-            identity,
-            server,
-            client,
-        }
-    }
-
-    /// Returns an unused code.
-    async fn code(&self) -> String {
-        self.client.code(&self.server).await
-    }
-}
+use crate::support::mcp_client::{McpClient, REDIRECT, assert_error, call, ended, structured};
 
 #[tokio::test]
 async fn a_session_works_from_the_code_to_the_revocation() {
@@ -615,31 +581,29 @@ async fn differences_between_providers_are_supported() {
 
 #[tokio::test]
 async fn an_access_token_does_not_outlive_the_providers() {
-    let fixture = Fixture::with(Manners {
-        expires_in: Some(json!(3)),
-        ..Manners::default()
-    })
-    .await;
-    let Fixture { server, client, .. } = &fixture;
-    let code = fixture.code().await;
+    let Fixture {
+        identity,
+        server,
+        client,
+    } = Fixture::start().await;
+    let code = client.code(&server).await;
     sleep(Duration::from_millis(1100)).await;
-    let answer = client.exchange(server, &code, &[]).await;
-    assert!(
-        answer.json()["expires_in"].as_u64().unwrap() <= 2,
-        "{}",
-        answer.text()
-    );
-    sleep(Duration::from_secs(3)).await;
-    assert_eq!(
-        call(server, &answer.string("access_token"), "whoami")
-            .await
-            .status,
-        401
-    );
+    let answer = client.exchange(&server, &code, &[]).await;
+    let lifetime = answer.json()["expires_in"].as_u64().unwrap();
+    assert!(lifetime < 3600, "{}", answer.text());
+    structured(&call(&server, &answer.string("access_token"), "whoami").await);
+
+    identity.change(|manners| manners.expires_in = Some(json!(2)));
     let answer = client
-        .refresh(server, &answer.string("refresh_token"), &[])
+        .refresh(&server, &answer.string("refresh_token"), &[])
+        .await;
+    ended(&server, &answer.string("access_token")).await;
+    identity.change(|manners| manners.expires_in = Some(json!(3600)));
+    let answer = client
+        .refresh(&server, &answer.string("refresh_token"), &[])
         .await;
     assert_eq!(answer.status, 200, "{}", answer.text());
+    structured(&call(&server, &answer.string("access_token"), "whoami").await);
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! `--mcp-upstream` of the example `mcp`: the proxy to another MCP server.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -12,6 +11,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Channel};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use test_support::PATIENCE;
 use test_support::http::{Recorder, raw, send, serve};
 use test_support::process::Example;
 use test_support::tokens::made_up;
@@ -22,9 +22,6 @@ use crate::PROGRAM;
 use crate::support::identity::Identity;
 use crate::support::mcp;
 use crate::support::mcp_client::{McpClient, assert_error};
-
-/// A time limit that suffices on a busy machine.
-const LIMIT: Duration = Duration::from_secs(20);
 
 struct Fixture {
     identity: Identity,
@@ -256,7 +253,7 @@ async fn requests_without_an_access_token_do_not_reach_the_upstream() {
 
 /// Sends a request verbatim. Returns the status of the response.
 async fn status_of(server: &Example, request: &str) -> u16 {
-    let answer = timeout(LIMIT, raw(server.addr(), request))
+    let answer = timeout(PATIENCE, raw(server.addr(), request))
         .await
         .expect("an answer");
     let status = answer
@@ -590,7 +587,7 @@ async fn bodies_stream_in_both_directions() {
         .body(body)
         .unwrap();
     let client: Client<_, _> = Client::builder(TokioExecutor::new()).build_http();
-    let response = timeout(LIMIT, client.request(request))
+    let response = timeout(PATIENCE, client.request(request))
         .await
         .expect("the response begins before the request has ended")
         .unwrap();
@@ -598,7 +595,7 @@ async fn bodies_stream_in_both_directions() {
     let mut body = response.into_body();
     for part in ["data: one\n\n", "data: two\n\n"] {
         sender.send_data(part.into()).await.unwrap();
-        let frame = timeout(LIMIT, body.frame())
+        let frame = timeout(PATIENCE, body.frame())
             .await
             .expect("each part is forwarded on its own")
             .unwrap()
@@ -607,7 +604,7 @@ async fn bodies_stream_in_both_directions() {
     }
     drop(sender);
     assert!(
-        timeout(LIMIT, body.frame())
+        timeout(PATIENCE, body.frame())
             .await
             .expect("the end")
             .is_none()
@@ -644,7 +641,7 @@ async fn a_stream_ends_when_the_client_revokes_its_session() {
     for _ in 0..2 {
         sender.send_data("data: x\n\n".into()).await.unwrap();
         assert_eq!(
-            timeout(LIMIT, body.frame())
+            timeout(PATIENCE, body.frame())
                 .await
                 .unwrap()
                 .unwrap()
@@ -661,7 +658,7 @@ async fn a_stream_ends_when_the_client_revokes_its_session() {
             .status,
         StatusCode::OK
     );
-    let end = timeout(LIMIT, body.frame())
+    let end = timeout(PATIENCE, body.frame())
         .await
         .expect("the stream ends with its session");
     assert!(

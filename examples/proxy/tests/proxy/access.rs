@@ -14,6 +14,7 @@ use http_body_util::channel::Channel;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::json;
+use test_support::PATIENCE;
 use test_support::access::LOG_IN;
 use test_support::http::{Answer, Recorder, post, raw, send, serve, serve_upstream};
 use test_support::process::Example;
@@ -24,7 +25,6 @@ use tokio::time::timeout;
 
 use crate::proxy;
 
-const SOON: Duration = Duration::from_secs(10);
 const GUARDED: [&str; 3] = ["--reference-access-tokens", "--resource-prefix", "/api"];
 const ID_TOKEN: &str = r#"{"id_token":"e30.e30.e30"}"#;
 
@@ -74,12 +74,7 @@ impl Setup {
 
     async fn introspect(&self, path: &str, token: &str) -> Answer {
         let form = format!("token={token}&client_id=app");
-        let head = "Content-Type: application/x-www-form-urlencoded\r\nConnection: close";
-        let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: a\r\n{head}\r\nContent-Length: {}\r\n\r\n{form}",
-            form.len()
-        );
-        parse(&raw(self.proxy.addr(), &request).await)
+        parse(&proxy::form(&self.proxy, path, &form).await)
     }
 
     /// Requests a resource with this token. Returns the `Authorization` headers that the upstream
@@ -120,7 +115,7 @@ impl Setup {
     /// Waits until the token is rejected: the access layer learns of ended grants in a background
     /// task.
     async fn is_dead(&self, token: &str) {
-        let (bearer, end) = (format!("Bearer {token}"), Instant::now() + SOON);
+        let (bearer, end) = (format!("Bearer {token}"), Instant::now() + PATIENCE);
         while request(&self.proxy, "/api/orders", &[&bearer]).await.status
             != StatusCode::UNAUTHORIZED
         {
@@ -736,7 +731,7 @@ async fn guarded_requests_and_responses_are_streamed() {
     for piece in ["one", "two", "three"] {
         sender.send_data(Bytes::from(piece)).await.unwrap();
         assert_eq!(
-            timeout(SOON, pieces.recv())
+            timeout(PATIENCE, pieces.recv())
                 .await
                 .expect("the proxy holds the data back")
                 .unwrap(),
@@ -763,7 +758,7 @@ async fn guarded_requests_and_responses_are_streamed() {
     let mut sender = senders.recv().await.unwrap();
     for piece in ["one", "two", "three"] {
         sender.send_data(Bytes::from(piece)).await.unwrap();
-        let frame = timeout(SOON, response.body_mut().frame())
+        let frame = timeout(PATIENCE, response.body_mut().frame())
             .await
             .expect("the proxy holds the data back")
             .unwrap()
@@ -772,7 +767,7 @@ async fn guarded_requests_and_responses_are_streamed() {
     }
     drop(sender);
     assert!(
-        timeout(SOON, response.body_mut().frame())
+        timeout(PATIENCE, response.body_mut().frame())
             .await
             .unwrap()
             .is_none()

@@ -1,6 +1,7 @@
 //! The example proxy streams requests and responses, and handles failures of connections.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,15 +14,15 @@ use http_body_util::channel::Channel;
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use test_support::PATIENCE;
 use test_support::http::{Recorder, get, post, raw, send, serve};
+use test_support::limits::until;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::proxy;
-
-const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn options_asterisk_is_forwarded() {
@@ -56,7 +57,7 @@ async fn responses_are_streamed() {
     let mut sender = senders.recv().await.unwrap();
     for piece in ["one", "two", "three"] {
         sender.send_data(Bytes::from(piece)).await.unwrap();
-        let frame = timeout(SOON, response.body_mut().frame())
+        let frame = timeout(PATIENCE, response.body_mut().frame())
             .await
             .expect("the proxy holds the data back")
             .unwrap()
@@ -65,7 +66,7 @@ async fn responses_are_streamed() {
     }
     drop(sender);
     assert!(
-        timeout(SOON, response.body_mut().frame())
+        timeout(PATIENCE, response.body_mut().frame())
             .await
             .unwrap()
             .is_none()
@@ -92,7 +93,7 @@ async fn request_bodies_are_streamed() {
     let response = tokio::spawn(client.request(request));
     for piece in ["one", "two", "three"] {
         sender.send_data(Bytes::from(piece)).await.unwrap();
-        let seen = timeout(SOON, pieces.recv())
+        let seen = timeout(PATIENCE, pieces.recv())
             .await
             .expect("the proxy holds the data back")
             .unwrap();
@@ -221,7 +222,7 @@ async fn slow_bodies_that_make_progress_do_not_time_out() {
         .route("/upload", axum::routing::put(upload))
         .route("/never", axum::routing::get(never));
     // Long enough for an immediate response on a busy machine.
-    let flags = ["--upstream-timeout", "3"];
+    let flags = ["--upstream-timeout", "10"];
     let proxy = proxy::start(&format!("http://{}", serve(router).await), &flags).await;
 
     let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
@@ -237,10 +238,12 @@ async fn slow_bodies_that_make_progress_do_not_time_out() {
         .unwrap();
     let uploaded = tokio::spawn(client.request(request));
     for piece in ["one", "two"] {
-        timed_out(&proxy.url("/never")).await;
+        if piece == "two" {
+            timed_out(&proxy.url("/never")).await;
+        }
         up.send_data(Bytes::from(piece)).await.unwrap();
         down.send_data(Bytes::from(piece)).await.unwrap();
-        let frame = timeout(SOON, response.body_mut().frame())
+        let frame = timeout(PATIENCE, response.body_mut().frame())
             .await
             .expect("the proxy holds the data back")
             .unwrap()
@@ -379,9 +382,11 @@ async fn a_connection_that_the_upstream_closed_while_idle_is_not_used() {
         .written("no discovery document found at the upstream")
         .await;
     for round in 0..5 {
-        // Waits until the proxy has noticed the closed connection, because a POST that is sent on
-        // it cannot be retried.
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        // A POST that is sent on a closed connection cannot be retried.
+        until("the proxy has closed its connection", || {
+            upstream.closed.load(Ordering::SeqCst) == upstream.heads.lock().unwrap().len()
+        })
+        .await;
         let answer = send("POST", &proxy.url("/idle"), &[], "body").await;
         assert_eq!(answer.status, StatusCode::OK, "round {round}");
     }
@@ -512,6 +517,8 @@ enum Reply {
 struct Script {
     addr: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
+    /// The number of connections that this upstream has closed first, and the client after it.
+    closed: Arc<AtomicUsize>,
 }
 
 impl Script {
@@ -521,11 +528,12 @@ impl Script {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let heads = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&heads);
+        let closed = Arc::new(AtomicUsize::new(0));
+        let (log, closing) = (Arc::clone(&heads), Arc::clone(&closed));
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                let log = Arc::clone(&log);
+                let (log, closing) = (Arc::clone(&log), Arc::clone(&closing));
                 tokio::spawn(async move {
                     let mut count = 0;
                     while let Some(head) = read_head(&mut stream).await {
@@ -546,7 +554,11 @@ impl Script {
                         match reply {
                             Reply::Ok => stream.write_all(ok.as_bytes()).await.unwrap(),
                             Reply::OkAndClose => {
-                                return stream.write_all(ok.as_bytes()).await.unwrap();
+                                stream.write_all(ok.as_bytes()).await.unwrap();
+                                stream.shutdown().await.unwrap();
+                                let _ = stream.read_to_end(&mut body).await;
+                                closing.fetch_add(1, Ordering::SeqCst);
+                                return;
                             }
                             Reply::Hangup => return,
                             Reply::Switch => {
@@ -560,7 +572,11 @@ impl Script {
                 });
             }
         });
-        Self { addr, heads }
+        Self {
+            addr,
+            heads,
+            closed,
+        }
     }
 
     fn url(&self) -> String {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use test_support::PATIENCE;
 use test_support::http::serve_upstream;
+use test_support::limits::until;
 use test_support::oauth::oauth_http;
 use test_support::process::Example;
 use test_support::redis::RedisServer;
@@ -16,17 +18,6 @@ use tokio::task::JoinSet;
 use crate::proxy;
 
 const SESSIONS: usize = 30;
-
-/// How long to wait for a condition that is certain to come true.
-const LIMIT: Duration = Duration::from_secs(60);
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + LIMIT;
-    while !holds() {
-        assert!(Instant::now() < end, "timed out waiting for {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
 
 /// Returns the response of a proxy, or an error if there is none.
 async fn ask(proxy: SocketAddr, form: &[(&str, &str)]) -> io::Result<(u16, serde_json::Value)> {
@@ -53,7 +44,7 @@ async fn client(
     let form = [("grant_type", "password"), ("client_id", "app")];
     let (_, answer) = ask(proxies[round % proxies.len()], &form).await.unwrap();
     let mut token = answer["refresh_token"].as_str().unwrap().to_owned();
-    let end = Instant::now() + LIMIT;
+    let end = Instant::now() + PATIENCE;
     while !over.load(Ordering::SeqCst) {
         round += 1;
         match ask(proxies[round % proxies.len()], &refresh_form("app", &token)).await {
@@ -98,7 +89,7 @@ async fn a_process_killed_under_load_loses_no_session_of_a_forgiving_upstream() 
         drop(proxies.pop());
     }
     over.store(true, Ordering::SeqCst);
-    let (mut left, end) = (0, Instant::now() + LIMIT);
+    let (mut left, end) = (0, Instant::now() + PATIENCE);
     for token in clients.join_all().await.into_iter().flatten() {
         // Until the lease of the dead instance has expired.
         let (status, answer) = loop {

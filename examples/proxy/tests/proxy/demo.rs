@@ -49,7 +49,7 @@ async fn paste(proxy: &Example) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_printed_session_works() {
-    let proxy = demo(&["--retry-window", "1"]).await;
+    let proxy = demo(&[]).await;
     let lines = paste(&proxy).await;
     let [
         log_in,

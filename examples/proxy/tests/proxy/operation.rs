@@ -176,15 +176,11 @@ async fn the_trace_log_has_every_decision_and_no_secret() {
     for format in ["text", "json"] {
         let upstream = Upstream::new();
         let addr = serve_upstream(upstream.clone()).await;
-        let flags = [
-            "--log-level",
-            "trace",
-            "--log-format",
-            format,
-            "--retry-window",
-            "3",
-        ];
-        let proxy = proxy::start(&format!("http://{addr}"), &flags).await;
+        let address = format!("http://{addr}");
+        let flags = ["--log-level", "trace", "--log-format", format];
+        let proxy = proxy::start(&address, &flags).await;
+        // At a strict proxy, the old token is reused at once.
+        let strict = proxy::start(&address, &[&flags[..], &["--strict"]].concat()).await;
         let (client, secret) = ("confidential-a", "secret of confidential-a");
         let mut secrets: Vec<String> = ["code-of-login", "query-secret", "wrong-secret", secret]
             .map(Into::into)
@@ -220,11 +216,10 @@ async fn the_trace_log_has_every_decision_and_no_secret() {
         post(&url, &with(leak(&second), "wrong-secret")).await;
         let third = token(&post(&url, &with(leak(&second), secret)).await);
         post(&url, &refresh_form("other", &third)).await;
-        // Presenting the token is `late` until the retry window has passed, and reuse after it.
-        while !proxy.stderr().contains("reuse_detected") {
-            post(&url, &with(leak(&first), secret)).await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let reused = strict.url("/token");
+        let old = token(&post(&reused, &log_in).await);
+        token(&post(&reused, &with(leak(&old), secret)).await);
+        post(&reused, &with(leak(&old), secret)).await;
         send(
             "POST",
             &url,
@@ -240,7 +235,8 @@ async fn the_trace_log_has_every_decision_and_no_secret() {
         )
         .await;
 
-        let log = proxy.stderr() + &proxy.stdout();
+        let log = [&proxy, &strict].map(|proxy| proxy.stderr() + &proxy.stdout());
+        let log = log.concat();
         for verdict in ["Rotate", "Replay", "ClientMismatch", "Reuse"] {
             assert!(log.contains(verdict), "no {verdict} in {log}");
         }

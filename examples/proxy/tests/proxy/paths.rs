@@ -3,9 +3,8 @@
 
 use path_readings::{is_served, readings};
 use test_support::http::{Recorder, Seen, raw};
-use test_support::process::Example;
 
-use crate::proxy;
+use crate::proxy::{self, form, form_by};
 
 /// Starts a server that answers every request with tokens.
 async fn tokens_for_everything() -> Recorder {
@@ -297,18 +296,4 @@ async fn no_spelling_leads_outside_the_base_path_of_the_upstream() {
         }
     }
     assert!(count > 50, "{count}");
-}
-
-/// Posts a form to a path that HTTP clients would normalize or reject.
-async fn form(proxy: &Example, path: &str, form: &str) -> String {
-    form_by("POST", proxy, path, form).await
-}
-
-async fn form_by(method: &str, proxy: &Example, path: &str, form: &str) -> String {
-    let head = "Host: a\r\nContent-Type: application/x-www-form-urlencoded\r\nConnection: close";
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\n{head}\r\nContent-Length: {}\r\n\r\n{form}",
-        form.len()
-    );
-    raw(proxy.addr(), &head).await
 }

@@ -1,5 +1,6 @@
 //! The example proxy in front of a server of the test.
 
+use test_support::http::raw;
 use test_support::process::Example;
 
 use crate::PROGRAM;
@@ -26,4 +27,23 @@ pub(crate) async fn start_with(upstream: &str, flags: &[&str], envs: &[(&str, &s
     tokio::task::spawn_blocking(move || Example::start(PROGRAM, &args, &envs))
         .await
         .unwrap()
+}
+
+/// Posts a form to this exact path, which HTTP clients would normalize or reject. Returns the whole
+/// response.
+pub(crate) async fn form(proxy: &Example, path: &str, form: &str) -> String {
+    form_by("POST", proxy, path, form).await
+}
+
+pub(crate) async fn form_by(method: &str, proxy: &Example, path: &str, form: &str) -> String {
+    raw(proxy.addr(), &form_request(method, path, form)).await
+}
+
+/// Returns the request of [`form_by`]. The proxy closes the connection after the response.
+pub(crate) fn form_request(method: &str, path: &str, form: &str) -> String {
+    let head = "Host: a\r\nContent-Type: application/x-www-form-urlencoded\r\nConnection: close";
+    format!(
+        "{method} {path} HTTP/1.1\r\n{head}\r\nContent-Length: {}\r\n\r\n{form}",
+        form.len()
+    )
 }

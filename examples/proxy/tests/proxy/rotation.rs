@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use test_support::http::{Answer, Recorder, post, raw, send, serve_upstream, serve_upstream_at};
+use test_support::PATIENCE;
+use test_support::http::{Answer, Recorder, post, send, serve_upstream, serve_upstream_at};
 use test_support::process::Example;
 use test_support::{Act, Upstream, refresh_form};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use crate::proxy;
-
-const END: Duration = Duration::from_secs(20);
+use crate::proxy::{self, form, form_request};
 
 /// A proxy in front of the strict upstream.
 struct Setup {
@@ -57,10 +56,8 @@ impl Setup {
     async fn refresh_and_stay(&self, token: &str) -> TcpStream {
         let count = self.upstream.seen().len();
         let form = format!("grant_type=refresh_token&client_id=app&refresh_token={token}");
-        let head =
-            "POST /token HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded";
         let mut stream = TcpStream::connect(self.proxy.addr()).await.unwrap();
-        let request = format!("{head}\r\nContent-Length: {}\r\n\r\n{form}", form.len());
+        let request = form_request("POST", "/token", &form);
         stream.write_all(request.as_bytes()).await.unwrap();
         while self.upstream.seen().len() == count {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -162,7 +159,7 @@ async fn a_log_in_gets_504_if_the_upstream_does_not_respond() {
 
 #[tokio::test]
 async fn a_slow_refresh_gets_503_and_the_retry_gets_its_response() {
-    let setup = Setup::start(&["--rotation-timeout", "3"]).await;
+    let setup = Setup::start(&["--rotation-timeout", "10"]).await;
     let token = setup.log_in().await;
     let gate = Arc::new(Notify::new());
     setup.upstream.then(Act::Wait(Arc::clone(&gate)));
@@ -359,19 +356,6 @@ async fn every_spelling_of_the_endpoint_paths_is_guarded() {
     );
 }
 
-/// Posts a form to this exact path, which HTTP clients would normalize.
-async fn form(proxy: &Example, path: &str, form: &str) -> String {
-    let head = "Host: a\r\nContent-Type: application/x-www-form-urlencoded\r\nConnection: close";
-    raw(
-        proxy.addr(),
-        &format!(
-            "POST {path} HTTP/1.1\r\n{head}\r\nContent-Length: {}\r\n\r\n{form}",
-            form.len()
-        ),
-    )
-    .await
-}
-
 #[tokio::test]
 async fn sigterm_waits_for_a_rotation() {
     let mut setup = Setup::start(&[]).await;
@@ -392,7 +376,7 @@ async fn sigterm_waits_for_a_rotation() {
         "{answer}"
     );
     assert_eq!(
-        setup.proxy.ended(END).await.code(),
+        setup.proxy.ended(PATIENCE).await.code(),
         Some(0),
         "{:?}",
         setup.proxy
@@ -413,7 +397,7 @@ async fn sigterm_waits_for_a_rotation_whose_client_disconnected() {
     assert!(!setup.proxy.stderr().contains("rotated"));
     gate.notify_one();
     assert_eq!(
-        setup.proxy.ended(END).await.code(),
+        setup.proxy.ended(PATIENCE).await.code(),
         Some(0),
         "{:?}",
         setup.proxy
@@ -431,7 +415,7 @@ async fn a_second_signal_stops_the_proxy_at_once() {
     setup.proxy.written("shutting down").await;
     setup.proxy.terminate();
     assert_eq!(
-        setup.proxy.ended(END).await.code(),
+        setup.proxy.ended(PATIENCE).await.code(),
         Some(1),
         "{:?}",
         setup.proxy

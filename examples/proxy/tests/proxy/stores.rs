@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::json;
+use test_support::PATIENCE;
 use test_support::access::LOG_IN;
 use test_support::http::{Answer, get, post, send, serve, serve_upstream};
 use test_support::process::Example;
@@ -21,8 +22,6 @@ use test_support::{Upstream, refresh_form};
 
 use crate::PROGRAM;
 use crate::proxy;
-
-const END: Duration = Duration::from_secs(20);
 
 async fn log_in(proxy: &Example) -> String {
     let form = [
@@ -96,7 +95,7 @@ async fn access_tokens_of_an_ended_grant_are_refused_on_every_proxy() {
         post(&one.url("/revoke"), &form).await.status,
         StatusCode::OK
     );
-    let end = Instant::now() + END;
+    let end = Instant::now() + PATIENCE;
     for proxy in [&one, &two] {
         while status(proxy).await != 401 {
             assert!(
@@ -196,7 +195,7 @@ async fn open_responses_of_an_ended_grant_are_cut_off_on_every_proxy() {
                 }
             }
         };
-        tokio::time::timeout(END, end)
+        tokio::time::timeout(PATIENCE, end)
             .await
             .expect("the response ends with its grant");
     }
@@ -313,7 +312,7 @@ async fn a_write_without_acknowledgement_of_the_replicas_fails() {
         &["--store", &master.url(), "--wait-for-replicas", "1"],
     )
     .await;
-    let end = std::time::Instant::now() + END;
+    let end = std::time::Instant::now() + PATIENCE;
     // If the replica does not acknowledge a log-in in time, the client gets no refresh token.
     let token = loop {
         let form = [
@@ -338,7 +337,7 @@ async fn a_write_without_acknowledgement_of_the_replicas_fails() {
         "{answer:?}"
     );
     replica.thaw();
-    let end = std::time::Instant::now() + END;
+    let end = std::time::Instant::now() + PATIENCE;
     while refresh(&proxy, &token).await.status != StatusCode::OK {
         assert!(
             std::time::Instant::now() < end,
@@ -369,7 +368,7 @@ async fn clients_get_503_while_redis_is_unavailable() {
     );
     assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
     redis.restart().await;
-    let end = std::time::Instant::now() + END;
+    let end = std::time::Instant::now() + PATIENCE;
     loop {
         let answer = refresh(&proxy, &token).await;
         if answer.status == StatusCode::OK {

@@ -10,9 +10,7 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-/// The time limit for a step of the browser, long enough for a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+use test_support::PATIENCE;
 
 /// A browser with its own profile. It is killed when dropped.
 pub(crate) struct Chromium {

@@ -1,8 +1,12 @@
 //! A client of the example `mcp` that the test controls.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
+use test_support::PATIENCE;
 use test_support::http::{Answer, post, send};
 use test_support::process::Example;
+use tokio::time::sleep;
 
 use super::mcp::{Browser, VERIFIER, one, query, register_public, request};
 
@@ -123,4 +127,16 @@ pub(crate) fn assert_error(answer: &Answer, status: u16, error: &str, name: &str
     assert_eq!(answer.json()["error"], error, "{name}: {}", answer.text());
     assert_eq!(answer.headers["cache-control"], "no-store", "{name}");
     assert_eq!(answer.headers["content-type"], "application/json", "{name}");
+}
+
+/// Waits until the server rejects an access token.
+pub(crate) async fn ended(server: &Example, token: &str) {
+    let end = Instant::now() + PATIENCE;
+    while call(server, token, "whoami").await.status != 401 {
+        assert!(
+            Instant::now() < end,
+            "the access token is still accepted: {server:?}"
+        );
+        sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod chromium;
 pub(crate) mod documents;
+pub(crate) mod fixture;
 pub(crate) mod identity;
 pub(crate) mod mcp;
 pub(crate) mod mcp_client;
