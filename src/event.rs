@@ -23,12 +23,9 @@ pub struct Event {
     pub kind: EventKind,
     /// The client that the request identified, if known.
     pub client_id: Option<ClientId>,
-    /// The short name of the grant of the presented token, if the token has the format of the
-    /// layer.
-    pub grant: Option<GrantName>,
-    /// The key of the same grant, for [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant).
-    /// It is set even if the store has no such grant.
-    pub grant_key: Option<GrantKey>,
+    /// The grant of the presented token, if the token has the format of the layer. It is set even
+    /// if the store has no such grant. Log lines have its [short form](GrantKey::short).
+    pub grant: Option<GrantKey>,
     /// The generation of the presented token. For [`EventKind::Issued`] and [`EventKind::Adopted`]
     /// that of the issued token, for [`EventKind::Ended`] that of the grant.
     pub generation: Option<u32>,
@@ -204,37 +201,6 @@ impl fmt::Display for EventKind {
     }
 }
 
-/// The short name of a grant in logs and events: the first eight hexadecimal digits of its key. It
-/// discloses nothing about its tokens.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct GrantName([u8; 4]);
-
-impl From<&Key> for GrantName {
-    fn from(key: &Key) -> Self {
-        let [a, b, c, d, ..] = *key.as_bytes();
-        Self([a, b, c, d])
-    }
-}
-
-impl From<&GrantKey> for GrantName {
-    fn from(grant: &GrantKey) -> Self {
-        grant.key().into()
-    }
-}
-
-impl fmt::Display for GrantName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d] = self.0;
-        write!(f, "{a:02x}{b:02x}{c:02x}{d:02x}")
-    }
-}
-
-impl fmt::Debug for GrantName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 /// The subject of an event: the client, and the key and the generation of a grant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subject<'a> {
@@ -263,14 +229,15 @@ pub(crate) fn tell(
         .client_id
         .map(|client_id| printable(client_id.as_str().into()));
     let client_id = client_id.as_deref();
-    let grant = subject.grant.map(|(key, _)| GrantName::from(key));
+    let grant = subject.grant.map(|(key, _)| GrantKey::from(*key));
     let generation = subject.grant.and_then(|(_, generation)| generation);
-    let name = grant.as_ref().map(tracing::field::display);
+    let short = grant.as_ref().map(GrantKey::short);
+    let short = short.as_ref().map(tracing::field::display);
     if kind.is_warning() {
         tracing::warn!(
             event = kind.as_str(),
             client_id,
-            grant = name,
+            grant = short,
             generation,
             cause,
             "{token}"
@@ -279,19 +246,17 @@ pub(crate) fn tell(
         tracing::debug!(
             event = kind.as_str(),
             client_id,
-            grant = name,
+            grant = short,
             generation,
             "{token}"
         );
     }
     if let Some(callback) = callback {
-        let grant_key = subject.grant.map(|(key, _)| GrantKey::from(*key));
         let client_id = subject.client_id.cloned();
         callback(&Event {
             kind,
             client_id,
             grant,
-            grant_key,
             generation,
             elapsed,
         });

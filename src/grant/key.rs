@@ -17,8 +17,7 @@ const ENCODED_LEN: usize = 43;
 /// [`Event`](crate::Event) and [`AccessGrant`](crate::AccessGrant) contain it, too.
 ///
 /// It is not a secret: it is a hash of random bytes, and no token can be derived from it. The store
-/// keeps the grant under this key. Its first digits are the [`GrantName`](crate::GrantName) in
-/// logs.
+/// keeps the grant under this key. Log lines have its [short form](Self::short).
 ///
 /// Its text form is 43 characters of unpadded base64url:
 ///
@@ -38,6 +37,22 @@ pub struct GrantKey(Key);
 impl GrantKey {
     pub(crate) const fn key(&self) -> &Key {
         &self.0
+    }
+
+    /// Returns the short form for logs: the first four bytes of the key as eight hexadecimal
+    /// digits. It is also the `Debug` form. It cannot be parsed, and two grants may share it.
+    #[must_use]
+    pub fn short(&self) -> impl fmt::Display {
+        Short(self.0)
+    }
+}
+
+/// The short form of a [`GrantKey`].
+struct Short(Key);
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
     }
 }
 
@@ -79,7 +94,7 @@ impl fmt::Display for GrantKey {
 }
 
 impl fmt::Debug for GrantKey {
-    /// Writes the [`GrantName`](crate::GrantName), which is short enough for logs.
+    /// Writes the [short form](GrantKey::short).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
     }
@@ -102,10 +117,10 @@ mod tests {
             let text = key.to_string();
             assert_eq!(text.len(), ENCODED_LEN);
             assert_eq!(text.parse(), Ok(key));
-            assert_eq!(
-                format!("{key:?}"),
-                format!("{}", crate::GrantName::from(&key))
-            );
+            let [a, b, c, d, ..] = bytes;
+            let short = format!("{a:02x}{b:02x}{c:02x}{d:02x}");
+            assert_eq!(key.short().to_string(), short);
+            assert_eq!(format!("{key:?}"), short);
         }
     }
 

@@ -14,7 +14,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Logs in, and returns the refresh token, the access token and the grant.
 async fn log_in(app: &App) -> (String, String, GrantKey) {
     let (token, access) = pair(&app.post("/token", &LOG_IN).await);
-    let grant = app.take_events().pop().unwrap().grant_key.unwrap();
+    let grant = app.take_events().pop().unwrap().grant.unwrap();
     (token, access, grant)
 }
 
@@ -24,7 +24,7 @@ fn told(event: &Event) -> Told<'_> {
     (
         event.kind,
         event.client_id.as_ref().map(|client| client.as_str()),
-        event.grant_key,
+        event.grant,
         event.generation,
     )
 }

@@ -329,7 +329,7 @@ async fn an_expired_grant_is_rejected_while_its_entry_is_kept() {
         ("client_id", "app"),
     ];
     let answer = app.post("/token", &log_in).await;
-    let grant = app.take_events()[0].grant_key.unwrap();
+    let grant = app.take_events()[0].grant.unwrap();
     let access = answer.get("access_token").unwrap();
     app.clock.advance(MINUTE);
     for token in [&answer.token(), &access] {

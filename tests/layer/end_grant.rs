@@ -21,7 +21,7 @@ fn refused() -> (u16, String) {
 async fn log_in(app: &App) -> (String, GrantKey) {
     app.events();
     let token = app.log_in("app").await;
-    let grant = app.take_events()[0].grant_key.unwrap();
+    let grant = app.take_events()[0].grant.unwrap();
     (token, grant)
 }
 
@@ -37,7 +37,7 @@ async fn no_token_of_an_ended_grant_is_valid() {
     let event = told.take_events().remove(0);
     let client = event.client_id.as_ref().map(|client| client.as_str());
     assert_eq!(
-        (event.kind, client, event.grant_key),
+        (event.kind, client, event.grant),
         (EventKind::Ended, Some("app"), Some(grant))
     );
     assert_eq!(event.generation, Some(1));
@@ -226,7 +226,7 @@ async fn a_store_failure_emits_an_event_and_the_call_can_be_retried() {
             Err(_) => EventKind::StoreCorrupt,
         };
         let event = app.take_events().remove(0);
-        assert_eq!((event.kind, event.grant_key), (kind, Some(grant)), "{name}");
+        assert_eq!((event.kind, event.grant), (kind, Some(grant)), "{name}");
         app.store.unhook();
         app.store.calls();
         assert_eq!(app.layer.end_grant(&grant).await.unwrap(), again, "{name}");
@@ -329,7 +329,7 @@ async fn any_instance_ends_the_access_tokens_on_all_instances() {
             .each_ref()
             .map(|app| Guarded::with(app, |builder| builder.cache_ttl(3600 * SECOND)));
         let (first, one) = pair(&app.post("/token", &LOG_IN).await);
-        let grant = app.take_events()[0].grant_key.unwrap();
+        let grant = app.take_events()[0].grant.unwrap();
         let (_, two) = pair(&app.refresh(&first).await);
         let (_, elsewhere) = pair(&app.post("/token", &LOG_IN).await);
         for guarded in &guarded {

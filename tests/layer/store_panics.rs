@@ -150,7 +150,7 @@ async fn a_revocation_can_be_retried_after_a_panic() {
 async fn a_panic_in_end_grant_is_an_error() {
     let app = App::new();
     let token = app.log_in("app").await;
-    let grant = app.take_events()[0].grant_key.unwrap();
+    let grant = app.take_events()[0].grant.unwrap();
     let removes = |call: &Call| {
         matches!(
             call,

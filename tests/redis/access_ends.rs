@@ -167,7 +167,7 @@ async fn every_kind_of_end_reaches_every_instance() {
                 );
             }
             "ended by the application" => {
-                let grant = app.take_events()[0].grant_key.unwrap();
+                let grant = app.take_events()[0].grant.unwrap();
                 assert!(app.layer.end_grant(&grant).await.unwrap());
             }
             _ => {

@@ -58,7 +58,7 @@ async fn a_grant_and_its_access_tokens_end_on_both_instances() {
     let server = RedisServer::start().await;
     let [(one, here), (two, there)] = two(&server).await;
     let (first, access) = pair(&one.post("/token", &LOG_IN).await);
-    let grant = one.take_events()[0].grant_key.unwrap();
+    let grant = one.take_events()[0].grant.unwrap();
     let (second, later) = pair(&two.refresh(&first).await);
     for token in [&access, &later] {
         assert_eq!(
@@ -90,7 +90,7 @@ async fn a_rotation_in_progress_on_the_other_instance_fails() {
     let server = RedisServer::start().await;
     let [(one, _), (two, there)] = two(&server).await;
     let token = one.log_in("app").await;
-    let grant = one.take_events()[0].grant_key.unwrap();
+    let grant = one.take_events()[0].grant.unwrap();
     let gate = Arc::new(Notify::new());
     two.upstream.then(Act::Wait(Arc::clone(&gate)));
     let under_way = tokio::spawn({

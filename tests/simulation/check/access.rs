@@ -10,7 +10,7 @@ use crate::access::Pass;
 /// Returns the grant and generation for which an access token must exist by now, if access tokens
 /// are issued at all.
 pub(super) fn minted(event: &Event) -> Option<(GrantKey, u32)> {
-    let (grant, generation) = event.grant_key.zip(event.generation)?;
+    let (grant, generation) = event.grant.zip(event.generation)?;
     match event.kind {
         EventKind::Issued | EventKind::Adopted => Some((grant, generation)),
         EventKind::Rotated => Some((grant, generation + 1)),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tower_oauth_refresh::store::{ClaimTag, Key};
-use tower_oauth_refresh::{Event, EventKind, GrantName};
+use tower_oauth_refresh::{Event, EventKind, GrantKey};
 
 use super::{Excuse, Ledger, access};
 use crate::cluster::Life;
@@ -110,11 +110,11 @@ impl Ledger {
             EventKind::CommitLost => "",
             _ => return,
         };
-        let Some(name) = event.grant else { return };
+        let Some(grant) = event.grant else { return };
         let line = self
             .lines
             .iter_mut()
-            .find(|(key, _)| GrantName::from(*key) == name);
+            .find(|(key, _)| GrantKey::from(**key) == grant);
         let Some((key, line)) = line else { return };
         let key = *key;
         if event.kind == EventKind::CommitLost {
