@@ -8,15 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
+use http::Response;
 use tokio::time::{Instant, timeout};
-use tower::Service;
 
-use crate::body::{RequestBody, ResponseBody};
+use crate::body::ResponseBody;
 use crate::endpoint::progress::Progress;
 use crate::endpoint::state::State;
-use crate::endpoint::upstream::{self, Reading, Upstream};
+use crate::endpoint::upstream::{self, Accept, Inner, Reading, Reply};
 use crate::error::RefreshError;
 use crate::event::{EventKind, Subject};
 use crate::random::RandomUnavailable;
@@ -84,22 +82,44 @@ impl<St: Store> RequestContext<St> {
         self.shared.tell(kind, subject, self.started.elapsed());
     }
 
-    /// Awaits a call of the inner service for at most `limit`. On a time-out, emits an event and
-    /// returns `error`.
+    /// Awaits a call of the inner service for at most `limit`. A call that returns `None` has got a
+    /// response that cannot be read or must not be passed on.
+    ///
+    /// This is the one place where such a response, a time-out (`timed_out`) or an error of the
+    /// inner service becomes the failure of a request, and its event is emitted.
     pub(crate) async fn within<T, E>(
         &self,
         limit: Duration,
+        timed_out: RefreshError,
         subject: Subject<'_>,
-        error: RefreshError,
-        call: impl Future<Output = Result<T, E>>,
+        call: impl Future<Output = Result<Option<T>, E>>,
     ) -> Result<T, Failure<E>> {
         match timeout(limit, call).await {
-            Ok(result) => result.map_err(Failure::Inner),
+            Ok(Ok(Some(reply))) => Ok(reply),
+            Ok(Ok(None)) => {
+                self.emit(EventKind::UpstreamUnreadable, subject);
+                Err(RefreshError::UpstreamUnreadable.into())
+            }
+            Ok(Err(error)) => Err(Failure::Inner(error)),
             Err(_) => {
                 self.emit(EventKind::UpstreamTimeout, subject);
-                Err(error.into())
+                Err(timed_out.into())
             }
         }
+    }
+
+    /// Sends a refresh with the upstream token `secret` to the inner service.
+    pub(crate) async fn refresh<I: Inner>(
+        &self,
+        upstream: Box<I>,
+        form: Bytes,
+        secret: &str,
+        subject: Subject<'_>,
+    ) -> Result<Reply<I::ResBody>, Failure<I::Error>> {
+        let limit = self.shared.config().upstream_timeout();
+        let call = upstream::token_request(upstream, form, self.reading(Some(secret)));
+        self.within(limit, RefreshError::UpstreamUnavailable, subject, call)
+            .await
     }
 
     /// Returns the rules for reading the response to a token request. An error response that
@@ -116,15 +136,11 @@ impl<St: Store> RequestContext<St> {
 
     /// Forwards a request about a token of another format, and returns the response without the
     /// withheld tokens.
-    pub(crate) async fn pass<S, B, ResBody>(
+    pub(crate) async fn pass<I: Inner>(
         &self,
-        mut upstream: Box<Upstream<S, B>>,
+        upstream: Box<I>,
         body: Bytes,
-    ) -> Outcome<ResBody, S::Error>
-    where
-        S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
-        ResBody: Body<Data = Bytes>,
-    {
+    ) -> Outcome<I::ResBody, I::Error> {
         let config = self.shared.config();
         let subject = Subject {
             client_id: None,
@@ -134,27 +150,15 @@ impl<St: Store> RequestContext<St> {
             if !config.reference {
                 // The client already has a token of the inner service, so nothing needs to be
                 // withheld from it.
-                return upstream
-                    .call(body)
-                    .await
-                    .map(|response| Some(response.map(ResponseBody::inner)));
+                let response = upstream.send(body, Accept::Any).await?;
+                return Ok(Some(response.map(ResponseBody::inner)));
             }
-            upstream.ask_for_plain();
-            let response = upstream.call(body).await?;
+            let response = upstream.send(body, Accept::Plain).await?;
             Ok(upstream::checked(response, config.max_response_body, Withheld::ALL, None).await)
         };
-        let answered = self
-            .within(
-                config.upstream_timeout(),
-                subject,
-                RefreshError::UpstreamUnavailable,
-                call,
-            )
-            .await?;
-        answered.ok_or_else(|| {
-            self.emit(EventKind::UpstreamUnreadable, subject);
-            RefreshError::UpstreamUnreadable.into()
-        })
+        let limit = config.upstream_timeout();
+        self.within(limit, RefreshError::UpstreamUnavailable, subject, call)
+            .await
     }
 
     /// Announces that the grant or the access token under `key` has ended, if the layer issues

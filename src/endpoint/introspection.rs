@@ -5,20 +5,18 @@
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use http_body::Body;
-use tower::Service;
 use zeroize::Zeroizing;
 
 use crate::access_token::check::{Checked, check};
-use crate::body::{RequestBody, ResponseBody};
+use crate::body::ResponseBody;
 use crate::clock::Timestamp;
 use crate::codec::{DecodeError, Utf8};
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::presented::PresentedToken;
-use crate::endpoint::upstream::{self, Upstream};
+use crate::endpoint::upstream::{self, Accept, Inner};
 use crate::error::RefreshError;
-use crate::event::EventKind;
 use crate::event::Subject;
 use crate::grant::{Record, Standing, Verdict, decide};
 use crate::seal::Sealer;
@@ -37,28 +35,19 @@ const INACTIVE: &[u8] = br#"{"active":false}"#;
 /// The inner service is called in every case: with its own token, or with a random token that was
 /// never issued. It authenticates the caller, and a caller that it rejects must not learn anything
 /// about a token (RFC 7662 §2.1).
-pub(crate) async fn introspect<St, S, B, ResBody>(
+pub(crate) async fn introspect<St: Store, I: Inner>(
     exchange: &RequestContext<St>,
-    mut upstream: Box<Upstream<S, B>>,
+    upstream: Box<I>,
     body: Bytes,
     form: &TokenRequest,
-) -> Outcome<ResBody, S::Error>
-where
-    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
-    St: Store,
-    B: Body<Data = Bytes>,
-    ResBody: Body<Data = Bytes>,
-{
+) -> Outcome<I::ResBody, I::Error> {
     let missing = RefreshError::InvalidRequest("the parameter token is missing");
     let token = form.get(Param::Token).ok_or(missing)?;
     let config = exchange.shared.config();
-    let (limit, nobody) = (
-        config.upstream_timeout(),
-        Subject {
-            client_id: None,
-            grant: None,
-        },
-    );
+    let nobody = Subject {
+        client_id: None,
+        grant: None,
+    };
     let found = if let Some(token) = RefreshToken::parse(&config.prefix, token) {
         find_refresh(exchange, token).await
     } else if let Some(token) =
@@ -69,7 +58,6 @@ where
         return exchange.pass(upstream, body).await;
     };
     let found = found.map_err(|error| exchange.store_failed(error, nobody))?;
-    upstream.ask_for_json();
     let (ours, secret) = match found {
         Some((ours, secret)) => (Some(ours), secret),
         None => (
@@ -82,16 +70,14 @@ where
         grant: None,
     };
     let call = async {
-        let response = upstream.call(form.replace(Param::Token, &secret)).await?;
+        let request = form.replace(Param::Token, &secret);
+        let response = upstream.send(request, Accept::Json).await?;
         Ok(rewrite(response, config.max_response_body, ours.as_ref(), &secret).await)
     };
+    let limit = config.upstream_timeout();
     exchange
-        .within(limit, subject, RefreshError::UpstreamUnavailable, call)
-        .await?
-        .ok_or_else(|| {
-            exchange.emit(EventKind::UpstreamUnreadable, subject);
-            RefreshError::UpstreamUnreadable.into()
-        })
+        .within(limit, RefreshError::UpstreamUnavailable, subject, call)
+        .await
 }
 
 /// The properties of an active token of the layer. They replace those in the response of the inner

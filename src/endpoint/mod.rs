@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderValue, Method, Request, Response, Version};
+use http::{HeaderValue, Method, Request, Response, Version, request};
 use http_body::Body;
 use tokio::time::timeout;
 use tower::Service;
@@ -19,7 +19,7 @@ use tracing::Instrument as _;
 use self::context::{Failure, Outcome, RequestContext};
 use self::progress::Progress;
 use self::state::State;
-use self::upstream::Upstream;
+use self::upstream::{Inner, Upstream};
 use crate::body::{self, ReadError, RequestBody, ResponseBody};
 use crate::error::RefreshError;
 use crate::store::Store;
@@ -78,7 +78,8 @@ where
     let exchange = RequestContext::new(shared, progress);
     let span = tracing::debug_span!("oauth_refresh", ?endpoint);
     // Boxed because the future is large and `instrument` takes it by value.
-    match Box::pin(answer(endpoint, &exchange, inner, request))
+    let upstream = |head| Upstream::new(inner, head);
+    match Box::pin(answer(endpoint, &exchange, upstream, request))
         .instrument(span)
         .await
     {
@@ -97,18 +98,12 @@ where
     }
 }
 
-async fn answer<St, S, B, ResBody>(
+async fn answer<St: Store, I: Inner, B: Body<Data = Bytes>>(
     endpoint: Endpoint,
     exchange: &RequestContext<St>,
-    inner: S,
+    upstream: impl FnOnce(request::Parts) -> Box<I>,
     request: Request<B>,
-) -> Outcome<ResBody, S::Error>
-where
-    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
-    St: Store,
-    B: Body<Data = Bytes>,
-    ResBody: Body<Data = Bytes>,
-{
+) -> Outcome<I::ResBody, I::Error> {
     let (mut head, body) = request.into_parts();
     let config = exchange.shared.config();
     head.method = Method::POST;
@@ -133,7 +128,7 @@ where
         form.check_limits()?;
     }
     let identified = client::identify(head.extensions.get(), &head.headers, &form);
-    let upstream = Upstream::new(inner, head);
+    let upstream = upstream(head);
     match (endpoint, form.get(Param::GrantType)) {
         (Endpoint::Revocation, _) => {
             revocation::revoke(

@@ -1,8 +1,9 @@
 //! Calls the inner service and classifies its responses.
 //!
-//! [`Upstream`] holds the head of one intercepted request and sends it with another body. A
-//! response to a token request becomes a [`Reply`]. A response that discloses a withheld token is
-//! rewritten without that token, or not passed on.
+//! [`Inner`] is the inner service as the endpoints see it. Its implementation [`Upstream`] holds the
+//! head of one intercepted request and sends it with another body. A response to a token request
+//! becomes a [`Reply`]. A response that discloses a withheld token is rewritten without that token,
+//! or not passed on.
 
 use std::marker::PhantomData;
 
@@ -25,6 +26,32 @@ use crate::wire::json;
 use crate::wire::token_request::has_content_coding;
 use crate::wire::token_response::{TokenResponse, cut};
 
+/// The inner service, for one request: it gets a form and returns a response.
+pub(crate) trait Inner {
+    /// The body of the response.
+    type ResBody: Body<Data = Bytes>;
+    /// The error of the inner service.
+    type Error;
+
+    /// Sends the request with `form` as its body.
+    fn send(
+        self: Box<Self>,
+        form: Bytes,
+        accept: Accept,
+    ) -> impl Future<Output = Result<Response<Self::ResBody>, Self::Error>>;
+}
+
+/// The kind of response that the layer requests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Accept {
+    /// The kind that the client requests, because the layer passes the response on unread.
+    Any,
+    /// An uncompressed response, because the layer must read it.
+    Plain,
+    /// An uncompressed JSON response, because the layer must rewrite it.
+    Json,
+}
+
 /// A request to the inner service whose body the layer replaces.
 pub(crate) struct Upstream<S, B> {
     inner: S,
@@ -41,8 +68,6 @@ pub(crate) enum Reply<ResBody> {
     Rejected(Response<ResponseBody<ResBody>>),
     /// Any other error response.
     Refused(Response<ResponseBody<ResBody>>),
-    /// A success that cannot be read, or an error that must not be passed on.
-    Unreadable,
 }
 
 /// The rules for reading the response to a token request.
@@ -66,11 +91,7 @@ pub(crate) struct Granted {
     pub(crate) answer: TokenResponse,
 }
 
-impl<S, B, ResBody> Upstream<S, B>
-where
-    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
-    ResBody: Body<Data = Bytes>,
-{
+impl<S, B> Upstream<S, B> {
     // Boxed because it is moved through several futures.
     pub(crate) fn new(inner: S, head: request::Parts) -> Box<Self> {
         Box::new(Self {
@@ -79,13 +100,30 @@ where
             body: PhantomData,
         })
     }
+}
 
-    /// Sends the request with `form` as its body.
-    pub(crate) async fn call(
+impl<S, B, ResBody> Inner for Upstream<S, B>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
+    ResBody: Body<Data = Bytes>,
+{
+    type ResBody = ResBody;
+    type Error = S::Error;
+
+    async fn send(
         mut self: Box<Self>,
         form: Bytes,
+        accept: Accept,
     ) -> Result<Response<ResBody>, S::Error> {
         let headers = &mut self.head.headers;
+        match accept {
+            Accept::Any => {}
+            Accept::Plain => drop(headers.remove(ACCEPT_ENCODING)),
+            Accept::Json => {
+                headers.remove(ACCEPT_ENCODING);
+                headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+            }
+        }
         headers.insert(CONTENT_LENGTH, form.len().into());
         for header in [TRANSFER_ENCODING, TRAILER, EXPECT] {
             headers.remove(header);
@@ -95,37 +133,24 @@ where
         let request = Request::from_parts(head, RequestBody::full(form));
         inner.oneshot(request).await
     }
-
-    /// Requests an uncompressed JSON response, because the layer must rewrite it.
-    pub(crate) fn ask_for_json(&mut self) {
-        self.head
-            .headers
-            .insert(ACCEPT, HeaderValue::from_static("application/json"));
-        self.ask_for_plain();
-    }
-
-    /// Requests an uncompressed response, because the layer must read it.
-    pub(crate) fn ask_for_plain(&mut self) {
-        self.head.headers.remove(ACCEPT_ENCODING);
-    }
-
-    /// Sends `form` as a token request and reads the response.
-    pub(crate) async fn token_request(
-        mut self: Box<Self>,
-        form: Bytes,
-        reading: Reading<'_>,
-    ) -> Result<Reply<ResBody>, S::Error> {
-        self.ask_for_json();
-        let response = self.call(form).await?;
-        Ok(classify(response, reading).await)
-    }
 }
 
-/// Reads and classifies the response to a token request.
+/// Sends `form` as a token request and classifies the response. Returns `None` for a success that
+/// cannot be read, and for an error that must not be passed on.
+pub(crate) async fn token_request<I: Inner>(
+    upstream: Box<I>,
+    form: Bytes,
+    reading: Reading<'_>,
+) -> Result<Option<Reply<I::ResBody>>, I::Error> {
+    let response = upstream.send(form, Accept::Json).await?;
+    Ok(classify(response, reading).await)
+}
+
+/// Reads and classifies the response to a token request, as [`token_request`] returns it.
 async fn classify<ResBody: Body<Data = Bytes>>(
     response: Response<ResBody>,
     reading: Reading<'_>,
-) -> Reply<ResBody> {
+) -> Option<Reply<ResBody>> {
     let Reading {
         limit,
         secret,
@@ -134,9 +159,7 @@ async fn classify<ResBody: Body<Data = Bytes>>(
     } = reading;
     let reference = withheld != Withheld::RefreshTokens;
     let success = response.status().is_success();
-    let Some((mut head, bytes)) = read(response, limit).await else {
-        return Reply::Unreadable;
-    };
+    let (mut head, bytes) = read(response, limit).await?;
     let answer = TokenResponse::parse(bytes.clone()).ok();
     let error = answer
         .as_ref()
@@ -155,28 +178,24 @@ async fn classify<ResBody: Body<Data = Bytes>>(
             let rejected = || {
                 Reply::Rejected(RefreshError::InvalidGrant.into_response(StatusCode::BAD_REQUEST))
             };
-            return if dead { rejected() } else { Reply::Unreadable };
+            return dead.then(rejected);
         }
         let response = Response::from_parts(head, ResponseBody::full(bytes));
-        return if dead {
+        return Some(if dead {
             Reply::Rejected(response)
         } else {
             Reply::Refused(response)
-        };
+        });
     }
-    let Some(answer) = answer else {
-        return Reply::Unreadable;
-    };
+    let answer = answer?;
     if answer.is_refresh_token_in_disguise(requests_refresh_token)
         || (reference && answer.has_odd_access_token())
     {
-        return Reply::Unreadable;
+        return None;
     }
-    let Ok((answer, secrets)) = answer.disclosed(withheld, secret) else {
-        return Reply::Unreadable;
-    };
+    let (answer, secrets) = answer.disclosed(withheld, secret).ok()?;
     withheld.strip(&mut head.headers, &secrets);
-    Reply::Granted(Granted { head, answer })
+    Some(Reply::Granted(Granted { head, answer }))
 }
 
 /// Returns a response without the withheld tokens: they are removed from a JSON success. Returns

@@ -1,15 +1,9 @@
 //! The revocation of a reference access token. Its grant continues.
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
-use tower::Service;
-
 use super::forward::{PENDING_FOR, Revocation, forward, revoked};
 use crate::access_token::record::AccessRecord;
-use crate::body::RequestBody;
 use crate::endpoint::context::{Outcome, RequestContext};
-use crate::endpoint::upstream::Upstream;
+use crate::endpoint::upstream::Inner;
 use crate::event::{EventKind, Subject};
 use crate::store::{Change, Entry, Key, Store, StoreError, Ttl, Version};
 use crate::token::AccessToken;
@@ -17,19 +11,13 @@ use crate::wire::client::ClientId;
 use crate::wire::token_request::TokenRequest;
 
 /// Handles the revocation of an access token.
-pub(crate) async fn revoke<St, S, B, ResBody>(
+pub(crate) async fn revoke<St: Store, I: Inner>(
     exchange: &RequestContext<St>,
-    upstream: Box<Upstream<S, B>>,
+    upstream: Box<I>,
     form: &TokenRequest,
     token: &AccessToken,
     client_id: &ClientId,
-) -> Outcome<ResBody, S::Error>
-where
-    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
-    St: Store,
-    B: Body<Data = Bytes>,
-    ResBody: Body<Data = Bytes>,
-{
+) -> Outcome<I::ResBody, I::Error> {
     let (key, grant) = (token.key(), token.grant_key());
     exchange.progress.begin();
     let _in_flight = exchange.shared.in_flight().token();

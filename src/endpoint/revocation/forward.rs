@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use http_body::Body;
 use tokio::time::timeout;
-use tower::Service;
 use zeroize::Zeroizing;
 
-use crate::body::{RequestBody, ResponseBody};
+use crate::body::ResponseBody;
 use crate::endpoint::cas;
 use crate::endpoint::context::{Outcome, RequestContext};
-use crate::endpoint::upstream::{self, Reading, Upstream};
+use crate::endpoint::upstream::{self, Accept, Inner, Reading};
 use crate::error::RefreshError;
 use crate::event::{EventKind, Subject};
 use crate::store::{Change, Entry, Key, Store, StoreError};
@@ -42,17 +41,13 @@ pub(crate) struct Revocation<'a, F> {
 /// Forwards a revocation. If the inner service confirms it, the token ends. If the inner service is
 /// unavailable, the token is marked as revocation pending: the user wants to log out, so the token
 /// ends here.
-pub(crate) async fn forward<St, S, B, ResBody, F>(
+pub(crate) async fn forward<St: Store, I: Inner, F>(
     exchange: &RequestContext<St>,
-    mut upstream: Box<Upstream<S, B>>,
+    upstream: Box<I>,
     form: &TokenRequest,
     revocation: Revocation<'_, F>,
-) -> Outcome<ResBody, S::Error>
+) -> Outcome<I::ResBody, I::Error>
 where
-    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
-    St: Store,
-    B: Body<Data = Bytes>,
-    ResBody: Body<Data = Bytes>,
     F: FnMut(&Entry) -> Result<Change, StoreError>,
 {
     let Revocation {
@@ -63,12 +58,9 @@ where
         event,
         subject,
     } = revocation;
-    upstream.ask_for_plain();
     let call = async {
-        let response = upstream
-            .call(form.replace(Param::Token, &upstream_token))
-            .await
-            .ok()?;
+        let request = form.replace(Param::Token, &upstream_token);
+        let response = upstream.send(request, Accept::Plain).await.ok()?;
         if response.status().is_server_error() {
             None
         } else {

@@ -7,13 +7,9 @@
 //! access token continues.
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
-use tower::Service;
 
-use crate::body::RequestBody;
 use crate::endpoint::context::{Outcome, RequestContext};
-use crate::endpoint::upstream::Upstream;
+use crate::endpoint::upstream::Inner;
 use crate::error::RefreshError;
 use crate::store::Store;
 use crate::token::{AccessToken, RefreshToken};
@@ -25,19 +21,13 @@ mod forward;
 mod refresh_token;
 
 /// Handles a revocation request.
-pub(crate) async fn revoke<St, S, B, ResBody>(
+pub(crate) async fn revoke<St: Store, I: Inner>(
     exchange: &RequestContext<St>,
-    upstream: Box<Upstream<S, B>>,
+    upstream: Box<I>,
     body: Bytes,
     form: &TokenRequest,
     client: Result<Client<'_>, RefreshError>,
-) -> Outcome<ResBody, S::Error>
-where
-    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
-    St: Store,
-    B: Body<Data = Bytes>,
-    ResBody: Body<Data = Bytes>,
-{
+) -> Outcome<I::ResBody, I::Error> {
     let missing = RefreshError::InvalidRequest("the parameter token is missing");
     let token = form.get(Param::Token).ok_or(missing)?;
     let config = exchange.shared.config();

@@ -1,19 +1,13 @@
 //! The revocation of a refresh token. It ends the grant.
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
-use tower::Service;
-
 use super::forward::{PENDING_FOR, Revocation, forward, revoked};
-use crate::body::RequestBody;
 use crate::codec::DecodeError;
 use crate::endpoint::cas;
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::precheck::precheck;
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::refusal::{refuse, refuse_and_end_on_reuse, unreadable};
-use crate::endpoint::upstream::Upstream;
+use crate::endpoint::upstream::Inner;
 use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::grant::{Record, Refusal, Standing, Verdict, decide};
@@ -24,19 +18,13 @@ use crate::wire::client::ClientId;
 use crate::wire::token_request::TokenRequest;
 
 /// Handles the revocation of a refresh token.
-pub(crate) async fn revoke<St, S, B, ResBody>(
+pub(crate) async fn revoke<St: Store, I: Inner>(
     exchange: &RequestContext<St>,
-    upstream: Box<Upstream<S, B>>,
+    upstream: Box<I>,
     form: &TokenRequest,
     token: RefreshToken,
     client_id: &ClientId,
-) -> Outcome<ResBody, S::Error>
-where
-    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
-    St: Store,
-    B: Body<Data = Bytes>,
-    ResBody: Body<Data = Bytes>,
-{
+) -> Outcome<I::ResBody, I::Error> {
     let presentation = PresentedToken::new(token, client_id);
     exchange.progress.begin();
     let _in_flight = exchange.shared.in_flight().token();

@@ -4,12 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
+use http::Response;
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tower::Service;
+use tokio::time::{Instant, sleep, timeout_at};
 use zeroize::Zeroizing;
 
 use super::issue::{Begun, begin};
@@ -17,12 +15,12 @@ use super::lease::{LONG_AGO, TAKEOVER_PAUSE};
 use super::replay;
 use super::request::RefreshRequest;
 use super::retryable_write::{OVERRIDES, RetryableWrite, persist};
-use crate::body::{RequestBody, ResponseBody};
-use crate::endpoint::context::{Failure, Outcome, RequestContext};
+use crate::body::ResponseBody;
+use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::state::State;
 use crate::endpoint::token::mint;
 use crate::endpoint::token::mint::{Terms, granted_resources};
-use crate::endpoint::upstream::{Granted, Reply, Upstream};
+use crate::endpoint::upstream::{Granted, Inner, Reply};
 use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::event::Subject;
@@ -51,20 +49,14 @@ const ADOPT_SECRET: &str = "tower-oauth-refresh adopt secret";
 
 /// Handles a refresh with a token that is not in the layer's format: adopts its grant, if adoption
 /// is configured and has not ended.
-pub(crate) async fn adopt<St, S, B, ResBody>(
+pub(crate) async fn adopt<St: Store, I: Inner>(
     exchange: &RequestContext<St>,
-    upstream: Box<Upstream<S, B>>,
+    upstream: Box<I>,
     body: Bytes,
     token: &str,
     client_id: &ClientId,
     ask: &RefreshRequest<'_>,
-) -> Outcome<ResBody, S::Error>
-where
-    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
-    St: Store,
-    B: Body<Data = Bytes>,
-    ResBody: Body<Data = Bytes>,
-{
+) -> Outcome<I::ResBody, I::Error> {
     let (config, stranger) = (
         exchange.shared.config(),
         Subject {
@@ -105,35 +97,24 @@ where
         Reserved::Placeholder(placeholder) => placeholder,
         Reserved::Done(sealed) => return Ok(answer_again(exchange, &foreign, ask, &sealed)?),
     };
-    let call = upstream.token_request(body, exchange.reading(Some(token)));
-    match timeout(config.upstream_timeout(), call).await {
-        Ok(Ok(Reply::Granted(granted))) => {
+    match exchange.refresh(upstream, body, token, stranger).await {
+        Ok(Reply::Granted(granted)) => {
             complete(exchange, &foreign, (placeholder, turn), token, ask, granted)
                 .await
                 .map_err(Into::into)
         }
-        Ok(Ok(Reply::Rejected(response))) => {
+        Ok(Reply::Rejected(response)) => {
             placeholder.remove().await;
             exchange.emit(EventKind::UpstreamRejected, stranger);
             Ok(response)
         }
-        Ok(Ok(Reply::Refused(response))) => {
+        Ok(Reply::Refused(response)) => {
             placeholder.remove().await;
             Ok(response)
         }
-        Ok(Ok(Reply::Unreadable)) => {
+        Err(failure) => {
             placeholder.remove().await;
-            exchange.emit(EventKind::UpstreamUnreadable, stranger);
-            Err(RefreshError::UpstreamUnreadable.into())
-        }
-        Ok(Err(error)) => {
-            placeholder.remove().await;
-            Err(Failure::Inner(error))
-        }
-        Err(_) => {
-            placeholder.remove().await;
-            exchange.emit(EventKind::UpstreamTimeout, stranger);
-            Err(RefreshError::UpstreamUnavailable.into())
+            Err(failure)
         }
     }
 }

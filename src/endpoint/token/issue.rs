@@ -1,13 +1,9 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
-use tower::Service;
 use zeroize::Zeroizing;
 
 use super::entropy::{Entropy, Minted};
-use crate::body::RequestBody;
 use crate::clock::Timestamp;
 use crate::codec::Utf8;
 use crate::endpoint::config::Config;
@@ -15,7 +11,7 @@ use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::token::mint::{
     self, AccessWrite, MintError, MintedAccessToken, Owner, Terms, granted_resources, mint,
 };
-use crate::endpoint::upstream::{Granted, Reading, Reply, Upstream};
+use crate::endpoint::upstream::{self, Granted, Inner, Reading, Reply};
 use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::event::Subject;
@@ -30,19 +26,13 @@ use futures_util::future::join;
 
 /// Handles a request with any other grant type: forwards it, and replaces the refresh token in the
 /// answer.
-pub(crate) async fn issue<St, S, B, ResBody>(
+pub(crate) async fn issue<St: Store, I: Inner>(
     exchange: &RequestContext<St>,
-    upstream: Box<Upstream<S, B>>,
+    upstream: Box<I>,
     body: Bytes,
     form: &TokenRequest,
     client: &Client<'_>,
-) -> Outcome<ResBody, S::Error>
-where
-    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
-    St: Store,
-    B: Body<Data = Bytes>,
-    ResBody: Body<Data = Bytes>,
-{
+) -> Outcome<I::ResBody, I::Error> {
     let client_id = client.id.as_ref();
     if exchange.shared.config().reference && client_id.is_none() {
         // The layer mints access tokens only for a known client. Refuse before the inner service
@@ -60,24 +50,14 @@ where
         client_id,
         grant: None,
     };
-    let call = upstream.token_request(body, reading);
+    let call = upstream::token_request(upstream, body, reading);
     let limit = exchange.shared.config().issue_timeout;
     let granted = match exchange
-        .within(limit, subject, RefreshError::UpstreamTimeout, call)
+        .within(limit, RefreshError::UpstreamTimeout, subject, call)
         .await?
     {
         Reply::Granted(granted) => granted,
         Reply::Rejected(response) | Reply::Refused(response) => return Ok(response),
-        Reply::Unreadable => {
-            exchange.emit(
-                EventKind::UpstreamUnreadable,
-                Subject {
-                    client_id,
-                    grant: None,
-                },
-            );
-            return Err(RefreshError::UpstreamUnreadable.into());
-        }
     };
     let Some(token) = granted.answer.refresh_token() else {
         let body = match client_id {
@@ -87,13 +67,7 @@ where
         return Ok(granted.respond(body));
     };
     let Some(client_id) = client_id else {
-        exchange.emit(
-            EventKind::Unbound,
-            Subject {
-                client_id,
-                grant: None,
-            },
-        );
+        exchange.emit(EventKind::Unbound, subject);
         let body = granted.answer.without_refresh_token();
         return Ok(granted.respond(body));
     };

@@ -1,10 +1,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tower::Service;
+use http::Response;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::commit;
 use super::entropy::Entropy;
@@ -12,13 +10,13 @@ use super::lease::{LeaseGuard, Purpose as LeasePurpose, TAKEOVER_PAUSE};
 use super::replay::Answer;
 use super::request::RefreshRequest;
 use super::{adopt, replay};
-use crate::body::{RequestBody, ResponseBody};
+use crate::body::ResponseBody;
 use crate::codec::DecodeError;
-use crate::endpoint::context::{Failure, Outcome, RequestContext};
+use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::precheck::precheck;
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::refusal::{refuse, refuse_and_end_on_reuse, unreadable};
-use crate::endpoint::upstream::{Granted, Reply, Upstream};
+use crate::endpoint::upstream::{Granted, Inner, Reply};
 use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::grant::{
@@ -37,19 +35,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Handles a request with `grant_type=refresh_token`.
-pub(crate) async fn refresh<St, S, B, ResBody>(
+pub(crate) async fn refresh<St: Store, I: Inner>(
     exchange: &RequestContext<St>,
-    upstream: Box<Upstream<S, B>>,
+    upstream: Box<I>,
     body: Bytes,
     form: &TokenRequest,
     client: &Client<'_>,
-) -> Outcome<ResBody, S::Error>
-where
-    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
-    St: Store,
-    B: Body<Data = Bytes>,
-    ResBody: Body<Data = Bytes>,
-{
+) -> Outcome<I::ResBody, I::Error> {
     let missing = RefreshError::InvalidRequest("the parameter refresh_token is missing");
     let token = form.get(Param::RefreshToken).ok_or(missing)?;
     let client_id = client
@@ -307,21 +299,15 @@ fn standing(claim: &Claim) -> Standing {
 /// If there is nothing to commit, the lease is released. The current token still counts as
 /// presented then: a client that presents it has received the answer that contained it, so the
 /// previous token must not be replayed or recovered any more.
-async fn rotate<St, S, B, ResBody>(
+async fn rotate<St: Store, I: Inner>(
     exchange: &RequestContext<St>,
-    upstream: Box<Upstream<S, B>>,
+    upstream: Box<I>,
     form: &TokenRequest,
     presentation: &PresentedToken<'_>,
     ask: &RefreshRequest<'_>,
     held: Held<St>,
     turn: KeyLockGuard,
-) -> Outcome<ResBody, S::Error>
-where
-    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
-    St: Store,
-    B: Body<Data = Bytes>,
-    ResBody: Body<Data = Bytes>,
-{
+) -> Outcome<I::ResBody, I::Error> {
     let Held {
         mut lease,
         record,
@@ -344,11 +330,10 @@ where
     let generation = record.next_generation(purpose == LeasePurpose::Recovery);
     let minted = draw.next(&presentation.token, generation);
 
-    let config = exchange.shared.config();
     let request = form.replace(Param::RefreshToken, &token);
-    let call = upstream.token_request(request, exchange.reading(Some(&token)));
-    match timeout(config.upstream_timeout(), call).await {
-        Ok(Ok(Reply::Granted(granted))) => {
+    let reply = exchange.refresh(upstream, request, &token, presentation.subject());
+    match reply.await {
+        Ok(Reply::Granted(granted)) => {
             let rotation = commit::Rotation {
                 presentation,
                 ask,
@@ -361,7 +346,7 @@ where
             };
             rotation.commit(exchange, lease, turn, granted).await
         }
-        Ok(Ok(Reply::Rejected(response))) => {
+        Ok(Reply::Rejected(response)) => {
             Box::pin(rejected(
                 exchange,
                 presentation,
@@ -372,23 +357,13 @@ where
             ))
             .await
         }
-        Ok(Ok(Reply::Refused(response))) => {
+        Ok(Reply::Refused(response)) => {
             lease.give_back().await;
             Ok(response)
         }
-        Ok(Ok(Reply::Unreadable)) => {
+        Err(failure) => {
             lease.give_back().await;
-            exchange.emit(EventKind::UpstreamUnreadable, presentation.subject());
-            Err(RefreshError::UpstreamUnreadable.into())
-        }
-        Ok(Err(error)) => {
-            lease.give_back().await;
-            Err(Failure::Inner(error))
-        }
-        Err(_) => {
-            lease.give_back().await;
-            exchange.emit(EventKind::UpstreamTimeout, presentation.subject());
-            Err(RefreshError::UpstreamUnavailable.into())
+            Err(failure)
         }
     }
 }
