@@ -1,37 +1,35 @@
 use std::borrow::Cow;
-use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join;
 use http::Response;
 use sha2::{Digest as _, Sha256};
-use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use zeroize::Zeroizing;
 
 use super::issue::{Begun, begin};
-use super::lease::{LONG_AGO, TAKEOVER_PAUSE};
+use super::lease::{LeaseGuard, TAKEOVER_PAUSE};
+use super::mint::{self, Terms, granted_resources};
 use super::replay;
 use super::request::RefreshRequest;
 use super::retryable_write::{OVERRIDES, RetryableWrite, persist};
 use crate::body::ResponseBody;
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::state::State;
-use crate::endpoint::token::mint;
-use crate::endpoint::token::mint::{Terms, granted_resources};
 use crate::endpoint::upstream::{Granted, Inner, Reply};
 use crate::error::RefreshError;
-use crate::event::EventKind;
-use crate::event::Subject;
+use crate::event::{EventKind, Subject};
 use crate::key_lock::KeyLockGuard;
 use crate::seal::{Context, Purpose, Sealer, Secret};
-use crate::store::{Change, ClaimTag, Entry, Key, Lease, Store, StoreError, Swap, Ttl, Version};
+use crate::store::{
+    Change, Claim, ClaimTag, Entry, Key, Lease, Store, StoreError, Swap, Ttl, Version,
+};
 use crate::token::RefreshToken;
 use crate::wire::client::ClientId;
 use crate::wire::scope::MAX_SCOPE;
-use futures_util::future::join;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// The tags of the entry of an adoption: in progress, or done with the sealed answer as the value.
 const UNDER_WAY: ClaimTag = ClaimTag::new([0; 32]);
@@ -57,17 +55,12 @@ pub(crate) async fn adopt<St: Store, I: Inner>(
     client_id: &ClientId,
     ask: &RefreshRequest<'_>,
 ) -> Outcome<I::ResBody, I::Error> {
-    let (config, stranger) = (
-        exchange.shared.config(),
-        Subject {
-            client_id: Some(client_id),
-            grant: None,
-        },
-    );
+    let config = exchange.shared.config();
+    let foreign = Foreign::new(token, client_id);
+    let stranger = foreign.subject();
     let Some(end) = config.adopt_until else {
         return Err(unknown(exchange, stranger).into());
     };
-    let foreign = Foreign::new(token, client_id);
     if exchange.shared.now() >= end {
         // Adoption has ended, but the answer of an adoption that was made shortly before may still
         // be replayed.
@@ -85,35 +78,37 @@ pub(crate) async fn adopt<St: Store, I: Inner>(
         return Ok(answer_again(exchange, &foreign, ask, &done.value)?);
     }
     let deadline = exchange.deadline();
-    let turn = timeout_at(
-        deadline,
-        exchange
-            .shared
-            .key_lock()
-            .lock(ClaimTag::new(*foreign.key.as_bytes())),
-    );
-    let (turn, _) = turn.await.map_err(|_| RefreshError::Busy)?;
-    let placeholder = match reserve(exchange, &foreign, deadline).await? {
-        Reserved::Placeholder(placeholder) => placeholder,
+    let tag = ClaimTag::new(*foreign.key.as_bytes());
+    let turn = timeout_at(deadline, exchange.shared.key_lock().lock(tag)).await;
+    let (turn, _) = turn.map_err(|_| RefreshError::Busy)?;
+    let lease = match reserve(exchange, &foreign, deadline).await? {
+        Reserved::Lease(lease) => lease,
         Reserved::Done(sealed) => return Ok(answer_again(exchange, &foreign, ask, &sealed)?),
     };
     match exchange.refresh(upstream, body, token, stranger).await {
         Ok(Reply::Granted(granted)) => {
-            complete(exchange, &foreign, (placeholder, turn), token, ask, granted)
+            let adopted = Adopted {
+                foreign: &foreign,
+                ask,
+                token,
+                granted,
+            };
+            adopted
+                .complete(exchange, lease, turn)
                 .await
                 .map_err(Into::into)
         }
         Ok(Reply::Rejected(response)) => {
-            placeholder.remove().await;
+            lease.release().await;
             exchange.emit(EventKind::UpstreamRejected, stranger);
             Ok(response)
         }
         Ok(Reply::Refused(response)) => {
-            placeholder.remove().await;
+            lease.release().await;
             Ok(response)
         }
         Err(failure) => {
-            placeholder.remove().await;
+            lease.release().await;
             Err(failure)
         }
     }
@@ -132,22 +127,16 @@ fn answer_again<St: Store, ResBody>(
     sealed: &[u8],
 ) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
     let now = exchange.shared.now();
-    let opened = Some(sealed)
-        .filter(|_| ask.replayable())
-        .and_then(|sealed| replay::open(&foreign.sealer, foreign.context(), ask, sealed, now).ok());
-    let kind = if opened.is_some() {
-        EventKind::Replayed
+    let opened = if ask.replayable() {
+        replay::open(&foreign.sealer, foreign.context(), ask, sealed, now).ok()
     } else {
-        EventKind::Late
+        None
     };
-    exchange.emit(
-        kind,
-        Subject {
-            client_id: Some(foreign.client_id),
-            grant: None,
-        },
-    );
-    let (granted, body) = opened.ok_or(RefreshError::InvalidGrant)?;
+    let Some((granted, body)) = opened else {
+        exchange.emit(EventKind::Late, foreign.subject());
+        return Err(RefreshError::InvalidGrant);
+    };
+    exchange.emit(EventKind::Replayed, foreign.subject());
     let given = granted.answer.refresh_token();
     match given.and_then(|token| RefreshToken::parse(&exchange.shared.config().prefix, token)) {
         Some(token) => Ok(granted.respond_for(&token.key(), body)),
@@ -185,6 +174,13 @@ impl<'a> Foreign<'a> {
         }
     }
 
+    fn subject(&self) -> Subject<'a> {
+        Subject {
+            client_id: Some(self.client_id),
+            grant: None,
+        }
+    }
+
     fn context(&self) -> Context<'_> {
         Context {
             purpose: Purpose::Replay,
@@ -195,7 +191,7 @@ impl<'a> Foreign<'a> {
 }
 
 enum Reserved<St: Store> {
-    Placeholder(Placeholder<St>),
+    Lease(LeaseGuard<St>),
     /// Another request has adopted the grant. The value is its sealed answer.
     Done(Bytes),
 }
@@ -212,61 +208,42 @@ async fn reserve<St: Store>(
     deadline: Instant,
 ) -> Result<Reserved<St>, RefreshError> {
     const PAUSE: Duration = Duration::from_millis(20);
-    let subject = Subject {
-        client_id: Some(foreign.client_id),
-        grant: None,
-    };
-    let failed = |error| exchange.store_failed(error, subject);
-    let (key, length) = (&foreign.key, exchange.shared.config().lease());
+    let failed = |error| exchange.store_failed(error, foreign.subject());
+    let shared = &exchange.shared;
     let mut absent = true;
     loop {
         exchange.progress.begin();
         if absent {
-            let entry = Entry::new(
-                Version::new(exchange.shared.random()?),
-                UNDER_WAY,
-                Bytes::new(),
-            );
+            let version = Version::new(shared.random()?);
             let change = Change::Put {
-                entry,
-                ttl: Ttl::After(length.saturating_add(KEPT)),
+                entry: Entry::new(version, UNDER_WAY, Bytes::new()),
+                ttl: Ttl::After(shared.config().lease().saturating_add(KEPT)),
             };
-            let swap = exchange
-                .store()
-                .swap(key, None, change, None)
-                .await
-                .map_err(failed)?;
-            if let Swap::Conflict(Some(entry)) = swap
+            let swap = exchange.store().swap(&foreign.key, None, change, None);
+            if let Swap::Conflict(Some(entry)) = swap.await.map_err(failed)?
                 && entry.tag == DONE
             {
                 return Ok(Reserved::Done(entry.value));
             }
         }
-        let version = Version::new(exchange.shared.random()?);
-        let mut placeholder = Placeholder::new(&exchange.shared, *key, version);
-        let claim = || exchange.store().claim(key, &UNDER_WAY, version, length);
-        let mut claimed = claim().await.map_err(failed)?;
-        if claimed
-            .as_ref()
-            .is_some_and(|claim| claim.lease == Lease::Taken && claim.taken_over)
-        {
+        let version = Version::new(shared.random()?);
+        let mut lease = LeaseGuard::new(shared, foreign.key, version);
+        let mut claim = lease.claim(&UNDER_WAY).await.map_err(failed)?;
+        let taken_over = |claim: &Claim| claim.lease == Lease::Taken && claim.taken_over;
+        if claim.as_ref().is_some_and(taken_over) {
             sleep(TAKEOVER_PAUSE).await;
-            claimed = claim().await.map_err(failed)?;
+            claim = lease.claim(&UNDER_WAY).await.map_err(failed)?;
         }
-        if claimed
-            .as_ref()
-            .is_some_and(|claim| claim.lease == Lease::Taken)
-        {
-            placeholder.overdue = false;
-            return Ok(Reserved::Placeholder(placeholder));
-        }
-        placeholder.into_commit();
-        absent = claimed.is_none();
-        if let Some(entry) = claimed
-            .map(|claim| claim.entry)
-            .filter(|entry| entry.tag == DONE)
-        {
-            return Ok(Reserved::Done(entry.value));
+        absent = claim.is_none();
+        match claim {
+            Some(claim) if claim.lease == Lease::Taken => {
+                lease.confirm_on_placeholder();
+                return Ok(Reserved::Lease(lease));
+            }
+            Some(claim) if claim.entry.tag == DONE => {
+                return Ok(Reserved::Done(claim.entry.value));
+            }
+            Some(_) | None => lease.release().await,
         }
         exchange.progress.rest();
         if exchange.progress.detached() || Instant::now() + PAUSE > deadline {
@@ -276,85 +253,99 @@ async fn reserve<St: Store>(
     }
 }
 
-/// Stores the answer of the inner service, then answers the client.
-async fn complete<St: Store, ResBody>(
-    exchange: &RequestContext<St>,
-    foreign: &Foreign<'_>,
-    (placeholder, turn): (Placeholder<St>, KeyLockGuard),
-    token: &str,
-    ask: &RefreshRequest<'_>,
+/// An adoption that the inner service has granted.
+struct Adopted<'a> {
+    foreign: &'a Foreign<'a>,
+    ask: &'a RefreshRequest<'a>,
+    /// The upstream token that was presented.
+    token: &'a str,
     granted: Granted,
-) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
-    let (version, running) = placeholder.into_commit();
-    let stranger = Subject {
-        client_id: Some(foreign.client_id),
-        grant: None,
-    };
-    let unavailable = |error: &dyn std::error::Error| {
-        exchange.emit(EventKind::CommitLost, stranger);
-        exchange.store_failed(StoreError::unavailable(error.to_string()), stranger)
-    };
-    // If the request names a scope, the answer may name only a part of what was granted. The scope
-    // of the grant is then unknown.
-    let granted_scope = granted
-        .answer
-        .scope()
-        .filter(|scope| scope.len() <= MAX_SCOPE);
-    let scope = if ask.scope.is_none() {
-        granted_scope
-    } else {
-        None
-    };
-    let terms = Terms {
-        client_id: foreign.client_id.as_str(),
-        // The scope of the grant is unknown, and the inner service may have ignored the requested
-        // one, so only the scope in the answer counts.
-        scope: granted_scope.map(Cow::Borrowed),
-        resources: granted_resources(
-            exchange.shared.config(),
-            &granted.answer,
-            ask.resources.iter().copied(),
-        ),
-    };
-    let upstream_token = granted.answer.refresh_token().unwrap_or(token);
-    let begun = begin(
-        exchange,
-        foreign.client_id,
-        scope,
-        Vec::new(),
-        upstream_token,
-        &granted,
-        &terms,
-    )
-    .map_err(|error| unavailable(&error))?;
-    let (key, body) = (begun.key, begun.body.clone());
-    let renewed = upstream_token != token;
-    let done = answer_entry(exchange, foreign, ask, &granted, &body, renewed)
-        .map_err(|error| unavailable(&*error))?;
-    let mut adoption = Adoption {
-        begun,
-        inserted: false,
-        placeholder: (foreign.key, version),
-        done,
-        client_id: foreign.client_id.clone(),
-    };
-    match adoption.attempt(&exchange.shared).await {
-        Ok(()) => exchange.emit(
-            EventKind::Adopted,
-            adoption.begun.subject(foreign.client_id),
-        ),
-        Err(error) => {
-            let inserted = adoption.inserted;
-            adoption.settle(exchange, (running, turn));
-            let error = exchange.store_failed(error, stranger);
-            // The grant is stored. Only the replay for a retry with the upstream token is still
-            // missing.
-            if !inserted {
-                return Err(error);
+}
+
+impl Adopted<'_> {
+    /// Stores the answer of the inner service, then answers the client.
+    async fn complete<St: Store, ResBody>(
+        self,
+        exchange: &RequestContext<St>,
+        lease: LeaseGuard<St>,
+        turn: KeyLockGuard,
+    ) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
+        let Self {
+            foreign,
+            ask,
+            token,
+            granted,
+        } = self;
+        let (version, in_flight) = lease.into_commit();
+        let stranger = foreign.subject();
+        let unavailable = |error: &dyn std::error::Error| {
+            exchange.emit(EventKind::CommitLost, stranger);
+            exchange.store_failed(StoreError::unavailable(error.to_string()), stranger)
+        };
+        // If the request names a scope, the answer may name only a part of what was granted. The
+        // scope of the grant is then unknown.
+        let granted_scope = granted
+            .answer
+            .scope()
+            .filter(|scope| scope.len() <= MAX_SCOPE);
+        let scope = if ask.scope.is_none() {
+            granted_scope
+        } else {
+            None
+        };
+        let terms = Terms {
+            client_id: foreign.client_id.as_str(),
+            // The scope of the grant is unknown, and the inner service may have ignored the
+            // requested one, so only the scope in the answer counts.
+            scope: granted_scope.map(Cow::Borrowed),
+            resources: granted_resources(
+                exchange.shared.config(),
+                &granted.answer,
+                ask.resources.iter().copied(),
+            ),
+        };
+        let upstream_token = granted.answer.refresh_token().unwrap_or(token);
+        let begun = begin(
+            exchange,
+            foreign.client_id,
+            scope,
+            Vec::new(),
+            upstream_token,
+            &granted,
+            &terms,
+        )
+        .map_err(|error| unavailable(&error))?;
+        let key = begun.key;
+        let body = begun.body.clone();
+        let renewed = upstream_token != token;
+        let done = answer_entry(exchange, foreign, ask, &granted, &body, renewed)
+            .map_err(|error| unavailable(&*error))?;
+        let mut adoption = Adoption {
+            begun,
+            inserted: false,
+            key: foreign.key,
+            expected: version,
+            done,
+            client_id: foreign.client_id.clone(),
+        };
+        match adoption.attempt(&exchange.shared).await {
+            Ok(()) => exchange.emit(
+                EventKind::Adopted,
+                adoption.begun.subject(foreign.client_id),
+            ),
+            Err(error) => {
+                let inserted = adoption.inserted;
+                adoption.settle(exchange, in_flight, turn);
+                let error = exchange.store_failed(error, stranger);
+                // The grant is stored. Only the replay for a retry with the upstream token is still
+                // missing.
+                if !inserted {
+                    return Err(error);
+                }
             }
         }
+        Ok(granted.respond_for(&key, body))
     }
-    Ok(granted.respond_for(&key, body))
 }
 
 /// Returns the change that replaces the placeholder.
@@ -408,7 +399,9 @@ fn answer_entry<St: Store>(
 struct Adoption {
     begun: Begun,
     inserted: bool,
-    placeholder: (Key, Version),
+    /// The key of the placeholder, and the version that it had when it was claimed.
+    key: Key,
+    expected: Version,
     done: Change,
     client_id: ClientId,
 }
@@ -425,12 +418,12 @@ impl RetryableWrite for Adoption {
             access?;
             self.inserted = true;
         }
-        let (key, version) = self.placeholder;
-        let (mut expected, answered) = (Some(version), matches!(self.done, Change::Put { .. }));
+        let mut expected = Some(self.expected);
+        let answered = matches!(self.done, Change::Put { .. });
         for _ in 0..OVERRIDES {
             match shared
                 .store()
-                .swap(&key, expected, self.done.clone(), None)
+                .swap(&self.key, expected, self.done.clone(), None)
                 .await?
             {
                 // Another request has taken the lease over. Override it, so that it does not use
@@ -451,15 +444,24 @@ impl RetryableWrite for Adoption {
 }
 
 impl Adoption {
-    fn settle<St: Store>(mut self, exchange: &RequestContext<St>, running: impl Send + 'static) {
-        let (shared, started) = (Arc::clone(&exchange.shared), exchange.started());
+    /// Retries the writes in a background task, and emits the event of the result. The next request
+    /// with this token on this instance waits for `turn`.
+    fn settle<St: Store>(
+        mut self,
+        exchange: &RequestContext<St>,
+        in_flight: Option<TaskTrackerToken>,
+        turn: KeyLockGuard,
+    ) {
+        let shared = Arc::clone(&exchange.shared);
+        let started = exchange.started();
         let permit = shared.background();
         tokio::spawn(async move {
             let settled = match &permit {
                 Some(_) => persist(&mut self, &shared).await,
                 None => None,
             };
-            drop(running);
+            drop(in_flight);
+            drop(turn);
             let kind = if settled.is_some() || self.inserted {
                 EventKind::Adopted
             } else {
@@ -467,78 +469,5 @@ impl Adoption {
             };
             shared.tell(kind, self.begun.subject(&self.client_id), started.elapsed());
         });
-    }
-}
-
-/// The lease of an adoption, and its entry. Dropping the placeholder removes both.
-struct Placeholder<St: Store> {
-    shared: Arc<State<St>>,
-    key: Key,
-    version: Version,
-    /// Whether it may have replaced an expired lease, whose holder may still commit. Dropping it
-    /// then leaves an expired lease behind.
-    overdue: bool,
-    in_flight: Option<TaskTrackerToken>,
-}
-
-impl<St: Store> Placeholder<St> {
-    fn new(shared: &Arc<State<St>>, key: Key, version: Version) -> Self {
-        Self {
-            shared: Arc::clone(shared),
-            key,
-            version,
-            overdue: true,
-            in_flight: Some(shared.in_flight().token()),
-        }
-    }
-
-    async fn remove(mut self) {
-        let running = self.in_flight.take();
-        remove(&self.shared, &self.key, self.version, self.overdue).await;
-        drop(running);
-    }
-
-    /// Hands the placeholder to the commit. Dropping it no longer removes the entry.
-    fn into_commit(mut self) -> (Version, Option<TaskTrackerToken>) {
-        (self.version, mem::take(&mut self.in_flight))
-    }
-}
-
-impl<St: Store> Drop for Placeholder<St> {
-    fn drop(&mut self) {
-        let Some(running) = self.in_flight.take() else {
-            return;
-        };
-        let Ok(handle) = Handle::try_current() else {
-            return;
-        };
-        let (shared, key, version, overdue) = (
-            Arc::clone(&self.shared),
-            self.key,
-            self.version,
-            self.overdue,
-        );
-        handle.spawn(async move {
-            remove(&shared, &key, version, overdue).await;
-            drop(running);
-        });
-    }
-}
-
-/// Removes the placeholder. A failure is only logged, because the lease expires by itself.
-async fn remove<St: Store>(shared: &State<St>, key: &Key, version: Version, overdue: bool) {
-    let change = match shared.random().map(Version::new) {
-        Ok(next) if overdue => {
-            let entry = Entry::new(next, UNDER_WAY, Bytes::new()).with_lease(Some(LONG_AGO));
-            Change::Put {
-                entry,
-                ttl: Ttl::Keep,
-            }
-        }
-        Err(_) if overdue => return,
-        Ok(_) | Err(_) => Change::Remove,
-    };
-    if let Err(error) = shared.store().swap(key, Some(version), change, None).await {
-        tracing::debug!(%error, "failed to remove the placeholder of an adoption: it expires by itself");
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::clock::Timestamp;
 use crate::endpoint::state::State;
 use crate::grant::Record;
-use crate::store::{Change, ClaimTag, Entry, Key, Store, StoreError, Ttl, Version};
+use crate::store::{Change, Claim, ClaimTag, Entry, Key, Lease, Store, StoreError, Ttl, Version};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// The purpose of a lease, stored in the lowest bit of its version.
@@ -44,7 +44,8 @@ impl Purpose {
     }
 }
 
-/// The lease of this request on a grant. Dropping the guard releases it.
+/// The lease of this request on a grant, or on the placeholder of an adoption. Dropping the guard
+/// releases it.
 ///
 /// Invariant: a guard exists from before the claim is sent until the lease is released or handed to
 /// a commit. If a request could be cancelled without one, its lease would stay until it expires.
@@ -66,8 +67,14 @@ enum LeaseState {
     Held {
         tag: ClaimTag,
         value: Value,
+        /// Whether the claim replaced an expired lease, whose holder may still commit. Releasing
+        /// such a lease leaves an expired lease behind, so that the next request waits for that
+        /// commit, too.
         overdue: bool,
     },
+    /// The lease is held on an entry that exists only to be claimed. Releasing it removes the
+    /// entry.
+    HeldOnPlaceholder,
     /// There is nothing to release.
     Over,
 }
@@ -90,34 +97,51 @@ impl Value {
 }
 
 impl<St: Store> LeaseGuard<St> {
-    /// Creates the guard. This must happen before the claim with `version` is sent.
-    pub(crate) fn claiming(shared: &Arc<State<St>>, key: Key, version: Version) -> Self {
-        let in_flight = Some(shared.in_flight().token());
+    /// Creates the guard of a lease that will have this version.
+    pub(crate) fn new(shared: &Arc<State<St>>, key: Key, version: Version) -> Self {
         Self {
             shared: Arc::clone(shared),
             key,
             version,
             state: LeaseState::Claiming,
-            in_flight,
+            in_flight: Some(shared.in_flight().token()),
         }
     }
 
-    /// Records that the claim was granted.
+    /// Claims the entry with this tag, and records whether the lease was granted. Repeating the
+    /// claim finds out whether this request still has it.
     ///
-    /// `overdue` says that the claim replaced an expired lease, whose holder may still commit.
-    /// Releasing such a lease leaves an expired lease behind, so that the next request waits for
-    /// that commit, too.
-    pub(crate) fn granted(&mut self, entry: Entry, overdue: bool) {
-        self.state = LeaseState::Held {
-            tag: entry.tag,
-            value: Value::Unchanged(entry.value),
-            overdue,
+    /// # Errors
+    ///
+    /// Those of the store. The claim may have been granted although its reply was lost. Dropping
+    /// the guard checks this and releases the lease.
+    pub(crate) async fn claim(&mut self, tag: &ClaimTag) -> Result<Option<Claim>, StoreError> {
+        let length = self.shared.config().lease();
+        let store = self.shared.store();
+        let claim = store.claim(&self.key, tag, self.version, length).await?;
+        self.state = match &claim {
+            Some(claim) if claim.lease == Lease::Taken => LeaseState::Held {
+                tag: claim.entry.tag,
+                value: Value::Unchanged(claim.entry.value.clone()),
+                overdue: claim.taken_over,
+            },
+            _ => LeaseState::Over,
         };
+        Ok(claim)
     }
 
-    /// Records that the claim was not granted.
-    pub(crate) fn refused(mut self) {
-        self.state = LeaseState::Over;
+    /// Records that no previous holder can commit any more, because this request has waited for
+    /// [`TAKEOVER_PAUSE`] if it took the lease over.
+    pub(crate) fn confirm(&mut self) {
+        if let LeaseState::Held { overdue, .. } = &mut self.state {
+            *overdue = false;
+        }
+    }
+
+    /// Like [`confirm`](Self::confirm), for an entry that exists only to be claimed: from now on,
+    /// releasing the lease removes the entry.
+    pub(crate) fn confirm_on_placeholder(&mut self) {
+        self.state = LeaseState::HeldOnPlaceholder;
     }
 
     /// From now on, releasing the lease also marks the current token as presented.
@@ -132,11 +156,11 @@ impl<St: Store> LeaseGuard<St> {
         }
     }
 
-    /// Releases the lease now.
-    pub(crate) async fn give_back(mut self) {
+    /// Releases the lease now, if this request has it.
+    pub(crate) async fn release(mut self) {
         // If the store fails, the state stays as it is, and dropping the guard retries in the
         // background.
-        if give_back(&self.shared, self.key, self.version, &self.state)
+        if release(&self.shared, self.key, self.version, &self.state)
             .await
             .is_ok()
         {
@@ -161,21 +185,19 @@ impl<St: Store> Drop for LeaseGuard<St> {
         let Ok(handle) = Handle::try_current() else {
             return;
         };
-        let (shared, key, version, running) = (
-            Arc::clone(&self.shared),
-            self.key,
-            self.version,
-            self.in_flight.take(),
-        );
+        let shared = Arc::clone(&self.shared);
+        let key = self.key;
+        let version = self.version;
+        let in_flight = self.in_flight.take();
         handle.spawn(async move {
             for pause in PAUSES {
-                match give_back(&shared, key, version, &state).await {
+                match release(&shared, key, version, &state).await {
                     Ok(()) => break,
                     Err(error) => tracing::debug!(%error, "failed to release a lease: it expires by itself if every retry fails"),
                 }
                 sleep(pause).await;
             }
-            drop(running);
+            drop(in_flight);
         });
     }
 }
@@ -188,7 +210,7 @@ impl<St: Store> Drop for LeaseGuard<St> {
 pub(super) const TAKEOVER_PAUSE: Duration = Duration::from_secs(3);
 
 /// The expiry of a lease that is left behind as an expired one.
-pub(super) const LONG_AGO: Timestamp = Timestamp::from_millis(1);
+const LONG_AGO: Timestamp = Timestamp::from_millis(1);
 
 /// The pauses between attempts to release a lease. If all of them fail, the lease expires by itself
 /// and nothing is lost.
@@ -199,42 +221,45 @@ const PAUSES: [Duration; 4] = [
     Duration::ZERO,
 ];
 
-async fn give_back<St: Store>(
+async fn release<St: Store>(
     shared: &State<St>,
     key: Key,
     version: Version,
     state: &LeaseState,
 ) -> Result<(), StoreError> {
-    let (tag, value, ran_out) = match state {
+    // Puts an entry back: with an expired lease of this purpose, or without a lease.
+    let put = |tag, value, expired: Option<Purpose>| {
+        let random = shared.random().map_err(StoreError::unavailable)?;
+        let next = expired.map_or(Version::new(random), |purpose| purpose.version(random));
+        let entry = Entry::new(next, tag, value).with_lease(expired.map(|_| LONG_AGO));
+        Ok::<_, StoreError>(Change::Put {
+            entry,
+            ttl: Ttl::Keep,
+        })
+    };
+    let change = match state {
         LeaseState::Over => return Ok(()),
+        LeaseState::HeldOnPlaceholder => Change::Remove,
         LeaseState::Held {
             tag,
             value,
             overdue,
-        } => (
-            *tag,
-            value.encode(&key, tag),
-            overdue.then(|| Purpose::of(version)),
-        ),
+        } => {
+            let expired = overdue.then(|| Purpose::of(version));
+            put(*tag, value.encode(&key, tag), expired)?
+        }
         LeaseState::Claiming => match shared.store().get(&key).await? {
             // The claim was granted, but its reply was lost. It may have replaced an expired lease,
             // so an expired lease is left behind. It must not count the current token as presented,
             // because nothing was done with the token: hence `Recovery`.
             Some(entry) if entry.version == version => {
-                (entry.tag, entry.value, Some(Purpose::Recovery))
+                put(entry.tag, entry.value, Some(Purpose::Recovery))?
             }
             _ => return Ok(()),
         },
     };
-    let random = shared.random().map_err(StoreError::unavailable)?;
-    let next = ran_out.map_or(Version::new(random), |purpose| purpose.version(random));
-    let entry = Entry::new(next, tag, value).with_lease(ran_out.map(|_| LONG_AGO));
-    let change = Change::Put {
-        entry,
-        ttl: Ttl::Keep,
-    };
-    shared
-        .store()
+    let store = shared.store();
+    store
         .swap(&key, Some(version), change, None)
         .await
         .map(drop)

@@ -17,6 +17,7 @@
 //! is used again, so a second request with the same upstream token, or an answer that is not
 //! stored, would log the user out.
 
+mod acquire;
 mod adopt;
 mod commit;
 mod entropy;
@@ -27,6 +28,7 @@ mod refresh;
 mod replay;
 mod request;
 mod retryable_write;
+mod step;
 
 pub(crate) use self::issue::issue;
 pub(crate) use self::refresh::refresh;

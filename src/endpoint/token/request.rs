@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use http::HeaderValue;
 
 use crate::error::RefreshError;
@@ -40,6 +41,11 @@ impl<'a> RefreshRequest<'a> {
             scope,
             resources,
         })
+    }
+
+    /// Returns the form with another refresh token.
+    pub(crate) fn with_token(&self, token: &str) -> Bytes {
+        self.form.replace(Param::RefreshToken, token)
     }
 
     /// Rejects a scope or resource beyond the grant's (RFC 6749 §6, RFC 8707 §2.2). A grant whose
