@@ -16,6 +16,7 @@ mod paths;
 mod permits;
 mod placement;
 mod races;
+mod randomness;
 mod recovery;
 mod refusals;
 mod retry_window;

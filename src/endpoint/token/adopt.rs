@@ -10,13 +10,15 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use zeroize::Zeroizing;
 
-use super::issue::{Begun, begin};
+use super::begin::{Begun, NewGrant};
+use super::entropy::{Entropy, Minted};
 use super::lease::{LeaseGuard, TAKEOVER_PAUSE};
-use super::mint::{self, Terms, granted_resources};
+use super::mint::{self, MintError, Terms, granted_resources};
 use super::replay;
 use super::request::RefreshRequest;
 use super::retryable_write::{OVERRIDES, RetryableWrite, persist};
 use crate::body::ResponseBody;
+use crate::endpoint::config::Config;
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::state::State;
 use crate::endpoint::upstream::{Granted, Inner, Reply};
@@ -81,6 +83,9 @@ pub(crate) async fn adopt<St: Store, I: Inner>(
     let tag = ClaimTag::new(*foreign.key.as_bytes());
     let turn = timeout_at(deadline, exchange.shared.key_lock().lock(tag)).await;
     let (turn, _) = turn.map_err(|_| RefreshError::Busy)?;
+    // Drawn before the upstream token is used, as in a rotation.
+    let entropy = Entropy::new(&exchange.shared)?;
+    let version = Version::new(exchange.shared.random()?);
     let lease = match reserve(exchange, &foreign, deadline).await? {
         Reserved::Lease(lease) => lease,
         Reserved::Done(sealed) => return Ok(answer_again(exchange, &foreign, ask, &sealed)?),
@@ -91,10 +96,11 @@ pub(crate) async fn adopt<St: Store, I: Inner>(
                 foreign: &foreign,
                 ask,
                 token,
-                granted,
+                minted: entropy.first(),
+                version,
             };
             adopted
-                .complete(exchange, lease, turn)
+                .complete(exchange, lease, turn, granted)
                 .await
                 .map_err(Into::into)
         }
@@ -259,7 +265,9 @@ struct Adopted<'a> {
     ask: &'a RefreshRequest<'a>,
     /// The upstream token that was presented.
     token: &'a str,
-    granted: Granted,
+    minted: Minted,
+    /// The version of the entry that replaces the placeholder.
+    version: Version,
 }
 
 impl Adopted<'_> {
@@ -269,18 +277,19 @@ impl Adopted<'_> {
         exchange: &RequestContext<St>,
         lease: LeaseGuard<St>,
         turn: KeyLockGuard,
+        granted: Granted,
     ) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
         let Self {
             foreign,
             ask,
             token,
-            granted,
+            ..
         } = self;
-        let (version, in_flight) = lease.into_commit();
+        let (expected, in_flight) = lease.into_commit();
         let stranger = foreign.subject();
-        let unavailable = |error: &dyn std::error::Error| {
+        let failed = |error: MintError| {
             exchange.emit(EventKind::CommitLost, stranger);
-            exchange.store_failed(StoreError::unavailable(error.to_string()), stranger)
+            exchange.store_failed(StoreError::unavailable(error), stranger)
         };
         // If the request names a scope, the answer may name only a part of what was granted. The
         // scope of the grant is then unknown.
@@ -293,39 +302,46 @@ impl Adopted<'_> {
         } else {
             None
         };
-        let terms = Terms {
-            client_id: foreign.client_id.as_str(),
-            // The scope of the grant is unknown, and the inner service may have ignored the
-            // requested one, so only the scope in the answer counts.
-            scope: granted_scope.map(Cow::Borrowed),
-            resources: granted_resources(
-                exchange.shared.config(),
-                &granted.answer,
-                ask.resources.iter().copied(),
-            ),
-        };
         let upstream_token = granted.answer.refresh_token().unwrap_or(token);
-        let begun = begin(
-            exchange,
-            foreign.client_id,
+        let grant = NewGrant {
+            client_id: foreign.client_id,
             scope,
-            Vec::new(),
+            resources: Vec::new(),
             upstream_token,
-            &granted,
-            &terms,
-        )
-        .map_err(|error| unavailable(&error))?;
+            access: Terms {
+                client_id: foreign.client_id.as_str(),
+                // The scope of the grant is unknown, and the inner service may have ignored the
+                // requested one, so only the scope in the answer counts.
+                scope: granted_scope.map(Cow::Borrowed),
+                resources: granted_resources(
+                    exchange.shared.config(),
+                    &granted.answer,
+                    ask.resources.iter().copied(),
+                ),
+            },
+        };
+        let [.., nonce] = self.minted.nonces;
+        let begun = grant
+            .begin(&exchange.shared, self.minted, &granted)
+            .map_err(failed)?;
         let key = begun.key;
         let body = begun.body.clone();
+        let sealed = if ask.replayable() && !exchange.shared.config().windows.retry.is_zero() {
+            let now = exchange.shared.now();
+            let sealer = &foreign.sealer;
+            let sealed = replay::seal(sealer, nonce, foreign.context(), ask, &granted, &body, now);
+            Some(sealed.map_err(|error| failed(error.into()))?)
+        } else {
+            None
+        };
         let renewed = upstream_token != token;
-        let done = answer_entry(exchange, foreign, ask, &granted, &body, renewed)
-            .map_err(|error| unavailable(&*error))?;
+        let change = done_change(exchange.shared.config(), self.version, sealed, renewed);
         let mut adoption = Adoption {
             begun,
             inserted: false,
             key: foreign.key,
-            expected: version,
-            done,
+            expected,
+            done: change,
             client_id: foreign.client_id.clone(),
         };
         match adoption.attempt(&exchange.shared).await {
@@ -353,46 +369,24 @@ impl Adopted<'_> {
 /// It stores the sealed answer, for a retry of the same request. If there is nothing to replay, it
 /// stores an empty value if the inner service has replaced the upstream token, because a second use
 /// of the old one would end the session there. Otherwise it removes the placeholder.
-fn answer_entry<St: Store>(
-    exchange: &RequestContext<St>,
-    foreign: &Foreign<'_>,
-    ask: &RefreshRequest<'_>,
-    granted: &Granted,
-    body: &[u8],
+fn done_change(
+    config: &Config,
+    version: Version,
+    sealed: Option<Vec<u8>>,
     renewed: bool,
-) -> Result<Change, Box<dyn std::error::Error + Send + Sync>> {
-    let config = exchange.shared.config();
-    let window = config.windows.retry;
-    let replayed = !window.is_zero() && ask.replayable();
-    if !replayed && !renewed {
-        return Ok(Change::Remove);
+) -> Change {
+    if sealed.is_none() && !renewed {
+        return Change::Remove;
     }
-    let (nonce, version) = (
-        exchange.shared.random()?,
-        Version::new(exchange.shared.random()?),
-    );
-    let sealed = if replayed {
-        replay::seal(
-            &foreign.sealer,
-            nonce,
-            foreign.context(),
-            ask,
-            granted,
-            body,
-            exchange.shared.now(),
-        )?
-    } else {
-        Vec::new()
-    };
-    let ttl = Ttl::After(if window.is_zero() {
-        config.lease()
-    } else {
-        window
-    });
-    Ok(Change::Put {
-        entry: Entry::new(version, DONE, sealed.into()),
-        ttl,
-    })
+    let window = config.windows.retry;
+    Change::Put {
+        entry: Entry::new(version, DONE, sealed.unwrap_or_default().into()),
+        ttl: Ttl::After(if window.is_zero() {
+            config.lease()
+        } else {
+            window
+        }),
+    }
 }
 
 /// The two writes of an adoption: the grant, and the entry that replaces the placeholder.

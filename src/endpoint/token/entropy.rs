@@ -13,9 +13,9 @@ const ID: usize = 12;
 
 /// All the randomness that one rotation or one new grant needs.
 ///
-/// It is drawn at once because one system call is cheaper than several. A rotation draws it before
-/// it calls the inner service, so that the random number generator cannot fail when the upstream
-/// token has already been used.
+/// It is drawn at once because one system call is cheaper than several, and before the inner
+/// service is called, so that the random number generator cannot fail when the upstream token or the
+/// authorization code has already been used.
 pub(crate) struct Entropy {
     secret: Zeroizing<[u8; SECRET]>,
     nonces: [SealNonce; 3],
@@ -39,11 +39,9 @@ impl Entropy {
         let mut rest = &random[..];
         let secret = Zeroizing::new(take(&mut rest)?);
         let nonces = [take(&mut rest)?, take(&mut rest)?, take(&mut rest)?];
-        let (version, claim, id) = (
-            Version::new(take(&mut rest)?),
-            take(&mut rest)?,
-            take(&mut rest)?,
-        );
+        let version = Version::new(take(&mut rest)?);
+        let claim = take(&mut rest)?;
+        let id = take(&mut rest)?;
         let access = AccessEntropy {
             secret: Zeroizing::new(take(&mut rest)?),
             nonce: take(&mut rest)?,

@@ -1,23 +1,19 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use zeroize::Zeroizing;
 
-use super::entropy::{Entropy, Minted};
-use crate::clock::Timestamp;
-use crate::codec::Utf8;
+use super::begin::{Begun, NewGrant};
+use super::entropy::Entropy;
 use crate::endpoint::config::Config;
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::token::mint::{
-    self, AccessWrite, MintError, MintedAccessToken, Owner, Terms, granted_resources, mint,
+    self, MintError, MintedAccessToken, Owner, Terms, granted_resources, mint,
 };
 use crate::endpoint::upstream::{self, Granted, Inner, Reading, Reply};
 use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::event::Subject;
-use crate::grant::{Binding, Record};
-use crate::seal::{Context, Purpose, SealError, Sealer};
-use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl};
+use crate::store::{Store, StoreError};
 use crate::wire::client::{Client, ClientId};
 use crate::wire::scope::valid_scope;
 use crate::wire::token_request::{Param, TokenRequest};
@@ -50,6 +46,9 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         client_id,
         grant: None,
     };
+    // Drawn before the inner service uses up the authorization code, so that a random number
+    // generator that fails costs nothing.
+    let entropy = Entropy::new(&exchange.shared)?;
     let call = upstream::token_request(upstream, body, reading);
     let limit = exchange.shared.config().issue_timeout;
     let granted = match exchange
@@ -61,7 +60,7 @@ pub(crate) async fn issue<St: Store, I: Inner>(
     };
     let Some(token) = granted.answer.refresh_token() else {
         let body = match client_id {
-            Some(client_id) => issue_alone(exchange, form, client_id, &granted).await?,
+            Some(client_id) => issue_alone(exchange, form, client_id, entropy, &granted).await?,
             None => granted.answer.body().clone(),
         };
         return Ok(granted.respond(body));
@@ -71,11 +70,16 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         let body = granted.answer.without_refresh_token();
         return Ok(granted.respond(body));
     };
+    let config = exchange.shared.config();
     let (scope, resources) = terms(form, &granted);
-    let access = access_terms(exchange.shared.config(), form, client_id, &granted);
-    let body = match begin(
-        exchange, client_id, scope, resources, token, &granted, &access,
-    ) {
+    let grant = NewGrant {
+        client_id,
+        scope,
+        resources,
+        upstream_token: token,
+        access: access_terms(config, form, client_id, &granted),
+    };
+    let body = match grant.begin(&exchange.shared, entropy.first(), &granted) {
         Ok(begun) => {
             let key = begun.key;
             match store(exchange, begun, client_id, &granted).await? {
@@ -85,10 +89,7 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         }
         // In reference mode the client must not receive the upstream access token. With
         // `refuse_unstored_grants` it must get an error.
-        Err(error)
-            if exchange.shared.config().reference
-                || exchange.shared.config().refuse_unstored_grants =>
-        {
+        Err(error) if config.reference || config.refuse_unstored_grants => {
             return Err(failed(exchange, error, client_id).into());
         }
         Err(error) => {
@@ -117,13 +118,11 @@ async fn store<St: Store>(
     client_id: &ClientId,
     granted: &Granted,
 ) -> Result<Stored, RefreshError> {
-    let (shared, subject) = (
-        &exchange.shared,
-        Subject {
-            client_id: Some(client_id),
-            grant: None,
-        },
-    );
+    let shared = &exchange.shared;
+    let subject = Subject {
+        client_id: Some(client_id),
+        grant: None,
+    };
     let access = mint::insert(begun.access_write(), shared);
     let (grant, access) = join(begun.insert(shared.store(), shared.now()), access).await;
     access.map_err(|error| exchange.store_failed(error, subject))?;
@@ -151,23 +150,24 @@ async fn issue_alone<St: Store>(
     exchange: &RequestContext<St>,
     form: &TokenRequest,
     client_id: &ClientId,
+    entropy: Entropy,
     granted: &Granted,
 ) -> Result<Bytes, RefreshError> {
     let shared = &exchange.shared;
     if !shared.config().reference {
         return Ok(granted.answer.body().clone());
     }
-    let (id, draw) = Entropy::new(shared)?.alone();
+    let (id, entropy) = entropy.alone();
     let access = mint(
         shared,
         shared.now(),
         Owner::Alone(id),
-        draw,
+        entropy,
         &access_terms(shared.config(), form, client_id, granted),
         &granted.answer,
     );
     let Some(MintedAccessToken { answer, write }) =
-        access.map_err(|error| failed(exchange, error.into(), client_id))?
+        access.map_err(|error| failed(exchange, error, client_id))?
     else {
         return Ok(granted.answer.body().clone());
     };
@@ -186,7 +186,7 @@ async fn issue_alone<St: Store>(
 
 fn failed<St: Store>(
     exchange: &RequestContext<St>,
-    error: BeginError,
+    error: MintError,
     client_id: &ClientId,
 ) -> RefreshError {
     exchange.store_failed(
@@ -262,122 +262,4 @@ fn terms<'a>(form: &'a TokenRequest, granted: &'a Granted) -> (Option<&'a str>, 
         scope(form, granted).filter(|scope| !scope.is_empty()),
         resources,
     )
-}
-
-/// A new grant that is not stored yet.
-pub(crate) struct Begun {
-    pub(crate) key: Key,
-    record: Record,
-    entry: Entry,
-    /// The answer to the client.
-    pub(crate) body: Bytes,
-    /// The access token, if the layer has minted one.
-    access: Option<MintedAccessToken>,
-}
-
-/// The error if a new grant cannot be created.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BeginError {
-    #[error(transparent)]
-    Random(#[from] crate::random::RandomUnavailable),
-    #[error(transparent)]
-    Seal(#[from] SealError),
-    #[error(transparent)]
-    Mint(#[from] MintError),
-}
-
-/// Creates a grant for the upstream token `token`, without storing it.
-pub(crate) fn begin<St: Store>(
-    exchange: &RequestContext<St>,
-    client_id: &ClientId,
-    scope: Option<&str>,
-    resources: Vec<&str>,
-    token: &str,
-    granted: &Granted,
-    terms: &Terms<'_>,
-) -> Result<Begun, BeginError> {
-    let (config, now) = (exchange.shared.config(), exchange.shared.now());
-    let Minted {
-        token: first,
-        nonces: [nonce, ..],
-        version,
-        access,
-    } = Entropy::new(&exchange.shared)?.first();
-    let (key, hash) = (first.key(), first.hash());
-    let context = Context {
-        purpose: Purpose::Current,
-        key: &key,
-        client_id: client_id.as_str(),
-    };
-    let sealed = Sealer::new(first.secret()).seal(nonce, context, &[], token.as_bytes())?;
-    let binding = Binding {
-        client_id: client_id.as_str().into(),
-        scope: scope.map(Utf8::from),
-        resources: resources.into_iter().map(Utf8::from).collect(),
-        absolute_end: config
-            .absolute_lifetime
-            .map(|lifetime| now.saturating_add(lifetime)),
-    };
-    let record = Record::begin(
-        binding,
-        sealed.into(),
-        now,
-        config.idle_lifetime,
-        granted.answer.refresh_lifetime(),
-    );
-    let access = mint(
-        &exchange.shared,
-        now,
-        Owner::Grant(first.access_id(), 0),
-        access,
-        terms,
-        &granted.answer,
-    )?;
-    let answer = access
-        .as_ref()
-        .map_or(&granted.answer, |access| &access.answer);
-    let text: Zeroizing<String> = first.encode(&config.prefix);
-    let body = answer.with_refresh_token(&text, record.time_to_live(now));
-    let entry = Entry::new(version, hash, record.encode(&key, &hash));
-    Ok(Begun {
-        key,
-        record,
-        entry,
-        body,
-        access,
-    })
-}
-
-impl Begun {
-    /// Stores the grant. Safe to repeat.
-    pub(crate) async fn insert<St: Store>(
-        &self,
-        store: &St,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let ttl = Ttl::After(self.record.kept(now));
-        let change = Change::Put {
-            entry: self.entry.clone(),
-            ttl,
-        };
-        match store.swap(&self.key, None, change, None).await? {
-            Swap::Swapped => Ok(()),
-            // The id of a grant is 12 random bytes. If it exists already, the random number
-            // generator is broken.
-            Swap::Conflict(_) => Err(StoreError::unavailable(
-                "the key of a new grant exists already: check the random number generator",
-            )),
-        }
-    }
-
-    pub(crate) fn access_write(&self) -> Option<&AccessWrite> {
-        self.access.as_ref().map(|access| &access.write)
-    }
-
-    pub(crate) fn subject<'a>(&'a self, client_id: &'a ClientId) -> Subject<'a> {
-        Subject {
-            client_id: Some(client_id),
-            grant: Some((&self.key, Some(0))),
-        }
-    }
 }

@@ -10,7 +10,6 @@ use crate::clock::{CENTURY, Timestamp};
 use crate::endpoint::config::Config;
 use crate::endpoint::state::State;
 use crate::endpoint::token::entropy::AccessEntropy;
-use crate::random::RandomUnavailable;
 use crate::seal::{Context, Purpose, SealError, Sealer};
 use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl};
 use crate::token::{AccessToken, TokenId};
@@ -81,8 +80,6 @@ pub(crate) struct MintedAccessToken {
 /// The reason why no access token could be issued.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MintError {
-    #[error(transparent)]
-    Random(#[from] RandomUnavailable),
     #[error(transparent)]
     Seal(#[from] SealError),
     #[error("the token response cannot be rewritten")]

@@ -19,6 +19,7 @@
 
 mod acquire;
 mod adopt;
+mod begin;
 mod commit;
 mod entropy;
 mod issue;

@@ -1,0 +1,129 @@
+use bytes::Bytes;
+use zeroize::Zeroizing;
+
+use super::entropy::Minted;
+use super::mint::{AccessWrite, MintError, MintedAccessToken, Owner, Terms, mint};
+use crate::clock::Timestamp;
+use crate::codec::Utf8;
+use crate::endpoint::state::State;
+use crate::endpoint::upstream::Granted;
+use crate::event::Subject;
+use crate::grant::{Binding, Record};
+use crate::seal::{Context, Purpose, Sealer};
+use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl};
+use crate::wire::client::ClientId;
+
+/// The properties of a new grant.
+pub(crate) struct NewGrant<'a> {
+    pub(crate) client_id: &'a ClientId,
+    /// The scope that the grant is limited to, if known.
+    pub(crate) scope: Option<&'a str>,
+    /// The resources that the grant is limited to. Empty if unknown.
+    pub(crate) resources: Vec<&'a str>,
+    pub(crate) upstream_token: &'a str,
+    /// The properties of its first access token.
+    pub(crate) access: Terms<'a>,
+}
+
+impl NewGrant<'_> {
+    /// Creates the grant, without storing it.
+    pub(crate) fn begin<St>(
+        self,
+        shared: &State<St>,
+        minted: Minted,
+        granted: &Granted,
+    ) -> Result<Begun, MintError> {
+        let config = shared.config();
+        let now = shared.now();
+        let Minted {
+            token: first,
+            nonces: [nonce, ..],
+            version,
+            access,
+        } = minted;
+        let key = first.key();
+        let hash = first.hash();
+        let context = Context {
+            purpose: Purpose::Current,
+            key: &key,
+            client_id: self.client_id.as_str(),
+        };
+        let upstream_token = self.upstream_token.as_bytes();
+        let sealed = Sealer::new(first.secret()).seal(nonce, context, &[], upstream_token)?;
+        let binding = Binding {
+            client_id: self.client_id.as_str().into(),
+            scope: self.scope.map(Utf8::from),
+            resources: self.resources.into_iter().map(Utf8::from).collect(),
+            absolute_end: config
+                .absolute_lifetime
+                .map(|lifetime| now.saturating_add(lifetime)),
+        };
+        let record = Record::begin(
+            binding,
+            sealed.into(),
+            now,
+            config.idle_lifetime,
+            granted.answer.refresh_lifetime(),
+        );
+        let owner = Owner::Grant(first.access_id(), 0);
+        let access = mint(shared, now, owner, access, &self.access, &granted.answer)?;
+        let answer = access
+            .as_ref()
+            .map_or(&granted.answer, |access| &access.answer);
+        let text: Zeroizing<String> = first.encode(&config.prefix);
+        let body = answer.with_refresh_token(&text, record.time_to_live(now));
+        let entry = Entry::new(version, hash, record.encode(&key, &hash));
+        Ok(Begun {
+            key,
+            record,
+            entry,
+            body,
+            access,
+        })
+    }
+}
+
+/// A new grant that is not stored yet.
+pub(crate) struct Begun {
+    pub(crate) key: Key,
+    record: Record,
+    entry: Entry,
+    /// The answer to the client.
+    pub(crate) body: Bytes,
+    /// The access token, if the layer has minted one.
+    pub(crate) access: Option<MintedAccessToken>,
+}
+
+impl Begun {
+    /// Stores the grant. Safe to repeat.
+    pub(crate) async fn insert<St: Store>(
+        &self,
+        store: &St,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let ttl = Ttl::After(self.record.kept(now));
+        let change = Change::Put {
+            entry: self.entry.clone(),
+            ttl,
+        };
+        match store.swap(&self.key, None, change, None).await? {
+            Swap::Swapped => Ok(()),
+            // The id of a grant is 12 random bytes. If it exists already, the random number
+            // generator is broken.
+            Swap::Conflict(_) => Err(StoreError::unavailable(
+                "the key of a new grant exists already: check the random number generator",
+            )),
+        }
+    }
+
+    pub(crate) fn access_write(&self) -> Option<&AccessWrite> {
+        self.access.as_ref().map(|access| &access.write)
+    }
+
+    pub(crate) fn subject<'a>(&'a self, client_id: &'a ClientId) -> Subject<'a> {
+        Subject {
+            client_id: Some(client_id),
+            grant: Some((&self.key, Some(0))),
+        }
+    }
+}
