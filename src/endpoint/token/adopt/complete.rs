@@ -1,0 +1,233 @@
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use futures_util::future::join;
+use http::Response;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::foreign::{DONE, Foreign, UNDER_WAY};
+use crate::body::ResponseBody;
+use crate::endpoint::config::Config;
+use crate::endpoint::context::RequestContext;
+use crate::endpoint::state::State;
+use crate::endpoint::token::begin::{Begun, NewGrant};
+use crate::endpoint::token::entropy::Minted;
+use crate::endpoint::token::lease::LeaseGuard;
+use crate::endpoint::token::mint::{self, MintError, Terms, granted_resources};
+use crate::endpoint::token::replay;
+use crate::endpoint::token::request::RefreshRequest;
+use crate::endpoint::token::retryable_write::{OVERRIDES, RetryableWrite, persist};
+use crate::endpoint::upstream::Granted;
+use crate::error::RefreshError;
+use crate::event::EventKind;
+use crate::key_lock::KeyLockGuard;
+use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl, Version};
+use crate::wire::client::ClientId;
+use crate::wire::scope::MAX_SCOPE;
+
+/// An adoption that the inner service has granted.
+pub(super) struct Adopted<'a> {
+    pub(super) foreign: &'a Foreign<'a>,
+    pub(super) ask: &'a RefreshRequest<'a>,
+    /// The upstream token that was presented.
+    pub(super) token: &'a str,
+    pub(super) minted: Minted,
+    /// The version of the entry that replaces the placeholder.
+    pub(super) version: Version,
+}
+
+impl Adopted<'_> {
+    /// Stores the answer of the inner service, then answers the client.
+    pub(super) async fn complete<St: Store, ResBody>(
+        self,
+        exchange: &RequestContext<St>,
+        lease: LeaseGuard<St>,
+        turn: KeyLockGuard,
+        granted: Granted,
+    ) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
+        let Self {
+            foreign,
+            ask,
+            token,
+            ..
+        } = self;
+        let (expected, in_flight) = lease.into_commit();
+        let stranger = foreign.subject();
+        let failed = |error: MintError| {
+            exchange.emit(EventKind::CommitLost, stranger);
+            exchange.store_failed(StoreError::unavailable(error), stranger)
+        };
+        // If the request names a scope, the answer may name only a part of what was granted. The
+        // scope of the grant is then unknown.
+        let granted_scope = granted
+            .answer
+            .scope()
+            .filter(|scope| scope.len() <= MAX_SCOPE);
+        let scope = if ask.scope.is_none() {
+            granted_scope
+        } else {
+            None
+        };
+        let upstream_token = granted.answer.refresh_token().unwrap_or(token);
+        let grant = NewGrant {
+            client_id: foreign.client_id,
+            scope,
+            resources: Vec::new(),
+            upstream_token,
+            access: Terms {
+                client_id: foreign.client_id.as_str(),
+                // The scope of the grant is unknown, and the inner service may have ignored the
+                // requested one, so only the scope in the answer counts.
+                scope: granted_scope.map(Cow::Borrowed),
+                resources: granted_resources(
+                    exchange.shared.config(),
+                    &granted.answer,
+                    ask.resources.iter().copied(),
+                ),
+            },
+        };
+        let [.., nonce] = self.minted.nonces;
+        let begun = grant
+            .begin(&exchange.shared, self.minted, &granted)
+            .map_err(failed)?;
+        let key = begun.key;
+        let body = begun.body.clone();
+        let sealed = if ask.replayable() && !exchange.shared.config().windows.retry.is_zero() {
+            let now = exchange.shared.now();
+            let sealer = &foreign.sealer;
+            let sealed = replay::seal(sealer, nonce, foreign.context(), ask, &granted, &body, now);
+            Some(sealed.map_err(|error| failed(error.into()))?)
+        } else {
+            None
+        };
+        let renewed = upstream_token != token;
+        let change = done_change(exchange.shared.config(), self.version, sealed, renewed);
+        let mut adoption = Adoption {
+            begun,
+            inserted: false,
+            key: foreign.key,
+            expected,
+            done: change,
+            client_id: foreign.client_id.clone(),
+        };
+        match adoption.attempt(&exchange.shared).await {
+            Ok(()) => exchange.emit(
+                EventKind::Adopted,
+                adoption.begun.subject(foreign.client_id),
+            ),
+            Err(error) => {
+                let inserted = adoption.inserted;
+                adoption.settle(exchange, in_flight, turn);
+                let error = exchange.store_failed(error, stranger);
+                // The grant is stored. Only the replay for a retry with the upstream token is still
+                // missing.
+                if !inserted {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(granted.respond_for(&key, body))
+    }
+}
+
+/// Returns the change that replaces the placeholder.
+///
+/// It stores the sealed answer, for a retry of the same request. If there is nothing to replay, it
+/// stores an empty value if the inner service has replaced the upstream token, because a second use
+/// of the old one would end the session there. Otherwise it removes the placeholder.
+fn done_change(
+    config: &Config,
+    version: Version,
+    sealed: Option<Vec<u8>>,
+    renewed: bool,
+) -> Change {
+    if sealed.is_none() && !renewed {
+        return Change::Remove;
+    }
+    let window = config.windows.retry;
+    Change::Put {
+        entry: Entry::new(version, DONE, sealed.unwrap_or_default().into()),
+        ttl: Ttl::After(if window.is_zero() {
+            config.lease()
+        } else {
+            window
+        }),
+    }
+}
+
+/// The two writes of an adoption: the grant, and the entry that replaces the placeholder.
+struct Adoption {
+    begun: Begun,
+    inserted: bool,
+    /// The key of the placeholder, and the version that it had when it was claimed.
+    key: Key,
+    expected: Version,
+    done: Change,
+    client_id: ClientId,
+}
+
+impl RetryableWrite for Adoption {
+    type Done = ();
+
+    async fn attempt<St: Store>(&mut self, shared: &State<St>) -> Result<(), StoreError> {
+        if !self.inserted {
+            let access = mint::insert(self.begun.access_write(), shared);
+            let (grant, access) =
+                join(self.begun.insert(shared.store(), shared.now()), access).await;
+            grant?;
+            access?;
+            self.inserted = true;
+        }
+        let mut expected = Some(self.expected);
+        let answered = matches!(self.done, Change::Put { .. });
+        for _ in 0..OVERRIDES {
+            match shared
+                .store()
+                .swap(&self.key, expected, self.done.clone(), None)
+                .await?
+            {
+                // Another request has taken the lease over. Override it, so that it does not use
+                // the upstream token a second time.
+                Swap::Conflict(Some(found)) if answered && found.tag == UNDER_WAY => {
+                    expected = Some(found.version)
+                }
+                Swap::Conflict(None) => expected = None,
+                // After a conflict: another adoption of the same token was faster. The grant is
+                // stored, only its replay is not.
+                Swap::Swapped | Swap::Conflict(Some(_)) => return Ok(()),
+            }
+        }
+        Err(StoreError::unavailable(
+            "failed to write the entry: other requests changed it during each of 32 attempts",
+        ))
+    }
+}
+
+impl Adoption {
+    /// Retries the writes in a background task, and emits the event of the result. The next request
+    /// with this token on this instance waits for `turn`.
+    fn settle<St: Store>(
+        mut self,
+        exchange: &RequestContext<St>,
+        in_flight: Option<TaskTrackerToken>,
+        turn: KeyLockGuard,
+    ) {
+        let shared = Arc::clone(&exchange.shared);
+        let started = exchange.started();
+        let permit = shared.background();
+        tokio::spawn(async move {
+            let settled = match &permit {
+                Some(_) => persist(&mut self, &shared).await,
+                None => None,
+            };
+            drop(in_flight);
+            drop(turn);
+            let kind = if settled.is_some() || self.inserted {
+                EventKind::Adopted
+            } else {
+                EventKind::CommitLost
+            };
+            shared.tell(kind, self.begun.subject(&self.client_id), started.elapsed());
+        });
+    }
+}

@@ -1,0 +1,260 @@
+mod write;
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::Response;
+use zeroize::Zeroizing;
+
+use self::write::{Background, Commit, Committed};
+
+use super::entropy::Minted;
+use super::lease::{LeaseGuard, Purpose as LeasePurpose};
+use super::replay;
+use super::request::RefreshRequest;
+use super::retryable_write::RetryableWrite as _;
+use crate::body::ResponseBody;
+use crate::codec::Utf8;
+use crate::endpoint::config::Config;
+use crate::endpoint::context::{Failure, Outcome, RequestContext};
+use crate::endpoint::presented::PresentedToken;
+use crate::endpoint::refusal::{refuse, refuse_and_end_on_reuse, unreadable};
+use crate::endpoint::state::State;
+use crate::endpoint::token::mint::{MintError, Owner, Terms, granted_resources, mint};
+use crate::endpoint::upstream::Granted;
+use crate::error::RefreshError;
+use crate::event::EventKind;
+use crate::grant::{Previous, Proceed, Record, Refusal, Rotated, Standing, Verdict, decide};
+use crate::key_lock::KeyLockGuard;
+use crate::seal::{Purpose, Sealer};
+use crate::store::{ClaimTag, Entry, Sidecar, Store, StoreError, Version};
+use crate::wire::scope::common_scope;
+use crate::wire::token_response::GrantedScope;
+
+/// A rotation that the inner service has granted.
+pub(crate) struct Rotation<'a> {
+    pub(crate) presentation: &'a PresentedToken<'a>,
+    pub(crate) ask: &'a RefreshRequest<'a>,
+    pub(crate) sealer: Sealer,
+    pub(crate) record: Record,
+    pub(crate) claimed: ClaimTag,
+    pub(crate) purpose: LeasePurpose,
+    /// The upstream token that was sent to the inner service.
+    pub(crate) token: Zeroizing<String>,
+    pub(crate) minted: Minted,
+}
+
+impl Rotation<'_> {
+    /// Stores the rotation, then answers the client.
+    pub(crate) async fn commit<St: Store, ResBody, E>(
+        self,
+        exchange: &RequestContext<St>,
+        lease: LeaseGuard<St>,
+        turn: KeyLockGuard,
+        granted: Granted,
+    ) -> Outcome<ResBody, E> {
+        let (expected, in_flight) = lease.into_commit();
+        let presentation = self.presentation;
+        let ask = self.ask;
+        let event = self.event();
+        let subject = presentation.subject();
+        let (mut commit, body) =
+            self.prepare(&exchange.shared, expected, &granted)
+                .map_err(|error| {
+                    exchange.emit(EventKind::CommitLost, subject);
+                    exchange.store_failed(StoreError::unavailable(error), subject)
+                })?;
+        match commit.attempt(&exchange.shared).await {
+            Ok(Committed::Stored) => {
+                exchange.emit(event, subject);
+                Ok(granted.respond_for(&presentation.key, body))
+            }
+            Ok(Committed::Gone) => Err(refuse(exchange, presentation, Refusal::Ended).into()),
+            Ok(Committed::Overtaken(found)) => {
+                Ok(Box::pin(decide_again(exchange, presentation, ask, found)).await?)
+            }
+            Err(error) => {
+                let client_id = presentation.client_id.clone();
+                let generation = presentation.token.generation();
+                let background = Background {
+                    commit,
+                    kind: event,
+                    client_id,
+                    generation,
+                };
+                background.settle(exchange, in_flight, turn);
+                Err(Failure::Refused(exchange.store_failed(error, subject)))
+            }
+        }
+    }
+
+    fn event(&self) -> EventKind {
+        match self.purpose {
+            LeasePurpose::Rotation => EventKind::Rotated,
+            LeasePurpose::Recovery => EventKind::Recovered,
+        }
+    }
+
+    /// Returns the write to be made, and the body of the answer to the client.
+    fn prepare<St>(
+        self,
+        shared: &State<St>,
+        expected: Version,
+        granted: &Granted,
+    ) -> Result<(Commit, Bytes), MintError> {
+        let config = shared.config();
+        let now = self.record.time(shared.now());
+        let Minted {
+            token: next,
+            nonces: [nonce, previous_nonce, replay_nonce],
+            version,
+            access,
+        } = self.minted;
+        let presentation = self.presentation;
+        let hash = next.hash();
+        let brought = granted.answer.refresh_token();
+        let renewed = brought.is_some_and(|token| token != self.token.as_str());
+        let token = brought.unwrap_or(&self.token).as_bytes();
+        let sealed = Sealer::new(next.secret()).seal(
+            nonce,
+            presentation.context(Purpose::Current),
+            &[],
+            token,
+        )?;
+        let windows = config.windows;
+        let for_previous = if windows.retry.is_zero() {
+            None
+        } else {
+            let context = presentation.context(Purpose::Previous);
+            let sealed = self.sealer.seal(previous_nonce, context, &[], token)?;
+            Some(Bytes::from(sealed))
+        };
+        let record = self.record.rotated(Rotated {
+            now,
+            generation: next.generation(),
+            sealed: sealed.into(),
+            previous: Previous::new(presentation.hash, now, windows, for_previous),
+            idle_lifetime: config.idle_lifetime,
+            renewed,
+            upstream_lifetime: granted.answer.refresh_lifetime(),
+        });
+        let lifetime = record.time_to_live(now);
+        let terms = access_terms(config, &self.record, self.ask, presentation, granted);
+        let home = Owner::Grant(next.access_id(), next.generation());
+        let reference = mint(shared, now, home, access, &terms, &granted.answer)?;
+        let answer = reference
+            .as_ref()
+            .map_or(&granted.answer, |reference| &reference.answer);
+        let body = answer.with_refresh_token(&next.encode(&config.prefix), lifetime);
+        let also = if windows.retry.is_zero() || !self.ask.replayable() {
+            None
+        } else {
+            let context = presentation.context(Purpose::Replay);
+            let sealed = replay::seal(
+                &self.sealer,
+                replay_nonce,
+                context,
+                self.ask,
+                granted,
+                &body,
+                now,
+            )?;
+            Some(Sidecar::new(
+                replay::name(&hash),
+                sealed.into(),
+                windows.retry.min(lifetime),
+            ))
+        };
+        let key = presentation.key;
+        let entry = Entry::new(version, hash, record.encode(&key, &hash));
+        let access = reference.map(|reference| reference.write);
+        let claimed = self.claimed;
+        let stored = false;
+        let prepared_at = shared.now();
+        Ok((
+            Commit {
+                key,
+                expected,
+                claimed,
+                record,
+                entry,
+                also,
+                access,
+                stored,
+                prepared_at,
+            },
+            body,
+        ))
+    }
+}
+
+/// Returns the scope and the resources of the access token in this answer. Both are taken from the
+/// answer, otherwise from the request, otherwise from the grant (RFC 6749 §6, RFC 8707 §2.2).
+///
+/// Of the requested scope, only the part that is known to be granted counts; `offline_access` may
+/// be requested without being granted. If the scope of the grant is unknown, no requested scope
+/// counts, because the inner service may have ignored the request.
+fn access_terms<'a>(
+    config: &Config,
+    record: &'a Record,
+    ask: &'a RefreshRequest<'_>,
+    presentation: &'a PresentedToken<'_>,
+    granted: &'a Granted,
+) -> Terms<'a> {
+    let binding = &record.binding;
+    let scope = match granted.answer.granted_scope() {
+        GrantedScope::Named(scope) => Some(Cow::Borrowed(scope)),
+        GrantedScope::Unreadable => None,
+        GrantedScope::Omitted => match (binding.scope.as_ref().map(Utf8::as_str), ask.scope) {
+            (Some(known), Some(asked)) => Some(Cow::Owned(common_scope(asked, known))),
+            (known, _) => known.map(Cow::Borrowed),
+        },
+    };
+    let resources = match ask.resources.as_slice() {
+        [] => granted_resources(
+            config,
+            &granted.answer,
+            binding.resources.iter().map(Utf8::as_str),
+        ),
+        asked => granted_resources(config, &granted.answer, asked.iter().copied()),
+    };
+    Terms {
+        client_id: presentation.client_id.as_str(),
+        scope,
+        resources,
+    }
+}
+
+/// Decides again, against the new record, because another request has rotated the grant.
+///
+/// The presented token was valid when the request arrived, so this request counts as one that has
+/// waited: the token can be replayed or is late, but it is never reuse.
+pub(crate) async fn decide_again<St: Store, ResBody>(
+    exchange: &RequestContext<St>,
+    presentation: &PresentedToken<'_>,
+    ask: &RefreshRequest<'_>,
+    entry: Entry,
+) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
+    let now = exchange.shared.now();
+    let record = Record::decode(&presentation.key, &entry.tag, &entry.value)
+        .map_err(|error| unreadable(exchange, presentation, error))?
+        .at(now);
+    let verdict = decide(
+        Some((&record, &entry.tag)),
+        presentation.presented(),
+        Standing::Free,
+        true,
+        now,
+    );
+    tracing::trace!(?verdict, grant = ?presentation.key, "decided again");
+    match verdict {
+        Verdict::Proceed(Proceed::Replay) => {
+            replay::replay(exchange, presentation, ask, &entry.tag).await
+        }
+        // The grant has just been rotated, so the client has to ask again.
+        Verdict::Proceed(_) => Err(RefreshError::Busy),
+        Verdict::Refuse(refusal) => {
+            Err(refuse_and_end_on_reuse(exchange, presentation, refusal, entry).await)
+        }
+    }
+}

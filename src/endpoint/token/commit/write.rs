@@ -1,0 +1,209 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::clock::Timestamp;
+use crate::endpoint::context::RequestContext;
+use crate::endpoint::state::State;
+use crate::endpoint::token::mint::AccessWrite;
+use crate::endpoint::token::retryable_write::{OVERRIDES, RetryableWrite, persist};
+use crate::event::{EventKind, Subject};
+use crate::grant::Record;
+use crate::key_lock::KeyLockGuard;
+use crate::store::{Change, ClaimTag, Entry, Key, Sidecar, Store, StoreError, Swap, Ttl, Version};
+use crate::wire::client::ClientId;
+
+/// The write of a rotation. It is retried until it reaches the store, because the inner service may
+/// already have replaced the upstream token that the stored record contains.
+#[derive(Debug)]
+pub(super) struct Commit {
+    pub(super) key: Key,
+    pub(super) expected: Version,
+    pub(super) claimed: ClaimTag,
+    pub(super) record: Record,
+    pub(super) entry: Entry,
+    pub(super) also: Option<Sidecar>,
+    /// The record of the access token; `None` once it is stored.
+    pub(super) access: Option<AccessWrite>,
+    /// Whether the rotation is stored. Its access token may still be missing.
+    pub(super) stored: bool,
+    pub(super) prepared_at: Timestamp,
+}
+
+/// The result of a commit.
+#[derive(Debug)]
+pub(super) enum Committed {
+    Stored,
+    /// The grant has ended in the meantime. Revocation wins over rotation.
+    Gone,
+    /// Another request has rotated the grant in the meantime.
+    Overtaken(Entry),
+}
+
+impl RetryableWrite for Commit {
+    type Done = Committed;
+
+    /// Writes the rotation and its access token, two entries, at the same time. The client gets its
+    /// answer when both are stored. If the rotation fails, its access token was never sent to a
+    /// client.
+    async fn attempt<St: Store>(&mut self, shared: &State<St>) -> Result<Committed, StoreError> {
+        let Some(access) = self.access.take() else {
+            return self.swap(shared).await;
+        };
+        // Boxed because few rotations mint an access token, and unboxed these would enlarge the
+        // future of every rotation.
+        let insert = Box::pin(access.insert(shared.store(), shared.now()));
+        let (committed, inserted) = join(Box::pin(self.swap(shared)), insert).await;
+        if inserted.is_err() {
+            self.access = Some(access);
+        }
+        match committed? {
+            Committed::Stored => inserted.map(|()| Committed::Stored),
+            overtaken => Ok(overtaken),
+        }
+    }
+}
+
+impl Commit {
+    /// Writes the rotation. It overrides the lease of another request, but never another rotation.
+    ///
+    /// Invariant: the write succeeds only on an entry whose tag is `claimed`, the token that this
+    /// rotation started from. The tag changes with every rotation, and the version with every
+    /// write:
+    ///
+    /// - A conflict with the same tag means that only the lease has changed, usually because
+    ///   another request has taken it over, or that the current token was marked as presented. The
+    ///   write is repeated against the new version. If it gave way, the other request would send
+    ///   the upstream token in the record, which the inner service has already replaced, and the
+    ///   session would end there.
+    /// - A conflict with another tag means that another request has rotated the grant. The write
+    ///   must not be repeated: it would invalidate a token that a client has already received. If
+    ///   the token of this write is the current or the previous token of the stored record, an
+    ///   earlier attempt was stored and only its reply was lost.
+    /// - A missing entry, or a record with a pending revocation, means that the grant has ended.
+    ///   The write must not restore it.
+    async fn swap<St: Store>(&mut self, shared: &State<St>) -> Result<Committed, StoreError> {
+        if self.stored {
+            return Ok(Committed::Stored);
+        }
+        self.renew_windows(shared);
+        for _ in 0..OVERRIDES {
+            let ttl = Ttl::After(self.record.kept(shared.now()));
+            let change = Change::Put {
+                entry: self.entry.clone(),
+                ttl,
+            };
+            let found = match shared
+                .store()
+                .swap(&self.key, Some(self.expected), change, self.also.clone())
+                .await?
+            {
+                Swap::Swapped => {
+                    self.stored = true;
+                    return Ok(Committed::Stored);
+                }
+                Swap::Conflict(None) => return Ok(Committed::Gone),
+                Swap::Conflict(Some(found)) => found,
+            };
+            let record =
+                Record::decode(&self.key, &found.tag, &found.value).map_err(StoreError::corrupt)?;
+            if record.ended {
+                return Ok(Committed::Gone);
+            }
+            if found.tag != self.claimed {
+                self.stored = self.precedes(&found, &record);
+                return Ok(if self.stored {
+                    Committed::Stored
+                } else {
+                    Committed::Overtaken(found)
+                });
+            }
+            self.expected = found.version;
+        }
+        Err(StoreError::unavailable(
+            "failed to write the entry: other requests changed it during each of 32 attempts",
+        ))
+    }
+
+    /// Returns whether an earlier attempt was stored although its reply was lost: the token of this
+    /// write is the current or the previous token.
+    fn precedes(&self, found: &Entry, record: &Record) -> bool {
+        let previous = record.previous.as_ref().map(|previous| &previous.hash);
+        [Some(&found.tag), previous].contains(&Some(&self.entry.tag))
+    }
+
+    /// Returns whether the grant is at least two generations beyond this write.
+    fn is_history_of(&self, found: &Entry) -> bool {
+        let next = self.record.generation.saturating_add(1);
+        Record::decode(&self.key, &found.tag, &found.value)
+            .is_ok_and(|found| found.generation > next)
+    }
+
+    /// Restarts the windows of the previous token, unless they were computed less than a second
+    /// ago. The client can receive its answer only when the write is stored, which may be long
+    /// after the rotation if the store was unavailable.
+    fn renew_windows<St>(&mut self, shared: &State<St>) {
+        let now = shared.now();
+        if now.saturating_since(self.prepared_at) < Duration::from_secs(1) {
+            return;
+        }
+        self.prepared_at = now;
+        let time = self.record.time(now);
+        if let Some(previous) = &mut self.record.previous {
+            previous.begin(time, shared.config().windows);
+        }
+        self.entry.value = self.record.encode(&self.key, &self.entry.tag);
+    }
+}
+
+/// A commit that the store has not accepted yet. It exists only in the memory of this process.
+pub(super) struct Background {
+    pub(super) commit: Commit,
+    pub(super) kind: EventKind,
+    pub(super) client_id: ClientId,
+    pub(super) generation: u32,
+}
+
+impl Background {
+    /// Retries the commit for up to a minute in a background task, and emits the event of the
+    /// result. The next request with this token on this instance waits for `turn`.
+    pub(super) fn settle<St: Store>(
+        mut self,
+        exchange: &RequestContext<St>,
+        in_flight: Option<TaskTrackerToken>,
+        turn: KeyLockGuard,
+    ) {
+        let shared = Arc::clone(&exchange.shared);
+        let started = exchange.started();
+        let Some(permit) = shared.background() else {
+            self.tell(&shared, EventKind::CommitLost, started.elapsed());
+            return;
+        };
+        tokio::spawn(async move {
+            let _held = (permit, in_flight, turn);
+            let settled = persist(&mut self.commit, &shared).await;
+            let kind = match settled {
+                Some(Committed::Stored) => self.kind,
+                // Either this write was stored and its reply was lost, or other requests went on
+                // without it. The grant is alive in both cases.
+                Some(Committed::Overtaken(found)) if self.commit.is_history_of(&found) => self.kind,
+                Some(Committed::Gone | Committed::Overtaken(_)) | None => EventKind::CommitLost,
+            };
+            self.tell(&shared, kind, started.elapsed());
+        });
+    }
+
+    fn tell<St: Store>(&self, shared: &State<St>, kind: EventKind, elapsed: Duration) {
+        let grant = Some((&self.commit.key, Some(self.generation)));
+        shared.tell(
+            kind,
+            Subject {
+                client_id: Some(&self.client_id),
+                grant,
+            },
+            elapsed,
+        );
+    }
+}
