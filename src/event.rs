@@ -27,7 +27,7 @@ pub struct Event {
     /// if the store has no such grant. Log lines have its [short form](GrantKey::short).
     pub grant: Option<GrantKey>,
     /// The generation of the presented token. For [`EventKind::Issued`] and [`EventKind::Adopted`]
-    /// that of the issued token, for [`EventKind::Ended`] that of the grant.
+    /// that of the issued token, for [`EventKind::EndedByApplication`] that of the grant.
     pub generation: Option<u32>,
     /// The time since the layer began to handle the request. For an `AccessLayer` it is the time
     /// that reading the token from the store took, or zero if the cache answered.
@@ -63,7 +63,7 @@ pub enum EventKind {
     /// The client revoked an access token (RFC 7009). Its grant continues.
     AccessRevoked,
     /// The application ended a grant ([`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant)).
-    Ended,
+    EndedByApplication,
     /// An [`AccessLayer`](crate::AccessLayer) rejected an access token that has not expired: it was
     /// revoked, or its grant has ended. The event is emitted only while the store or the cache of
     /// the layer still has the token or its end. Expired and unknown tokens emit no event.
@@ -111,7 +111,7 @@ impl EventKind {
         Self::Unknown,
         Self::Revoked,
         Self::AccessRevoked,
-        Self::Ended,
+        Self::EndedByApplication,
         Self::AccessRefused,
         Self::Adopted,
         Self::UpstreamRejected,
@@ -140,7 +140,7 @@ impl EventKind {
             Self::Unknown => "unknown",
             Self::Revoked => "revoked",
             Self::AccessRevoked => "access_revoked",
-            Self::Ended => "ended",
+            Self::EndedByApplication => "ended_by_application",
             Self::AccessRefused => "access_refused",
             Self::Adopted => "adopted",
             Self::UpstreamRejected => "upstream_rejected",
@@ -187,7 +187,7 @@ impl EventKind {
             | Self::Unknown
             | Self::Revoked
             | Self::AccessRevoked
-            | Self::Ended
+            | Self::EndedByApplication
             | Self::AccessRefused
             | Self::Adopted
             | Self::UpstreamRejected => false,

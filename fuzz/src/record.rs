@@ -35,8 +35,9 @@ pub fn record(input: &[u8]) {
     } = &record.binding;
     let shown = format!(
         "Record {{ binding: Binding {{ client_id: {client_id:?}, scope: {scope:?}, resources: {resources:?}, \
-         absolute_end: {absolute_end:?} }}, generation: {:?}, expires_at: {:?}, ended: {:?}, .. }}",
-        record.generation, record.expires_at, record.ended
+         absolute_end: {absolute_end:?} }}, generation: {:?}, expires_at: {:?}, \
+         revocation_pending: {:?}, .. }}",
+        record.generation, record.expires_at, record.revocation_pending
     );
     assert_eq!(
         format!("{record:?}"),
@@ -65,7 +66,7 @@ pub fn access_record(input: &[u8]) {
         resources,
         expires_at,
         has_grant,
-        ended,
+        revocation_pending,
         ..
     }) = decode(&value)
     else {
@@ -73,7 +74,8 @@ pub fn access_record(input: &[u8]) {
     };
     let shown = format!(
         "AccessRecord {{ client_id: {client_id:?}, scope: {scope:?}, resources: {resources:?}, \
-         expires_at: {expires_at:?}, has_grant: {has_grant:?}, ended: {ended:?}, .. }}"
+         expires_at: {expires_at:?}, has_grant: {has_grant:?}, \
+         revocation_pending: {revocation_pending:?}, .. }}"
     );
     assert_eq!(
         decode(&value).map(|record| format!("{record:?}")),

@@ -98,7 +98,7 @@ fn decode_grant(
 
 /// Returns the grant if it has neither ended nor expired.
 fn alive(grant: Option<&Record>, now: Timestamp) -> Option<&Record> {
-    grant.filter(|grant| !grant.ended && grant.time(now) < grant.expires_at)
+    grant.filter(|grant| !grant.revocation_pending && grant.time(now) < grant.expires_at)
 }
 
 /// Returns the time until which an access token is valid, as far as it is known now.
@@ -106,7 +106,7 @@ fn judge(record: &AccessRecord, grant: Option<&Record>, now: Timestamp) -> Resul
     if now >= record.expires_at {
         return Err(Dead::Expired);
     }
-    if record.ended {
+    if record.revocation_pending {
         return Err(Dead::Ended);
     }
     if !record.has_grant {
@@ -132,7 +132,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(10_000);
 
-    fn token(expires_at: u64, has_grant: bool, ended: bool) -> AccessRecord {
+    fn token(expires_at: u64, has_grant: bool, revocation_pending: bool) -> AccessRecord {
         AccessRecord {
             client_id: "app".into(),
             scope: None,
@@ -141,12 +141,12 @@ mod tests {
             expires_at: Timestamp::from_millis(expires_at),
             has_grant,
             sealed: Bytes::new(),
-            ended,
+            revocation_pending,
             unknown: Vec::new(),
         }
     }
 
-    fn grant(client: &str, expires_at: u64, ended: bool) -> Option<Record> {
+    fn grant(client: &str, expires_at: u64, revocation_pending: bool) -> Option<Record> {
         let binding = Binding {
             client_id: client.into(),
             scope: None,
@@ -161,7 +161,10 @@ mod tests {
             lifetime,
             None,
         );
-        Some(Record { ended, ..record })
+        Some(Record {
+            revocation_pending,
+            ..record
+        })
     }
 
     #[test]

@@ -255,7 +255,7 @@ mod tests {
             expires_at: NOW,
             has_grant: false,
             sealed: Bytes::from_static(b"sealed"),
-            ended: false,
+            revocation_pending: false,
             unknown: Vec::new(),
         }
     }

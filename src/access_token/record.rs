@@ -28,7 +28,7 @@ const ISSUED_AT: u8 = 4;
 const EXPIRES_AT: u8 = 5;
 const GRANT: u8 = 6;
 const SEALED: u8 = 7;
-const ENDED: u8 = 8;
+const REVOCATION_PENDING: u8 = 8;
 
 /// The properties of an access token, which are fixed when it is issued.
 #[derive(Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub struct AccessRecord {
     /// The upstream access token, sealed under this token.
     pub(crate) sealed: Bytes,
     /// Whether its revocation is pending: revoked here, not yet confirmed by the inner service.
-    pub ended: bool,
+    pub revocation_pending: bool,
     /// Fields of later versions, which are kept when the record is written again.
     pub(crate) unknown: Vec<(u8, Bytes)>,
 }
@@ -67,8 +67,8 @@ impl AccessRecord {
             out.put(GRANT, &[]);
         }
         out.put(SEALED, &self.sealed);
-        if self.ended {
-            out.put(ENDED, &[]);
+        if self.revocation_pending {
+            out.put(REVOCATION_PENDING, &[]);
         }
         for (field, bytes) in &self.unknown {
             out.put(*field, bytes);
@@ -87,15 +87,15 @@ impl AccessRecord {
             expires_at: fields.required(EXPIRES_AT, read_timestamp)?,
             has_grant: fields.flag(GRANT)?,
             sealed: fields.required(SEALED, Ok)?,
-            ended: fields.flag(ENDED)?,
-            unknown: fields.unknown(CLIENT_ID..=ENDED),
+            revocation_pending: fields.flag(REVOCATION_PENDING)?,
+            unknown: fields.unknown(CLIENT_ID..=REVOCATION_PENDING),
         })
     }
 
     /// Returns the record with a pending revocation. It is kept until `until`, or until the token
     /// expires, so that the client can repeat the revocation.
-    pub(crate) fn ended(mut self, until: Timestamp) -> Self {
-        self.ended = true;
+    pub(crate) fn with_pending_revocation(mut self, until: Timestamp) -> Self {
+        self.revocation_pending = true;
         self.expires_at = self.expires_at.min(until);
         self
     }
@@ -143,7 +143,7 @@ impl fmt::Debug for AccessRecord {
             .field("resources", &self.resources)
             .field("expires_at", &self.expires_at)
             .field("has_grant", &self.has_grant)
-            .field("ended", &self.ended)
+            .field("revocation_pending", &self.revocation_pending)
             .finish_non_exhaustive()
     }
 }
@@ -166,7 +166,7 @@ mod tests {
             expires_at: Timestamp::from_millis(3_601_000),
             has_grant: true,
             sealed: Bytes::from_static(b"sealed"),
-            ended: false,
+            revocation_pending: false,
             unknown: vec![(77, Bytes::from_static(b"of a later version"))],
         }
     }
@@ -183,7 +183,7 @@ mod tests {
         for record in [
             record(),
             bare,
-            record().ended(Timestamp::from_millis(5_000)),
+            record().with_pending_revocation(Timestamp::from_millis(5_000)),
         ] {
             assert_eq!(
                 AccessRecord::decode(&KEY, &record.entry(&KEY, VERSION)).unwrap(),
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_flag_with_a_value_is_rejected() {
-        for flag in [GRANT, ENDED] {
+        for flag in [GRANT, REVOCATION_PENDING] {
             let unknown = vec![(flag, Bytes::from_static(b"later"))];
             let entry = AccessRecord {
                 has_grant: false,
@@ -212,13 +212,13 @@ mod tests {
 
     #[test]
     fn a_pending_revocation_never_extends_the_lifetime() {
-        let ended = |until| {
+        let expiry = |until| {
             record()
-                .ended(Timestamp::from_millis(until))
+                .with_pending_revocation(Timestamp::from_millis(until))
                 .expires_at
                 .as_millis()
         };
-        assert_eq!((ended(5_000), ended(9_000_000)), (5_000, 3_601_000));
+        assert_eq!((expiry(5_000), expiry(9_000_000)), (5_000, 3_601_000));
     }
 
     #[test]

@@ -46,7 +46,7 @@ async fn remove<St: Store>(shared: &State<St>, key: Key, started: Instant) -> En
     // Grants with a pending revocation and expired grants have ended already, although their
     // entries stay in the store for a while.
     let now = shared.now();
-    let over = |record: &Record| record.ended || record.time(now) >= record.expires_at;
+    let over = |record: &Record| record.revocation_pending || record.time(now) >= record.expires_at;
     let record = record.map(|record| record.at(now));
     let entry = found.filter(|_| !record.as_ref().is_some_and(over));
     let there = entry.is_some();
@@ -65,7 +65,7 @@ async fn remove<St: Store>(shared: &State<St>, key: Key, started: Instant) -> En
             client_id: client_id.as_ref(),
             grant,
         };
-        shared.tell(EventKind::Ended, subject, started.elapsed());
+        shared.tell(EventKind::EndedByApplication, subject, started.elapsed());
     }
     Ok(there)
 }

@@ -19,7 +19,7 @@ pub(crate) fn precheck<St: Store>(
 ) -> Result<(), RefreshError> {
     let kind = match exchange.store().peek(&presentation.key) {
         None => return Ok(()),
-        Some(Hint::Ended) => EventKind::Unknown,
+        Some(Hint::Gone) => EventKind::Unknown,
         Some(Hint::Value { tag, value }) => {
             let Ok(binding) = Binding::decode(&value) else {
                 return Ok(());

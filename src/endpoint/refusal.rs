@@ -34,7 +34,7 @@ pub(crate) fn refuse<St: Store>(
     refusal: Refusal,
 ) -> RefreshError {
     let kind = match refusal {
-        Refusal::Unknown | Refusal::Ended => EventKind::Unknown,
+        Refusal::Unknown | Refusal::RevocationPending => EventKind::Unknown,
         Refusal::ClientMismatch => EventKind::ClientMismatch,
         Refusal::Expired => EventKind::Expired,
         Refusal::Late => EventKind::Late,

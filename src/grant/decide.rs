@@ -57,7 +57,7 @@ pub(crate) enum Refusal {
     /// The grant has expired.
     Expired,
     /// The grant was revoked, and the revocation is pending.
-    Ended,
+    RevocationPending,
     /// An old token that a conforming client may still send. The grant goes on.
     Late,
     /// An old token that no conforming client sends. The grant ends.
@@ -77,7 +77,7 @@ pub(crate) enum Refusal {
 /// | 1 | does not exist | | | | [`Unknown`](Refusal::Unknown) |
 /// | 2 | belongs to another client | | | | [`ClientMismatch`](Refusal::ClientMismatch) |
 /// | 3 | | | | `expires_at` or later | [`Expired`](Refusal::Expired) |
-/// | 4 | has a pending revocation | | | | [`Ended`](Refusal::Ended) |
+/// | 4 | has a pending revocation | | | | [`RevocationPending`](Refusal::RevocationPending) |
 /// | 5 | | is current | held by another request | | [`Busy`](Proceed::Busy) |
 /// | 6 | | is current | otherwise | | [`Rotate`](Proceed::Rotate) |
 /// | 7 | current token not presented | is previous | | before `retry_until` | [`Replay`](Proceed::Replay) |
@@ -115,8 +115,8 @@ pub(crate) fn decide(
     if now >= record.expires_at {
         return Verdict::Refuse(Refusal::Expired);
     }
-    if record.ended {
-        return Verdict::Refuse(Refusal::Ended);
+    if record.revocation_pending {
+        return Verdict::Refuse(Refusal::RevocationPending);
     }
     if presented.hash == current {
         return if standing == Standing::Held {
@@ -179,7 +179,7 @@ pub(crate) fn may_replay(
         return false;
     };
     record.binding.client_id.as_str() == presented.client_id
-        && !record.ended
+        && !record.revocation_pending
         && now < record.expires_at
         && *presented.hash != *current
         && *presented.hash == previous.hash

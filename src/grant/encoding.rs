@@ -19,7 +19,7 @@ const EXPIRES_AT: u8 = 7;
 const GENERATION: u8 = 8;
 const SEALED: u8 = 9;
 const PREVIOUS: u8 = 10;
-const ENDED: u8 = 11;
+const REVOCATION_PENDING: u8 = 11;
 const ROTATED_AT: u8 = 12;
 
 impl Record {
@@ -63,8 +63,8 @@ impl Record {
             let windows = [timestamp(*retry_until), timestamp(*recover_until)];
             out.put_parts(PREVIOUS, &[hash.as_bytes(), windows.as_flattened(), sealed]);
         }
-        if self.ended {
-            out.put(ENDED, &[]);
+        if self.revocation_pending {
+            out.put(REVOCATION_PENDING, &[]);
         }
         for (field, bytes) in &self.unknown {
             out.put(*field, bytes);
@@ -100,7 +100,7 @@ fn read(fields: &Fields) -> Result<Record, DecodeError> {
         generation: fields.required(GENERATION, read_generation)?,
         sealed: fields.required(SEALED, Ok)?,
         previous: fields.optional(PREVIOUS, read_previous)?,
-        ended: fields.flag(ENDED)?,
+        revocation_pending: fields.flag(REVOCATION_PENDING)?,
         unknown: fields.unknown(CLIENT_ID..=ROTATED_AT),
     })
 }

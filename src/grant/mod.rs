@@ -54,7 +54,7 @@ pub struct Record {
     pub previous: Option<Previous>,
     /// Whether a revocation is pending: the client has revoked the grant, and the inner service has
     /// not confirmed it yet.
-    pub ended: bool,
+    pub revocation_pending: bool,
     /// Fields that a later version of the crate has written, kept unchanged.
     pub(crate) unknown: Vec<(u8, Bytes)>,
 }
@@ -171,7 +171,7 @@ impl Record {
             generation: 0,
             sealed,
             previous: None,
-            ended: false,
+            revocation_pending: false,
             unknown: Vec::new(),
         }
     }
@@ -263,7 +263,7 @@ impl Record {
             generation,
             sealed,
             previous: Some(previous),
-            ended: false,
+            revocation_pending: false,
             unknown: self.unknown.clone(),
         }
     }
@@ -279,8 +279,8 @@ impl Record {
 
     /// Returns the record of a grant with a pending revocation. It is kept until `until`, so that
     /// the client can repeat the revocation.
-    pub(crate) fn ended(mut self, until: Timestamp) -> Self {
-        self.ended = true;
+    pub(crate) fn with_pending_revocation(mut self, until: Timestamp) -> Self {
+        self.revocation_pending = true;
         self.expires_at = self.expires_at.min(until);
         self
     }
@@ -318,7 +318,7 @@ impl fmt::Debug for Record {
             .field("binding", &self.binding)
             .field("generation", &self.generation)
             .field("expires_at", &self.expires_at)
-            .field("ended", &self.ended)
+            .field("revocation_pending", &self.revocation_pending)
             .finish_non_exhaustive()
     }
 }

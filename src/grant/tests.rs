@@ -64,7 +64,7 @@ fn record() -> Record {
 #[test]
 fn decide_follows_the_decision_table() {
     use Proceed::{Busy, Recover, Replay, Rotate};
-    use Refusal::{Ahead, ClientMismatch, Ended, Expired, Forged, Late, Reuse};
+    use Refusal::{Ahead, ClientMismatch, Expired, Forged, Late, Reuse, RevocationPending};
     use Standing::{Free, Held, Ours, RanOut};
     use Verdict::{Proceed as Go, Refuse};
     let in_retry = at(1059);
@@ -73,7 +73,7 @@ fn decide_follows_the_decision_table() {
     let expired = at(1000 + 30 * 24 * 3600);
     let fresh = record();
     let presented = record().presented();
-    let ended = record().ended(at(9000));
+    let pending = record().with_pending_revocation(at(9000));
     let strict = rotated(&begun(), at(1000), 7, hash(6));
     let strict = Record {
         previous: strict.previous.map(|previous| Previous {
@@ -122,7 +122,7 @@ fn decide_follows_the_decision_table() {
         ),
         (
             "another client, revocation pending",
-            &ended,
+            &pending,
             ("other", 7, 7),
             Free,
             false,
@@ -158,25 +158,25 @@ fn decide_follows_the_decision_table() {
         ),
         (
             "revocation pending",
-            &ended,
+            &pending,
             ("app", 7, 7),
             Ours,
             false,
             in_retry,
-            Refuse(Ended),
+            Refuse(RevocationPending),
         ),
         (
             "revocation pending, with an old token",
-            &ended,
+            &pending,
             ("app", 1, 1),
             Free,
             false,
             after_retry,
-            Refuse(Ended),
+            Refuse(RevocationPending),
         ),
         (
             "revocation pending, then expired",
-            &ended,
+            &pending,
             ("app", 7, 7),
             Free,
             false,
@@ -821,7 +821,7 @@ fn any_record() -> impl Strategy<Value = Record> {
                 generation,
                 sealed,
                 previous,
-                ended,
+                revocation_pending,
                 unknown,
             )| Record {
                 binding,
@@ -832,7 +832,7 @@ fn any_record() -> impl Strategy<Value = Record> {
                 generation,
                 sealed,
                 previous,
-                ended,
+                revocation_pending,
                 unknown,
             },
         )

@@ -233,7 +233,7 @@ pub enum Lease {
 #[non_exhaustive]
 pub enum Hint {
     /// The entry is absent. Because its key is used once, it stays absent.
-    Ended,
+    Gone,
     /// Some version of the entry, which may have changed or ended since. Only the parts that never
     /// change are reliable: the client, the scope, the absolute end of the grant.
     Value {

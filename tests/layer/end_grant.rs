@@ -38,7 +38,7 @@ async fn no_token_of_an_ended_grant_is_valid() {
     let client = event.client_id.as_ref().map(|client| client.as_str());
     assert_eq!(
         (event.kind, client, event.grant),
-        (EventKind::Ended, Some("app"), Some(grant))
+        (EventKind::EndedByApplication, Some("app"), Some(grant))
     );
     assert_eq!(event.generation, Some(1));
     assert_eq!(
@@ -158,7 +158,10 @@ async fn a_commit_that_waits_for_the_store_fails() {
     assert!(app.layer.end_grant(&grant).await.unwrap());
     app.store.unhook();
     app.layer.drain().await;
-    assert_eq!(app.events(), [EventKind::Ended, EventKind::CommitLost]);
+    assert_eq!(
+        app.events(),
+        [EventKind::EndedByApplication, EventKind::CommitLost]
+    );
     assert_eq!(app.refresh(&token).await.error(), refused());
 }
 
@@ -221,7 +224,7 @@ async fn a_store_failure_emits_an_event_and_the_call_can_be_retried() {
         let ended = app.layer.end_grant(&grant).await;
         assert_eq!(ended.as_ref().ok().copied(), answer, "{name}");
         let kind = match ended {
-            Ok(_) => EventKind::Ended,
+            Ok(_) => EventKind::EndedByApplication,
             Err(StoreError::Unavailable(_)) => EventKind::StoreUnavailable,
             Err(_) => EventKind::StoreCorrupt,
         };
@@ -266,7 +269,7 @@ async fn a_corrupt_record_is_removed_too() {
     let event = app.take_events().remove(0);
     assert_eq!(
         (event.kind, event.client_id, event.generation),
-        (EventKind::Ended, None, None)
+        (EventKind::EndedByApplication, None, None)
     );
     assert_eq!(app.store.get(&key).await.unwrap(), None);
 }
@@ -297,7 +300,11 @@ async fn end_grant_completes_after_its_future_is_dropped() {
         let (events, ends) = (app.events(), polls > 0);
         assert_eq!(
             events,
-            if ends { vec![EventKind::Ended] } else { vec![] },
+            if ends {
+                vec![EventKind::EndedByApplication]
+            } else {
+                vec![]
+            },
             "after {polls} polls"
         );
         assert_eq!(

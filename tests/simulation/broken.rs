@@ -315,7 +315,7 @@ impl<S: Store> Store for Broken<S> {
 
     fn peek(&self, key: &Key) -> Option<Hint> {
         if self.memory.lock().unwrap().ended.contains(key) {
-            return Some(Hint::Ended);
+            return Some(Hint::Gone);
         }
         self.store.peek(key)
     }

@@ -53,7 +53,7 @@ async fn every_call_is_forwarded_unchanged() {
     assert_eq!(store.peek(&KEY), None);
     assert_eq!(store.get(&KEY).await.unwrap(), None);
     assert_eq!(hooked.calls(), [Call::Get]);
-    assert_eq!(store.peek(&KEY), Some(Hint::Ended), "from the cache");
+    assert_eq!(store.peek(&KEY), Some(Hint::Gone), "from the cache");
 
     assert_eq!(
         store.swap(&KEY, None, put(1), Some(also())).await.unwrap(),

@@ -119,7 +119,7 @@ async fn the_cache_learns_from_every_reply() {
         "a claim that a rotation makes writes nothing again"
     );
     assert_eq!(remove(&tier, 1000).await, Swap::Swapped);
-    assert_eq!(tier.peek(&KEY), Some(Hint::Ended), "a removal");
+    assert_eq!(tier.peek(&KEY), Some(Hint::Gone), "a removal");
 
     type Look = fn(&Tier) -> Pin<Box<dyn Future<Output = ()> + '_>>;
     let looks: [(&str, Look); 4] = [
@@ -137,11 +137,7 @@ async fn the_cache_learns_from_every_reply() {
     for (name, look) in looks {
         let tier = over(store.clone());
         look(&tier).await;
-        assert_eq!(
-            tier.peek(&KEY),
-            Some(Hint::Ended),
-            "{name} of an absent key"
-        );
+        assert_eq!(tier.peek(&KEY), Some(Hint::Gone), "{name} of an absent key");
     }
 }
 
@@ -206,14 +202,14 @@ async fn a_put_clears_a_cached_end_even_without_a_reply() {
     for (name, plan) in [("answered", Plan::Pass), ("not answered", Plan::LoseAnswer)] {
         let tier = tier();
         assert_eq!(tier.get(&KEY).await.unwrap(), None);
-        assert_eq!(tier.peek(&KEY), Some(Hint::Ended));
+        assert_eq!(tier.peek(&KEY), Some(Hint::Gone));
         tier.get_ref().once(Call::is_swap, plan);
         let change = Change::Put {
             entry: entry(1),
             ttl: Ttl::After(HOUR),
         };
         let _ = tier.swap(&KEY, None, change, None).await;
-        assert_ne!(tier.peek(&KEY), Some(Hint::Ended), "{name}");
+        assert_ne!(tier.peek(&KEY), Some(Hint::Gone), "{name}");
         assert!(
             tier.get(&KEY).await.unwrap().is_some(),
             "{name}: it is stored"

@@ -256,7 +256,7 @@ impl Model {
                 && !(self.reused && self.flights.iter().any(|flight| flight.key == key));
             for (number, tier) in self.tiers.iter().enumerate() {
                 match tier.peek(&Self::key(key)) {
-                    Some(Hint::Ended) if asked => {
+                    Some(Hint::Gone) if asked => {
                         prop_assert_eq!(
                             &truth,
                             &None,

@@ -75,7 +75,7 @@ fn pending<St: Store>(
     let version = Version::new(shared.random().map_err(StoreError::unavailable)?);
     let record = AccessRecord::decode(key, entry)
         .map_err(StoreError::corrupt)?
-        .ended(now.saturating_add(PENDING_FOR));
+        .with_pending_revocation(now.saturating_add(PENDING_FOR));
     Ok(Change::Put {
         entry: record.entry(key, version),
         ttl: Ttl::After(record.time_to_live(now)),

@@ -76,11 +76,11 @@ where
         exchange.emit(event, subject);
         return Err(RefreshError::UpstreamUnavailable.into());
     };
-    let Some(Confirmed { ended, response }) = reply else {
+    let Some(Confirmed { ends, response }) = reply else {
         exchange.emit(EventKind::UpstreamUnreadable, subject);
         return Err(RefreshError::UpstreamUnreadable.into());
     };
-    if ended {
+    if ends {
         cas::remove(exchange.store(), key, entry)
             .await
             .map_err(|error| exchange.store_failed(error, subject))?;
@@ -93,7 +93,7 @@ where
 /// The result of a revocation by the inner service.
 struct Confirmed<ResBody> {
     /// Whether the token must end in the layer, too.
-    ended: bool,
+    ends: bool,
     response: Response<ResponseBody<ResBody>>,
 }
 
@@ -116,13 +116,13 @@ async fn confirm<ResBody: Body<Data = Bytes>>(
                 .await
                 .unwrap_or_else(revoked);
             Some(Confirmed {
-                ended: true,
+                ends: true,
                 response,
             })
         }
         // The inner service has no revocation endpoint, so it is enough to end the grant here.
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(Confirmed {
-            ended: true,
+            ends: true,
             response: revoked(),
         }),
         status => {
@@ -132,7 +132,7 @@ async fn confirm<ResBody: Body<Data = Bytes>>(
             // The inner service does not revoke tokens of this type (RFC 7009 §2.2.1).
             if status == StatusCode::BAD_REQUEST && error == Some("unsupported_token_type") {
                 return Some(Confirmed {
-                    ended: true,
+                    ends: true,
                     response: revoked(),
                 });
             }
@@ -140,7 +140,7 @@ async fn confirm<ResBody: Body<Data = Bytes>>(
                 return None;
             }
             Some(Confirmed {
-                ended: false,
+                ends: false,
                 response: Response::from_parts(head, ResponseBody::full(bytes)),
             })
         }

@@ -59,9 +59,9 @@ fn pending<St: Store>(
         .at(now);
     let version = Version::new(shared.random().map_err(StoreError::unavailable)?);
     let until = record.time(now).saturating_add(PENDING_FOR);
-    let ended = record.ended(until);
-    let ttl = Ttl::After(ended.time_to_live(now));
-    let entry = Entry::new(version, entry.tag, ended.encode(key, &entry.tag));
+    let record = record.with_pending_revocation(until);
+    let ttl = Ttl::After(record.time_to_live(now));
+    let entry = Entry::new(version, entry.tag, record.encode(key, &entry.tag));
     Ok(Change::Put { entry, ttl })
 }
 
@@ -96,7 +96,9 @@ async fn find<St: Store>(
     match verdict {
         Verdict::Proceed(_) => Ok(Some((entry, record))),
         // A revocation with this token is pending: forward it again.
-        Verdict::Refuse(Refusal::Ended) if record.opens_with(&presentation.hash, &entry.tag) => {
+        Verdict::Refuse(Refusal::RevocationPending)
+            if record.opens_with(&presentation.hash, &entry.tag) =>
+        {
             Ok(Some((entry, record)))
         }
         // An older token of the grant, within the retry window. A refresh with it is only rejected,
@@ -104,8 +106,8 @@ async fn find<St: Store>(
         // its tokens; the grant's id, its client and an older generation are also enough to detect
         // reuse. This token cannot open the upstream token, so the inner service is not called.
         Verdict::Refuse(Refusal::Late) => {
-            let ended = cas::remove(exchange.store(), &presentation.key, entry).await;
-            ended.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
+            let removed = cas::remove(exchange.store(), &presentation.key, entry).await;
+            removed.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
             exchange.announce(&presentation.key).await;
             exchange.emit(EventKind::Revoked, presentation.subject());
             Ok(None)

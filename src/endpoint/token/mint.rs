@@ -126,7 +126,7 @@ pub(crate) fn mint<St>(
         expires_at: now.saturating_add(lifetime),
         has_grant,
         sealed: sealed.into(),
-        ended: false,
+        revocation_pending: false,
         unknown: Vec::new(),
     };
     let text = token.encode(&config.access_prefix);

@@ -287,7 +287,7 @@ pub async fn a_late_copy_of_a_swap_is_a_conflict<S: Store>(make: impl AsyncFn() 
 }
 
 /// A hint about an existing entry is `None`, or a value that the entry has had, with its tag. It is
-/// never [`Hint::Ended`]. The key is used once.
+/// never [`Hint::Gone`]. The key is used once.
 pub async fn a_hint_is_never_wrong<S: Store>(make: impl AsyncFn() -> S) {
     let (store, other) = (make().await, make().await);
     let values = [entry(), entry(), entry()];
@@ -298,8 +298,8 @@ pub async fn a_hint_is_never_wrong<S: Store>(make: impl AsyncFn() -> S) {
         ] {
             match hint {
                 None => {}
-                Some(Hint::Ended) => {
-                    panic!("{row}, {handle}: the hint is `Ended`, but the entry exists")
+                Some(Hint::Gone) => {
+                    panic!("{row}, {handle}: the hint is `Gone`, but the entry exists")
                 }
                 Some(Hint::Value { tag, value }) => {
                     let had = written

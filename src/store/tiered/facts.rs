@@ -14,13 +14,13 @@ use crate::store::{ClaimTag, Entry, Hint, Key};
 const OVERHEAD: u32 = 512;
 
 /// The facts that one process remembers about the keys of a store, bounded in bytes and in age.
-// Replies of the store may arrive in any order. A false `Ended` would refuse a valid request, so it
+// Replies of the store may arrive in any order. A false `Gone` would refuse a valid request, so it
 // must never be recorded for an entry that exists. A stored value refuses no valid request, however
-// old it is. So a value always replaces `Ended`. `Ended` replaces a value only if that value was
+// old it is. So a value always replaces `Gone`. `Gone` replaces a value only if that value was
 // recorded before the call began that found no entry: a reply that was on its way since before an
 // insert cannot hide the inserted entry. Every change goes through `and_compute_with`, which runs
 // one closure at a time for a key. When the same value is seen again, only its `learnt` number is
-// raised, unless `Ended` is about to replace it.
+// raised, unless `Gone` is about to replace it.
 //
 // Three cases are not detected: an insert by another instance, an insert whose reply was lost, and
 // a value that was evicted while a call was in flight. None of them can happen to the key of a
@@ -28,7 +28,7 @@ const OVERHEAD: u32 = 512;
 // never inserted again after its entry is gone.
 //
 // A server that has lost writes (after a failover or a restored backup) may report a grant as
-// absent and have it again later. `Ended` is then wrong for at most one time to live. If a server
+// absent and have it again later. `Gone` is then wrong for at most one time to live. If a server
 // has lost a removal, the cache still reports the end for one time to live, which is correct.
 pub(super) struct Facts {
     cache: Cache<Key, Fact>,
@@ -40,12 +40,12 @@ pub(super) struct Facts {
 
 #[derive(Clone)]
 enum Fact {
-    Ended,
+    Gone,
     Value(Arc<Value>),
 }
 
 struct Value {
-    /// The logical time at which the store returned this value last. [`ENDING`] if `Ended` is about
+    /// The logical time at which the store returned this value last. [`ENDING`] if `Gone` is about
     /// to replace it.
     learnt: AtomicU64,
     tag: ClaimTag,
@@ -57,7 +57,7 @@ const ENDING: u64 = u64::MAX;
 
 impl Value {
     /// Records that the store returned this value at the logical time `learnt`. Returns `false` if
-    /// `Ended` is about to replace it.
+    /// `Gone` is about to replace it.
     fn is_there(&self, learnt: u64) -> bool {
         let later = |last| (last != ENDING).then(|| learnt.max(last));
         self.learnt
@@ -78,7 +78,7 @@ impl Value {
 impl Fact {
     fn weight(&self) -> u32 {
         let value = match self {
-            Self::Ended => 0,
+            Self::Gone => 0,
             Self::Value(known) => known.value.len(),
         };
         u32::try_from(value)
@@ -112,7 +112,7 @@ impl Facts {
 
     pub(super) fn hint(&self, key: &Key) -> Option<Hint> {
         let hint = self.cache.get(key).map(|fact| match fact {
-            Fact::Ended => Hint::Ended,
+            Fact::Gone => Hint::Gone,
             Fact::Value(known) => Hint::Value {
                 tag: known.tag,
                 value: known.value.clone(),
@@ -178,20 +178,20 @@ impl Facts {
             .entry(*key)
             .and_compute_with(|found| match found.map(moka::Entry::into_value) {
                 Some(Fact::Value(known)) if !known.ends(began) => Op::Nop,
-                Some(_) | None => Op::Put(Fact::Ended),
+                Some(_) | None => Op::Put(Fact::Gone),
             });
     }
 
     /// Forgets that `key` has ended. Call it before an entry is put under `key`: from then on it
     /// may exist, whatever the reply is.
     pub(super) fn forget_end(&self, key: &Key) {
-        if !matches!(self.cache.get(key), Some(Fact::Ended)) {
+        if !matches!(self.cache.get(key), Some(Fact::Gone)) {
             return;
         }
         self.cache
             .entry(*key)
             .and_compute_with(|found| match found.map(moka::Entry::into_value) {
-                Some(Fact::Ended) => Op::Remove,
+                Some(Fact::Gone) => Op::Remove,
                 Some(Fact::Value(_)) | None => Op::Nop,
             });
     }

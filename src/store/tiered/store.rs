@@ -43,7 +43,7 @@ const TTL: Duration = Duration::from_secs(10);
 /// let key = Key::new([7; 32]);
 /// assert_eq!(store.peek(&key), None);
 /// assert_eq!(store.get(&key).await?, None);
-/// assert_eq!(store.peek(&key), Some(Hint::Ended));
+/// assert_eq!(store.peek(&key), Some(Hint::Gone));
 /// # Ok(())
 /// # }
 /// ```

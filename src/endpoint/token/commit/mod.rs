@@ -69,7 +69,7 @@ impl Rotation<'_> {
                 exchange.emit(event, subject);
                 Ok(granted.respond_for(&presentation.key, body))
             }
-            Ok(Committed::Gone) => Err(refuse(exchange, presentation, Refusal::Ended).into()),
+            Ok(Committed::Gone) => Err(refuse(exchange, presentation, Refusal::Unknown).into()),
             Ok(Committed::Overtaken(found)) => {
                 Ok(Box::pin(decide_again(exchange, presentation, ask, found)).await?)
             }

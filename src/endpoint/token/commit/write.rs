@@ -109,7 +109,7 @@ impl Commit {
             };
             let record =
                 Record::decode(&self.key, &found.tag, &found.value).map_err(StoreError::corrupt)?;
-            if record.ended {
+            if record.revocation_pending {
                 return Ok(Committed::Gone);
             }
             if found.tag != self.claimed {
