@@ -18,7 +18,7 @@ use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::upstream::{self, Accept, Inner};
 use crate::error::RefreshError;
 use crate::event::Subject;
-use crate::grant::{Record, Standing, Verdict, decide};
+use crate::grant::{Record, Standing, StoredGrant, Verdict, decide};
 use crate::seal::Sealer;
 use crate::store::{Store, StoreError};
 use crate::token::{AccessToken, RefreshToken};
@@ -110,8 +110,17 @@ async fn find_refresh<St: Store>(
     let client_id =
         ClientId::try_from(record.binding.client_id.as_str()).map_err(StoreError::corrupt)?;
     let presentation = PresentedToken::new(token, &client_id);
-    let grant = Some((&record, &entry.tag));
-    match decide(grant, presentation.presented(), Standing::Free, false, now) {
+    let grant = StoredGrant {
+        record: &record,
+        current: &entry.tag,
+    };
+    match decide(
+        Some(grant),
+        presentation.presented(),
+        Standing::Free,
+        false,
+        now,
+    ) {
         Verdict::Proceed(_) => {}
         Verdict::Refuse(_) => return Ok(None),
     }

@@ -129,8 +129,8 @@ async fn answer<St: Store, I: Inner, B: Body<Data = Bytes>>(
     }
     let identified = client::identify(head.extensions.get(), &head.headers, &form);
     let upstream = upstream(head);
-    match (endpoint, form.get(Param::GrantType)) {
-        (Endpoint::Revocation, _) => {
+    match endpoint {
+        Endpoint::Revocation => {
             revocation::revoke(
                 exchange,
                 upstream,
@@ -141,14 +141,12 @@ async fn answer<St: Store, I: Inner, B: Body<Data = Bytes>>(
             .await
         }
         // The caller is a resource server, not the client of the grant.
-        (Endpoint::Introspection, _) => {
-            introspection::introspect(exchange, upstream, body, &form).await
-        }
-        (Endpoint::Token, Some("refresh_token")) => {
+        Endpoint::Introspection => introspection::introspect(exchange, upstream, body, &form).await,
+        Endpoint::Token if form.get(Param::GrantType) == Some("refresh_token") => {
             let client = identified.map_err(unidentified)?;
             token::refresh(exchange, upstream, body, &form, &client).await
         }
-        (Endpoint::Token, _) => {
+        Endpoint::Token => {
             let client = match identified {
                 // The inner service decides whether these credentials are valid.
                 Err(ClientError::Basic) => Client {

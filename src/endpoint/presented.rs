@@ -20,12 +20,11 @@ pub(crate) struct PresentedToken<'a> {
 
 impl<'a> PresentedToken<'a> {
     pub(crate) fn new(token: RefreshToken, client_id: &'a ClientId) -> Self {
-        let (key, hash) = (token.key(), token.hash());
         Self {
             client_id,
+            key: token.key(),
+            hash: token.hash(),
             token,
-            key,
-            hash,
         }
     }
 

@@ -4,6 +4,14 @@ use super::{Previous, Record};
 use crate::clock::Timestamp;
 use crate::store::ClaimTag;
 
+/// A grant as it is stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoredGrant<'a> {
+    pub(crate) record: &'a Record,
+    /// The hash of the current token.
+    pub(crate) current: &'a ClaimTag,
+}
+
 /// The token that a request presents, and the client that presents it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Presented<'a> {
@@ -99,13 +107,13 @@ pub(crate) enum Refusal {
 ///   away in the meantime, so an old token is late and not reuse.
 /// - The time is `now`, but never earlier than the record was written ([`Record::time`]).
 pub(crate) fn decide(
-    grant: Option<(&Record, &ClaimTag)>,
+    grant: Option<StoredGrant<'_>>,
     presented: Presented<'_>,
     standing: Standing,
     waited: bool,
     now: Timestamp,
 ) -> Verdict {
-    let Some((record, current)) = grant else {
+    let Some(StoredGrant { record, current }) = grant else {
         return Verdict::Refuse(Refusal::Unknown);
     };
     let now = record.time(now);
@@ -165,11 +173,12 @@ pub(crate) const SKEW: Duration = Duration::from_secs(30);
 /// instance. If the clock decided and was ahead, the request of a second browser tab would recover,
 /// and the token that the first tab has just received would become invalid.
 pub(crate) fn may_replay(
-    (record, current): (&Record, &ClaimTag),
+    grant: StoredGrant<'_>,
     presented: Presented<'_>,
     standing: Standing,
     now: Timestamp,
 ) -> bool {
+    let StoredGrant { record, current } = grant;
     let now = record.time(now);
     let Some(previous) = record
         .previous

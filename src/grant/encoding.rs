@@ -121,7 +121,8 @@ fn read_previous(mut bytes: Bytes) -> Result<Previous, DecodeError> {
             .map(Timestamp::from_millis)
             .map_err(|_| DecodeError::Damaged)
     };
-    let (retry_until, recover_until) = (time()?, time()?);
+    let retry_until = time()?;
+    let recover_until = time()?;
     let sealed = Some(bytes).filter(|bytes| !bytes.is_empty());
     Ok(Previous {
         hash: ClaimTag::new(hash),

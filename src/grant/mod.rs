@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub(crate) use self::decide::{
-    Presented, Proceed, Refusal, Standing, Verdict, decide, may_replay, without_answer,
+    Presented, Proceed, Refusal, Standing, StoredGrant, Verdict, decide, may_replay, without_answer,
 };
 pub use self::key::{GrantKey, InvalidGrantKey};
 use crate::clock::Timestamp;

@@ -462,7 +462,10 @@ fn decide_follows_the_decision_table() {
         };
         assert_eq!(
             decide(
-                Some((record, &hash(7))),
+                Some(StoredGrant {
+                    record,
+                    current: &hash(7)
+                }),
                 presented,
                 *standing,
                 *waited,
@@ -477,14 +480,17 @@ fn decide_follows_the_decision_table() {
             "no record: {name}"
         );
     }
-    let first = begun();
+    let first = StoredGrant {
+        record: &begun(),
+        current: &hash(0),
+    };
     let forged = Presented {
         client_id: "app",
         generation: 0,
         hash: &hash(99),
     };
     assert_eq!(
-        decide(Some((&first, &hash(0))), forged, Free, false, at(1)),
+        decide(Some(first), forged, Free, false, at(1)),
         Refuse(Forged),
         "never rotated, another hash"
     );
@@ -639,7 +645,10 @@ impl History {
             Standing::Free
         };
         decide(
-            self.record.as_ref().map(|record| (record, &current)),
+            self.record.as_ref().map(|record| StoredGrant {
+                record,
+                current: &current,
+            }),
             presented,
             standing,
             false,

@@ -18,7 +18,8 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
     token: &AccessToken,
     client_id: &ClientId,
 ) -> Outcome<I::ResBody, I::Error> {
-    let (key, grant) = (token.key(), token.grant_key());
+    let key = token.key();
+    let grant = token.grant_key();
     exchange.progress.begin();
     let _in_flight = exchange.shared.in_flight().token();
     let stranger = Subject {

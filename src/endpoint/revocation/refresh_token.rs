@@ -10,7 +10,7 @@ use crate::endpoint::refusal::{refuse, refuse_and_end_on_reuse, unreadable};
 use crate::endpoint::upstream::Inner;
 use crate::error::RefreshError;
 use crate::event::EventKind;
-use crate::grant::{Record, Refusal, Standing, Verdict, decide};
+use crate::grant::{Record, Refusal, Standing, StoredGrant, Verdict, decide};
 use crate::seal::Sealer;
 use crate::store::{Change, Entry, Store, StoreError, Ttl, Version};
 use crate::token::RefreshToken;
@@ -52,7 +52,8 @@ fn pending<St: Store>(
     presentation: &PresentedToken<'_>,
     entry: &Entry,
 ) -> Result<Change, StoreError> {
-    let (shared, key) = (&exchange.shared, &presentation.key);
+    let shared = &exchange.shared;
+    let key = &presentation.key;
     let now = shared.now();
     let record = Record::decode(key, &entry.tag, &entry.value)
         .map_err(StoreError::corrupt)?
@@ -86,7 +87,10 @@ async fn find<St: Store>(
         .map_err(|error| unreadable(exchange, presentation, error))?
         .at(now);
     let verdict = decide(
-        Some((&record, &entry.tag)),
+        Some(StoredGrant {
+            record: &record,
+            current: &entry.tag,
+        }),
         presentation.presented(),
         Standing::Free,
         false,

@@ -1,6 +1,7 @@
 use crate::clock::Timestamp;
 use crate::grant::{
-    Presented, Proceed, Record, Refusal, Standing, Verdict, decide, may_replay, without_answer,
+    Presented, Proceed, Record, Refusal, Standing, StoredGrant, Verdict, decide, may_replay,
+    without_answer,
 };
 use crate::store::{Claim, Lease};
 
@@ -55,7 +56,10 @@ impl Step {
             now,
             ..
         } = *claimed;
-        let grant = (record, &claim.entry.tag);
+        let grant = StoredGrant {
+            record,
+            current: &claim.entry.tag,
+        };
         let standing = standing(claim);
         let mut verdict = decide(Some(grant), presented, standing, claimed.waited, now);
         if may_replay(grant, presented, standing, now) {

@@ -24,7 +24,9 @@ use crate::endpoint::token::mint::{MintError, Owner, Terms, granted_resources, m
 use crate::endpoint::upstream::Granted;
 use crate::error::RefreshError;
 use crate::event::EventKind;
-use crate::grant::{Previous, Proceed, Record, Refusal, Rotated, Standing, Verdict, decide};
+use crate::grant::{
+    Previous, Proceed, Record, Refusal, Rotated, Standing, StoredGrant, Verdict, decide,
+};
 use crate::key_lock::KeyLockGuard;
 use crate::seal::{Purpose, Sealer};
 use crate::store::{ClaimTag, Entry, Sidecar, Store, StoreError, Version};
@@ -240,7 +242,10 @@ pub(crate) async fn decide_again<St: Store, ResBody>(
         .map_err(|error| unreadable(exchange, presentation, error))?
         .at(now);
     let verdict = decide(
-        Some((&record, &entry.tag)),
+        Some(StoredGrant {
+            record: &record,
+            current: &entry.tag,
+        }),
         presentation.presented(),
         Standing::Free,
         true,
