@@ -1,0 +1,168 @@
+//! The settings of a `RefreshLayer`, and the checks that `RefreshLayerBuilder::build` makes.
+//!
+//! [`Config`] holds all settings. [`Paths`] also maps the path of a request to a guarded endpoint.
+
+mod paths;
+#[cfg(test)]
+mod tests;
+mod windows;
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+pub(crate) use self::paths::{Paths, Target};
+use crate::clock::{CENTURY, Timestamp};
+use crate::error::ConfigError;
+pub(crate) use crate::grant::Windows;
+use crate::wire::disclosure::Withheld;
+use crate::wire::scope::valid_resource;
+
+/// The default prefix of reference access tokens.
+pub(crate) const ACCESS_PREFIX: &str = "at_";
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const LARGEST_LIMIT: usize = 16 << 20;
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// The time that a lease outlives the time limit of the inner service, so that the response can be
+/// committed.
+const LEASE_MARGIN: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) paths: Paths,
+    pub(crate) prefix: String,
+    /// Whether clients get reference access tokens.
+    pub(crate) reference: bool,
+    pub(crate) access_prefix: String,
+    pub(crate) keep_id_token: bool,
+    /// The resources that an access token is valid for if its client requests them.
+    pub(crate) allowed_resources: Vec<String>,
+    pub(crate) windows: Windows,
+    pub(crate) idle_lifetime: Duration,
+    pub(crate) absolute_lifetime: Option<Duration>,
+    pub(crate) rotation_timeout: Duration,
+    pub(crate) issue_timeout: Duration,
+    pub(crate) request_body_timeout: Duration,
+    /// Whether a log-in fails if its grant cannot be stored.
+    pub(crate) refuse_unstored_grants: bool,
+    pub(crate) adopt_until: Option<Timestamp>,
+    pub(crate) max_request_body: usize,
+    pub(crate) max_response_body: usize,
+    pub(crate) invalid_grant_status: StatusCode,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            paths: Paths::default(),
+            prefix: "rt_".into(),
+            reference: false,
+            access_prefix: ACCESS_PREFIX.into(),
+            keep_id_token: false,
+            allowed_resources: Vec::new(),
+            windows: Windows::default(),
+            idle_lifetime: 30 * DAY,
+            absolute_lifetime: None,
+            rotation_timeout: Duration::from_secs(10),
+            issue_timeout: Duration::from_secs(30),
+            request_body_timeout: Duration::from_secs(10),
+            refuse_unstored_grants: false,
+            adopt_until: None,
+            max_request_body: 64 << 10,
+            max_response_body: 256 << 10,
+            invalid_grant_status: StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+impl Config {
+    /// Returns the time limit of the inner service for a request that rotates, revokes or
+    /// introspects.
+    pub(crate) fn upstream_timeout(&self) -> Duration {
+        self.rotation_timeout * 2
+    }
+
+    /// Returns which tokens of the inner service must not reach a client.
+    pub(crate) const fn withheld(&self) -> Withheld {
+        if self.reference {
+            Withheld::AllTokens {
+                keep_id_token: self.keep_id_token,
+            }
+        } else {
+            Withheld::RefreshTokens
+        }
+    }
+
+    /// Returns the duration of a lease. It is longer than the time limit of the inner service, so
+    /// that no other instance takes a grant over while its upstream token is in use.
+    pub(crate) fn lease(&self) -> Duration {
+        self.upstream_timeout() + LEASE_MARGIN
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        check_prefix("token_prefix", &self.prefix)?;
+        check_prefix("access_token_prefix", &self.access_prefix)?;
+        if self.prefix == self.access_prefix {
+            return Err(ConfigError::SamePrefix(self.prefix.clone()));
+        }
+        if self.keep_id_token && !self.reference {
+            return Err(ConfigError::IdTokenWithoutReference);
+        }
+        if let Some(uri) = self
+            .allowed_resources
+            .iter()
+            .find(|uri| !valid_resource(uri))
+        {
+            return Err(ConfigError::Uri {
+                setting: "allowed_resources",
+                uri: uri.clone(),
+            });
+        }
+        let durations = [
+            ("idle_lifetime", Some(self.idle_lifetime)),
+            ("absolute_lifetime", self.absolute_lifetime),
+            ("rotation_timeout", Some(self.rotation_timeout)),
+            ("issue_timeout", Some(self.issue_timeout)),
+            ("request_body_timeout", Some(self.request_body_timeout)),
+        ];
+        for (setting, duration) in durations {
+            if duration.is_some_and(|duration| duration.as_millis() == 0 || duration > CENTURY) {
+                return Err(ConfigError::Duration(setting));
+            }
+        }
+        if self.rotation_timeout > LONGEST_TIMEOUT {
+            return Err(ConfigError::RotationTimeout);
+        }
+        for (setting, timeout) in [
+            ("issue_timeout", self.issue_timeout),
+            ("request_body_timeout", self.request_body_timeout),
+        ] {
+            if timeout > LONGEST_TIMEOUT {
+                return Err(ConfigError::Timeout(setting));
+            }
+        }
+        for (setting, limit) in [
+            ("max_request_body", self.max_request_body),
+            ("max_response_body", self.max_response_body),
+        ] {
+            if limit == 0 || limit > LARGEST_LIMIT {
+                return Err(ConfigError::Limit(setting));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Rejects a prefix that is too long, or has a character that must be escaped in a form.
+pub(crate) fn check_prefix(setting: &'static str, prefix: &str) -> Result<(), ConfigError> {
+    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    if prefix.len() > 32 || !prefix.bytes().all(unreserved) {
+        return Err(ConfigError::Prefix {
+            setting,
+            prefix: prefix.to_owned(),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,192 @@
+use std::cmp::Reverse;
+
+use crate::endpoint::Endpoint;
+use crate::error::ConfigError;
+use crate::wire::path::{InvalidPath, PathMatch, PathPrefix, PathRules, is_pattern};
+
+/// The guarded paths, checked by [`checked`](Paths::checked).
+#[derive(Clone, Debug)]
+pub(crate) struct Paths {
+    pub(crate) token: String,
+    pub(crate) revocation: String,
+    pub(crate) introspection: Option<String>,
+    pub(crate) normalized: bool,
+    /// Prefixes below which ambiguous paths are allowed.
+    pub(crate) allowed: Vec<String>,
+    /// Set if other spellings of the guarded paths are guarded, too.
+    pub(super) rules: Option<EndpointRules>,
+}
+
+/// The rules that match all spellings of the guarded paths.
+#[derive(Clone, Debug)]
+pub(super) struct EndpointRules {
+    paths: PathRules,
+    /// The endpoint of each guarded prefix.
+    endpoints: Vec<Endpoint>,
+}
+
+/// The target of a POST request, by its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Endpoint(Endpoint),
+    /// The path is ambiguous and must not reach the inner service.
+    Refused,
+    /// A path that is not guarded.
+    Other,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            token: "/token".into(),
+            revocation: "/revoke".into(),
+            introspection: None,
+            normalized: false,
+            allowed: Vec::new(),
+            rules: None,
+        }
+    }
+}
+
+impl Paths {
+    pub(crate) fn checked(mut self) -> Result<Self, ConfigError> {
+        let mut before: Vec<(&'static str, &str)> = Vec::new();
+        for (endpoint, path) in self.endpoints() {
+            let setting = endpoint.setting();
+            check_path(setting, path)?;
+            if let Some((other, path)) = before.iter().find(|(_, other)| *other == path) {
+                return Err(ConfigError::SamePath {
+                    settings: [*other, setting],
+                    path: (*path).to_owned(),
+                });
+            }
+            before.push((setting, path));
+        }
+        if self.normalized {
+            self.rules = Some(self.rules()?);
+        } else if !self.allowed.is_empty() {
+            return Err(ConfigError::AllowedWithoutNormalized);
+        }
+        Ok(self)
+    }
+
+    /// Builds the rules that match all spellings. One guarded path may be below another, but two
+    /// must not be spellings of the same path.
+    fn rules(&self) -> Result<EndpointRules, ConfigError> {
+        let mut guarded: Vec<(Endpoint, PathPrefix)> = Vec::new();
+        for (endpoint, path) in self.endpoints() {
+            let prefix = prefix(endpoint.setting(), path)?;
+            let same = |other: &PathPrefix| {
+                other.depth() == prefix.depth()
+                    && (other.encloses(&prefix) || prefix.encloses(other))
+            };
+            if let Some((other, same)) = guarded.iter().find(|(_, other)| same(other)) {
+                let path = same.as_str().to_owned();
+                return Err(ConfigError::SamePath {
+                    settings: [other.setting(), endpoint.setting()],
+                    path,
+                });
+            }
+            guarded.push((endpoint, prefix));
+        }
+        // The longest path comes first, because one guarded path may be below another: the
+        // introspection endpoint of Keycloak is below its token endpoint.
+        guarded.sort_by_key(|(_, prefix)| Reverse(prefix.depth()));
+        let mut allowed = Vec::new();
+        for path in &self.allowed {
+            let prefix = prefix(ALLOWED, path)?;
+            if let Some((other, guarded)) = guarded
+                .iter()
+                .find(|(_, guarded)| guarded.encloses(&prefix))
+            {
+                let path = guarded.as_str().to_owned();
+                return Err(ConfigError::SamePath {
+                    settings: [other.setting(), ALLOWED],
+                    path,
+                });
+            }
+            allowed.push(prefix);
+        }
+        let (endpoints, guarded): (Vec<_>, Vec<_>) = guarded.into_iter().unzip();
+        Ok(EndpointRules {
+            paths: PathRules::new(guarded, allowed),
+            endpoints,
+        })
+    }
+
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = (Endpoint, &str)> {
+        let paths = [
+            (Endpoint::Token, self.token.as_str()),
+            (Endpoint::Revocation, self.revocation.as_str()),
+        ];
+        paths.into_iter().chain(
+            self.introspection
+                .iter()
+                .map(|path| (Endpoint::Introspection, path.as_str())),
+        )
+    }
+
+    /// Returns the configured path of an endpoint. The inner service gets its requests under this
+    /// path.
+    pub(crate) fn of(&self, endpoint: Endpoint) -> Option<&str> {
+        self.endpoints()
+            .find_map(|(one, path)| (one == endpoint).then_some(path))
+    }
+
+    /// Returns the target of a POST request with this path.
+    pub(crate) fn target(&self, path: &str) -> Target {
+        if let Some((endpoint, _)) = self.endpoints().find(|(_, guarded)| *guarded == path) {
+            return Target::Endpoint(endpoint);
+        }
+        let Some(rules) = &self.rules else {
+            return Target::Other;
+        };
+        match rules.paths.find(path) {
+            PathMatch::Open => Target::Other,
+            PathMatch::Guarded(index) => rules
+                .endpoints
+                .get(index)
+                .map_or(Target::Refused, |endpoint| Target::Endpoint(*endpoint)),
+            PathMatch::Refused => Target::Refused,
+        }
+    }
+}
+
+const ALLOWED: &str = "allow_ambiguous_paths";
+
+fn check_path(setting: &'static str, path: &str) -> Result<(), ConfigError> {
+    let parsed = path.parse::<http::uri::PathAndQuery>();
+    let absolute =
+        path.starts_with('/') && parsed.is_ok_and(|parsed| parsed.as_str() == parsed.path());
+    if !absolute || path.contains('#') {
+        return Err(ConfigError::Path {
+            setting,
+            path: path.to_owned(),
+        });
+    }
+    if is_pattern(path) {
+        return Err(ConfigError::PathPattern {
+            setting,
+            path: path.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn prefix(setting: &'static str, path: &str) -> Result<PathPrefix, ConfigError> {
+    let path_owned = || path.to_owned();
+    path.parse().map_err(|error| match error {
+        InvalidPath::NotAbsolute => ConfigError::Path {
+            setting,
+            path: path_owned(),
+        },
+        InvalidPath::Pattern => ConfigError::PathPattern {
+            setting,
+            path: path_owned(),
+        },
+        InvalidPath::Ambiguous => ConfigError::AmbiguousPath {
+            setting,
+            path: path_owned(),
+        },
+    })
+}
