@@ -4,8 +4,9 @@
 //!
 //! 1. [`precheck`](crate::endpoint::precheck) rejects the request without a call to the store if the store's memory already shows
 //!    that it must be refused.
-//! 2. [`refresh`] claims the grant, decides about the presented token and calls the inner service.
-//! 3. [`commit`] stores the rotation, then answers the client. [`replay`] returns the stored answer
+//! 2. [`acquire`] claims the grant. [`step`] decides what follows from the claim.
+//! 3. [`refresh`] calls the inner service with the upstream token.
+//! 4. [`commit`] stores the rotation, then answers the client. [`replay`] returns the stored answer
 //!    of the last rotation instead, if the client has lost it.
 //!
 //! [`issue`] begins a grant for every other grant type. [`adopt`] takes in a grant that began
