@@ -96,9 +96,10 @@ impl<St: Store> Guard<St> {
         let fetched = self.fetch(&parsed.key, &parsed.token.grant_key()).await;
         match fetched.map_err(AccessError::Store)? {
             Fetched::Alive(valid) => Ok(valid),
-            Fetched::Dead { dead, grant } if dead == Dead::Ended => {
-                Err(self.ended(parsed, grant.as_ref(), started.elapsed()))
-            }
+            Fetched::Dead {
+                dead: Dead::Ended,
+                grant,
+            } => Err(self.ended(parsed, grant.as_ref(), started.elapsed())),
             Fetched::Dead { dead, .. } => {
                 tracing::debug!(?dead, "an access token was rejected");
                 Err(AccessError::InvalidToken)
