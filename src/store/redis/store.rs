@@ -387,10 +387,14 @@ fn sidecar_key(key: &[u8], name: &SidecarName) -> Vec<u8> {
     bytes
 }
 
-/// Formats a duration for Redis: at least a millisecond, and at most [`CENTURY`], so that neither
-/// its arithmetic nor the expiry of a lease in an entry overflows.
+/// The longest time to live. It is longer than a grant can live, because an entry is kept for some
+/// time after its grant has expired.
+const LONGEST_TTL: Duration = CENTURY.saturating_mul(2);
+
+/// Formats a duration for Redis: at least a millisecond, and at most [`LONGEST_TTL`], so that
+/// neither its arithmetic nor the expiry of a lease in an entry overflows.
 fn millis(time: Duration) -> String {
-    time.clamp(Duration::from_millis(1), CENTURY)
+    time.clamp(Duration::from_millis(1), LONGEST_TTL)
         .as_millis()
         .to_string()
 }
