@@ -222,7 +222,7 @@ fn parts(c: &mut Criterion) {
         ttl: Ttl::After(ttl),
     };
     runtime
-        .block_on(store.swap(&key, None, insert, None))
+        .block_on(store.swap(&key, None, insert, &[]))
         .map(drop)
         .expect("stored");
     let mut group = c.benchmark_group("memory store");
@@ -244,7 +244,7 @@ fn parts(c: &mut Criterion) {
                         ttl: Ttl::After(ttl),
                     };
                     let also = Sidecar::new(SidecarName::new([3; 16]), replay.clone(), ttl);
-                    let swap = store.swap(&key, Some(claimed), change, Some(also)).await;
+                    let swap = store.swap(&key, Some(claimed), change, &[also]).await;
                     assert!(matches!(black_box(swap), Ok(Swap::Swapped)));
                 }
                 start.elapsed()

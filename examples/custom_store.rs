@@ -87,9 +87,10 @@ impl Store for SqliteStore {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Sidecar>,
+        sidecars: &[Sidecar],
     ) -> Result<Swap, StoreError> {
-        let key = *key;
+        decide::check_sidecars(sidecars)?;
+        let (key, sidecars) = (*key, sidecars.to_vec());
         self.run(move |db, now| {
             let current = read(db, &key, now)?;
             if let Some(swap) = decide::swap(current.as_ref(), expected, &change) {
@@ -101,9 +102,9 @@ impl Store for SqliteStore {
                     db.execute("DELETE FROM entries WHERE key = ?1", [key.as_bytes()])?;
                 }
             }
-            if let Some(Sidecar {
+            for Sidecar {
                 name, value, ttl, ..
-            }) = also
+            } in sidecars
             {
                 db.execute(
                     "INSERT OR REPLACE INTO sidecars VALUES (?1, ?2, ?3, ?4)",

@@ -21,7 +21,7 @@ pub(crate) async fn update<St: Store>(
 ) -> Result<(), StoreError> {
     for _ in 0..ATTEMPTS {
         let next = change(&entry)?;
-        match store.swap(key, Some(entry.version), next, None).await? {
+        match store.swap(key, Some(entry.version), next, &[]).await? {
             Swap::Swapped | Swap::Conflict(None) => return Ok(()),
             Swap::Conflict(Some(current)) => entry = current,
         }

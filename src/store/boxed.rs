@@ -89,7 +89,7 @@ trait Erased: Send + Sync {
         key: &'a Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Sidecar>,
+        sidecars: &'a [Sidecar],
     ) -> Boxed<'a, Swap>;
 
     fn sidecar<'a>(&'a self, key: &'a Key, name: &'a SidecarName) -> Boxed<'a, Option<Bytes>>;
@@ -125,9 +125,9 @@ impl<S: Store> Erased for S {
         key: &'a Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Sidecar>,
+        sidecars: &'a [Sidecar],
     ) -> Boxed<'a, Swap> {
-        Box::pin(Store::swap(self, key, expected, change, also))
+        Box::pin(Store::swap(self, key, expected, change, sidecars))
     }
 
     fn sidecar<'a>(&'a self, key: &'a Key, name: &'a SidecarName) -> Boxed<'a, Option<Bytes>> {
@@ -171,9 +171,9 @@ impl Store for BoxStore {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Sidecar>,
+        sidecars: &[Sidecar],
     ) -> Result<Swap, StoreError> {
-        self.0.swap(key, expected, change, also).await
+        self.0.swap(key, expected, change, sidecars).await
     }
 
     async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {

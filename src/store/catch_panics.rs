@@ -41,9 +41,9 @@ impl<St: Store> Store for CatchPanics<St> {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Sidecar>,
+        sidecars: &[Sidecar],
     ) -> impl Future<Output = Result<Swap, StoreError>> + Send {
-        Caught::new(|| self.0.swap(key, expected, change, also))
+        Caught::new(|| self.0.swap(key, expected, change, sidecars))
     }
 
     fn sidecar(

@@ -3,15 +3,16 @@
 //! A store that reads and writes an entry in one atomic step (under a lock, or in a transaction)
 //! can decide with them, and has nothing to implement but reading and writing:
 //!
-//! 1. Read the entry. An expired entry is absent.
-//! 2. Call [`swap()`] or [`claim()`].
-//! 3. Write what it says, in the same atomic step.
+//! 1. Call [`check_sidecars()`], in a `swap`.
+//! 2. Read the entry. An expired entry is absent.
+//! 3. Call [`swap()`] or [`claim()`].
+//! 4. Write what it says, in the same atomic step.
 //!
 //! ```
 //! use std::collections::HashMap;
 //! use tower_oauth_refresh::store::{Change, Entry, Key, Swap, Ttl, Version, decide};
 //!
-//! /// A store without expiry: entries in a map that one thread uses.
+//! /// A store without expiry and sidecars: entries in a map that one thread uses.
 //! #[derive(Default)]
 //! struct Entries(HashMap<Key, Entry>);
 //!
@@ -48,17 +49,36 @@
 
 use std::time::Duration;
 
-use super::{Change, Claim, ClaimTag, Entry, Lease, Swap, Ttl, Version};
+use super::{
+    Change, Claim, ClaimTag, Entry, Lease, MAX_SIDECARS_PER_SWAP, Sidecar, StoreError, Swap, Ttl,
+    Version,
+};
 use crate::clock::Timestamp;
 
 /// The most sidecars of one entry, so that a client that rotates in a loop does not fill the store.
-#[cfg(any(feature = "memory", feature = "redb"))]
-pub(super) const MAX_SIDECARS: usize = 8;
+#[cfg(any(feature = "memory", feature = "redb", feature = "conformance"))]
+pub(super) const MAX_SIDECARS: usize = 128;
+
+/// Checks the number of sidecars of a [`Store::swap`](super::Store::swap). A store calls it before
+/// it changes anything.
+///
+/// # Errors
+///
+/// [`StoreError::Unavailable`] if there are more than [`MAX_SIDECARS_PER_SWAP`].
+pub fn check_sidecars(sidecars: &[Sidecar]) -> Result<(), StoreError> {
+    if sidecars.len() <= MAX_SIDECARS_PER_SWAP {
+        return Ok(());
+    }
+    Err(StoreError::unavailable(format!(
+        "a swap with {} sidecars, of at most {MAX_SIDECARS_PER_SWAP}",
+        sidecars.len()
+    )))
+}
 
 /// Decides a [`Store::swap`](super::Store::swap) of an entry that is now `current`; `None` if it is
 /// absent or has expired.
 ///
-/// Returns `None` if the caller must make `change`, write the sidecar, and return
+/// Returns `None` if the caller must make `change`, write the sidecars, and return
 /// [`Swap::Swapped`]. Otherwise returns the result of the call, which changes nothing:
 ///
 /// | `current` | `change` | result |

@@ -53,7 +53,7 @@ pub use self::memory::MemoryStore;
 pub use self::redb::{RedbOpenError, RedbStore, RedbStoreBuilder};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
-pub use self::store::Store;
+pub use self::store::{MAX_SIDECARS_PER_SWAP, Store};
 #[cfg(feature = "tiered")]
 pub use self::tiered::{CacheStats, TieredStore, TieredStoreBuilder};
 pub use self::types::{

@@ -10,6 +10,9 @@ use super::{
 };
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 
+/// The most sidecars that one [`Store::swap`] writes.
+pub const MAX_SIDECARS_PER_SWAP: usize = 4;
+
 /// A database of grants: byte values under keys, with compare-and-swap and a time to live.
 ///
 /// A whole implementation, over SQLite, is in the [docs of the module](super#a-store-of-your-own).
@@ -30,7 +33,8 @@ use crate::clock::{Clock as _, SystemClock, Timestamp};
 /// 2. [`swap`](Store::swap) commits the rotation. It replaces the entry if it still has the version
 ///    of the claim. The new entry has a new tag and no lease, so the swap also releases the lease.
 ///    The same call writes the response as a sidecar: a value beside the entry, with a name and a
-///    time to live of its own. A replay reads it with [`sidecar`](Store::sidecar).
+///    time to live of its own. A replay reads it with [`sidecar`](Store::sidecar). One call writes
+///    up to four sidecars.
 ///
 /// An implementation must provide [`get`](Store::get), [`swap`](Store::swap) and
 /// [`sidecar`](Store::sidecar). The default [`claim`](Store::claim) is built from `get` and `swap`;
@@ -112,26 +116,30 @@ pub trait Store: Send + Sync + 'static {
     fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send;
 
     /// Makes `change` if the entry under `key` has the version `expected` (or, if `expected` is
-    /// `None`, is absent). With the change it writes the sidecar `also`, if given, in the same
-    /// atomic step.
+    /// `None`, is absent). With the change it writes `sidecars`, in the same atomic step: all of
+    /// them, or none if the change is not made. A sidecar replaces one with the same name.
     ///
     /// Two cases return [`Swap::Swapped`] so that the call is idempotent: the entry already has the
     /// version of the new entry, and the removal of an absent entry.
     ///
-    /// With [`Ttl::Keep`] the entry **must** keep its expiry. `also` is only given with a
-    /// [`Change::Put`]. A sidecar **must** be absent after its own time to live, and may be removed
-    /// together with its entry. A store may limit the number of sidecars of one entry, to eight or
-    /// more, and then drops the oldest first.
+    /// With [`Ttl::Keep`] the entry **must** keep its expiry.
+    ///
+    /// The caller passes sidecars only with a [`Change::Put`], at most [`MAX_SIDECARS_PER_SWAP`],
+    /// with different names. A sidecar **must** be absent after its own time to live, and may be
+    /// removed together with its entry. A store may limit the number of sidecars of one entry, to
+    /// 128 or more, and then drops the oldest first.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]. The change may have been made or not.
+    /// [`StoreError`]. The change may have been made or not. With more than
+    /// [`MAX_SIDECARS_PER_SWAP`] sidecars the store **must** return the error of
+    /// [`decide::check_sidecars`], and change nothing.
     fn swap(
         &self,
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Sidecar>,
+        sidecars: &[Sidecar],
     ) -> impl Future<Output = Result<Swap, StoreError>> + Send;
 
     /// Returns the sidecar `name` of the entry under `key`; `None` if it is absent or has expired.
@@ -183,7 +191,7 @@ pub trait Store: Send + Sync + 'static {
                     entry,
                     ttl: Ttl::Keep,
                 };
-                match self.swap(key, Some(expected), change, None).await? {
+                match self.swap(key, Some(expected), change, &[]).await? {
                     Swap::Swapped => return Ok(Some(claim)),
                     Swap::Conflict(current) => found = current,
                 }
@@ -246,9 +254,9 @@ impl<S: Store> Store for Arc<S> {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Sidecar>,
+        sidecars: &[Sidecar],
     ) -> impl Future<Output = Result<Swap, StoreError>> + Send {
-        (**self).swap(key, expected, change, also)
+        (**self).swap(key, expected, change, sidecars)
     }
 
     fn sidecar(

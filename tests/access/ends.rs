@@ -203,9 +203,9 @@ impl Store for Cut {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Sidecar>,
+        sidecars: &[Sidecar],
     ) -> Result<Swap, StoreError> {
-        self.inner.swap(key, expected, change, also).await
+        self.inner.swap(key, expected, change, sidecars).await
     }
 
     async fn sidecar(

@@ -264,7 +264,7 @@ async fn replace(app: &App, key: &Key, tag: ClaimTag, value: Vec<u8>) {
     };
     assert_eq!(
         app.store
-            .swap(key, Some(found.version), change, None)
+            .swap(key, Some(found.version), change, &[])
             .await
             .unwrap(),
         Swap::Swapped

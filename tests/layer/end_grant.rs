@@ -259,7 +259,7 @@ async fn a_corrupt_record_is_removed_too() {
     };
     assert_eq!(
         app.store
-            .swap(&key, Some(entry.version), change, None)
+            .swap(&key, Some(entry.version), change, &[])
             .await
             .unwrap(),
         Swap::Swapped

@@ -566,17 +566,17 @@ async fn a_planted_secret_is_found() {
         entry: entry(value),
         ttl: Ttl::After(HOUR),
     };
-    let also = Sidecar::new(SidecarName::new([0; 16]), Bytes::from_static(secret), HOUR);
-    for (place, change, also) in [
-        ("an entry", put(secret), None),
-        ("sidecar one", put(b""), Some(also)),
+    let sidecar = Sidecar::new(SidecarName::new([0; 16]), Bytes::from_static(secret), HOUR);
+    for (place, change, sidecars) in [
+        ("an entry", put(secret), &[][..]),
+        ("sidecar one", put(b""), &[sidecar]),
     ] {
         watched.stored.lock().unwrap().clear();
         let key = Key::new([place.len() as u8; 32]);
         let _ = watched
             .app
             .store
-            .swap(&key, None, change, also)
+            .swap(&key, None, change, sidecars)
             .await
             .unwrap();
         assert!(

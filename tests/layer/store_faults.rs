@@ -269,7 +269,7 @@ async fn overwrite(app: &App, key: &Key, expected: &Entry, entry: Entry) {
                 entry,
                 ttl: Ttl::Keep,
             },
-            None,
+            &[],
         )
         .await;
     assert_eq!(swap.unwrap(), Swap::Swapped);

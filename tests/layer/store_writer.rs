@@ -24,10 +24,7 @@ async fn put(app: &App, key: &Key, entry: &Entry) {
         ttl: Ttl::After(Duration::from_secs(3600)),
     };
     assert_eq!(
-        app.store
-            .swap(key, Some(found), change, None)
-            .await
-            .unwrap(),
+        app.store.swap(key, Some(found), change, &[]).await.unwrap(),
         Swap::Swapped
     );
 }

@@ -168,9 +168,12 @@ fn written(app: &App) -> Vec<usize> {
     let written = app.store.calls().into_iter().filter_map(|call| match call {
         Call::Swap {
             change: Change::Put { entry, .. },
-            also,
+            sidecars,
             ..
-        } => Some(entry.value.len() + also.map_or(0, |also| also.value.len())),
+        } => {
+            let sidecars = sidecars.iter().map(|sidecar| sidecar.value.len());
+            Some(entry.value.len() + sidecars.sum::<usize>())
+        }
         _ => None,
     });
     written.collect()

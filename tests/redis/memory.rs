@@ -9,11 +9,14 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use redis::Value;
+use test_support::entries::{HOUR, entry, random_key};
 use test_support::redis::RedisServer;
 use test_support::session::send;
 use test_support::{Answer, Upstream, post, refresh_form};
 use tower::{BoxError, Layer as _, service_fn, util::BoxCloneService};
-use tower_oauth_refresh::store::{RedisStore, TieredStore};
+use tower_oauth_refresh::store::{
+    Change, RedisStore, Sidecar, SidecarName, Store as _, Swap, TieredStore,
+};
 use tower_oauth_refresh::{Refresh, RefreshLayer, RefreshLayerBuilder, RequestBody};
 
 use crate::faults::{LIMIT, RedisApp, instance_over};
@@ -139,6 +142,32 @@ async fn a_grant_is_one_key_of_at_most_512_bytes() {
         assert_eq!(subject.refresh(CLIENT, token).await.status, 500);
     }
     check(&server, GRANTS, "without the previous token").await;
+}
+
+#[tokio::test]
+async fn a_sidecar_with_a_value_of_64_bytes_takes_at_most_256_bytes() {
+    let server = RedisServer::start().await;
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let change = Change::Put {
+        entry: entry(1),
+        ttl: HOUR,
+    };
+    let value = Bytes::from_static(UPSTREAM_TOKEN.as_bytes());
+    let sidecars = [1, 2, 3, 4].map(|name| {
+        let name = SidecarName::new([name; 16]);
+        Sidecar::new(name, value.clone(), Duration::from_secs(3600))
+    });
+    let swap = store.swap(&random_key(), None, change, &sidecars).await;
+    assert_eq!(swap.unwrap(), Swap::Swapped);
+    let mut usages = Vec::new();
+    for (key, _) in server.dump().await {
+        if key.windows(2).any(|pair| pair == b"}:") {
+            usages.push(integer(&server, &[b"MEMORY", b"USAGE", &key]).await);
+        }
+    }
+    println!("{usages:?} bytes");
+    assert_eq!(usages.len(), 4);
+    assert!(usages.iter().all(|usage| *usage <= 256), "{usages:?}");
 }
 
 /// Waits until the replays have expired.

@@ -176,7 +176,7 @@ async fn any_long_time_to_live_is_accepted() {
     };
     let also = Sidecar::new(NAME, Bytes::from_static(b"sidecar"), Duration::MAX);
     assert_eq!(
-        store.swap(&key, None, change, Some(also)).await.unwrap(),
+        store.swap(&key, None, change, &[also]).await.unwrap(),
         Swap::Swapped
     );
     let claim = store
@@ -246,7 +246,7 @@ async fn an_entry_takes_at_most_512_bytes_of_redis() {
     let key = random_key();
     let entry = Entry::new(version(1), TAG, Bytes::from(vec![7; 330]));
     let swap = store
-        .swap(&key, None, Change::Put { entry, ttl: HOUR }, None)
+        .swap(&key, None, Change::Put { entry, ttl: HOUR }, &[])
         .await;
     assert_eq!(swap.unwrap(), Swap::Swapped);
     let name = keys(&server).await.remove(0);

@@ -148,7 +148,7 @@ impl<S: Store> Broken<S> {
             };
             if self
                 .store
-                .swap(key, Some(entry.version), change, None)
+                .swap(key, Some(entry.version), change, &[])
                 .await?
                 == Swap::Swapped
             {
@@ -161,13 +161,13 @@ impl<S: Store> Broken<S> {
         &self,
         key: &Key,
         change: Change,
-        also: Option<Sidecar>,
+        sidecars: &[Sidecar],
     ) -> Result<Swap, StoreError> {
         loop {
             let found = self.store.get(key).await?.map(|entry| entry.version);
             if let Swap::Swapped = self
                 .store
-                .swap(key, found, change.clone(), also.clone())
+                .swap(key, found, change.clone(), sidecars)
                 .await?
             {
                 return Ok(Swap::Swapped);
@@ -181,18 +181,18 @@ impl<S: Store> Broken<S> {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Sidecar>,
+        sidecars: &[Sidecar],
     ) -> Result<Swap, StoreError> {
         let version = match &change {
-            Change::Put { entry, .. } if also.is_some() => entry.version,
+            Change::Put { entry, .. } if !sidecars.is_empty() => entry.version,
             Change::Put { .. } | Change::Remove => {
-                return self.store.swap(key, expected, change, also).await;
+                return self.store.swap(key, expected, change, sidecars).await;
             }
         };
         if self.memory.lock().unwrap().given_up.contains(&version) {
             return Err(StoreError::corrupt("given up"));
         }
-        let swapped = self.store.swap(key, expected, change, also).await;
+        let swapped = self.store.swap(key, expected, change, sidecars).await;
         if swapped.is_err() {
             self.memory.lock().unwrap().given_up.push(version);
             if let Ok(Some(entry)) = self.store.get(key).await
@@ -205,7 +205,7 @@ impl<S: Store> Broken<S> {
                     entry: freed,
                     ttl: Ttl::Keep,
                 };
-                let _ = self.store.swap(key, expected, change, None).await;
+                let _ = self.store.swap(key, expected, change, &[]).await;
             }
         }
         swapped
@@ -237,17 +237,20 @@ impl<S: Store> Store for Broken<S> {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Sidecar>,
+        sidecars: &[Sidecar],
     ) -> Result<Swap, StoreError> {
         match (self.breakage, &change) {
-            (Some(Breakage::NoVersionCheck), _) => self.swap_anyway(key, change, also).await,
+            (Some(Breakage::NoVersionCheck), _) => self.swap_anyway(key, change, sidecars).await,
             (Some(Breakage::GiveBackAfterFailure), _) => {
-                self.swap_once(key, expected, change, also).await
+                self.swap_once(key, expected, change, sidecars).await
             }
-            (Some(Breakage::NoReplay), _) => self.store.swap(key, expected, change, None).await,
+            (Some(Breakage::NoReplay), _) => self.store.swap(key, expected, change, &[]).await,
             (Some(Breakage::NoEnd), Change::Remove) => Ok(Swap::Swapped),
             (Some(Breakage::StaleTier), _) => {
-                let swap = self.store.swap(key, expected, change.clone(), also).await?;
+                let swap = self
+                    .store
+                    .swap(key, expected, change.clone(), sidecars)
+                    .await?;
                 match change {
                     Change::Put { entry, .. } => {
                         self.memory.lock().unwrap().read.insert(*key, entry)
@@ -256,7 +259,7 @@ impl<S: Store> Store for Broken<S> {
                 };
                 Ok(swap)
             }
-            _ => self.store.swap(key, expected, change, also).await,
+            _ => self.store.swap(key, expected, change, sidecars).await,
         }
     }
 

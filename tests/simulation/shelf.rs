@@ -13,7 +13,7 @@ use tower_oauth_refresh::store::{
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Get(Key),
-    Swap(Key, Option<Version>, Change, Option<Sidecar>),
+    Swap(Key, Option<Version>, Change, Vec<Sidecar>),
     Sidecar(Key, SidecarName),
     Claim(Key, ClaimTag, Version, Duration),
 }
@@ -105,8 +105,8 @@ impl Shelf {
                 let (claim, effect) = self.claim(key, tag, *version, *lease, now);
                 (Answer::Claim(claim), effect)
             }
-            Call::Swap(key, expected, change, also) => {
-                let (swap, effect) = self.swap(key, *expected, change, also.as_ref(), now);
+            Call::Swap(key, expected, change, sidecars) => {
+                let (swap, effect) = self.swap(key, *expected, change, sidecars, now);
                 (Answer::Swap(swap), effect)
             }
         }
@@ -167,7 +167,7 @@ impl Shelf {
         key: &Key,
         expected: Option<Version>,
         change: &Change,
-        also: Option<&Sidecar>,
+        new: &[Sidecar],
         now: Timestamp,
     ) -> (Swap, Option<Effect>) {
         let current = self.live(key, now);
@@ -198,9 +198,9 @@ impl Shelf {
             .map(|slot| slot.sidecars.clone())
             .unwrap_or_default();
         sidecars.retain(|_, (_, end)| *end > now);
-        if let Some(Sidecar {
+        for Sidecar {
             name, value, ttl, ..
-        }) = also
+        } in new
         {
             sidecars.insert(*name, (value.clone(), now.saturating_add(*ttl)));
         }

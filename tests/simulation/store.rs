@@ -219,9 +219,10 @@ impl Store for Link {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Sidecar>,
+        sidecars: &[Sidecar],
     ) -> Result<Swap, StoreError> {
-        match self.call(Call::Swap(*key, expected, change, also)).await? {
+        let call = Call::Swap(*key, expected, change, sidecars.to_vec());
+        match self.call(call).await? {
             Answer::Swap(swap) => Ok(swap),
             other => unreachable!("{other:?}"),
         }

@@ -40,7 +40,7 @@ fn put(number: u8) -> Change {
     }
 }
 
-fn also() -> Sidecar {
+fn a_sidecar() -> Sidecar {
     Sidecar::new(NAME, Bytes::from_static(b"sidecar"), HOUR)
 }
 
@@ -56,7 +56,10 @@ async fn every_call_is_forwarded_unchanged() {
     assert_eq!(store.peek(&KEY), Some(Hint::Gone), "from the cache");
 
     assert_eq!(
-        store.swap(&KEY, None, put(1), Some(also())).await.unwrap(),
+        store
+            .swap(&KEY, None, put(1), &[a_sidecar()])
+            .await
+            .unwrap(),
         Swap::Swapped
     );
     assert_eq!(
@@ -64,7 +67,7 @@ async fn every_call_is_forwarded_unchanged() {
         [Call::Swap {
             expected: None,
             change: put(1),
-            also: Some(also())
+            sidecars: vec![a_sidecar()]
         }]
     );
     assert!(
@@ -74,7 +77,7 @@ async fn every_call_is_forwarded_unchanged() {
 
     assert_eq!(
         store.sidecar(&KEY, &NAME).await.unwrap(),
-        Some(also().value)
+        Some(a_sidecar().value)
     );
     assert_eq!(hooked.calls(), [Call::Sidecar]);
 
@@ -117,7 +120,7 @@ async fn an_error_keeps_its_cause() {
         );
     };
     unavailable(store.get(&KEY).await.map(drop));
-    unavailable(store.swap(&KEY, None, put(1), None).await.map(drop));
+    unavailable(store.swap(&KEY, None, put(1), &[]).await.map(drop));
     unavailable(store.sidecar(&KEY, &NAME).await.map(drop));
     unavailable(store.claim(&KEY, &TAG, version(1), HOUR).await.map(drop));
     unavailable(store.announce(&[KEY]).await);
@@ -128,7 +131,7 @@ async fn clones_share_one_store_and_layers_have_one_type() {
     let memory = MemoryStore::new();
     let boxed = BoxStore::new(memory.clone());
     assert_eq!(
-        boxed.clone().swap(&KEY, None, put(1), None).await.unwrap(),
+        boxed.clone().swap(&KEY, None, put(1), &[]).await.unwrap(),
         Swap::Swapped
     );
     assert!(boxed.get(&KEY).await.unwrap().is_some());
@@ -175,7 +178,7 @@ impl Store for Silent {
         _: &Key,
         _: Option<Version>,
         _: Change,
-        _: Option<Sidecar>,
+        _: &[Sidecar],
     ) -> Result<Swap, StoreError> {
         Ok(Swap::Conflict(None))
     }
@@ -221,7 +224,7 @@ fn a_call_allocates_once() {
         ("get", allocations(store.get(&KEY))),
         (
             "swap",
-            allocations(store.swap(&KEY, None, Change::Remove, None)),
+            allocations(store.swap(&KEY, None, Change::Remove, &[])),
         ),
         ("sidecar", allocations(store.sidecar(&KEY, &NAME))),
         (

@@ -21,7 +21,7 @@ impl Store for Forgetful {
         _: &Key,
         _: Option<Version>,
         _: Change,
-        _: Option<Sidecar>,
+        _: &[Sidecar],
     ) -> Result<Swap, StoreError> {
         Ok(Swap::Swapped)
     }

@@ -68,7 +68,7 @@ async fn put(store: &MemoryStore, key: &Key, expected: Option<u64>, number: u64,
         ttl,
     };
     store
-        .swap(key, expected.map(version), change, None)
+        .swap(key, expected.map(version), change, &[])
         .await
         .unwrap()
 }
@@ -91,7 +91,7 @@ async fn entries_and_sidecars_expire_by_the_clock_of_the_store() {
     };
     let also = Sidecar::new(NAME, Bytes::from_static(b"sidecar"), HOUR / 2);
     assert_eq!(
-        store.swap(&key(1), None, change, Some(also)).await.unwrap(),
+        store.swap(&key(1), None, change, &[also]).await.unwrap(),
         Swap::Swapped
     );
 
@@ -239,7 +239,7 @@ async fn any_time_to_live_is_accepted() {
             let also = Sidecar::new(NAME, Bytes::new(), ttl);
             assert_eq!(
                 store
-                    .swap(&key(number), None, change, Some(also))
+                    .swap(&key(number), None, change, &[also])
                     .await
                     .unwrap(),
                 Swap::Swapped,
@@ -281,12 +281,12 @@ async fn removing_an_entry_removes_its_sidecars() {
     };
     let also = Sidecar::new(NAME, Bytes::from_static(b"sidecar"), HOUR);
     assert_eq!(
-        store.swap(&key(1), None, change, Some(also)).await.unwrap(),
+        store.swap(&key(1), None, change, &[also]).await.unwrap(),
         Swap::Swapped
     );
     assert_eq!(
         store
-            .swap(&key(1), Some(version(1)), Change::Remove, None)
+            .swap(&key(1), Some(version(1)), Change::Remove, &[])
             .await
             .unwrap(),
         Swap::Swapped
@@ -297,6 +297,30 @@ async fn removing_an_entry_removes_its_sidecars() {
         Swap::Swapped
     );
     assert_eq!(store.sidecar(&key(1), &NAME).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn more_than_128_sidecars_replace_the_oldest() {
+    let store = MemoryStore::new();
+    for number in 0..33_u8 {
+        let expected = number.checked_sub(1).map(u64::from);
+        let change = Change::Put {
+            entry: entry(number.into()),
+            ttl: Ttl::After(HOUR),
+        };
+        let sidecars = [0, 1, 2, 3].map(|name| {
+            let name = SidecarName::new([4 * number + name; 16]);
+            Sidecar::new(name, Bytes::new(), HOUR)
+        });
+        let swap = store
+            .swap(&key(1), expected.map(version), change, &sidecars)
+            .await;
+        assert_eq!(swap.unwrap(), Swap::Swapped);
+    }
+    for name in 0..132 {
+        let found = store.sidecar(&key(1), &SidecarName::new([name; 16])).await;
+        assert_eq!(found.unwrap().is_some(), name >= 4, "sidecar {name}");
+    }
 }
 
 #[tokio::test]
@@ -348,7 +372,7 @@ async fn the_count_follows_inserts_removals_and_expiry() {
     assert_eq!(store.entry_count(), 10);
     for number in 0..4 {
         let swap = store
-            .swap(&key(number), Some(version(2)), Change::Remove, None)
+            .swap(&key(number), Some(version(2)), Change::Remove, &[])
             .await
             .unwrap();
         assert_eq!(swap, Swap::Swapped);
@@ -383,7 +407,7 @@ async fn debug_shows_no_value() {
     };
     assert_eq!(
         store
-            .swap(&key(0x4141_4141), None, change, None)
+            .swap(&key(0x4141_4141), None, change, &[])
             .await
             .unwrap(),
         Swap::Swapped

@@ -43,9 +43,9 @@ async fn acknowledged_writes_survive_close_and_open() {
     let file = TestFile::new();
     let store = file.open();
     for number in 0..100 {
-        let also = Some(sidecar(7, HOUR));
+        let sidecars = [sidecar(7, HOUR)];
         assert_eq!(
-            put_with(&store, &key(number), None, 1, Ttl::After(HOUR), also).await,
+            put_with(&store, &key(number), None, 1, Ttl::After(HOUR), &sidecars).await,
             Swap::Swapped
         );
     }
@@ -57,7 +57,7 @@ async fn acknowledged_writes_survive_close_and_open() {
     }
     for number in 50..60 {
         let removed = store
-            .swap(&key(number), Some(version(1)), Change::Remove, None)
+            .swap(&key(number), Some(version(1)), Change::Remove, &[])
             .await
             .unwrap();
         assert_eq!(removed, Swap::Swapped);
@@ -108,9 +108,9 @@ async fn expiry_uses_the_clock_of_the_store() {
         .clock(clock.clone())
         .open()
         .unwrap();
-    let also = Some(sidecar(2, HOUR / 2));
+    let sidecars = [sidecar(2, HOUR / 2)];
     assert_eq!(
-        put_with(&store, &key(1), None, 1, Ttl::After(HOUR), also).await,
+        put_with(&store, &key(1), None, 1, Ttl::After(HOUR), &sidecars).await,
         Swap::Swapped
     );
     assert_eq!(claim(&store, 2, HOUR / 4).await, Some(Lease::Taken));
@@ -148,9 +148,9 @@ async fn an_entry_that_replaces_an_expired_one_has_no_sidecars() {
         .unwrap();
     for number in 1..=3 {
         // Both immediately after the expiry and after the writer has had time to sweep.
-        let also = Some(sidecar(2, HOUR * 9));
+        let sidecars = [sidecar(2, HOUR * 9)];
         assert_eq!(
-            put_with(&store, &key(number), None, 1, Ttl::After(HOUR), also).await,
+            put_with(&store, &key(number), None, 1, Ttl::After(HOUR), &sidecars).await,
             Swap::Swapped
         );
         clock.advance(if number == 1 {
@@ -172,52 +172,47 @@ async fn an_entry_that_replaces_an_expired_one_has_no_sidecars() {
 }
 
 #[tokio::test]
-async fn the_ninth_sidecar_replaces_the_oldest() {
+async fn more_than_128_sidecars_replace_the_oldest() {
     let file = TestFile::new();
     let store = file.open();
     // Names in descending order, so that the order of the table differs from that of time.
-    for number in 1..=8 {
+    for number in 1..=32 {
         let expected = (number > 1).then(|| number - 1);
-        let also = Some(sidecar(100 - u8::try_from(number).unwrap(), HOUR));
+        let first = 200 - 4 * u8::try_from(number).unwrap();
+        let sidecars = [3, 2, 1, 0].map(|name| sidecar(first + name, HOUR));
+        let ttl = Ttl::After(HOUR);
         assert_eq!(
-            put_with(&store, &key(1), expected, number, Ttl::After(HOUR), also).await,
+            put_with(&store, &key(1), expected, number, ttl, &sidecars).await,
             Swap::Swapped
         );
     }
-    // The oldest sidecar is written again, and is the youngest from then on.
+    // The oldest sidecars are written again, and are the youngest from then on.
+    let again = [196, 197, 198, 199].map(|name| sidecar(name, HOUR));
     assert_eq!(
-        put_with(
-            &store,
-            &key(1),
-            Some(8),
-            9,
-            Ttl::Keep,
-            Some(sidecar(99, HOUR))
-        )
-        .await,
+        put_with(&store, &key(1), Some(32), 33, Ttl::Keep, &again).await,
         Swap::Swapped
     );
+    let new = [1, 2, 3, 4].map(|name| sidecar(name, HOUR));
     assert_eq!(
-        put_with(
-            &store,
-            &key(1),
-            Some(9),
-            10,
-            Ttl::Keep,
-            Some(sidecar(1, HOUR))
-        )
-        .await,
+        put_with(&store, &key(1), Some(33), 34, Ttl::Keep, &new).await,
         Swap::Swapped
     );
-    for (number, there) in [(99, true), (98, false), (97, true), (92, true), (1, true)] {
-        assert_eq!(
-            has_sidecar(&store, &key(1), number).await,
-            there,
-            "value {number}"
-        );
+    for (names, there) in [
+        (196..=199, true),
+        (192..=195, false),
+        (72..=191, true),
+        (1..=4, true),
+    ] {
+        for name in names {
+            assert_eq!(
+                has_sidecar(&store, &key(1), name).await,
+                there,
+                "sidecar {name}"
+            );
+        }
     }
     drop(store);
-    assert_eq!(file.rows(), [1, 8, 9]);
+    assert_eq!(file.rows(), [1, 128, 129]);
 }
 
 #[tokio::test]
@@ -234,11 +229,11 @@ async fn the_space_of_expired_entries_is_reclaimed() {
         for number in 0..ENTRIES {
             let store = store.clone();
             // In every second round the sidecars expire with the entry, otherwise before it.
-            let also = Some(sidecar(1, HOUR / 2 * (1 + round % 2)));
+            let sidecars = [sidecar(1, HOUR / 2 * (1 + round % 2))];
             let key = key(u64::from(round) * ENTRIES + number);
-            writes.spawn(
-                async move { put_with(&store, &key, None, 1, Ttl::After(HOUR), also).await },
-            );
+            writes.spawn(async move {
+                put_with(&store, &key, None, 1, Ttl::After(HOUR), &sidecars).await
+            });
             if writes.len() == 500 {
                 assert_eq!(writes.join_next().await.unwrap().unwrap(), Swap::Swapped);
             }
@@ -301,9 +296,9 @@ async fn an_entry_stays_in_the_file_for_a_week_after_expiry() {
         clock.advance(HOUR * 2);
         (store, [grants - (other - 1), sidecars, ends - (other - 1)])
     };
-    let also = Some(sidecar(1, HOUR / 2));
+    let sidecars = [sidecar(1, HOUR / 2)];
     assert_eq!(
-        put_with(&store, &key(1), None, 1, Ttl::After(HOUR), also).await,
+        put_with(&store, &key(1), None, 1, Ttl::After(HOUR), &sidecars).await,
         Swap::Swapped
     );
     let (store, left) = rows(store).await;

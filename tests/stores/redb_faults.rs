@@ -212,7 +212,7 @@ async fn rotate(store: RedbStore, grant: u64) {
         };
         assert_eq!(
             store
-                .swap(&key(grant), expected, change, Some(also))
+                .swap(&key(grant), expected, change, &[also])
                 .await
                 .unwrap(),
             Swap::Swapped
@@ -276,7 +276,7 @@ async fn fill(path: PathBuf) {
                     entry,
                     ttl: Ttl::After(HOUR),
                 },
-                None,
+                &[],
             )
             .await
     };
@@ -311,7 +311,7 @@ async fn fill(path: PathBuf) {
     };
     assert_eq!(
         store
-            .swap(&key(0), Some(version(7)), change, Some(sidecar(1, HOUR)))
+            .swap(&key(0), Some(version(7)), change, &[sidecar(1, HOUR)])
             .await
             .unwrap(),
         Swap::Swapped
@@ -382,7 +382,7 @@ async fn try_put(store: &RedbStore, number: u64) -> Result<Swap, StoreError> {
         entry: entry(1),
         ttl: Ttl::After(HOUR),
     };
-    store.swap(&key(number), None, change, None).await
+    store.swap(&key(number), None, change, &[]).await
 }
 
 async fn eventually(what: &str, mut ask: impl AsyncFnMut() -> bool) {

@@ -267,9 +267,9 @@ async fn a_corrupt_record_does_not_affect_other_entries() {
     let file = TestFile::new();
     let store = file.open();
     for number in 0..2 {
-        let also = Some(sidecar(1, HOUR));
+        let sidecars = [sidecar(1, HOUR)];
         assert_eq!(
-            put_with(&store, &key(number), None, 1, Ttl::After(HOUR), also).await,
+            put_with(&store, &key(number), None, 1, Ttl::After(HOUR), &sidecars).await,
             Swap::Swapped
         );
     }
@@ -297,10 +297,10 @@ async fn a_corrupt_record_does_not_affect_other_entries() {
                 .claim(&key(0), &TAG, entry(2).version, HOUR)
                 .await
                 .err(),
-            store.swap(&key(0), None, put.clone(), None).await.err(),
-            store.swap(&key(0), version, put, None).await.err(),
+            store.swap(&key(0), None, put.clone(), &[]).await.err(),
+            store.swap(&key(0), version, put, &[]).await.err(),
             store
-                .swap(&key(0), version, Change::Remove, None)
+                .swap(&key(0), version, Change::Remove, &[])
                 .await
                 .err(),
         ];
@@ -372,7 +372,7 @@ async fn a_removed_or_replaced_file_accepts_no_writes() {
         };
         for _ in 0..3 {
             let swap = store
-                .swap(&key(1), Some(version(1)), change.clone(), None)
+                .swap(&key(1), Some(version(1)), change.clone(), &[])
                 .await;
             assert!(
                 matches!(swap, Err(StoreError::Unavailable(_))),
@@ -395,7 +395,7 @@ async fn a_removed_or_replaced_file_accepts_no_writes() {
         } else {
             fs::rename(&kept, &path).unwrap();
         }
-        let swap = store.swap(&key(1), Some(version(1)), change, None).await;
+        let swap = store.swap(&key(1), Some(version(1)), change, &[]).await;
         assert!(
             matches!(swap, Ok(Swap::Swapped)),
             "{row}: with the file back: {swap:?}"

@@ -88,7 +88,7 @@ pub(crate) async fn put(
     number: u64,
     ttl: Ttl,
 ) -> Swap {
-    put_with(store, key, expected, number, ttl, None).await
+    put_with(store, key, expected, number, ttl, &[]).await
 }
 
 pub(crate) async fn put_with(
@@ -97,7 +97,7 @@ pub(crate) async fn put_with(
     expected: Option<u64>,
     number: u64,
     ttl: Ttl,
-    also: Option<Sidecar>,
+    sidecars: &[Sidecar],
 ) -> Swap {
     store
         .swap(
@@ -107,7 +107,7 @@ pub(crate) async fn put_with(
                 entry: entry(number),
                 ttl,
             },
-            also,
+            sidecars,
         )
         .await
         .unwrap()

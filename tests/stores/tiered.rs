@@ -67,14 +67,14 @@ async fn put<S: Store>(store: &S, expected: Option<u64>, number: u64) -> Swap {
         ttl: Ttl::After(HOUR),
     };
     store
-        .swap(&KEY, expected.map(version), change, None)
+        .swap(&KEY, expected.map(version), change, &[])
         .await
         .unwrap()
 }
 
 async fn remove<S: Store>(store: &S, expected: u64) -> Swap {
     store
-        .swap(&KEY, Some(version(expected)), Change::Remove, None)
+        .swap(&KEY, Some(version(expected)), Change::Remove, &[])
         .await
         .unwrap()
 }
@@ -161,7 +161,7 @@ async fn sidecars_are_not_cached() {
         HOUR,
     );
     assert_eq!(
-        tier.swap(&KEY, None, change, Some(also)).await.unwrap(),
+        tier.swap(&KEY, None, change, &[also]).await.unwrap(),
         Swap::Swapped
     );
     assert_eq!(
@@ -188,7 +188,7 @@ async fn failed_calls_do_not_change_the_cache() {
             "{name}"
         );
         assert!(
-            tier.swap(&KEY, Some(version(1)), Change::Remove, None)
+            tier.swap(&KEY, Some(version(1)), Change::Remove, &[])
                 .await
                 .is_err(),
             "{name}"
@@ -208,7 +208,7 @@ async fn a_put_clears_a_cached_end_even_without_a_reply() {
             entry: entry(1),
             ttl: Ttl::After(HOUR),
         };
-        let _ = tier.swap(&KEY, None, change, None).await;
+        let _ = tier.swap(&KEY, None, change, &[]).await;
         assert_ne!(tier.peek(&KEY), Some(Hint::Gone), "{name}");
         assert!(
             tier.get(&KEY).await.unwrap().is_some(),
@@ -345,7 +345,7 @@ impl Store for Everywhere {
         _: &Key,
         _: Option<Version>,
         _: Change,
-        _: Option<Sidecar>,
+        _: &[Sidecar],
     ) -> Result<Swap, StoreError> {
         Err(StoreError::unavailable("nothing can be written here"))
     }
@@ -461,7 +461,7 @@ async fn a_small_value_does_not_keep_a_large_buffer_alive() {
         ttl: Ttl::After(HOUR),
     };
     assert_eq!(
-        tier.swap(&KEY, None, change, None).await.unwrap(),
+        tier.swap(&KEY, None, change, &[]).await.unwrap(),
         Swap::Swapped
     );
     drop(buffer);
@@ -486,7 +486,7 @@ async fn debug_shows_no_value() {
         ttl: Ttl::After(HOUR),
     };
     assert_eq!(
-        tier.swap(&KEY, None, change, None).await.unwrap(),
+        tier.swap(&KEY, None, change, &[]).await.unwrap(),
         Swap::Swapped
     );
     let shown = format!("{tier:?}");

@@ -164,7 +164,7 @@ impl Model {
                 ttl,
             };
             Ok(
-                match tier.swap(&Self::key(key), expected, change, None).await? {
+                match tier.swap(&Self::key(key), expected, change, &[]).await? {
                     Swap::Swapped => Some(entry),
                     Swap::Conflict(found) => found,
                 },
@@ -216,10 +216,7 @@ impl Model {
             Op::Remove(fits) => {
                 let expected = Some(expected(fits));
                 Box::pin(async move {
-                    match tier
-                        .swap(&store_key, expected, Change::Remove, None)
-                        .await?
-                    {
+                    match tier.swap(&store_key, expected, Change::Remove, &[]).await? {
                         Swap::Swapped => Ok(None),
                         Swap::Conflict(found) => Ok(found),
                     }

@@ -246,7 +246,7 @@ async fn a_corrupt_record_is_never_treated_as_a_refusal() {
     };
     assert_eq!(
         store
-            .swap(&key, Some(entry.version), change, None)
+            .swap(&key, Some(entry.version), change, &[])
             .await
             .unwrap(),
         Swap::Swapped

@@ -49,10 +49,13 @@ impl<S: Store> Store for Metered<S> {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Sidecar>,
+        sidecars: &[Sidecar],
     ) -> Result<Swap, StoreError> {
-        self.measured(StoreOp::Swap, self.inner.swap(key, expected, change, also))
-            .await
+        self.measured(
+            StoreOp::Swap,
+            self.inner.swap(key, expected, change, sidecars),
+        )
+        .await
     }
 
     async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {

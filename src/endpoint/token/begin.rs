@@ -106,7 +106,7 @@ impl Begun {
             entry: self.entry.clone(),
             ttl,
         };
-        match store.swap(&self.key, None, change, None).await? {
+        match store.swap(&self.key, None, change, &[]).await? {
             Swap::Swapped => Ok(()),
             // The id of a grant is 12 random bytes. If it exists already, the random number
             // generator is broken.

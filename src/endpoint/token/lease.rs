@@ -259,8 +259,5 @@ async fn release<St: Store>(
         },
     };
     let store = shared.store();
-    store
-        .swap(&key, Some(version), change, None)
-        .await
-        .map(drop)
+    store.swap(&key, Some(version), change, &[]).await.map(drop)
 }

@@ -153,7 +153,7 @@ impl AccessWrite {
         store: &St,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        match store.swap(&self.key, None, self.change(now), None).await? {
+        match store.swap(&self.key, None, self.change(now), &[]).await? {
             Swap::Swapped => Ok(()),
             // The key is a hash of 32 random bytes. If it exists already, the random number
             // generator is broken.
@@ -176,7 +176,7 @@ impl AccessWrite {
             .entry(&self.key, crate::store::Version::new(version));
         match shared
             .store()
-            .swap(&self.key, Some(expected), self.change(shared.now()), None)
+            .swap(&self.key, Some(expected), self.change(shared.now()), &[])
             .await?
         {
             Swap::Swapped => Ok(()),

@@ -152,7 +152,7 @@ async fn rejected<St: Store, ResBody, E>(
     let (version, _in_flight) = lease.into_commit();
     match exchange
         .store()
-        .swap(&presentation.key, Some(version), Change::Remove, None)
+        .swap(&presentation.key, Some(version), Change::Remove, &[])
         .await
     {
         Ok(Swap::Swapped) => {

@@ -1,5 +1,6 @@
 //! Tests of the expiry of entries and sidecars.
 
+use std::slice;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -369,7 +370,7 @@ pub async fn a_sidecar_written_with_ttl_keep_expires<S: Store>(make: impl AsyncF
         ttl: Ttl::Keep,
     };
     let swap = store
-        .swap(&key, Some(first.version), change, Some(also.clone()))
+        .swap(&key, Some(first.version), change, slice::from_ref(&also))
         .await
         .expect("swap");
     assert_eq!(swap, Swap::Swapped);

@@ -75,6 +75,15 @@ macro_rules! store_conformance {
                 a_conflict_writes_no_sidecar,
                 a_swap_with_a_sidecar_is_idempotent,
             ;
+            sidecars:
+                a_swap_writes_several_sidecars,
+                a_conflict_writes_none_of_several_sidecars,
+                a_swap_with_several_sidecars_is_idempotent,
+                sidecars_of_different_entries_do_not_mix,
+                sidecars_of_one_swap_expire_independently,
+                a_swap_with_too_many_sidecars_fails,
+                an_entry_keeps_128_sidecars,
+            ;
             claim:
                 an_absent_entry_cannot_be_claimed,
                 a_claim_takes_the_lease,

@@ -22,6 +22,7 @@
 //! 30 seconds for an expiry. No test requires the store to be fast, so a slow machine does not make
 //! a test fail.
 
+use std::slice;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,6 +39,7 @@ pub mod races;
 pub mod removal;
 mod runtime;
 pub mod sidecar;
+pub mod sidecars;
 pub mod swap;
 mod tasks;
 
@@ -118,7 +120,7 @@ async fn put<S: Store>(
                 entry: entry.clone(),
                 ttl,
             },
-            None,
+            &[],
         )
         .await
         .expect("swap")
@@ -129,21 +131,31 @@ async fn put_with<S: Store>(
     key: &Key,
     expected: Option<Version>,
     entry: &Entry,
-    also: &Sidecar,
+    sidecar: &Sidecar,
+) -> Swap {
+    put_all(store, key, expected, entry, slice::from_ref(sidecar)).await
+}
+
+async fn put_all<S: Store>(
+    store: &S,
+    key: &Key,
+    expected: Option<Version>,
+    entry: &Entry,
+    sidecars: &[Sidecar],
 ) -> Swap {
     let change = Change::Put {
         entry: entry.clone(),
         ttl: LONG,
     };
     store
-        .swap(key, expected, change, Some(also.clone()))
+        .swap(key, expected, change, sidecars)
         .await
         .expect("swap")
 }
 
 async fn remove<S: Store>(store: &S, key: &Key, expected: Option<Version>) -> Swap {
     store
-        .swap(key, expected, Change::Remove, None)
+        .swap(key, expected, Change::Remove, &[])
         .await
         .expect("swap")
 }

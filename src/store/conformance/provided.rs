@@ -25,9 +25,9 @@ impl<S: Store> Store for Provided<S> {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Sidecar>,
+        sidecars: &[Sidecar],
     ) -> Result<Swap, StoreError> {
-        self.0.swap(key, expected, change, also).await
+        self.0.swap(key, expected, change, sidecars).await
     }
 
     async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {

@@ -1,5 +1,6 @@
 //! Tests of concurrent calls on several handles.
 
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,14 +9,14 @@ use bytes::Bytes;
 use super::runtime::eventually;
 use super::tasks::{TASKS, at_once, handles};
 use super::{
-    LONG, LONG_LEASE, again, entry, get, inserted, key, long_sidecar, name, put, put_with,
-    read_sidecar, remove, tag, take,
+    LONG, LONG_LEASE, again, entry, get, inserted, key, long_sidecar, put, put_all, read_sidecar,
+    remove, tag, take,
 };
-use crate::store::{Change, Entry, Lease, Sidecar, SidecarName, Store, Swap, Ttl};
+use crate::store::{
+    Change, Entry, Lease, MAX_SIDECARS_PER_SWAP, Sidecar, SidecarName, Store, Swap, Ttl,
+};
 
 const ROUNDS: usize = 20;
-/// The number of sidecars of one entry that every store keeps.
-const MAX_SIDECARS: usize = 8;
 
 /// Returns the entry of the only swap that succeeded. Checks that all other swaps returned it as
 /// the conflict.
@@ -103,7 +104,7 @@ pub async fn one_of_many_concurrent_swaps_succeeds_with_its_sidecar<S: Store>(
                 ttl: Ttl::After(Duration::from_secs(hours * 3600)),
             };
             let swap = store
-                .swap(&key, expected, change, Some(also.clone()))
+                .swap(&key, expected, change, slice::from_ref(&also))
                 .await
                 .expect("swap");
             (mine, also, swap)
@@ -329,32 +330,26 @@ pub async fn concurrent_inserts_and_removals_do_not_interfere<S: Store>(make: im
     );
 }
 
-/// A reader that sees an entry also sees the sidecar of the same swap.
+/// A reader that sees an entry also sees every sidecar of the same swap.
 pub async fn an_entry_is_never_visible_without_its_sidecar<S: Store>(make: impl AsyncFn() -> S) {
-    fn sidecar_of(entry: &Entry) -> SidecarName {
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&entry.value[..16]);
-        SidecarName::new(bytes)
-    }
-    fn pair() -> (Entry, Sidecar) {
-        let also = Sidecar {
-            name: name(),
-            ..long_sidecar(b"sidecar")
-        };
-        (
-            Entry {
-                value: Bytes::copy_from_slice(also.name.as_bytes()),
-                ..entry()
-            },
-            also,
-        )
+    /// At most as many sidecars as a store must keep, because a reader may be slow.
+    const WRITES: usize = 8;
+    fn sidecars_of(entry: &Entry) -> [Sidecar; MAX_SIDECARS_PER_SWAP] {
+        std::array::from_fn(|number| {
+            let mut bytes = [0; 16];
+            bytes.copy_from_slice(&entry.value[number..number + 16]);
+            Sidecar {
+                name: SidecarName::new(bytes),
+                ..long_sidecar(b"sidecar")
+            }
+        })
     }
 
     let handles = handles(&make).await;
     for _ in 0..5 {
-        let (key, (first, also)) = (key(), pair());
+        let (key, first) = (key(), entry());
         assert_eq!(
-            put_with(&*handles[0], &key, None, &first, &also).await,
+            put_all(&*handles[0], &key, None, &first, &sidecars_of(&first)).await,
             Swap::Swapped
         );
         let first = Arc::new(first);
@@ -362,22 +357,22 @@ pub async fn an_entry_is_never_visible_without_its_sidecar<S: Store>(make: impl 
             let first = Arc::clone(&first);
             async move {
                 let mut current = Entry::clone(&first);
-                // At most as many sidecars as a store must keep, because a reader may be slow.
-                for _ in 1..MAX_SIDECARS {
+                for _ in 1..WRITES {
                     if number == 0 {
-                        let (next, also) = pair();
+                        let (next, expected) = (entry(), Some(current.version));
                         let swap =
-                            put_with(&*store, &key, Some(current.version), &next, &also).await;
+                            put_all(&*store, &key, expected, &next, &sidecars_of(&next)).await;
                         assert_eq!(swap, Swap::Swapped, "there is only one writer");
                         current = next;
                     } else {
                         let seen = get(&*store, &key).await.expect("no task removes the entry");
-                        let sidecar = read_sidecar(&*store, &key, &sidecar_of(&seen)).await;
-                        assert_eq!(
-                            sidecar.as_deref(),
-                            Some(&b"sidecar"[..]),
-                            "the sidecar is visible with its entry"
-                        );
+                        for sidecar in sidecars_of(&seen) {
+                            assert_eq!(
+                                read_sidecar(&*store, &key, &sidecar.name).await,
+                                Some(sidecar.value),
+                                "the sidecar is visible with its entry"
+                            );
+                        }
                     }
                 }
             }

@@ -24,7 +24,7 @@ impl Slot {
         old: Option<&Self>,
         entry: Entry,
         ttl: Duration,
-        also: Option<&Sidecar>,
+        new: &[Sidecar],
         now: Timestamp,
     ) -> (Self, Duration) {
         let hold = hold(ttl);
@@ -40,7 +40,7 @@ impl Slot {
             reclaimed_at: Instant::now() + hold,
             retired: false,
         };
-        slot.put_sidecar(also, now);
+        slot.put_sidecars(new, now);
         (slot, hold)
     }
 
@@ -85,7 +85,7 @@ impl Slot {
         &mut self,
         expected: Option<Version>,
         change: &Change,
-        also: Option<&Sidecar>,
+        new: &[Sidecar],
         now: Timestamp,
     ) -> Option<Swap> {
         if let Some(answer) = decide::swap(self.entry(now), expected, change) {
@@ -104,7 +104,7 @@ impl Slot {
             self.end = now.saturating_add(ttl);
         }
         self.entry = entry.clone();
-        self.put_sidecar(also, now);
+        self.put_sidecars(new, now);
         Some(Swap::Swapped)
     }
 
@@ -119,16 +119,19 @@ impl Slot {
         self.end > now
     }
 
-    fn put_sidecar(&mut self, also: Option<&Sidecar>, now: Timestamp) {
-        self.sidecars.retain(|(_, _, end)| *end > now);
-        if let Some(Sidecar { name, value, ttl }) = also {
-            self.sidecars.retain(|(known, ..)| known != name);
-            if self.sidecars.len() == MAX_SIDECARS {
-                self.sidecars.remove(0);
-            }
-            self.sidecars
-                .push((*name, value.clone(), now.saturating_add(*ttl)));
-        }
+    /// Writes the sidecars `new`, and drops those that have expired.
+    fn put_sidecars(&mut self, new: &[Sidecar], now: Timestamp) {
+        self.sidecars.retain(|(known, _, end)| {
+            *end > now && new.iter().all(|sidecar| sidecar.name != *known)
+        });
+        let surplus = (self.sidecars.len() + new.len()).saturating_sub(MAX_SIDECARS);
+        self.sidecars.drain(..surplus);
+        let new = new
+            .iter()
+            .map(|Sidecar { name, value, ttl }| (*name, value.clone(), now.saturating_add(*ttl)));
+        self.sidecars.extend(new);
+        // A burst of rotations must not leave room for all of their sidecars behind.
+        self.sidecars.shrink_to(2 * self.sidecars.len() + 4);
     }
 }
 

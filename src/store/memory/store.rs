@@ -84,15 +84,15 @@ impl MemoryStore {
         key: &Key,
         expected: Option<Version>,
         change: &Change,
-        also: Option<&Sidecar>,
+        sidecars: &[Sidecar],
     ) -> Swap {
         let swap = match self.slots.get(key) {
             None => decide::swap(None, expected, change),
             Some(kept) => kept
-                .write(|slot| slot.swap(expected, change, also, self.clock.now()))
+                .write(|slot| slot.swap(expected, change, sidecars, self.clock.now()))
                 .flatten(),
         };
-        swap.unwrap_or_else(|| self.swap_slot(key, expected, change, also))
+        swap.unwrap_or_else(|| self.swap_slot(key, expected, change, sidecars))
     }
 
     /// Makes the swap where a slot must be inserted, replaced or removed.
@@ -101,7 +101,7 @@ impl MemoryStore {
         key: &Key,
         expected: Option<Version>,
         change: &Change,
-        also: Option<&Sidecar>,
+        sidecars: &[Sidecar],
     ) -> Swap {
         let mut swap = Swap::Swapped;
         self.slots.entry(*key).and_compute_with(|found| {
@@ -110,7 +110,7 @@ impl MemoryStore {
             let now = self.clock.now();
             let answer = match &mut old {
                 None => decide::swap(None, expected, change),
-                Some(slot) => slot.swap(expected, change, also, now),
+                Some(slot) => slot.swap(expected, change, sidecars, now),
             };
             if let Some(answer) = answer {
                 swap = answer;
@@ -125,7 +125,7 @@ impl MemoryStore {
                     ttl: Ttl::After(ttl),
                 } => {
                     let (slot, hold) =
-                        Slot::in_place_of(old.as_deref(), entry.clone(), *ttl, also, now);
+                        Slot::in_place_of(old.as_deref(), entry.clone(), *ttl, sidecars, now);
                     Op::Put(Kept {
                         slot: Arc::new(Mutex::new(slot)),
                         hold,
@@ -186,9 +186,10 @@ impl Store for MemoryStore {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Sidecar>,
+        sidecars: &[Sidecar],
     ) -> Result<Swap, StoreError> {
-        Ok(self.swap_entry(key, expected, &change, also.as_ref()))
+        decide::check_sidecars(sidecars)?;
+        Ok(self.swap_entry(key, expected, &change, sidecars))
     }
 
     async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {

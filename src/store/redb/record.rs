@@ -56,8 +56,8 @@ impl Record {
     }
 }
 
-/// A sidecar. Encoded as kind (1), expiry (8), a number that increases with each sidecar of the
-/// entry (8), value.
+/// A sidecar. Encoded as kind (1), expiry (8), a number that increases with each swap that writes
+/// sidecars of the entry (8), value.
 pub(super) struct SidecarRecord<'a> {
     pub(super) end: Timestamp,
     pub(super) order: u64,

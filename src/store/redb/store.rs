@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::super::{
     Announcements, Announcer, Change, Claim, ClaimTag, Entry, Key, Sidecar, SidecarName, Store,
-    StoreError, Swap, Version,
+    StoreError, Swap, Version, decide,
 };
 use super::builder::RedbStoreBuilder;
 use super::error::{NoAnswer, RedbOpenError};
@@ -35,7 +35,7 @@ use crate::clock::{Clock, Timestamp};
 ///
 /// Expired entries are absent at once for every caller. They are removed in the background, in
 /// batches that are small enough not to delay calls. Their space in the file is reused; the file
-/// does not shrink. An entry has at most eight sidecars.
+/// does not shrink. An entry has at most 128 sidecars.
 ///
 /// **A wrong clock removes nothing.** An entry stays in the file for a week after its expiry.
 /// Nothing is removed within an hour after the file was opened, or within a day after the wall
@@ -168,15 +168,16 @@ impl Store for RedbStore {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Sidecar>,
+        sidecars: &[Sidecar],
     ) -> Result<Swap, StoreError> {
+        decide::check_sidecars(sidecars)?;
         self.ask(&self.0.writer, |reply| {
             Job::Swap(
                 Asked {
                     key: *key,
                     expected,
                     change,
-                    also,
+                    sidecars: sidecars.to_vec(),
                 },
                 reply,
             )

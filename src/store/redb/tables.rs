@@ -59,7 +59,7 @@ pub(super) struct Asked {
     pub(super) key: Key,
     pub(super) expected: Option<Version>,
     pub(super) change: Change,
-    pub(super) also: Option<Sidecar>,
+    pub(super) sidecars: Vec<Sidecar>,
 }
 
 /// The result of a sweep.
@@ -100,7 +100,7 @@ impl<'txn> Tables<'txn> {
             key,
             expected,
             change,
-            also,
+            sidecars,
         } = asked;
         let old = record(&self.grants, key)?;
         let live = old.as_ref().filter(|old| old.end > now);
@@ -126,7 +126,7 @@ impl<'txn> Tables<'txn> {
         };
         // Read before anything is written: a swap that fails because of an unreadable sidecar must
         // change nothing.
-        let sidecars = if live.is_some() && also.is_some() {
+        let others = if live.is_some() && !sidecars.is_empty() {
             self.sidecars_of(key)?
         } else {
             Vec::new()
@@ -148,9 +148,7 @@ impl<'txn> Tables<'txn> {
             self.grants
                 .insert(key.as_bytes(), record.encode().as_slice())?;
         }
-        if let Some(also) = also {
-            self.put_sidecar(key, also, sidecars, now)?;
-        }
+        self.put_sidecars(key, sidecars, others, now)?;
         Ok((true, Swap::Swapped))
     }
 
@@ -252,37 +250,34 @@ impl<'txn> Tables<'txn> {
         Ok(sidecars)
     }
 
-    /// Writes a sidecar of an entry that has the sidecars `others`, oldest first.
-    fn put_sidecar(
+    /// Writes the sidecars `new` of an entry that has the sidecars `others`, oldest first.
+    fn put_sidecars(
         &mut self,
         key: &Key,
-        also: &Sidecar,
+        new: &[Sidecar],
         mut others: Vec<Neighbour>,
         now: Timestamp,
     ) -> Result<(), StorageError> {
-        let sidecar = sidecar_key(key, &also.name);
         let order = others.last().map_or(0, |last| last.order.saturating_add(1));
+        let is_replaced = |other: &Neighbour| {
+            new.iter()
+                .any(|new| other.key[32..] == *new.name.as_bytes())
+        };
         let mut dropped: Vec<Neighbour> = others
-            .extract_if(.., |other| other.key == sidecar || other.end <= now)
+            .extract_if(.., |other| other.end <= now || is_replaced(other))
             .collect();
-        let surplus = (others.len() + 1).saturating_sub(MAX_SIDECARS);
+        let surplus = (others.len() + new.len()).saturating_sub(MAX_SIDECARS);
         dropped.extend(others.drain(..surplus));
         for Neighbour { key, end, .. } in dropped {
             self.sidecars.remove(&key)?;
             self.ends.remove(end_row(end, &key).as_slice())?;
         }
-        let end = now.saturating_add(also.ttl);
-        self.sidecars.insert(
-            &sidecar,
-            SidecarRecord {
-                end,
-                order,
-                value: &also.value,
-            }
-            .encode()
-            .as_slice(),
-        )?;
-        self.ends.insert(end_row(end, &sidecar).as_slice(), ())?;
+        for Sidecar { name, value, ttl } in new {
+            let (sidecar, end) = (sidecar_key(key, name), now.saturating_add(*ttl));
+            let record = SidecarRecord { end, order, value };
+            self.sidecars.insert(&sidecar, record.encode().as_slice())?;
+            self.ends.insert(end_row(end, &sidecar).as_slice(), ())?;
+        }
         Ok(())
     }
 }

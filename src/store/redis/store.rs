@@ -21,7 +21,7 @@ use crate::clock::CENTURY;
 use crate::random::{OsRandom, SecureRandom as _};
 use crate::store::{
     Announcements, Change, Claim, ClaimTag, Entry, Key, Lease, Sidecar, SidecarName, Store,
-    StoreError, Swap, Ttl, Version,
+    StoreError, Swap, Ttl, Version, decide,
 };
 
 #[doc = include_str!("redis.md")]
@@ -227,8 +227,9 @@ impl Store for RedisStore {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Sidecar>,
+        sidecars: &[Sidecar],
     ) -> Result<Swap, StoreError> {
+        decide::check_sidecars(sidecars)?;
         let key = self.key(key);
         let expected = expected.map(beginning);
         let (entry, ttl) = match &change {
@@ -242,17 +243,19 @@ impl Store for RedisStore {
             } => (encode(entry), String::new()),
             Change::Remove => (Vec::new(), String::new()),
         };
-        let sidecar =
-            also.map(|also| (sidecar_key(&key, &also.name), also.value, millis(also.ttl)));
+        let sidecars: Vec<_> = sidecars
+            .iter()
+            .map(|Sidecar { name, value, ttl }| (sidecar_key(&key, name), value, millis(*ttl)))
+            .collect();
         let mut keys: Vec<&[u8]> = vec![&key];
         let mut args: Vec<&[u8]> = vec![
             expected.as_ref().map_or(&[], |expected| &expected[..]),
             &entry,
             ttl.as_bytes(),
         ];
-        if let Some((key, value, ttl)) = &sidecar {
+        for (key, value, ttl) in &sidecars {
             keys.push(key);
-            args.extend([value.as_ref(), ttl.as_bytes()]);
+            args.extend([value, ttl.as_bytes()]);
         }
         let Answer { values, replicas } = self
             .run(&SWAP, &keys, &args, self.shared.link.deadline())

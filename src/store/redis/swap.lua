@@ -1,6 +1,6 @@
--- KEYS: the entry, and optionally a sidecar. ARGV: the first bytes of the expected entry (format and version; empty:
--- the entry must be absent), the new entry (empty: remove it), its time to live in milliseconds (empty: keep the
--- expiry), then the sidecar and its time to live if given, and last the nonce of the call.
+-- KEYS: the entry, then its new sidecars. ARGV: the first bytes of the expected entry (format and version; empty: the
+-- entry must be absent), the new entry (empty: remove it), its time to live in milliseconds (empty: keep the expiry),
+-- then each sidecar and its time to live, and last the nonce of the call.
 --
 -- Every reply begins with the nonce. Then 1 if the change was made, 0 if the entry is absent but was expected, or the
 -- conflicting entry.
@@ -43,5 +43,5 @@ elseif ARGV[3] == '' then
 else
     redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 end
-if KEYS[2] then redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5]) end
+for i = 2, #KEYS do redis.call('SET', KEYS[i], ARGV[2 * i], 'PX', ARGV[2 * i + 1]) end
 return {nonce, 1}

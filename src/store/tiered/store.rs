@@ -183,10 +183,10 @@ impl<S: Store> Store for TieredStore<S> {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Sidecar>,
+        sidecars: &[Sidecar],
     ) -> Result<Swap, StoreError> {
         let Some(facts) = &self.facts else {
-            return self.inner.swap(key, expected, change, also).await;
+            return self.inner.swap(key, expected, change, sidecars).await;
         };
         let left = match &change {
             Change::Put { entry, .. } => {
@@ -196,7 +196,7 @@ impl<S: Store> Store for TieredStore<S> {
             Change::Remove => None,
         };
         let began = facts.begin();
-        let swap = self.inner.swap(key, expected, change, also).await?;
+        let swap = self.inner.swap(key, expected, change, sidecars).await?;
         match (&swap, &left) {
             (Swap::Swapped, Some(entry)) if expected.is_some() => facts.learn_again(key, entry),
             (Swap::Swapped, left) => facts.learn(key, left.as_ref(), began),

@@ -49,25 +49,27 @@ pub async fn put_with<S: Store>(
     expected: Option<u64>,
     number: u64,
     ttl: Ttl,
-    also: Option<&'static str>,
+    value: Option<&'static str>,
 ) -> Result<Swap, StoreError> {
     let change = Change::Put {
         entry: entry(number),
         ttl,
     };
-    let also = also.map(|value| {
+    let sidecar = value.map(|value| {
         Sidecar::new(
             NAME,
             Bytes::from_static(value.as_bytes()),
             Duration::from_secs(3600),
         )
     });
-    store.swap(key, expected.map(version), change, also).await
+    store
+        .swap(key, expected.map(version), change, sidecar.as_slice())
+        .await
 }
 
 pub async fn remove<S: Store>(store: &S, key: &Key, expected: u64) -> Result<Swap, StoreError> {
     store
-        .swap(key, Some(version(expected)), Change::Remove, None)
+        .swap(key, Some(version(expected)), Change::Remove, &[])
         .await
 }
 

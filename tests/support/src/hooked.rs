@@ -21,7 +21,7 @@ pub enum Call {
     Swap {
         expected: Option<Version>,
         change: Change,
-        also: Option<Sidecar>,
+        sidecars: Vec<Sidecar>,
     },
     Announce,
 }
@@ -37,9 +37,9 @@ impl Call {
             self,
             Self::Swap {
                 expected: Some(_),
-                also: Some(_),
+                sidecars,
                 ..
-            }
+            } if !sidecars.is_empty()
         )
     }
 }
@@ -177,17 +177,17 @@ impl<S: Store> Store for Hooked<S> {
         key: &Key,
         expected: Option<Version>,
         change: Change,
-        also: Option<Sidecar>,
+        sidecars: &[Sidecar],
     ) -> Result<Swap, StoreError> {
         let plan = self.plan(
             key,
             Call::Swap {
                 expected,
                 change: change.clone(),
-                also: also.clone(),
+                sidecars: sidecars.to_vec(),
             },
         );
-        Self::run(plan, self.inner.swap(key, expected, change, also)).await
+        Self::run(plan, self.inner.swap(key, expected, change, sidecars)).await
     }
 
     async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {

@@ -168,7 +168,10 @@ impl<'a> MakeWriter<'a> for Log {
 
 /// Returns everything that a call writes to the store, including its key.
 pub fn written(key: &Key, call: &Call) -> Vec<u8> {
-    let Call::Swap { change, also, .. } = call else {
+    let Call::Swap {
+        change, sidecars, ..
+    } = call
+    else {
         return Vec::new();
     };
     let mut bytes = key.as_bytes().to_vec();
@@ -177,9 +180,9 @@ pub fn written(key: &Key, call: &Call) -> Vec<u8> {
         bytes.extend_from_slice(entry.tag.as_bytes());
         bytes.extend_from_slice(&entry.value);
     }
-    if let Some(also) = also {
-        bytes.extend_from_slice(also.name.as_bytes());
-        bytes.extend_from_slice(&also.value);
+    for sidecar in sidecars {
+        bytes.extend_from_slice(sidecar.name.as_bytes());
+        bytes.extend_from_slice(&sidecar.value);
     }
     bytes
 }

@@ -123,7 +123,7 @@ impl Records {
                         entry,
                         ttl: Ttl::After(ttl),
                     },
-                    None,
+                    &[],
                 )
                 .await?
             {
@@ -196,13 +196,13 @@ impl Records {
         };
         match self
             .store
-            .swap(&key, Some(before.version), change, None)
+            .swap(&key, Some(before.version), change, &[])
             .await?
         {
             Swap::Conflict(_) => Ok(false),
             Swap::Swapped => self
                 .store
-                .swap(&key, Some(version), Change::Remove, None)
+                .swap(&key, Some(version), Change::Remove, &[])
                 .await
                 .map(|_| true),
         }
@@ -224,7 +224,7 @@ impl Records {
         };
         Ok(self
             .store
-            .swap(&kind.key(&handle.name()), expected, change, None)
+            .swap(&kind.key(&handle.name()), expected, change, &[])
             .await?
             == Swap::Swapped)
     }

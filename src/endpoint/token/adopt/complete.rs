@@ -183,7 +183,7 @@ impl RetryableWrite for Adoption {
         for _ in 0..OVERRIDES {
             match shared
                 .store()
-                .swap(&self.key, expected, self.done.clone(), None)
+                .swap(&self.key, expected, self.done.clone(), &[])
                 .await?
             {
                 // Another request has taken the lease over. Override it, so that it does not use

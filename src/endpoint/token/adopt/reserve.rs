@@ -45,7 +45,7 @@ pub(super) async fn reserve<St: Store>(
                 entry: Entry::new(version, UNDER_WAY, Bytes::new()),
                 ttl: Ttl::After(shared.config().lease().saturating_add(KEPT)),
             };
-            let swap = exchange.store().swap(&foreign.key, None, change, None);
+            let swap = exchange.store().swap(&foreign.key, None, change, &[]);
             if let Swap::Conflict(Some(entry)) = swap.await.map_err(failed)?
                 && entry.tag == DONE
             {

@@ -97,7 +97,7 @@ impl Commit {
             };
             let found = match shared
                 .store()
-                .swap(&self.key, Some(self.expected), change, self.also.clone())
+                .swap(&self.key, Some(self.expected), change, self.also.as_slice())
                 .await?
             {
                 Swap::Swapped => {
