@@ -18,9 +18,9 @@ fn several() -> Vec<Sidecar> {
 
 /// Creates sidecars with the same names and other values.
 fn over(sidecars: &[Sidecar]) -> Vec<Sidecar> {
-    let over = sidecars.iter().cloned().map(|sidecar| Sidecar {
+    let over = sidecars.iter().map(|sidecar| Sidecar {
         value: Bytes::from([&sidecar.value[..], b", again"].concat()),
-        ..sidecar
+        ..sidecar.clone()
     });
     over.collect()
 }
