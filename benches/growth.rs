@@ -253,7 +253,7 @@ async fn grow<St: Store>(
         .retry_window(RETRY_WINDOW)
         .build()
         .expect("settings");
-    let service = layer.layer(Endpoint::new());
+    let service = layer.layer(Endpoint::default());
     let stored = async || match (redis, file) {
         (Some(redis), _) => redis.info("memory").await["used_memory"]
             .parse()

@@ -123,7 +123,7 @@ fn pass_through(c: &mut Criterion) {
             .expect("a request")
     };
     group.bench_function("bare", |b| {
-        let mut service = Endpoint::new();
+        let mut service = Endpoint::default();
         b.iter(|| {
             runtime.block_on(async {
                 black_box(Service::<Request<Full<Bytes>>>::call(&mut service, request()).await)
@@ -131,7 +131,7 @@ fn pass_through(c: &mut Criterion) {
         });
     });
     group.bench_function("layered", |b| {
-        let mut service = RefreshLayer::new(MemoryStore::new()).layer(Endpoint::new());
+        let mut service = RefreshLayer::new(MemoryStore::new()).layer(Endpoint::default());
         b.iter(|| runtime.block_on(async { black_box(service.call(request()).await) }));
     });
     group.finish();
@@ -140,7 +140,7 @@ fn pass_through(c: &mut Criterion) {
 /// Only the layer is timed: the response is read to find the next token while the timer is stopped.
 fn rotation(c: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
-    let service = RefreshLayer::new(MemoryStore::new()).layer(Endpoint::new());
+    let service = RefreshLayer::new(MemoryStore::new()).layer(Endpoint::default());
     let mut group = c.benchmark_group("memory store");
     group.throughput(Throughput::Elements(1));
     for grants in [1, 10_000] {
@@ -342,7 +342,7 @@ fn allocations<S: Service<Request<B>, Error = Infallible>, B>(
 }
 
 fn allocations_of_pass_through() -> u64 {
-    let mut service = RefreshLayer::new(MemoryStore::new()).layer(Endpoint::new());
+    let mut service = RefreshLayer::new(MemoryStore::new()).layer(Endpoint::default());
     allocations(
         &mut service,
         Request::get("/orders")
@@ -354,7 +354,7 @@ fn allocations_of_pass_through() -> u64 {
 
 fn allocations_of_a_rotation() -> u64 {
     let runtime = Runtime::new().expect("a runtime");
-    let mut service = RefreshLayer::new(MemoryStore::new()).layer(Endpoint::new());
+    let mut service = RefreshLayer::new(MemoryStore::new()).layer(Endpoint::default());
     let mut token = runtime.block_on(session(&service));
     let _guard = runtime.enter();
     let mut last = 0;
@@ -387,7 +387,7 @@ fn allocations_of_a_hit() -> u64 {
         .access()
         .build()
         .expect("settings")
-        .layer(Endpoint::new());
+        .layer(Endpoint::default());
     let _guard = runtime.enter();
     let mut last = 0;
     for _ in 0..20 {

@@ -51,7 +51,7 @@ async fn measure() {
         .retry_window(RETRY_WINDOW)
         .build()
         .expect("settings");
-    let service = layer.layer(Endpoint::new());
+    let service = layer.layer(Endpoint::default());
     let written = Written::by_a_rotation(&service, &server).await;
     let connection = connect(&server).await;
 

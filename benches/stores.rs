@@ -84,7 +84,7 @@ impl Tables {
             .retry_window(RETRY_WINDOW)
             .build()
             .expect("settings");
-        let service = layer.layer(Endpoint::new());
+        let service = layer.layer(Endpoint::default());
         self.row(0, name, async || Session::begin(&service).await)
             .await;
 
@@ -92,7 +92,7 @@ impl Tables {
             .retry_window(LONG)
             .build()
             .expect("settings");
-        let service = layer.layer(Endpoint::new());
+        let service = layer.layer(Endpoint::default());
         self.row(1, name, async || Retrying::begin(&service).await)
             .await;
 
@@ -106,7 +106,7 @@ impl Tables {
             .build()
             .expect("settings");
         let service = layer.layer(Endpoint::with_access_token(64));
-        let guarded = guard.layer(Endpoint::new());
+        let guarded = guard.layer(Endpoint::default());
         let visitor = async || Visitor {
             service: guarded.clone(),
             authorization: format!(

@@ -13,12 +13,14 @@ use tower::Service;
 #[derive(Clone)]
 pub struct Endpoint(Bytes);
 
-impl Endpoint {
+impl Default for Endpoint {
     /// Returns an endpoint with a response of 1 KB.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self::with_access_token(850)
     }
+}
 
+impl Endpoint {
     /// Returns an endpoint with an access token of this many bytes.
     pub fn with_access_token(len: usize) -> Self {
         let access_token = "a".repeat(len);
