@@ -190,6 +190,9 @@ const VERSION: std::ops::Range<usize> = 1..9;
 const LEASE: std::ops::Range<usize> = 9..15;
 const TAG: std::ops::Range<usize> = 15..47;
 
+/// The scripts return the nonce of the call with their result.
+const NONCE: &str = "12345678";
+
 impl Bare {
     async fn insert(connection: &MultiplexedConnection, written: &Written) -> Self {
         let name = format!("{:032x}", rand::random::<u128>());
@@ -242,7 +245,9 @@ impl Work for Bare {
             .arg(&self.key)
             .arg(&self.entry[TAG])
             .arg(&claimed)
-            .arg("60000");
+            .arg("60000")
+            .arg("0")
+            .arg(NONCE);
         let claim: Value = claim
             .query_async(&mut self.connection)
             .await
@@ -250,7 +255,7 @@ impl Work for Bare {
         let Value::Array(claim) = claim else {
             panic!("an entry, not {claim:?}")
         };
-        assert_eq!(claim.first(), Some(&Value::Int(0)), "the lease is free");
+        assert_eq!(claim.get(1), Some(&Value::Int(0)), "the lease is free");
 
         let next = self.next_version();
         self.entry[VERSION].copy_from_slice(&next);
@@ -266,11 +271,15 @@ impl Work for Bare {
             .arg(&self.entry)
             .arg(&self.entry_ttl)
             .arg(&self.replay)
-            .arg(&self.replay_ttl);
+            .arg(&self.replay_ttl)
+            .arg(NONCE);
         let swap: Value = swap
             .query_async(&mut self.connection)
             .await
             .expect("an answer");
-        assert_eq!(swap, Value::Int(1), "nobody else writes");
+        let Value::Array(swap) = swap else {
+            panic!("a result, not {swap:?}")
+        };
+        assert_eq!(swap.get(1), Some(&Value::Int(1)), "no other client writes");
     }
 }
