@@ -208,6 +208,16 @@ pub(crate) struct Subject<'a> {
     pub(crate) grant: Option<(&'a Key, Option<u32>)>,
 }
 
+impl<'a> Subject<'a> {
+    /// The subject of a request that names no grant.
+    pub(crate) const fn client(client_id: Option<&'a ClientId>) -> Self {
+        Self {
+            client_id,
+            grant: None,
+        }
+    }
+}
+
 pub(crate) type Callback = Arc<dyn Fn(&Event) + Send + Sync>;
 
 /// Logs an event and passes it to the callback, if there is one. `token` is the kind of token that

@@ -142,10 +142,7 @@ impl<St: Store> RequestContext<St> {
         body: Bytes,
     ) -> Outcome<I::ResBody, I::Error> {
         let config = self.shared.config();
-        let subject = Subject {
-            client_id: None,
-            grant: None,
-        };
+        let subject = Subject::client(None);
         let call = async {
             if !config.reference {
                 // The client already has a token of the inner service, so nothing needs to be

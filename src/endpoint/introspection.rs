@@ -44,10 +44,7 @@ pub(crate) async fn introspect<St: Store, I: Inner>(
     let missing = RefreshError::InvalidRequest("the parameter token is missing");
     let token = form.get(Param::Token).ok_or(missing)?;
     let config = exchange.shared.config();
-    let nobody = Subject {
-        client_id: None,
-        grant: None,
-    };
+    let nobody = Subject::client(None);
     let found = if let Some(token) = RefreshToken::parse(&config.prefix, token) {
         find_refresh(exchange, token).await
     } else if let Some(token) =
@@ -65,10 +62,7 @@ pub(crate) async fn introspect<St: Store, I: Inner>(
             RefreshToken::new(exchange.shared.random()?, 0, &exchange.shared.random()?).encode(""),
         ),
     };
-    let subject = Subject {
-        client_id: ours.as_ref().map(|ours| &ours.client_id),
-        grant: None,
-    };
+    let subject = Subject::client(ours.as_ref().map(|ours| &ours.client_id));
     let call = async {
         let request = form.replace(Param::Token, &secret);
         let response = upstream.send(request, Accept::Json).await?;
@@ -114,15 +108,9 @@ async fn find_refresh<St: Store>(
         record: &record,
         current: &entry.tag,
     };
-    match decide(
-        Some(grant),
-        presentation.presented(),
-        Standing::Free,
-        false,
-        now,
-    ) {
-        Verdict::Proceed(_) => {}
-        Verdict::Refuse(_) => return Ok(None),
+    let verdict = decide(grant, presentation.presented(), Standing::Free, false, now);
+    if let Verdict::Refuse(_) = verdict {
+        return Ok(None);
     }
     let sealer = Sealer::new(presentation.token.secret());
     let secret = presentation.unseal(&sealer, &record, &entry.tag);

@@ -2,10 +2,12 @@
 
 use zeroize::Zeroizing;
 
+use crate::clock::Timestamp;
+use crate::codec::DecodeError;
 use crate::event::Subject;
-use crate::grant::{Presented, Record};
+use crate::grant::{Presented, Record, Standing, StoredGrant, Verdict, decide};
 use crate::seal::{Context, Purpose, Sealer};
-use crate::store::{ClaimTag, Key};
+use crate::store::{ClaimTag, Entry, Key};
 use crate::token::RefreshToken;
 use crate::wire::client::ClientId;
 
@@ -41,6 +43,24 @@ impl<'a> PresentedToken<'a> {
             generation: self.token.generation(),
             hash: &self.hash,
         }
+    }
+
+    /// Decodes the stored grant and decides about the token, for a request that does not ask for
+    /// the lease.
+    pub(crate) fn decide(
+        &self,
+        entry: &Entry,
+        waited: bool,
+        now: Timestamp,
+    ) -> Result<(Record, Verdict), DecodeError> {
+        let record = Record::decode(&self.key, &entry.tag, &entry.value)?.at(now);
+        let grant = StoredGrant {
+            record: &record,
+            current: &entry.tag,
+        };
+        let verdict = decide(grant, self.presented(), Standing::Free, waited, now);
+        tracing::trace!(?verdict, grant = ?self.key, waited, "decided");
+        Ok((record, verdict))
     }
 
     pub(crate) fn context(&self, purpose: Purpose) -> Context<'_> {

@@ -45,10 +45,7 @@ fn logged(json: bool, client_id: &str, cause: &str) -> String {
     let client_id = ClientId::try_from(client_id).unwrap();
     let cause: Box<dyn std::error::Error> = cause.into();
     tracing::subscriber::with_default(subscriber, || {
-        let subject = Subject {
-            client_id: Some(&client_id),
-            grant: None,
-        };
+        let subject = Subject::client(Some(&client_id));
         tell(
             None,
             "refresh token",

@@ -58,7 +58,7 @@ pub(crate) enum Proceed {
 /// The reasons to refuse a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The grant does not exist.
+    /// The grant does not exist. The claim shows this, so [`decide`] never returns it.
     Unknown,
     /// The grant belongs to another client.
     ClientMismatch,
@@ -76,25 +76,24 @@ pub(crate) enum Refusal {
     Ahead,
 }
 
-/// Decides about a presented token.
+/// Decides about a presented token of a grant that exists.
 ///
 /// The rules are tried in this order, and the first one that applies decides:
 ///
 /// | | the grant | the presented token | the lease | the time | verdict |
 /// | --- | --- | --- | --- | --- | --- |
-/// | 1 | does not exist | | | | [`Unknown`](Refusal::Unknown) |
-/// | 2 | belongs to another client | | | | [`ClientMismatch`](Refusal::ClientMismatch) |
-/// | 3 | | | | `expires_at` or later | [`Expired`](Refusal::Expired) |
-/// | 4 | has a pending revocation | | | | [`RevocationPending`](Refusal::RevocationPending) |
-/// | 5 | | is current | held by another request | | [`Busy`](Proceed::Busy) |
-/// | 6 | | is current | otherwise | | [`Rotate`](Proceed::Rotate) |
-/// | 7 | current token not presented | is previous | | before `retry_until` | [`Replay`](Proceed::Replay) |
-/// | 8 | current token not presented | is previous | held by another request | before `recover_until` | [`Busy`](Proceed::Busy) |
-/// | 9 | current token not presented | is previous | otherwise | before `recover_until` | [`Recover`](Proceed::Recover) |
-/// | 10 | | is previous or older | | before `retry_until`, or `waited` | [`Late`](Refusal::Late) |
-/// | 11 | | is previous or older | | otherwise | [`Reuse`](Refusal::Reuse) |
-/// | 12 | | is of a later generation than the grant | | | [`Ahead`](Refusal::Ahead) |
-/// | 13 | | is any other token | | | [`Forged`](Refusal::Forged) |
+/// | 1 | belongs to another client | | | | [`ClientMismatch`](Refusal::ClientMismatch) |
+/// | 2 | | | | `expires_at` or later | [`Expired`](Refusal::Expired) |
+/// | 3 | has a pending revocation | | | | [`RevocationPending`](Refusal::RevocationPending) |
+/// | 4 | | is current | held by another request | | [`Busy`](Proceed::Busy) |
+/// | 5 | | is current | otherwise | | [`Rotate`](Proceed::Rotate) |
+/// | 6 | current token not presented | is previous | | before `retry_until` | [`Replay`](Proceed::Replay) |
+/// | 7 | current token not presented | is previous | held by another request | before `recover_until` | [`Busy`](Proceed::Busy) |
+/// | 8 | current token not presented | is previous | otherwise | before `recover_until` | [`Recover`](Proceed::Recover) |
+/// | 9 | | is previous or older | | before `retry_until`, or `waited` | [`Late`](Refusal::Late) |
+/// | 10 | | is previous or older | | otherwise | [`Reuse`](Refusal::Reuse) |
+/// | 11 | | is of a later generation than the grant | | | [`Ahead`](Refusal::Ahead) |
+/// | 12 | | is any other token | | | [`Forged`](Refusal::Forged) |
 ///
 /// - `current` is the hash of the current token. A token is current or previous by its hash, and
 ///   older if its generation is at least two below that of the grant. The hash of an older token is
@@ -107,15 +106,13 @@ pub(crate) enum Refusal {
 ///   away in the meantime, so an old token is late and not reuse.
 /// - The time is `now`, but never earlier than the record was written ([`Record::time`]).
 pub(crate) fn decide(
-    grant: Option<StoredGrant<'_>>,
+    grant: StoredGrant<'_>,
     presented: Presented<'_>,
     standing: Standing,
     waited: bool,
     now: Timestamp,
 ) -> Verdict {
-    let Some(StoredGrant { record, current }) = grant else {
-        return Verdict::Refuse(Refusal::Unknown);
-    };
+    let StoredGrant { record, current } = grant;
     let now = record.time(now);
     if record.binding.client_id.as_str() != presented.client_id {
         return Verdict::Refuse(Refusal::ClientMismatch);

@@ -462,10 +462,10 @@ fn decide_follows_the_decision_table() {
         };
         assert_eq!(
             decide(
-                Some(StoredGrant {
+                StoredGrant {
                     record,
                     current: &hash(7)
-                }),
+                },
                 presented,
                 *standing,
                 *waited,
@@ -473,11 +473,6 @@ fn decide_follows_the_decision_table() {
             ),
             *verdict,
             "{name}"
-        );
-        assert_eq!(
-            decide(None, presented, *standing, *waited, *now),
-            Verdict::Refuse(Refusal::Unknown),
-            "no record: {name}"
         );
     }
     let first = StoredGrant {
@@ -490,7 +485,7 @@ fn decide_follows_the_decision_table() {
         hash: &hash(99),
     };
     assert_eq!(
-        decide(Some(first), forged, Free, false, at(1)),
+        decide(first, forged, Free, false, at(1)),
         Refuse(Forged),
         "never rotated, another hash"
     );
@@ -644,11 +639,14 @@ impl History {
         } else {
             Standing::Free
         };
+        let Some(record) = &self.record else {
+            return Verdict::Refuse(Refusal::Unknown);
+        };
         decide(
-            self.record.as_ref().map(|record| StoredGrant {
+            StoredGrant {
                 record,
                 current: &current,
-            }),
+            },
             presented,
             standing,
             false,

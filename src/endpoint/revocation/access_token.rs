@@ -22,10 +22,7 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
     let grant = token.grant_key();
     exchange.progress.begin();
     let _in_flight = exchange.shared.in_flight().token();
-    let stranger = Subject {
-        client_id: Some(client_id),
-        grant: None,
-    };
+    let stranger = Subject::client(Some(client_id));
     let found = exchange
         .store()
         .get(&key)

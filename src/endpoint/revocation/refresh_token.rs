@@ -10,7 +10,7 @@ use crate::endpoint::refusal::{refuse, refuse_and_end_on_reuse, unreadable};
 use crate::endpoint::upstream::Inner;
 use crate::error::RefreshError;
 use crate::event::EventKind;
-use crate::grant::{Record, Refusal, Standing, StoredGrant, Verdict, decide};
+use crate::grant::{Record, Refusal, Verdict};
 use crate::seal::Sealer;
 use crate::store::{Change, Entry, Store, StoreError, Ttl, Version};
 use crate::token::RefreshToken;
@@ -82,21 +82,9 @@ async fn find<St: Store>(
         let _ = refuse(exchange, presentation, Refusal::Unknown);
         return Ok(None);
     };
-    let now = exchange.shared.now();
-    let record = Record::decode(&presentation.key, &entry.tag, &entry.value)
-        .map_err(|error| unreadable(exchange, presentation, error))?
-        .at(now);
-    let verdict = decide(
-        Some(StoredGrant {
-            record: &record,
-            current: &entry.tag,
-        }),
-        presentation.presented(),
-        Standing::Free,
-        false,
-        now,
-    );
-    tracing::trace!(?verdict, grant = ?presentation.key, "decided about a revocation");
+    let (record, verdict) = presentation
+        .decide(&entry, false, exchange.shared.now())
+        .map_err(|error| unreadable(exchange, presentation, error))?;
     match verdict {
         Verdict::Proceed(_) => Ok(Some((entry, record))),
         // A revocation with this token is pending: forward it again.

@@ -42,10 +42,7 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         requests_refresh_token,
         ..exchange.reading(None)
     };
-    let subject = Subject {
-        client_id,
-        grant: None,
-    };
+    let subject = Subject::client(client_id);
     // Drawn before the inner service uses up the authorization code, so that a random number
     // generator that fails costs nothing.
     let entropy = Entropy::new(&exchange.shared)?;
@@ -119,10 +116,7 @@ async fn store<St: Store>(
     granted: &Granted,
 ) -> Result<Stored, RefreshError> {
     let shared = &exchange.shared;
-    let subject = Subject {
-        client_id: Some(client_id),
-        grant: None,
-    };
+    let subject = Subject::client(Some(client_id));
     let access = mint::insert(begun.access_write(), shared);
     let (grant, access) = join(begun.insert(shared.store(), shared.now()), access).await;
     access.map_err(|error| exchange.store_failed(error, subject))?;
@@ -172,15 +166,7 @@ async fn issue_alone<St: Store>(
         return Ok(granted.answer.body().clone());
     };
     let stored = write.insert(shared.store(), shared.now()).await;
-    stored.map_err(|error| {
-        exchange.store_failed(
-            error,
-            Subject {
-                client_id: Some(client_id),
-                grant: None,
-            },
-        )
-    })?;
+    stored.map_err(|error| exchange.store_failed(error, Subject::client(Some(client_id))))?;
     Ok(answer.body().clone())
 }
 
@@ -191,10 +177,7 @@ fn failed<St: Store>(
 ) -> RefreshError {
     exchange.store_failed(
         StoreError::unavailable(error),
-        Subject {
-            client_id: Some(client_id),
-            grant: None,
-        },
+        Subject::client(Some(client_id)),
     )
 }
 

@@ -14,6 +14,14 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// The number of times that one attempt overrides a lease that another request has taken over.
 pub(super) const OVERRIDES: usize = 32;
 
+/// Returns the error of a write that other requests have overridden in each of [`OVERRIDES`]
+/// attempts.
+pub(super) fn overridden() -> StoreError {
+    StoreError::unavailable(
+        "failed to write the entry: other requests changed it during each of 32 attempts",
+    )
+}
+
 /// A write that must reach the store.
 pub(crate) trait RetryableWrite: Send {
     /// The result of the write.

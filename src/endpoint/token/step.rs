@@ -27,8 +27,7 @@ pub(super) struct Claimed<'a> {
 pub(super) enum Step {
     /// Rotate, or recover: this request holds the lease.
     Rotate,
-    /// Look for the stored answer of the last rotation, and return it. If there is none, claim
-    /// again.
+    /// Replay the stored answer of the last rotation. If it does not exist, claim again.
     Replay {
         /// Whether the retry window is open. An answer to a different request then means that the
         /// token is late.
@@ -61,7 +60,7 @@ impl Step {
             current: &claim.entry.tag,
         };
         let standing = standing(claim);
-        let mut verdict = decide(Some(grant), presented, standing, claimed.waited, now);
+        let mut verdict = decide(grant, presented, standing, claimed.waited, now);
         if may_replay(grant, presented, standing, now) {
             if !claimed.without_answer {
                 return Self::Replay {

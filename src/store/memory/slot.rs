@@ -119,7 +119,7 @@ impl Slot {
         self.end > now
     }
 
-    /// Writes the sidecars `new`, and drops those that have expired.
+    /// Writes these sidecars, and removes the expired ones.
     fn put_sidecars(&mut self, new: &[Sidecar], now: Timestamp) {
         self.sidecars.retain(|(known, _, end)| {
             *end > now && new.iter().all(|sidecar| sidecar.name != *known)

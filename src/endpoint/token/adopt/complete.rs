@@ -16,7 +16,7 @@ use crate::endpoint::token::lease::LeaseGuard;
 use crate::endpoint::token::mint::{self, MintError, Terms, granted_resources};
 use crate::endpoint::token::replay;
 use crate::endpoint::token::request::RefreshRequest;
-use crate::endpoint::token::retryable_write::{OVERRIDES, RetryableWrite, persist};
+use crate::endpoint::token::retryable_write::{OVERRIDES, RetryableWrite, overridden, persist};
 use crate::endpoint::upstream::Granted;
 use crate::error::RefreshError;
 use crate::event::EventKind;
@@ -197,9 +197,7 @@ impl RetryableWrite for Adoption {
                 Swap::Swapped | Swap::Conflict(Some(_)) => return Ok(()),
             }
         }
-        Err(StoreError::unavailable(
-            "failed to write the entry: other requests changed it during each of 32 attempts",
-        ))
+        Err(overridden())
     }
 }
 

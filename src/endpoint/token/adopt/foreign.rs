@@ -48,10 +48,7 @@ impl<'a> Foreign<'a> {
     }
 
     pub(super) fn subject(&self) -> Subject<'a> {
-        Subject {
-            client_id: Some(self.client_id),
-            grant: None,
-        }
+        Subject::client(Some(self.client_id))
     }
 
     pub(super) fn context(&self) -> Context<'_> {

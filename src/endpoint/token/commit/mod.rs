@@ -24,9 +24,7 @@ use crate::endpoint::token::mint::{MintError, Owner, Terms, granted_resources, m
 use crate::endpoint::upstream::Granted;
 use crate::error::RefreshError;
 use crate::event::EventKind;
-use crate::grant::{
-    Previous, Proceed, Record, Refusal, Rotated, Standing, StoredGrant, Verdict, decide,
-};
+use crate::grant::{Previous, Proceed, Record, Refusal, Rotated, Verdict};
 use crate::key_lock::KeyLockGuard;
 use crate::seal::{Purpose, Sealer};
 use crate::store::{ClaimTag, Entry, Sidecar, Store, StoreError, Version};
@@ -237,21 +235,9 @@ pub(crate) async fn decide_again<St: Store, ResBody>(
     ask: &RefreshRequest<'_>,
     entry: Entry,
 ) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
-    let now = exchange.shared.now();
-    let record = Record::decode(&presentation.key, &entry.tag, &entry.value)
-        .map_err(|error| unreadable(exchange, presentation, error))?
-        .at(now);
-    let verdict = decide(
-        Some(StoredGrant {
-            record: &record,
-            current: &entry.tag,
-        }),
-        presentation.presented(),
-        Standing::Free,
-        true,
-        now,
-    );
-    tracing::trace!(?verdict, grant = ?presentation.key, "decided again");
+    let (_, verdict) = presentation
+        .decide(&entry, true, exchange.shared.now())
+        .map_err(|error| unreadable(exchange, presentation, error))?;
     match verdict {
         Verdict::Proceed(Proceed::Replay) => {
             replay::replay(exchange, presentation, ask, &entry.tag).await

@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::endpoint::context::RequestContext;
 use crate::endpoint::state::State;
 use crate::endpoint::token::mint::AccessWrite;
-use crate::endpoint::token::retryable_write::{OVERRIDES, RetryableWrite, persist};
+use crate::endpoint::token::retryable_write::{OVERRIDES, RetryableWrite, overridden, persist};
 use crate::event::{EventKind, Subject};
 use crate::grant::Record;
 use crate::key_lock::KeyLockGuard;
@@ -122,9 +122,7 @@ impl Commit {
             }
             self.expected = found.version;
         }
-        Err(StoreError::unavailable(
-            "failed to write the entry: other requests changed it during each of 32 attempts",
-        ))
+        Err(overridden())
     }
 
     /// Returns whether an earlier attempt was stored although its reply was lost: the token of this
