@@ -14,8 +14,8 @@ pub mod architecture {}
 #[doc = include_str!("../docs/rotations.svg")]
 #[doc = ""]
 #[doc = include_str!("../docs/growth.svg")]
-// The page shows the plots as images, whose files rustdoc does not copy. The first two lines replace
-// them by empty images, the last ones append the plots.
+// The page shows the plots as images, whose files rustdoc does not copy. The first two lines
+// replace them by empty images, the last ones append the plots.
 pub mod benchmarks {}
 
 #[cfg(any(not(doctest), feature = "redis"))]

@@ -1,5 +1,5 @@
-//! The oracles of the fuzz targets: they assert the guarantees of the parsers for arbitrary input. A
-//! guarantee that does not hold is a panic.
+//! The oracles of the fuzz targets: they assert the guarantees of the parsers for arbitrary input.
+//! A guarantee that does not hold is a panic.
 //!
 //! They use private items of the library, which `tower_oauth_refresh::fuzzing` exports with
 //! `--cfg fuzzing`.

@@ -26,8 +26,8 @@ pub(crate) enum BearerHeader {
 }
 
 impl BearerHeader {
-    /// Parses the `Authorization` header. Tokens in a form or in the query (RFC 6750 §2.2 and §2.3) are
-    /// ignored: RFC 9700 §4.3.2 advises against the query.
+    /// Parses the `Authorization` header. Tokens in a form or in the query (RFC 6750 §2.2 and §2.3)
+    /// are ignored: RFC 9700 §4.3.2 advises against the query.
     pub(crate) fn parse(headers: &HeaderMap, prefix: &str) -> Self {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let Some(value) = values.next() else {

@@ -22,7 +22,7 @@ pub(crate) struct Policy {
     pub(crate) metadata: Option<String>,
 }
 
-/// Checked [`Policy`], with the challenges for requests that do not meet it.
+/// A checked [`Policy`], with the challenges for requests that do not meet it.
 #[derive(Debug)]
 pub(crate) struct ValidatedPolicy {
     policy: Policy,

@@ -6,8 +6,8 @@ use crate::store::{Change, Entry, Key, Store, StoreError, Swap};
 /// The number of attempts. Each one that fails means that another request has changed the entry.
 const ATTEMPTS: usize = 32;
 
-/// Changes the entry under `key`, which was read as `entry`. `change` makes the change for the entry
-/// that is stored. An entry that does not exist any more needs no change.
+/// Changes the entry under `key`, which was read as `entry`. `change` makes the change for the
+/// entry that is stored. An entry that does not exist any more needs no change.
 ///
 /// # Errors
 ///

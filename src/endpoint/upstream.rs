@@ -1,9 +1,9 @@
 //! Calls the inner service and classifies its responses.
 //!
-//! [`Inner`] is the inner service as the endpoints see it. Its implementation [`Upstream`] holds the
-//! head of one intercepted request and sends it with another body. A response to a token request
-//! becomes a [`Reply`]. A response that discloses a withheld token is rewritten without that token,
-//! or not passed on.
+//! [`Inner`] is the inner service as the endpoints see it. Its implementation [`Upstream`] holds
+//! the head of one intercepted request and sends it with another body. A response to a token
+//! request becomes a [`Reply`]. A response that discloses a withheld token is rewritten without
+//! that token, or not passed on.
 
 use std::marker::PhantomData;
 

@@ -113,8 +113,8 @@ impl<St: Store> RefreshLayerBuilder<St> {
     ///   or `/token/x` is handled like one to `/token`. It reaches the inner service as `/token`,
     ///   with its query.
     /// - A POST request to a path that servers resolve differently (`/x/../token`, `/token%2f`,
-    ///   `/a\b`) gets 400 `invalid_request`. [`path`](crate::wire::path) lists what is ambiguous, and
-    ///   [`allow_ambiguous_paths`](Self::allow_ambiguous_paths) allows exceptions.
+    ///   `/a\b`) gets 400 `invalid_request`. [`path`](crate::wire::path) lists what is ambiguous,
+    ///   and [`allow_ambiguous_paths`](Self::allow_ambiguous_paths) allows exceptions.
     /// - A POST request also gets 400 if some servers remove a segment of its path and the result
     ///   is a guarded path (`/index.php/token`).
     ///

@@ -9,8 +9,9 @@ use tokio::runtime::Handle;
 
 use crate::endpoint::end_grant::Ended;
 
-/// The future of a call that ends a grant. If it is dropped after its first poll, the rest continues as a
-/// task of the current tokio runtime, because the caller may be a request whose client disconnects.
+/// The future of a call that ends a grant. If it is dropped after its first poll, the rest
+/// continues as a task of the current tokio runtime, because the caller may be a request whose
+/// client disconnects.
 pub(crate) struct Ending {
     /// `None` while it is polled, so that nothing continues after a panic, and after completion.
     rest: Option<Pin<Box<dyn Future<Output = Ended> + Send>>>,

@@ -70,7 +70,7 @@ pub fn check_sidecars(sidecars: &[Sidecar]) -> Result<(), StoreError> {
         return Ok(());
     }
     Err(StoreError::unavailable(format!(
-        "a swap with {} sidecars, of at most {MAX_SIDECARS_PER_SWAP}",
+        "a swap writes at most {MAX_SIDECARS_PER_SWAP} sidecars, not {}",
         sidecars.len()
     )))
 }

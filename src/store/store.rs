@@ -159,9 +159,9 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// An entry that already has the version `version` counts as
     /// [`Lease::Taken`](super::Lease::Taken), so that the call is idempotent. Only the clock of the
-    /// store measures a lease. An expired lease stays in [`Entry::lease`] until the entry is written
-    /// again. A claim that replaces it **must** set [`Claim::taken_over`], and should set it again
-    /// when the same call is repeated.
+    /// store measures a lease. An expired lease stays in [`Entry::lease`] until the entry is
+    /// written again. A claim that replaces it **must** set [`Claim::taken_over`], and should set
+    /// it again when the same call is repeated.
     ///
     /// The default implementation calls [`get`](Store::get) and [`swap`](Store::swap). A store that
     /// can claim in one round trip should override it.

@@ -194,7 +194,8 @@ async fn session(
                 whole = get(&mut redis, &key).await;
             }
             Outcome::Corrupt => {
-                // The damaged entry is unchanged, except that a lease may have been taken and released.
+                // The damaged entry is unchanged, except that a lease may have been taken and
+                // released.
                 if let Some(damaged) = damaged {
                     let left = get(&mut redis, &key).await;
                     assert_eq!(left.len(), damaged.len(), "{case}");

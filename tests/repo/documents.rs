@@ -132,8 +132,8 @@ fn named(text: &str) -> Vec<(String, String)> {
     named
 }
 
-/// Returns the sources of the tests that `file` names: a path, or the end of the path of a file in any
-/// `tests` folder, such as `layer/rotation.rs`.
+/// Returns the sources of the tests that `file` names: a path, or the end of the path of a file in
+/// any `tests` folder, such as `layer/rotation.rs`.
 fn test_sources(file: &str) -> Vec<String> {
     let paths = if root().join(file).exists() {
         vec![root().join(file)]

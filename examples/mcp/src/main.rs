@@ -11,7 +11,8 @@
 //! cargo run -p mcp-oauth-proxy -- --help
 //! ```
 //!
-//! `examples/mcp/README.md` explains how to set the server up with a provider and how to connect clients.
+//! `examples/mcp/README.md` explains how to set the server up with a provider and how to connect
+//! clients.
 
 mod app;
 mod authorize;

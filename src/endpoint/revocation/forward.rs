@@ -1,5 +1,5 @@
-//! The revocation flow of both kinds of token: forwards the request with the upstream token, and ends
-//! the token in the layer by the response.
+//! The revocation flow of both kinds of token: forwards the request with the upstream token, and
+//! ends the token in the layer by the response.
 
 use std::time::Duration;
 

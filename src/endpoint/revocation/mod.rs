@@ -1,10 +1,10 @@
 //! The revocation endpoint (RFC 7009).
 //!
 //! The layer forwards the revocation with the upstream token. If the inner service confirms it, the
-//! token is removed. If the inner service is unavailable, the token is marked as revocation pending:
-//! it has ended for every purpose, except that its client can repeat the revocation for
-//! [`PENDING_FOR`](forward::PENDING_FOR). A refresh token ends with its grant. The grant of a revoked
-//! access token continues.
+//! token is removed. If the inner service is unavailable, the token is marked as revocation
+//! pending: it has ended for every purpose, except that its client can repeat the revocation for
+//! [`PENDING_FOR`](forward::PENDING_FOR). A refresh token ends with its grant. The grant of a
+//! revoked access token continues.
 
 use bytes::Bytes;
 

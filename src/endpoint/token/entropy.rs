@@ -14,8 +14,8 @@ const ID: usize = 12;
 /// All the randomness that one rotation or one new grant needs.
 ///
 /// It is drawn at once because one system call is cheaper than several, and before the inner
-/// service is called, so that the random number generator cannot fail when the upstream token or the
-/// authorization code has already been used.
+/// service is called, so that the random number generator cannot fail when the upstream token or
+/// the authorization code has already been used.
 pub(crate) struct Entropy {
     secret: Zeroizing<[u8; SECRET]>,
     nonces: [SealNonce; 3],

@@ -3,7 +3,8 @@
 ///
 /// The argument is an expression that is evaluated once for each test. It returns an async closure;
 /// each call of the closure opens another handle to the same store. See
-/// [`store::conformance`](crate::store::conformance). Attributes after the expression are added to every test:
+/// [`store::conformance`](crate::store::conformance). Attributes after the expression are added to
+/// every test:
 ///
 /// ```
 /// # use tower_oauth_refresh::store::MemoryStore;

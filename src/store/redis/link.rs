@@ -15,15 +15,15 @@
 //!   the next call, and without a pause.
 //! - **A frozen server is replaced.** A time-out does not make the manager reconnect, so all calls
 //!   time out until the operating system closes the connection.
-//! - **A server that is loading its data, or that rejects the credentials for a while, is used again
-//!   later.** If an attempt to connect fails with anything but an I/O error, the manager keeps that
-//!   error for ever.
-//! - **A reply to another call is never accepted.** The link closes a connection that is out of step
-//!   at once, for all calls. A manager cannot be told to drop its connection.
-//! - **A failover is followed, and one hung node does not take a cluster down.** The manager holds a
-//!   connection to one fixed address. It does not ask sentinels, and does not work with a cluster.
-//!   For a cluster, the keeper replaces the client library's connection as a whole, and keeps it
-//!   while any node answers.
+//! - **A server that is loading its data, or that rejects the credentials for a while, is used
+//!   again later.** If an attempt to connect fails with anything but an I/O error, the manager
+//!   keeps that error for ever.
+//! - **A reply to another call is never accepted.** The link closes a connection that is out of
+//!   step at once, for all calls. A manager cannot be told to drop its connection.
+//! - **A failover is followed, and one hung node does not take a cluster down.** The manager holds
+//!   a connection to one fixed address. It does not ask sentinels, and does not work with a
+//!   cluster. For a cluster, the keeper replaces the client library's connection as a whole, and
+//!   keeps it while any node answers.
 
 use std::future::poll_fn;
 use std::pin::pin;

@@ -1,5 +1,5 @@
-//! Checks of the limits of both servers: attackers that hold as many resources as they can, while an
-//! honest client is served.
+//! Checks of the limits of both servers: attackers that hold as many resources as they can, while
+//! an honest client is served.
 
 use std::time::Duration;
 

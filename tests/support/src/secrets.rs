@@ -106,10 +106,10 @@ pub fn latin(bytes: &[u8]) -> String {
 
 /// A subscriber that lives as long as the process.
 ///
-/// While there is only one, `tracing` asks the subscriber of the thread that first reaches a callsite
-/// whether the callsite is of interest, and remembers the answer for all threads. A test that runs in
-/// parallel and has no subscriber would disable the callsite for a [`Log`]. With two, `tracing` asks
-/// all of them.
+/// While there is only one, `tracing` asks the subscriber of the thread that first reaches a
+/// callsite whether the callsite is of interest, and remembers the answer for all threads. A test
+/// that runs in parallel and has no subscriber would disable the callsite for a [`Log`]. With two,
+/// `tracing` asks all of them.
 static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
 
 /// Captured log output.
