@@ -54,7 +54,7 @@
 //!   [`retry_window`](RefreshLayerBuilder::retry_window), the client gets the same response. An old
 //!   token that no conforming client would send ends the grant.
 //! - **`POST` to the token path with any other grant type**: forwarded unchanged. The refresh token
-//!   in the response is replaced.
+//!   in the response is replaced, and the response states how long the new one is valid.
 //! - **`POST` to the revocation path** (RFC 7009): forwarded with the upstream token, then the
 //!   grant ends.
 //! - **`POST` to the introspection path** (RFC 7662), if one

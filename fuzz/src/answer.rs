@@ -9,8 +9,16 @@ use tower_oauth_refresh::fuzzing::{AnswerError, TokenResponse, Withheld};
 use crate::json::{Object, is_space, strings};
 use crate::split_line;
 
-const LIFETIMES: [&str; 2] = ["refresh_expires_in", "refresh_token_expires_in"];
-const READ_ONCE: [&str; 9] = [
+const AUTHORIZATION: &str = "authorization_expires_in";
+const LIFETIMES: [&str; 4] = [
+    "refresh_expires_in",
+    "refresh_token_expires_in",
+    "refresh_token_timeout",
+    AUTHORIZATION,
+];
+/// The members that are added to an answer in which they are missing.
+const ADDED: [&str; 3] = ["refresh_token", "refresh_token_timeout", AUTHORIZATION];
+const READ_ONCE: [&str; 11] = [
     "access_token",
     "refresh_token",
     "error",
@@ -18,11 +26,13 @@ const READ_ONCE: [&str; 9] = [
     "expires_in",
     "refresh_expires_in",
     "refresh_token_expires_in",
+    "refresh_token_timeout",
+    AUTHORIZATION,
     "issued_token_type",
     "resource",
 ];
 /// The members that are never removed from an answer.
-const STANDARD: [&str; 9] = [
+const STANDARD: [&str; 11] = [
     "access_token",
     "refresh_token",
     "error",
@@ -30,6 +40,8 @@ const STANDARD: [&str; 9] = [
     "expires_in",
     "refresh_expires_in",
     "refresh_token_expires_in",
+    "refresh_token_timeout",
+    AUTHORIZATION,
     "issued_token_type",
     "token_type",
 ];
@@ -92,14 +104,18 @@ fn read(answer: &TokenResponse, object: &Object<'_>) {
     );
 }
 
-/// Checks that the refresh token and its lifetime are replaced, and every other byte is unchanged.
+/// Checks that the refresh token and its lifetimes are replaced, and every other byte is unchanged.
 fn replaced(answer: &TokenResponse, object: &Object<'_>, token: &str, seconds: u64) {
-    let written = answer.with_refresh_token(token, Duration::from_secs(seconds));
+    let lifetime = Duration::from_secs(seconds);
+    let authorization = lifetime.saturating_add(Duration::from_secs(1));
+    let written = answer.with_refresh_token(token, lifetime, Some(authorization));
     let after = Object::from_bytes(&written);
     let is_replaced = |name: &str| name == "refresh_token" || LIFETIMES.contains(&name);
     let mut expected = object.blanked(is_replaced);
-    if object.value("refresh_token").is_none() {
-        expected.append("refresh_token");
+    for name in ADDED {
+        if object.value(name).is_none() {
+            expected.append(name);
+        }
     }
     assert_eq!(
         after.blanked(is_replaced),
@@ -112,12 +128,18 @@ fn replaced(answer: &TokenResponse, object: &Object<'_>, token: &str, seconds: u
         "the token was not replaced"
     );
     for name in LIFETIMES {
-        let lifetime = after
+        let expected = if name == AUTHORIZATION {
+            authorization
+        } else {
+            lifetime
+        };
+        let found = after
             .value(name)
             .map(|raw| raw.trim_matches('"').to_owned());
+        let is_there = object.value(name).is_some() || ADDED.contains(&name);
         assert_eq!(
-            lifetime,
-            object.value(name).map(|_| seconds.to_string()),
+            found,
+            is_there.then(|| expected.as_secs().to_string()),
             "the lifetime was not replaced"
         );
     }
@@ -127,7 +149,7 @@ fn replaced(answer: &TokenResponse, object: &Object<'_>, token: &str, seconds: u
         Some(token).filter(|token| !token.is_empty())
     );
     assert_eq!(
-        again.with_refresh_token(token, Duration::from_secs(seconds)),
+        again.with_refresh_token(token, lifetime, Some(authorization)),
         written,
         "replacing the token again changes the answer"
     );
@@ -136,6 +158,17 @@ fn replaced(answer: &TokenResponse, object: &Object<'_>, token: &str, seconds: u
         answer.without_refresh_token(),
         "a part of the old token is left"
     );
+    let endless = answer.with_refresh_token(token, lifetime, None);
+    let endless = Object::from_bytes(&endless);
+    let stays = |object: &Object<'_>| {
+        let members = object.members();
+        members
+            .map(|(name, value)| (name, value.to_owned()))
+            .filter(|(name, _)| name.as_deref() != Some(AUTHORIZATION))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(endless.value(AUTHORIZATION), None);
+    assert_eq!(stays(&endless), stays(&after), "another member has changed");
 }
 
 /// Checks that the refresh token is removed, and every other member is unchanged and in order.

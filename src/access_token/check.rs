@@ -160,6 +160,7 @@ mod tests {
             Timestamp::from_millis(0),
             lifetime,
             None,
+            None,
         );
         Some(Record {
             revocation_pending,

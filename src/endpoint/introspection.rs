@@ -3,6 +3,8 @@
 //! The layer looks up the presented token, forwards the request with the upstream token, and writes
 //! the properties of its own token into the response.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
@@ -27,6 +29,18 @@ use crate::wire::disclosure::Withheld;
 use crate::wire::json;
 use crate::wire::token_request::{Param, TokenRequest};
 use crate::wire::token_response::cut;
+
+/// The members that are replaced by what the layer knows (RFC 7662 §2.2,
+/// draft-ietf-oauth-refresh-token-expiration §7).
+const REPLACED: [&str; 7] = [
+    "client_id",
+    "scope",
+    "exp",
+    "iat",
+    "token_type",
+    "refresh_token_timeout",
+    "authorization_expires_in",
+];
 
 const INACTIVE: &[u8] = br#"{"active":false}"#;
 
@@ -82,6 +96,10 @@ struct Ours {
     expires_at: Timestamp,
     issued_at: Option<Timestamp>,
     token_type: Option<&'static str>,
+    /// The time until a refresh token expires; `None` for an access token.
+    timeout: Option<Duration>,
+    /// The time until its grant ends even if it is rotated, if there is such an end.
+    authorization: Option<Duration>,
 }
 
 /// An active token and its upstream token.
@@ -121,6 +139,8 @@ async fn find_refresh<St: Store>(
         expires_at: record.expires_at,
         issued_at: first.then_some(record.created_at),
         token_type: None,
+        timeout: Some(record.time_to_live(now)),
+        authorization: record.authorization_left(now),
         client_id: client_id.clone(),
     };
     Ok(Some((ours, secret)))
@@ -149,6 +169,8 @@ async fn find_access<St: Store>(
         expires_at: record.expires_at,
         issued_at: Some(record.issued_at),
         token_type: Some("Bearer"),
+        timeout: None,
+        authorization: None,
     };
     Ok(Some((ours, secret)))
 }
@@ -203,7 +225,7 @@ fn said(body: &[u8], ours: &Ours, secret: &str) -> Option<Said> {
             Some("active") if active.replace(member.value.get() == "true").is_some() => {
                 return None;
             }
-            Some("active" | "client_id" | "scope" | "exp" | "iat" | "token_type") => {}
+            Some(name) if name == "active" || REPLACED.contains(&name) => {}
             _ => out.extend([",", member.name.get(), ":", member.value.get()]),
         }
     }
@@ -212,6 +234,7 @@ fn said(body: &[u8], ours: &Ours, secret: &str) -> Option<Said> {
     }
     let text = |text: &str| serde_json::to_string(text).ok();
     let seconds = |time: Timestamp| (time.as_millis() / 1000).to_string();
+    let whole = |time: Duration| time.as_secs().to_string();
     for (name, value) in [
         ("client_id", text(ours.client_id.as_str())),
         (
@@ -221,6 +244,8 @@ fn said(body: &[u8], ours: &Ours, secret: &str) -> Option<Said> {
         ("exp", Some(seconds(ours.expires_at))),
         ("iat", ours.issued_at.map(seconds)),
         ("token_type", ours.token_type.and_then(text)),
+        ("refresh_token_timeout", ours.timeout.map(whole)),
+        ("authorization_expires_in", ours.authorization.map(whole)),
     ] {
         if let Some(value) = value {
             out.extend([",\"", name, "\":", &value]);

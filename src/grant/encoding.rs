@@ -21,6 +21,7 @@ const SEALED: u8 = 9;
 const PREVIOUS: u8 = 10;
 const REVOCATION_PENDING: u8 = 11;
 const ROTATED_AT: u8 = 12;
+const AUTHORIZATION_END: u8 = 13;
 
 impl Record {
     pub fn encode(&self, key: &Key, tag: &ClaimTag) -> Bytes {
@@ -43,6 +44,7 @@ impl Record {
             (ROTATED_AT, self.rotated_at),
             (ABSOLUTE_END, *absolute_end),
             (UPSTREAM_END, self.upstream_end),
+            (AUTHORIZATION_END, self.authorization_end),
             (EXPIRES_AT, Some(self.expires_at)),
         ];
         for (field, time) in times {
@@ -96,12 +98,13 @@ fn read(fields: &Fields) -> Result<Record, DecodeError> {
         created_at: fields.required(CREATED_AT, read_timestamp)?,
         rotated_at: fields.optional(ROTATED_AT, read_timestamp)?,
         upstream_end: fields.optional(UPSTREAM_END, read_timestamp)?,
+        authorization_end: fields.optional(AUTHORIZATION_END, read_timestamp)?,
         expires_at: fields.required(EXPIRES_AT, read_timestamp)?,
         generation: fields.required(GENERATION, read_generation)?,
         sealed: fields.required(SEALED, Ok)?,
         previous: fields.optional(PREVIOUS, read_previous)?,
         revocation_pending: fields.flag(REVOCATION_PENDING)?,
-        unknown: fields.unknown(CLIENT_ID..=ROTATED_AT),
+        unknown: fields.unknown(CLIENT_ID..=AUTHORIZATION_END),
     })
 }
 

@@ -13,6 +13,7 @@ mod key;
 mod tests;
 
 use std::fmt;
+use std::iter;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,6 +47,8 @@ pub struct Record {
     pub(crate) rotated_at: Option<Timestamp>,
     /// When the newest upstream token expires, if the inner service named its lifetime.
     pub(crate) upstream_end: Option<Timestamp>,
+    /// When the user's authorization ends at the inner service, if that named its lifetime.
+    pub(crate) authorization_end: Option<Timestamp>,
     pub expires_at: Timestamp,
     /// The number of rotations of the grant. A recovery counts as two.
     pub generation: u32,
@@ -125,6 +128,8 @@ pub(crate) struct Rotated {
     pub(crate) renewed: bool,
     /// The lifetime of the upstream token, if the answer named one.
     pub(crate) upstream_lifetime: Option<Duration>,
+    /// The lifetime of the user's authorization, if the answer named one.
+    pub(crate) authorization_lifetime: Option<Duration>,
 }
 
 impl Binding {
@@ -136,16 +141,16 @@ impl Binding {
     }
 
     /// Returns when a grant that begins or is rotated at `now` expires: at its idle end, its
-    /// absolute end or the end of the upstream token, whichever is earliest.
+    /// absolute end or one of the ends that the inner service named, whichever is earliest.
     fn expires_at(
         &self,
         now: Timestamp,
         idle: Duration,
-        upstream_end: Option<Timestamp>,
+        upstream_ends: [Option<Timestamp>; 2],
     ) -> Timestamp {
         let idle_end = now.saturating_add(idle);
-        [self.absolute_end, upstream_end]
-            .into_iter()
+        iter::once(self.absolute_end)
+            .chain(upstream_ends)
             .flatten()
             .fold(idle_end, Timestamp::min)
     }
@@ -159,14 +164,19 @@ impl Record {
         now: Timestamp,
         idle_lifetime: Duration,
         upstream_lifetime: Option<Duration>,
+        authorization_lifetime: Option<Duration>,
     ) -> Self {
-        let upstream_end = upstream_lifetime.map(|lifetime| now.saturating_add(lifetime));
-        let expires_at = binding.expires_at(now, idle_lifetime, upstream_end);
+        let end = |lifetime: Option<Duration>| lifetime.map(|time| now.saturating_add(time));
+        let upstream_end = end(upstream_lifetime);
+        let authorization_end = end(authorization_lifetime);
+        let upstream_ends = [upstream_end, authorization_end];
+        let expires_at = binding.expires_at(now, idle_lifetime, upstream_ends);
         Self {
             binding,
             created_at: now,
             rotated_at: None,
             upstream_end,
+            authorization_end,
             expires_at,
             generation: 0,
             sealed,
@@ -219,6 +229,7 @@ impl Record {
         }
         self.rotated_at = self.rotated_at.map(|time| moved(time, written));
         self.upstream_end = self.upstream_end.map(|time| moved(time, written));
+        self.authorization_end = self.authorization_end.map(|time| moved(time, written));
         self.expires_at = moved(self.expires_at, written);
         if let Some(previous) = &mut self.previous {
             previous.retry_until = moved(previous.retry_until, written);
@@ -246,19 +257,24 @@ impl Record {
             idle_lifetime,
             renewed,
             upstream_lifetime,
+            authorization_lifetime,
         } = rotated;
         let now = self.time(now);
-        let upstream_end = match upstream_lifetime {
+        let end = |lifetime: Option<Duration>, last| match lifetime {
             Some(lifetime) => Some(now.saturating_add(lifetime)),
             None if renewed => None,
-            None => self.upstream_end,
+            None => last,
         };
-        let expires_at = self.binding.expires_at(now, idle_lifetime, upstream_end);
+        let upstream_end = end(upstream_lifetime, self.upstream_end);
+        let authorization_end = end(authorization_lifetime, self.authorization_end);
+        let upstream_ends = [upstream_end, authorization_end];
+        let expires_at = self.binding.expires_at(now, idle_lifetime, upstream_ends);
         Self {
             binding: self.binding.clone(),
             created_at: self.created_at,
             rotated_at: Some(now),
             upstream_end,
+            authorization_end,
             expires_at,
             generation,
             sealed,
@@ -301,6 +317,14 @@ impl Record {
         self.expires_at
             .saturating_since(self.time(now))
             .max(Duration::from_millis(1))
+    }
+
+    /// Returns the time until the grant ends even if it is rotated: at its absolute end, or when the
+    /// user's authorization ends at the inner service. Returns `None` if it has no such end.
+    pub(crate) fn authorization_left(&self, now: Timestamp) -> Option<Duration> {
+        let ends = [self.binding.absolute_end, self.authorization_end];
+        let end = ends.into_iter().flatten().min()?;
+        Some(end.saturating_since(self.time(now)))
     }
 
     /// Returns the time to live of the entry. It is longer than that of the grant, by half and by

@@ -36,11 +36,16 @@ fn begun() -> Record {
         at(0),
         IDLE,
         None,
+        None,
     )
 }
 
 fn rotated(record: &Record, now: Timestamp, generation: u32, previous: ClaimTag) -> Record {
-    record.rotated(Rotated {
+    record.rotated(rotation(now, generation, previous))
+}
+
+fn rotation(now: Timestamp, generation: u32, previous: ClaimTag) -> Rotated {
+    Rotated {
         now,
         generation,
         sealed: Bytes::from_static(b"sealed"),
@@ -53,7 +58,8 @@ fn rotated(record: &Record, now: Timestamp, generation: u32, previous: ClaimTag)
         idle_lifetime: IDLE,
         renewed: true,
         upstream_lifetime: None,
-    })
+        authorization_lifetime: None,
+    }
 }
 
 /// Generation 7, rotated at 1000 s; the current token has hash 7, the previous one hash 6.
@@ -498,26 +504,73 @@ fn a_grant_expires_at_the_earliest_of_its_ends() {
         ..binding()
     };
     let day = Duration::from_secs(24 * 3600);
+    let minute = Duration::from_secs(60);
+    let bound = || absolute.clone();
+    let idle_end = at(0).saturating_add(IDLE);
+    // The lifetimes of the upstream token and of the authorization, when the grant expires, and the
+    // time that is left at 10 s until it ends even if it is rotated.
     let rows = [
-        ("idle only", binding(), None, at(0).saturating_add(IDLE)),
-        ("absolute", absolute.clone(), None, at(500)),
-        ("upstream", binding(), Some(day), at(24 * 3600)),
+        ("idle only", binding(), (None, None), idle_end, None),
+        ("absolute", bound(), (None, None), at(500), Some(490)),
+        ("upstream", binding(), (Some(day), None), at(86_400), None),
         (
             "upstream after absolute",
-            absolute.clone(),
-            Some(day),
+            bound(),
+            (Some(day), None),
             at(500),
+            Some(490),
         ),
         (
             "upstream without a limit",
-            absolute,
-            Some(Duration::MAX),
+            bound(),
+            (Some(Duration::MAX), None),
             at(500),
+            Some(490),
+        ),
+        (
+            "authorization",
+            binding(),
+            (Some(day), Some(minute)),
+            at(60),
+            Some(50),
+        ),
+        (
+            "authorization after upstream",
+            binding(),
+            (Some(minute), Some(day)),
+            at(60),
+            Some(86_390),
+        ),
+        (
+            "authorization after absolute",
+            bound(),
+            (None, Some(day)),
+            at(500),
+            Some(490),
+        ),
+        (
+            "authorization before absolute",
+            bound(),
+            (None, Some(minute)),
+            at(60),
+            Some(50),
+        ),
+        (
+            "authorization after idle",
+            binding(),
+            (None, Some(2 * IDLE)),
+            idle_end,
+            Some(2 * IDLE.as_secs() - 10),
         ),
     ];
-    for (name, binding, upstream, end) in rows {
-        let record = Record::begin(binding, Bytes::new(), at(0), IDLE, upstream);
+    for (name, binding, (upstream, authorization), end, left) in rows {
+        let record = Record::begin(binding, Bytes::new(), at(0), IDLE, upstream, authorization);
         assert_eq!(record.expires_at, end, "{name}");
+        assert_eq!(
+            record.authorization_left(at(10)),
+            left.map(Duration::from_secs),
+            "{name}"
+        );
     }
 }
 
@@ -529,6 +582,7 @@ fn the_upstream_expiry_applies_until_the_next_upstream_token() {
         at(0),
         IDLE,
         Some(Duration::from_secs(100)),
+        None,
     );
     let rotate = |renewed, upstream_lifetime| {
         let previous = Previous {
@@ -545,6 +599,7 @@ fn the_upstream_expiry_applies_until_the_next_upstream_token() {
             idle_lifetime: IDLE,
             renewed,
             upstream_lifetime,
+            authorization_lifetime: None,
         };
         record.rotated(rotated).expires_at
     };
@@ -564,6 +619,42 @@ fn the_upstream_expiry_applies_until_the_next_upstream_token() {
         at(70),
         "the same one with another expiry"
     );
+}
+
+#[test]
+fn the_end_of_the_authorization_follows_the_answers_up_to_the_absolute_end() {
+    let seconds = Duration::from_secs;
+    let binding = Binding {
+        absolute_end: Some(at(1000)),
+        ..binding()
+    };
+    let record = Record::begin(binding, Bytes::new(), at(0), IDLE, None, Some(seconds(100)));
+    let rotate = |renewed, authorization_lifetime| {
+        let next = record.rotated(Rotated {
+            renewed,
+            authorization_lifetime,
+            ..rotation(at(50), 1, hash(0))
+        });
+        (next.expires_at, next.authorization_left(at(50)))
+    };
+    for (name, renewed, lifetime, end) in [
+        ("not named: as before", false, None, 100),
+        (
+            "not named with a new upstream token: gone",
+            true,
+            None,
+            1000,
+        ),
+        ("shorter", true, Some(20), 70),
+        ("extended by the user", false, Some(400), 450),
+        ("extended beyond the absolute end", true, Some(9999), 1000),
+    ] {
+        assert_eq!(
+            rotate(renewed, lifetime.map(seconds)),
+            (at(end), Some(seconds(end - 50))),
+            "{name}"
+        );
+    }
 }
 
 /// One step in the history of a grant. A token is identified by its position in the order of
@@ -810,6 +901,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         time(),
         prop::option::of(time()),
         prop::option::of(time()),
+        prop::option::of(time()),
         time(),
     );
     (
@@ -824,7 +916,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         .prop_map(
             |(
                 binding,
-                (created_at, rotated_at, upstream_end, expires_at),
+                (created_at, rotated_at, upstream_end, authorization_end, expires_at),
                 generation,
                 sealed,
                 previous,
@@ -835,6 +927,7 @@ fn any_record() -> impl Strategy<Value = Record> {
                 created_at,
                 rotated_at,
                 upstream_end,
+                authorization_end,
                 expires_at,
                 generation,
                 sealed,

@@ -278,9 +278,17 @@ impl<St: Store> RefreshLayerBuilder<St> {
 
     /// Sets how long a grant lives without a rotation. Default: 30 days. At least a millisecond.
     ///
-    /// It is shorter if the response of the inner service has a shorter `refresh_expires_in` or
-    /// `refresh_token_expires_in` (0 means no limit). A change of this setting applies to a grant
-    /// from its next rotation.
+    /// It is shorter if the response of the inner service has a shorter `refresh_token_timeout`,
+    /// `refresh_expires_in` or `refresh_token_expires_in` (0 means no limit). A change of this
+    /// setting applies to a grant from its next rotation.
+    ///
+    /// Every response with a refresh token of the layer states in `refresh_token_timeout` how many
+    /// seconds the token is valid if it is not used ([draft-ietf-oauth-refresh-token-expiration]
+    /// §6.1). The two other members have the same value if the inner service sent them. A client
+    /// that does not know a member ignores it (RFC 6749 §5.1).
+    ///
+    /// [draft-ietf-oauth-refresh-token-expiration]:
+    ///     https://datatracker.ietf.org/doc/draft-ietf-oauth-refresh-token-expiration/
     pub fn idle_lifetime(mut self, lifetime: Duration) -> Self {
         self.config.idle_lifetime = lifetime;
         self
@@ -290,7 +298,18 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// limit. At least a millisecond.
     ///
     /// The limit is stored when a grant begins, so a change of this setting applies only to new
-    /// grants.
+    /// grants. A grant ends earlier if the inner service names a shorter lifetime of the user's
+    /// authorization in `authorization_expires_in` (0 means no limit). The next response may extend
+    /// that lifetime, but never beyond this setting.
+    ///
+    /// If a grant has such an end, every response with a refresh token states the seconds until
+    /// then in `authorization_expires_in` ([draft-ietf-oauth-refresh-token-expiration] §6.1).
+    /// Otherwise the member is removed: the layer knows no bound (§6.1.2). A server that publishes
+    /// metadata can list "token_timeout" in `refresh_token_expiration_types_supported` (§8), and
+    /// "authorization" if this setting is set.
+    ///
+    /// [draft-ietf-oauth-refresh-token-expiration]:
+    ///     https://datatracker.ietf.org/doc/draft-ietf-oauth-refresh-token-expiration/
     pub fn absolute_lifetime(mut self, lifetime: Duration) -> Self {
         self.config.absolute_lifetime = Some(lifetime);
         self

@@ -161,7 +161,7 @@ async fn an_adopted_grant_behaves_like_any_other() {
     assert_eq!(
         answer.json(),
         serde_json::json!({
-            "access_token": "at-0-1", "token_type": "Bearer", "expires_in": 3600, "refresh_token": token, "scope": "read write",
+            "access_token": "at-0-1", "token_type": "Bearer", "expires_in": 3600, "refresh_token": token, "scope": "read write", "refresh_token_timeout": 2_592_000,
         })
     );
     assert_eq!(answer.headers["cache-control"], "no-store");

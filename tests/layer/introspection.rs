@@ -105,7 +105,9 @@ async fn an_active_token_has_the_layers_members_and_those_of_the_inner_service()
     );
 
     let answer = introspect(&app, &first.token()).await;
-    let expected = with(json!({"exp": 1_802_592_000, "iat": 1_800_000_000}));
+    let expected = with(
+        json!({"exp": 1_802_592_000, "iat": 1_800_000_000, "refresh_token_timeout": 2_592_000}),
+    );
     assert_eq!(
         (answer.json(), asked(&app)),
         (expected, "upstream-0-0".into()),
@@ -115,7 +117,7 @@ async fn an_active_token_has_the_layers_members_and_those_of_the_inner_service()
     app.clock.advance(Duration::from_secs(10));
     let second = app.refresh(&first.token()).await;
     let answer = introspect(&app, &second.token()).await;
-    let expected = with(json!({"exp": 1_802_592_010}));
+    let expected = with(json!({"exp": 1_802_592_010, "refresh_token_timeout": 2_592_000}));
     assert_eq!(
         (answer.json(), asked(&app)),
         (expected, "upstream-0-1".into()),
@@ -124,7 +126,9 @@ async fn an_active_token_has_the_layers_members_and_those_of_the_inner_service()
 
     app.clock.advance(Duration::from_secs(3600));
     let answer = introspect(&app, &first.token()).await;
-    let expected = with(json!({"exp": 1_802_592_010, "iat": 1_800_000_000}));
+    let expected = with(
+        json!({"exp": 1_802_592_010, "iat": 1_800_000_000, "refresh_token_timeout": 2_588_400}),
+    );
     assert_eq!(
         (answer.json(), asked(&app)),
         (expected, "upstream-0-1".into()),

@@ -84,37 +84,37 @@ async fn every_other_byte_of_the_response_is_kept() {
         (
             "spaces, numbers, order and members of their own",
             " {\n \"z\" : 1.50e0, \"refresh_token\" :\"up\",\t\"access_token\":\"a\\u0062\", \"n\":{\"token\":\"x\"} ,\"z\":2 } ",
-            " {\n \"z\" : 1.50e0, \"refresh_token\" :\"{T}\",\t\"access_token\":\"a\\u0062\", \"n\":{\"token\":\"x\"} ,\"z\":2 } ",
+            " {\n \"z\" : 1.50e0, \"refresh_token\" :\"{T}\",\t\"access_token\":\"a\\u0062\", \"n\":{\"token\":\"x\"} ,\"z\":2,\"refresh_token_timeout\":2592000 } ",
         ),
         (
             "a nested refresh token goes, in any spelling",
             r#"{"u":{"id":1.0,"access_token":"x","refreshToken":"y"},"refresh_token":"up","l":[{"REFRESH-TOKEN":"z"}, 2]}"#,
-            r#"{"u":{"id":1.0,"access_token":"x"},"refresh_token":"{T}","l":[{}, 2]}"#,
+            r#"{"u":{"id":1.0,"access_token":"x"},"refresh_token":"{T}","l":[{}, 2],"refresh_token_timeout":2592000}"#,
         ),
         (
             "and one under another name, in a text or in a name",
             r#"{"refresh_token":"up-3344","a":"up\u002d3344","b":"{\"refresh_token\":\"q\"}","c":{"up-3344":1,"d":2},"id_token":"x"}"#,
-            r#"{"refresh_token":"{T}","c":{"d":2},"id_token":"x"}"#,
+            r#"{"refresh_token":"{T}","c":{"d":2},"id_token":"x","refresh_token_timeout":2592000}"#,
         ),
         (
             "a name that is escaped",
             r#"{"access_token":"a","refresh\u005ftoken":"up"}"#,
-            r#"{"access_token":"a","refresh\u005ftoken":"{T}"}"#,
+            r#"{"access_token":"a","refresh\u005ftoken":"{T}","refresh_token_timeout":2592000}"#,
         ),
         (
             "a token that is escaped",
             r#"{"refresh_token":"u\"\\\/\u00e4","expires_in":3600}"#,
-            r#"{"refresh_token":"{T}","expires_in":3600}"#,
+            r#"{"refresh_token":"{T}","expires_in":3600,"refresh_token_timeout":2592000}"#,
         ),
         (
             "the lifetime of the refresh token",
             r#"{"refresh_token":"up","refresh_expires_in":1800,"refresh_token_expires_in":"7200"}"#,
-            r#"{"refresh_token":"{T}","refresh_expires_in":1800,"refresh_token_expires_in":"1800"}"#,
+            r#"{"refresh_token":"{T}","refresh_expires_in":1800,"refresh_token_expires_in":"1800","refresh_token_timeout":1800}"#,
         ),
         (
             "an endless lifetime of the refresh token",
             r#"{"refresh_token":"up","refresh_expires_in":0}"#,
-            r#"{"refresh_token":"{T}","refresh_expires_in":2592000}"#,
+            r#"{"refresh_token":"{T}","refresh_expires_in":2592000,"refresh_token_timeout":2592000}"#,
         ),
     ];
     for (name, inner, outer) in rows {

@@ -11,6 +11,7 @@ mod hang_up;
 mod introspection;
 mod issue;
 mod issue_faults;
+mod lifetimes;
 mod odd_requests;
 mod paths;
 mod permits;

@@ -26,6 +26,7 @@ async fn a_client_sees_and_rotates_only_tokens_of_the_layer() {
                 "token_type": "Bearer",
                 "expires_in": 3600,
                 "refresh_token": next,
+                "refresh_token_timeout": 2_592_000,
                 "scope": "read write",
             })
         );

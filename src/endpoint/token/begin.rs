@@ -64,6 +64,7 @@ impl NewGrant<'_> {
             now,
             config.idle_lifetime,
             granted.answer.refresh_lifetime(),
+            granted.answer.authorization_lifetime(),
         );
         let owner = Owner::Grant(first.access_id(), 0);
         let access = mint(shared, now, owner, access, &self.access, &granted.answer)?;
@@ -71,7 +72,8 @@ impl NewGrant<'_> {
             .as_ref()
             .map_or(&granted.answer, |access| &access.answer);
         let text: Zeroizing<String> = first.encode(&config.prefix);
-        let body = answer.with_refresh_token(&text, record.time_to_live(now));
+        let lifetime = record.time_to_live(now);
+        let body = answer.with_refresh_token(&text, lifetime, record.authorization_left(now));
         let entry = Entry::new(version, hash, record.encode(&key, &hash));
         Ok(Begun {
             key,

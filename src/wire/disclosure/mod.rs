@@ -25,13 +25,16 @@ use self::tree::{Scalar, Tree};
 use crate::wire::secret_str::{Needle, any_decoding, unescaped};
 
 /// Members of a token answer, other than tokens, that are standard or that the layer reads (RFC
-/// 6749 §5, RFC 8693 §2.2). They are never removed at the top level.
-const STANDARD: [&str; 7] = [
+/// 6749 §5, RFC 8693 §2.2, draft-ietf-oauth-refresh-token-expiration §6.1). They are never removed at
+/// the top level.
+const STANDARD: [&str; 9] = [
     "error",
     "scope",
     "expires_in",
     "refresh_expires_in",
     "refresh_token_expires_in",
+    "refresh_token_timeout",
+    "authorization_expires_in",
     "issued_token_type",
     "token_type",
 ];

@@ -26,9 +26,9 @@ const STANDARD: [&str; 3] = ["accesstoken", "refreshtoken", "idtoken"];
 
 /// The beginnings of the rest of names that only describe a token: `access_token_type`,
 /// `refresh_token_expires_in`.
-const ABOUT: [&str; 19] = [
-    "id", "expir", "type", "lifetime", "ttl", "valid", "issued", "created", "updated", "format",
-    "scope", "hash", "version", "status", "endpoint", "uri", "url", "alg", "signing",
+const ABOUT: [&str; 20] = [
+    "id", "expir", "type", "lifetime", "timeout", "ttl", "valid", "issued", "created", "updated",
+    "format", "scope", "hash", "version", "status", "endpoint", "uri", "url", "alg", "signing",
 ];
 
 /// Parts of the names of tokens against request forgery, which authorize nothing by themselves.

@@ -61,6 +61,8 @@ fn names_of_tokens_are_recognized() {
         "issued_token_type",
         "expires_in",
         "refresh_token_expires_in",
+        "refresh_token_timeout",
+        "authorization_expires_in",
         "access_token_expires_at",
         "refreshTokenExpiration",
         "id_token_signing_alg",

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 
 use self::name::Name;
 pub(crate) use self::rewrite::cut;
+use crate::clock::CENTURY;
 use crate::wire::json;
 use crate::wire::scope::{MAX_SCOPE, valid_resource};
 use crate::wire::secret_str::{TextAt, any_decoding};
@@ -215,8 +216,8 @@ impl TokenResponse {
         )
     }
 
-    /// Returns the lifetime of the refresh token, if the answer names one; the shorter one if it
-    /// names two.
+    /// Returns the lifetime of the refresh token, if the answer names one; the shortest one if it
+    /// names several.
     ///
     /// Zero counts as absent: Keycloak sends it for an offline token, which does not expire.
     pub(crate) fn refresh_lifetime(&self) -> Option<Duration> {
@@ -226,6 +227,14 @@ impl TokenResponse {
             .filter_map(|member| seconds(self.raw(&member.value)).filter(|seconds| *seconds > 0))
             .min()
             .map(Duration::from_secs)
+    }
+
+    /// Returns the lifetime of the user's authorization, if the answer names one. Zero counts as
+    /// absent, as in [`refresh_lifetime`](Self::refresh_lifetime).
+    pub(crate) fn authorization_lifetime(&self) -> Option<Duration> {
+        seconds(self.value(Name::AuthorizationExpiresIn)?)
+            .filter(|seconds| *seconds > 0)
+            .map(|seconds| Duration::from_secs(seconds).min(CENTURY))
     }
 
     /// Returns the only member with this name, which the layer reads.

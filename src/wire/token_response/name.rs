@@ -12,6 +12,8 @@ pub(super) enum Name {
     ExpiresIn,
     RefreshExpiresIn,
     RefreshTokenExpiresIn,
+    RefreshTokenTimeout,
+    AuthorizationExpiresIn,
     IssuedTokenType,
     TokenType,
     IdToken,
@@ -19,7 +21,7 @@ pub(super) enum Name {
 }
 
 impl Name {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::AccessToken,
         Self::RefreshToken,
         Self::Error,
@@ -27,6 +29,8 @@ impl Name {
         Self::ExpiresIn,
         Self::RefreshExpiresIn,
         Self::RefreshTokenExpiresIn,
+        Self::RefreshTokenTimeout,
+        Self::AuthorizationExpiresIn,
         Self::IssuedTokenType,
         Self::TokenType,
         Self::IdToken,
@@ -42,6 +46,8 @@ impl Name {
             Self::ExpiresIn => "expires_in",
             Self::RefreshExpiresIn => "refresh_expires_in",
             Self::RefreshTokenExpiresIn => "refresh_token_expires_in",
+            Self::RefreshTokenTimeout => "refresh_token_timeout",
+            Self::AuthorizationExpiresIn => "authorization_expires_in",
             Self::IssuedTokenType => "issued_token_type",
             Self::TokenType => "token_type",
             Self::IdToken => "id_token",
@@ -71,9 +77,24 @@ impl Name {
         )
     }
 
-    /// Whether it is the lifetime of the refresh token. No standard defines such a member; servers
-    /// use these two.
+    /// Whether it is the lifetime of the refresh token: the member of
+    /// draft-ietf-oauth-refresh-token-expiration, or one of the two that servers used before it.
     pub(super) const fn is_refresh_lifetime(self) -> bool {
-        matches!(self, Self::RefreshExpiresIn | Self::RefreshTokenExpiresIn)
+        matches!(
+            self,
+            Self::RefreshExpiresIn | Self::RefreshTokenExpiresIn | Self::RefreshTokenTimeout
+        )
+    }
+
+    /// Whether it describes the refresh token: the token itself, its lifetime, or that of the
+    /// user's authorization.
+    pub(super) const fn is_of_grant(self) -> bool {
+        matches!(self, Self::RefreshToken | Self::AuthorizationExpiresIn)
+            || self.is_refresh_lifetime()
+    }
+
+    /// Whether it is a time in seconds from the answer.
+    pub(super) const fn is_lifetime(self) -> bool {
+        matches!(self, Self::ExpiresIn | Self::AuthorizationExpiresIn) || self.is_refresh_lifetime()
     }
 }

@@ -11,39 +11,31 @@ use super::{AnswerError, MemberAt, TokenResponse, seconds};
 use crate::wire::disclosure::{Disclosed, Undisclosable, Withheld};
 
 impl TokenResponse {
-    /// Returns the body with the refresh token and its lifetime replaced. If there is no refresh
-    /// token, it is added as the last member. A lifetime is not added.
-    pub fn with_refresh_token(&self, token: &str, refresh_lifetime: Duration) -> Bytes {
-        let mut out = Splice::new(&self.body, token.len() + 96);
-        let mut replaced = false;
-        for MemberAt { known, value, .. } in &self.members {
-            match known {
-                Some(Name::RefreshToken) => {
-                    write_string(out.replace(value.clone()), token);
-                    replaced = true;
-                }
-                Some(known) if known.is_refresh_lifetime() => {
-                    let quoted = self.raw(value).starts_with('"');
-                    write_seconds(
-                        out.replace(value.clone()),
-                        refresh_lifetime.as_secs(),
-                        quoted,
-                    );
-                }
-                _ => {}
-            }
-        }
-        if !replaced {
-            let (end, comma) = self
-                .members
-                .last()
-                .map_or((self.brace, ""), |last| (last.value.end, ","));
-            let out = out.replace(end..end);
-            out.extend_from_slice(comma.as_bytes());
-            out.extend_from_slice(b"\"refresh_token\":");
-            write_string(out, token);
-        }
-        out.finish()
+    /// Returns the body with this refresh token, which expires after `lifetime`. `authorization` is
+    /// the time until its grant ends even if it is rotated, or `None` if the grant has no such end.
+    ///
+    /// The token, `refresh_token_timeout` and `authorization_expires_in` are added if they are
+    /// missing (draft-ietf-oauth-refresh-token-expiration §6.1). Without an end of the grant,
+    /// `authorization_expires_in` is removed (§6.1.2). The two older names of the lifetime are
+    /// replaced, but not added.
+    pub fn with_refresh_token(
+        &self,
+        token: &str,
+        lifetime: Duration,
+        authorization: Option<Duration>,
+    ) -> Bytes {
+        let edit = |name: Name| match name {
+            Name::RefreshToken => Edit::Text(token),
+            Name::AuthorizationExpiresIn => authorization.map_or(Edit::Remove, Edit::Seconds),
+            name if name.is_refresh_lifetime() => Edit::Seconds(lifetime),
+            _ => Edit::Keep,
+        };
+        let added = [
+            Name::RefreshToken,
+            Name::RefreshTokenTimeout,
+            Name::AuthorizationExpiresIn,
+        ];
+        self.edited(token.len() + 192, edit, &added)
     }
 
     /// Returns the answer with another access token.
@@ -85,34 +77,56 @@ impl TokenResponse {
         Ok((Self::parse(cut(&self.body, cuts))?, secrets))
     }
 
-    /// Returns the body without the refresh token and its lifetime.
+    /// Returns the body without the refresh token and without the lifetimes of the token and of the
+    /// user's authorization.
     pub fn without_refresh_token(&self) -> Bytes {
-        self.without(|member| {
-            member
-                .known
-                .is_some_and(|known| known == Name::RefreshToken || known.is_refresh_lifetime())
-        })
+        let edit = |name: Name| match name.is_of_grant() {
+            true => Edit::Remove,
+            false => Edit::Keep,
+        };
+        self.edited(0, edit, &[])
     }
 
-    fn without(&self, goes: impl Fn(&MemberAt) -> bool) -> Bytes {
-        let mut out = Splice::new(&self.body, 0);
+    /// Returns the body with its known members edited. Members of `added` that are missing are
+    /// appended, unless their edit removes them. `more` is the number of bytes that are added at
+    /// most.
+    fn edited<'a>(&self, more: usize, edit: impl Fn(Name) -> Edit<'a>, added: &[Name]) -> Bytes {
+        let mut out = Splice::new(&self.body, more);
         // The end of the last member, once one was kept. From then on, a member is removed together
         // with the comma before it; until then, with the comma after it.
         let mut before = None;
         let mut members = self.members.iter().peekable();
         while let Some(member) = members.next() {
             let end = member.value.end;
-            let goes = goes(member);
-            if goes {
+            let edit = member.known.map_or(Edit::Keep, &edit);
+            if edit == Edit::Remove {
                 out.replace(match (before, members.peek()) {
                     (Some(before), _) => before..end,
                     (None, Some(next)) => member.start..next.start,
                     (None, None) => member.start..end,
                 });
+            } else if edit != Edit::Keep {
+                let quoted = self.raw(&member.value).starts_with('"');
+                edit.write(out.replace(member.value.clone()), quoted);
             }
-            if !goes || before.is_some() {
+            if edit != Edit::Remove || before.is_some() {
                 before = Some(end);
             }
+        }
+        let end = self
+            .members
+            .last()
+            .map_or(self.brace, |last| last.value.end);
+        let mut comma = if before.is_some() { "," } else { "" };
+        for &name in added {
+            let edit = edit(name);
+            if self.member(name).is_some() || matches!(edit, Edit::Keep | Edit::Remove) {
+                continue;
+            }
+            let out = out.replace(end..end);
+            out.extend_from_slice(format!("{comma}\"{}\":", name.as_str()).as_bytes());
+            edit.write(out, false);
+            comma = ",";
         }
         out.finish()
     }
@@ -125,7 +139,7 @@ impl TokenResponse {
         }
         let mut out = Splice::new(&self.body, 0);
         for MemberAt { known, value, .. } in &self.members {
-            if known.is_some_and(|known| known == Name::ExpiresIn || known.is_refresh_lifetime())
+            if known.is_some_and(Name::is_lifetime)
                 && let Some(seconds) = seconds(self.raw(value)).filter(|seconds| *seconds > 0)
             {
                 let quoted = self.raw(value).starts_with('"');
@@ -137,6 +151,27 @@ impl TokenResponse {
             }
         }
         out.finish()
+    }
+}
+
+/// A change of a member.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Edit<'a> {
+    Keep,
+    Remove,
+    Text(&'a str),
+    /// The value is the whole seconds.
+    Seconds(Duration),
+}
+
+impl Edit<'_> {
+    /// Writes the new value. Seconds are written as a string if `quoted`.
+    fn write(self, out: &mut Vec<u8>, quoted: bool) {
+        match self {
+            Self::Keep | Self::Remove => {}
+            Self::Text(text) => write_string(out, text),
+            Self::Seconds(time) => write_seconds(out, time.as_secs(), quoted),
+        }
     }
 }
 

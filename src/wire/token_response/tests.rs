@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{AnswerError, TokenResponse, is_refresh_token_type};
+use crate::clock::CENTURY;
 use crate::wire::disclosure::Withheld;
 
 const LIFETIME: Duration = Duration::from_millis(77_900);
@@ -93,6 +94,16 @@ fn malformed_answers_are_rejected() {
             Some(AnswerError::Repeated),
         ),
         (
+            "two timeouts of the refresh token",
+            r#"{"refresh_token_timeout":1,"refresh\u005ftoken_timeout":1}"#,
+            Some(AnswerError::Repeated),
+        ),
+        (
+            "two lifetimes of the authorization",
+            r#"{"authorization_expires_in":1,"authorization_expires_in":null}"#,
+            Some(AnswerError::Repeated),
+        ),
+        (
             "a number as the token",
             r#"{"refresh_token":1}"#,
             Some(AnswerError::WrongType),
@@ -123,8 +134,8 @@ fn malformed_answers_are_rejected() {
             None,
         ),
         (
-            "both names of the lifetime may occur",
-            r#"{"refresh_expires_in":1,"refresh_token_expires_in":1}"#,
+            "every name of the lifetime may occur",
+            r#"{"refresh_expires_in":1,"refresh_token_expires_in":1,"refresh_token_timeout":1}"#,
             None,
         ),
         (
@@ -203,9 +214,19 @@ fn refresh_token_lifetimes_are_read() {
             Some(60),
         ),
         (
+            "the name of the draft",
+            r#"{"refresh_token_timeout":60}"#,
+            Some(60),
+        ),
+        (
             "the shorter of two",
             r#"{"refresh_expires_in":60,"refresh_token_expires_in":50}"#,
             Some(50),
+        ),
+        (
+            "the shortest of three",
+            r#"{"refresh_expires_in":60,"refresh_token_timeout":40,"refresh_token_expires_in":50}"#,
+            Some(40),
         ),
         (
             "zero beside a lifetime",
@@ -285,8 +306,8 @@ fn refresh_token_lifetimes_are_read() {
             None,
         ),
         (
-            "the lifetime of the access token is ignored",
-            r#"{"expires_in":60}"#,
+            "the lifetimes of the access token and of the authorization are ignored",
+            r#"{"expires_in":60,"authorization_expires_in":60}"#,
             None,
         ),
     ];
@@ -300,67 +321,137 @@ fn refresh_token_lifetimes_are_read() {
 }
 
 #[test]
-fn only_the_refresh_token_and_its_lifetime_are_replaced() {
+fn the_lifetime_of_the_authorization_is_read() {
+    let rows = [
+        ("60", Some(60)),
+        ("\"60\"", Some(60)),
+        ("60.9", Some(60)),
+        ("99999999999999999999", Some(CENTURY.as_secs())),
+        ("1e999", Some(CENTURY.as_secs())),
+        ("0", None),
+        ("0.9", None),
+        ("-60", None),
+        ("\"-60\"", None),
+        ("\"soon\"", None),
+        ("null", None),
+        ("true", None),
+        ("[60]", None),
+    ];
+    for (value, expected) in rows {
+        let found = answer(&format!(
+            r#"{{"authorization_expires_in":{value},"refresh_token_timeout":5}}"#
+        ));
+        assert_eq!(
+            found.authorization_lifetime(),
+            expected.map(Duration::from_secs),
+            "{value}"
+        );
+    }
+    assert_eq!(answer("{}").authorization_lifetime(), None);
+}
+
+#[test]
+fn only_the_refresh_token_and_its_lifetimes_are_replaced() {
     let rows = [
         (
             "nothing else changes",
             "{ \"access_token\" :\"a\\/\",\"refresh_token\": \"old\" ,\n\"n\":1.0e2,\"n\":0 }\n",
-            "{ \"access_token\" :\"a\\/\",\"refresh_token\": \"rt_new\" ,\n\"n\":1.0e2,\"n\":0 }\n",
+            "{ \"access_token\" :\"a\\/\",\"refresh_token\": \"rt_new\" ,\n\"n\":1.0e2,\"n\":0,\"refresh_token_timeout\":77 }\n",
         ),
         (
             "an escaped name stays",
-            r#"{"refresh\u005ftoken":"\u0041"}"#,
-            r#"{"refresh\u005ftoken":"rt_new"}"#,
+            r#"{"refresh\u005ftoken":"\u0041","refresh\u005ftoken_timeout":1}"#,
+            r#"{"refresh\u005ftoken":"rt_new","refresh\u005ftoken_timeout":77}"#,
         ),
         (
             "null is replaced",
-            r#"{"refresh_token":null}"#,
-            r#"{"refresh_token":"rt_new"}"#,
+            r#"{"refresh_token":null,"refresh_token_timeout":null}"#,
+            r#"{"refresh_token":"rt_new","refresh_token_timeout":77}"#,
         ),
         (
             "an empty string is replaced",
-            r#"{"refresh_token":""}"#,
-            r#"{"refresh_token":"rt_new"}"#,
+            r#"{"refresh_token":"","refresh_token_timeout":""}"#,
+            r#"{"refresh_token":"rt_new","refresh_token_timeout":"77"}"#,
         ),
         (
-            "an absent one is added",
+            "absent ones are added",
             "{\"a\":1 }\n",
-            "{\"a\":1,\"refresh_token\":\"rt_new\" }\n",
+            "{\"a\":1,\"refresh_token\":\"rt_new\",\"refresh_token_timeout\":77 }\n",
         ),
         (
-            "it is added to an empty object",
+            "they are added to an empty object",
             " { } ",
-            " { \"refresh_token\":\"rt_new\"} ",
+            " { \"refresh_token\":\"rt_new\",\"refresh_token_timeout\":77} ",
         ),
         (
             "nested braces are skipped",
             r#"{"a":{"b":"}"}}"#,
-            r#"{"a":{"b":"}"},"refresh_token":"rt_new"}"#,
+            r#"{"a":{"b":"}"},"refresh_token":"rt_new","refresh_token_timeout":77}"#,
         ),
         (
-            "a lifetime is replaced before the token",
-            r#"{"refresh_expires_in":1,"refresh_token":"old"}"#,
-            r#"{"refresh_expires_in":77,"refresh_token":"rt_new"}"#,
+            "lifetimes are replaced before the token",
+            r#"{"refresh_token_timeout":2,"refresh_expires_in":1,"refresh_token":"old"}"#,
+            r#"{"refresh_token_timeout":77,"refresh_expires_in":77,"refresh_token":"rt_new"}"#,
         ),
         (
-            "a lifetime after the token is replaced, and stays a string",
-            r#"{"refresh_token":"old","refresh_token_expires_in":"1000000"}"#,
-            r#"{"refresh_token":"rt_new","refresh_token_expires_in":"77"}"#,
+            "lifetimes after the token are replaced, and stay strings",
+            r#"{"refresh_token":"old","refresh_token_expires_in":"1000000","refresh_token_timeout":"soon"}"#,
+            r#"{"refresh_token":"rt_new","refresh_token_expires_in":"77","refresh_token_timeout":"77"}"#,
         ),
         (
-            "zero and null are replaced",
-            r#"{"refresh_expires_in":0,"refresh_token_expires_in":null,"refresh_token":"old"}"#,
-            r#"{"refresh_expires_in":77,"refresh_token_expires_in":77,"refresh_token":"rt_new"}"#,
+            "zero, null and other values are replaced",
+            r#"{"refresh_expires_in":0,"refresh_token_expires_in":null,"refresh_token":"old","refresh_token_timeout":[-1.5]}"#,
+            r#"{"refresh_expires_in":77,"refresh_token_expires_in":77,"refresh_token":"rt_new","refresh_token_timeout":77}"#,
         ),
         (
             "the lifetime of the access token stays",
-            r#"{"expires_in":5}"#,
-            r#"{"expires_in":5,"refresh_token":"rt_new"}"#,
+            r#"{"expires_in":5,"refresh_token":"old"}"#,
+            r#"{"expires_in":5,"refresh_token":"rt_new","refresh_token_timeout":77}"#,
+        ),
+        (
+            "a lifetime of an authorization without an end is removed",
+            r#"{"a":1, "authorization_expires_in":0 ,"refresh_token":"old"}"#,
+            r#"{"a":1 ,"refresh_token":"rt_new","refresh_token_timeout":77}"#,
+        ),
+        (
+            "at the beginning, too",
+            r#"{"authorization_expires_in":0, "refresh_token":"old"}"#,
+            r#"{"refresh_token":"rt_new","refresh_token_timeout":77}"#,
+        ),
+        (
+            "at the end, too",
+            r#"{"refresh_token":"old", "authorization_expires_in":9 }"#,
+            r#"{"refresh_token":"rt_new","refresh_token_timeout":77 }"#,
+        ),
+        (
+            "as the only member, too",
+            r#"{ "authorization_expires_in":9 }"#,
+            r#"{ "refresh_token":"rt_new","refresh_token_timeout":77 }"#,
         ),
     ];
     for (sentence, body, expected) in rows {
         assert_eq!(
-            answer(body).with_refresh_token("rt_new", LIFETIME),
+            answer(body).with_refresh_token("rt_new", LIFETIME, None),
+            expected,
+            "{sentence}"
+        );
+    }
+    let rows = [
+        (
+            "the lifetime of the authorization is added",
+            "{}",
+            r#"{"refresh_token":"rt_new","refresh_token_timeout":77,"authorization_expires_in":99}"#,
+        ),
+        (
+            "it is replaced, and stays a string",
+            r#"{"authorization_expires_in":"-1","refresh_token":"old","x":1}"#,
+            r#"{"authorization_expires_in":"99","refresh_token":"rt_new","x":1,"refresh_token_timeout":77}"#,
+        ),
+    ];
+    for (sentence, body, expected) in rows {
+        let left = Some(Duration::from_millis(99_999));
+        assert_eq!(
+            answer(body).with_refresh_token("rt_new", LIFETIME, left),
             expected,
             "{sentence}"
         );
@@ -393,7 +484,7 @@ fn only_the_refresh_token_and_its_lifetime_are_removed() {
         ),
         (
             "with its lifetimes",
-            r#"{"refresh_expires_in":1,"refresh_token":"r","refresh_token_expires_in":"1"}"#,
+            r#"{"refresh_expires_in":1,"refresh_token":"r","refresh_token_expires_in":"1","refresh_token_timeout":1,"authorization_expires_in":0}"#,
             "{}",
         ),
         (
@@ -561,8 +652,8 @@ fn lifetimes_are_reduced_by_the_age() {
         ),
         (
             "all of them",
-            r#"{"refresh_expires_in":60,"expires_in":61,"refresh_token_expires_in":"62","x":63}"#,
-            r#"{"refresh_expires_in":50,"expires_in":51,"refresh_token_expires_in":"52","x":63}"#,
+            r#"{"refresh_expires_in":60,"expires_in":61,"refresh_token_expires_in":"62","x":63,"refresh_token_timeout":64,"authorization_expires_in":"65"}"#,
+            r#"{"refresh_expires_in":50,"expires_in":51,"refresh_token_expires_in":"52","x":63,"refresh_token_timeout":54,"authorization_expires_in":"55"}"#,
         ),
     ];
     for (sentence, body, expected) in rows {
@@ -603,7 +694,13 @@ fn name_of(piece: &Piece) -> String {
 }
 
 fn is_lifetime(name: &str) -> bool {
-    matches!(name, "refresh_expires_in" | "refresh_token_expires_in")
+    matches!(
+        name,
+        "refresh_expires_in"
+            | "refresh_token_expires_in"
+            | "refresh_token_timeout"
+            | "authorization_expires_in"
+    )
 }
 
 fn any_space() -> impl Strategy<Value = String> {
@@ -643,11 +740,21 @@ fn any_pieces() -> impl Strategy<Value = Vec<Piece>> {
         spaced(named("scope").boxed(), any_value.clone()).boxed(),
         spaced(named("expires_in").boxed(), seconds.clone().boxed()).boxed(),
         spaced(named("refresh_expires_in").boxed(), seconds.clone().boxed()).boxed(),
-        spaced(named("refresh_token_expires_in").boxed(), seconds.boxed()).boxed(),
+        spaced(
+            named("refresh_token_expires_in").boxed(),
+            seconds.clone().boxed(),
+        )
+        .boxed(),
+        spaced(
+            named("refresh_token_timeout").boxed(),
+            seconds.clone().boxed(),
+        )
+        .boxed(),
+        spaced(named("authorization_expires_in").boxed(), seconds.boxed()).boxed(),
         spaced(Just("\"x\"".to_owned()).boxed(), any_value.clone()).boxed(),
         spaced(Just("\"token_type\"".to_owned()).boxed(), any_value).boxed(),
     ];
-    (known, 0_usize..=8).prop_flat_map(|(pieces, count)| {
+    (known, 0_usize..=10).prop_flat_map(|(pieces, count)| {
         proptest::sample::subsequence(pieces, count).prop_shuffle()
     })
 }
@@ -661,7 +768,7 @@ proptest! {
     #[test]
     fn malformed_json_is_parsed_or_rejected(body in r#"\{(["{}\[\],:0-9a-z\\u ]|"refresh_token":){0,30}\}?"#) {
         if let Ok(answer) = parse(&body) {
-            let _ = serde_json::from_slice::<Value>(&answer.with_refresh_token("t", LIFETIME)).expect("JSON");
+            let _ = serde_json::from_slice::<Value>(&answer.with_refresh_token("t", LIFETIME, None)).expect("JSON");
             let _ = serde_json::from_slice::<Value>(&answer.without_refresh_token()).expect("JSON");
             let _ = serde_json::from_slice::<Value>(&answer.aged(LIFETIME)).expect("JSON");
         }
@@ -670,33 +777,59 @@ proptest! {
     #[test]
     fn replacing_the_token_changes_nothing_else(pieces in any_pieces(), tail in any_space(), token in "[A-Za-z0-9._~-]{1,9}") {
         let body = write(&pieces, &tail);
-        let rewritten = answer(&body).with_refresh_token(&token, LIFETIME);
+        let left = Some(Duration::from_secs(99));
+        let rewritten = answer(&body).with_refresh_token(&token, LIFETIME, left);
 
-        let mut found = false;
         let mut expected = pieces.clone();
         for piece in &mut expected {
-            let name = name_of(piece);
-            if name == "refresh_token" {
-                found = true;
-                piece[3] = format!("\"{token}\"");
-            } else if is_lifetime(&name) {
-                piece[3] = if piece[3].starts_with('"') { "\"77\"".to_owned() } else { "77".to_owned() };
-            }
+            let seconds = match &*name_of(piece) {
+                "refresh_token" => {
+                    piece[3] = format!("\"{token}\"");
+                    continue;
+                }
+                "authorization_expires_in" => 99,
+                name if is_lifetime(name) => 77,
+                _ => continue,
+            };
+            piece[3] = if piece[3].starts_with('"') { format!("\"{seconds}\"") } else { seconds.to_string() };
         }
-        let expected = write(&expected, &tail);
-        if found {
-            prop_assert_eq!(&rewritten, &expected);
-        } else {
-            let mut with_token: Value = serde_json::from_str(&expected).unwrap();
-            with_token["refresh_token"] = json!(token);
-            prop_assert_eq!(serde_json::from_slice::<Value>(&rewritten).unwrap(), with_token);
-            let text = std::str::from_utf8(&rewritten).unwrap();
-            let added = format!(r#","refresh_token":"{token}""#);
-            let (_, separator) = added.split_at(usize::from(pieces.is_empty()));
-            prop_assert_eq!(text.replacen(separator, "", 1), expected);
-        }
+        let is_missing = |name: &str| !pieces.iter().any(|piece| name_of(piece) == name);
+        let added: Vec<_> = [
+            ("refresh_token", format!("\"{token}\"")),
+            ("refresh_token_timeout", "77".to_owned()),
+            ("authorization_expires_in", "99".to_owned()),
+        ]
+        .into_iter()
+        .filter(|(name, _)| is_missing(name))
+        .map(|(name, value)| format!("\"{name}\":{value}"))
+        .collect();
+        let added = added.join(",");
+        let comma = if pieces.is_empty() || added.is_empty() { "" } else { "," };
+        let text = std::str::from_utf8(&rewritten).unwrap();
+        prop_assert_eq!(text.replacen(&format!("{comma}{added}"), "", 1), write(&expected, &tail));
         let again = TokenResponse::parse(rewritten).unwrap();
         prop_assert_eq!(again.refresh_token(), Some(token.as_str()));
+    }
+
+    #[test]
+    fn an_authorization_without_an_end_has_no_lifetime(pieces in any_pieces(), tail in any_space()) {
+        let body = write(&pieces, &tail);
+        let rewritten = answer(&body).with_refresh_token("t", LIFETIME, None);
+        let mut expected: Value = serde_json::from_str(&body).unwrap();
+        let members = expected.as_object_mut().unwrap();
+        members.remove("authorization_expires_in");
+        for (name, value) in members.iter_mut() {
+            if is_lifetime(name) {
+                *value = if value.is_string() { json!("77") } else { json!(77) };
+            }
+        }
+        expected["refresh_token"] = json!("t");
+        if expected["refresh_token_timeout"].is_null() {
+            expected["refresh_token_timeout"] = json!(77);
+        }
+        prop_assert_eq!(serde_json::from_slice::<Value>(&rewritten).unwrap(), expected);
+        let again = answer(std::str::from_utf8(&rewritten).unwrap());
+        prop_assert_eq!(again.with_refresh_token("t", LIFETIME, None), rewritten);
     }
 
     #[test]

@@ -137,6 +137,7 @@ impl Rotation<'_> {
             idle_lifetime: config.idle_lifetime,
             renewed,
             upstream_lifetime: granted.answer.refresh_lifetime(),
+            authorization_lifetime: granted.answer.authorization_lifetime(),
         });
         let lifetime = record.time_to_live(now);
         let terms = access_terms(config, &self.record, self.ask, presentation, granted);
@@ -145,7 +146,9 @@ impl Rotation<'_> {
         let answer = reference
             .as_ref()
             .map_or(&granted.answer, |reference| &reference.answer);
-        let body = answer.with_refresh_token(&next.encode(&config.prefix), lifetime);
+        let authorization = record.authorization_left(now);
+        let text = next.encode(&config.prefix);
+        let body = answer.with_refresh_token(&text, lifetime, authorization);
         let also = if windows.retry.is_zero() || !self.ask.replayable() {
             None
         } else {

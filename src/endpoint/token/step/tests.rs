@@ -29,7 +29,7 @@ fn record() -> Record {
         absolute_end: None,
     };
     let lifetime = Duration::from_secs(EXPIRES_AT);
-    let record = Record::begin(binding, Bytes::new(), seconds(0), lifetime, None);
+    let record = Record::begin(binding, Bytes::new(), seconds(0), lifetime, None, None);
     Record {
         generation: 5,
         previous: Some(Previous {
