@@ -53,6 +53,8 @@ pub(crate) struct State {
     pub(crate) refresh: RefreshLayer<BoxStore>,
     /// The time in which a repeated exchange of an authorization code gets the same response.
     pub(crate) code_window: Duration,
+    /// The types of expiration that token responses state.
+    pub(crate) expiration_types: &'static [&'static str],
 }
 
 impl Deref for App {
@@ -99,6 +101,7 @@ pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
         provider: Provider::new(settings)?,
         refresh: refresh.clone(),
         code_window: cli.code_window(),
+        expiration_types: cli.shared.sessions.expiration_types(),
     }));
     let endpoint = mcp::endpoint(&cli.endpoint, &app)?;
     let allowed = mcp::Allowed::new(&app.issuer, listen, &cli.endpoint.allowed_origin);

@@ -55,8 +55,8 @@ fn document(value: &Value) -> impl IntoResponse + Clone + Send + Sync + use<> {
     )
 }
 
-/// Returns the metadata of RFC 8414 §2, with the members of RFC 9207 §3 and of the draft on client
-/// ID metadata documents (§5).
+/// Returns the metadata of RFC 8414 §2, with the members of RFC 9207 §3 and of the drafts on client
+/// ID metadata documents (§5) and on refresh token expiration (§8).
 fn authorization_server(app: &App) -> Value {
     let issuer = &app.issuer;
     json!({
@@ -74,6 +74,7 @@ fn authorization_server(app: &App) -> Value {
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": true,
         "client_id_metadata_document_supported": app.clients.knows_documents(),
+        "refresh_token_expiration_types_supported": app.expiration_types,
     })
 }
 

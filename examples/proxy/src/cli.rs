@@ -40,10 +40,10 @@ pub(crate) struct Cli {
     /// URL at which clients reach this proxy [default: none]
     ///
     /// In the upstream's discovery documents, the token, revocation and introspection endpoints
-    /// that point at the upstream are rewritten to this URL. The upstream receives it in
-    /// X-Forwarded-Proto, -Host, -Port, -Prefix and -Server and in Forwarded. Set it whenever TLS
-    /// ends in front of this proxy: without it, discovery documents may direct clients past the
-    /// proxy.
+    /// that point at the upstream are rewritten to this URL, and the types of expiration that token
+    /// responses state are added. The upstream receives it in X-Forwarded-Proto, -Host, -Port,
+    /// -Prefix and -Server and in Forwarded. Set it whenever TLS ends in front of this proxy:
+    /// without it, discovery documents may direct clients past the proxy.
     #[arg(long, value_name = "URL")]
     pub(crate) public_url: Option<PublicUrl>,
 

@@ -152,7 +152,13 @@ async fn serve<S: Store>(
         unlimited: cli.guarded_paths().map(str::to_owned).collect(),
         refuse_front_channel: cli.reference_access_tokens,
     })?;
-    let inner = Discovery::new(forward.clone(), &upstream, public.as_ref());
+    let inner = Discovery::new(
+        forward.clone(),
+        &upstream,
+        public.as_ref(),
+        cli.token_path(),
+        cli.shared.sessions.expiration_types(),
+    );
     tracing::info!(%upstream, %store, "listening on http://{listen}");
     let expected = discovery::Expected {
         upstream,

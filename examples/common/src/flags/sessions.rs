@@ -50,6 +50,19 @@ pub struct SessionFlags {
 }
 
 impl SessionFlags {
+    /// Returns the value of `refresh_token_expiration_types_supported` in the metadata of the server
+    /// (draft-ietf-oauth-refresh-token-expiration §8).
+    ///
+    /// A client may take a lifetime of a listed type that is missing in a response for indefinite.
+    /// Without an absolute lifetime, "authorization" is therefore not listed: the upstream may end
+    /// authorizations without naming their lifetime.
+    pub const fn expiration_types(&self) -> &'static [&'static str] {
+        match self.absolute_lifetime {
+            Some(_) => &["authorization", "token_timeout"],
+            None => &["token_timeout"],
+        }
+    }
+
     /// Applies the flags to the builder of a refresh layer.
     pub fn configure<S: Store>(
         &self,

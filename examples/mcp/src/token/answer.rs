@@ -15,10 +15,12 @@ use crate::provider::{ProviderAnswer, ProviderError};
 /// the same default.
 const LIFETIME: u64 = 3600;
 
-const LIFETIMES: [&str; 3] = [
+const LIFETIMES: [&str; 5] = [
     "expires_in",
     "refresh_expires_in",
     "refresh_token_expires_in",
+    "refresh_token_timeout",
+    "authorization_expires_in",
 ];
 
 /// The members of a token response.

@@ -50,6 +50,7 @@ fn authorization_server(issuer: &str) -> Value {
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": true,
         "client_id_metadata_document_supported": true,
+        "refresh_token_expiration_types_supported": ["token_timeout"],
     })
 }
 
@@ -129,6 +130,26 @@ async fn the_metadata_shows_disabled_features() {
         document(&server, SERVER).await["client_id_metadata_document_supported"],
         false
     );
+}
+
+#[tokio::test]
+async fn the_metadata_lists_the_expirations_that_every_response_states() {
+    let rows: [(&[&str], &[&str]); 2] = [
+        (&[], &["token_timeout"]),
+        (
+            &["--absolute-lifetime", "86400"],
+            &["authorization", "token_timeout"],
+        ),
+    ];
+    for (flags, types) in rows {
+        let server = start(flags).await;
+        let metadata = document(&server, SERVER).await;
+        assert_eq!(
+            metadata["refresh_token_expiration_types_supported"],
+            json!(types),
+            "{flags:?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -516,7 +516,17 @@ async fn differences_between_providers_are_supported() {
         (
             "a lifetime of the refresh token",
             Manners {
-                refresh_expires_in: Some(7200),
+                lifetimes: &[("refresh_expires_in", 7200)],
+                ..usual()
+            },
+        ),
+        (
+            "the lifetimes of the draft",
+            Manners {
+                lifetimes: &[
+                    ("refresh_token_timeout", 7200),
+                    ("authorization_expires_in", 9000),
+                ],
                 ..usual()
             },
         ),
@@ -537,6 +547,7 @@ async fn differences_between_providers_are_supported() {
         ),
     ];
     for (name, manners) in rows {
+        let lifetimes = manners.lifetimes;
         let Fixture {
             identity,
             server,
@@ -551,13 +562,17 @@ async fn differences_between_providers_are_supported() {
                 .as_u64()
                 .unwrap_or_else(|| panic!("{name}: {tokens}"));
             assert!((1..=3600).contains(&lifetime), "{name}: {tokens}");
-            let refresh_lifetime = tokens
-                .get("refresh_expires_in")
-                .map(|seconds| seconds.as_u64().unwrap());
-            assert!(
-                refresh_lifetime.is_none_or(|seconds| (1..=7200).contains(&seconds)),
-                "{name}: {tokens}"
-            );
+            for (member, seconds) in lifetimes {
+                let stated = tokens[member].as_u64().unwrap();
+                assert!((1..=*seconds).contains(&stated), "{name}: {tokens}");
+            }
+            let timeout = tokens["refresh_token_timeout"].as_u64().unwrap();
+            let longest = if lifetimes.is_empty() {
+                2_592_000
+            } else {
+                7200
+            };
+            assert!((1..=longest).contains(&timeout), "{name}: {tokens}");
             let me = structured(&call(&server, &answer.string("access_token"), "whoami").await);
             assert_eq!(
                 me["scopes"],

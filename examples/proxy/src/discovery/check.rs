@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tower::{Service, ServiceExt as _};
 
 use super::document::{Document, Endpoint};
-use super::{DOCUMENTS, LARGEST};
+use super::{DOCUMENTS, LARGEST, without_query};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -208,10 +208,6 @@ impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}", self.0.name, self.0.url)
     }
-}
-
-fn without_query(path: &str) -> &str {
-    path.split(['?', '#']).next().unwrap_or(path)
 }
 
 fn list(items: &BTreeSet<String>) -> String {

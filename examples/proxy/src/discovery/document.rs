@@ -17,6 +17,10 @@ const ENDPOINTS: [&str; 3] = [
 /// The endpoints for clients that authenticate by mutual TLS (RFC 8705 §5).
 const MTLS_ALIASES: &str = "mtls_endpoint_aliases";
 
+/// The types of expiration that token responses state (draft-ietf-oauth-refresh-token-expiration
+/// §8).
+const EXPIRATION_TYPES: &str = "refresh_token_expiration_types_supported";
+
 /// A member of the document that holds the URL of an endpoint.
 #[derive(Debug)]
 pub(super) struct Endpoint {
@@ -33,6 +37,9 @@ pub(super) struct Document {
     /// Whether the document also contains signed metadata (RFC 8414 §2.1), which cannot be
     /// rewritten.
     pub(super) signed: bool,
+    /// The types of expiration, and the position of the list. A value that is not a list of strings
+    /// counts as an empty list.
+    expiration_types: Option<(Vec<String>, Range<usize>)>,
 }
 
 impl Document {
@@ -51,6 +58,10 @@ impl Document {
                     }
                 }
                 "signed_metadata" => document.signed = true,
+                EXPIRATION_TYPES => {
+                    let types = serde_json::from_str(value.get()).unwrap_or_default();
+                    document.expiration_types = Some((types, span(text, value)));
+                }
                 _ => document.add(text, &key, value, ""),
             }
         }
@@ -65,8 +76,6 @@ impl Document {
         else {
             return;
         };
-        // The value is a slice of `text`, so the difference of the addresses is its position.
-        let start = value.get().as_ptr().addr() - text.as_ptr().addr();
         let name = if within.is_empty() {
             key.to_owned()
         } else {
@@ -75,32 +84,70 @@ impl Document {
         self.endpoints.push(Endpoint {
             name,
             url,
-            span: start..start + value.get().len(),
+            span: span(text, value),
         });
     }
 
-    /// Returns the text with the URLs that `change` returns; `None` if it changes no URL.
+    /// Returns the text with the URLs that `change` returns, and with these types of expiration in
+    /// addition to the listed ones; `None` if it changes nothing.
     pub(super) fn rewrite(
         &self,
         text: &str,
         change: impl Fn(&Url) -> Option<String>,
+        expiration_types: &[&str],
     ) -> Option<String> {
+        let url = |endpoint: &Endpoint| Some((endpoint.span.clone(), json(change(&endpoint.url)?)));
+        let mut changes: Vec<_> = self.endpoints.iter().filter_map(url).collect();
+        changes.extend(self.with_types(text, expiration_types));
+        if changes.is_empty() {
+            return None;
+        }
+        changes.sort_by_key(|(span, _)| span.start);
         let mut out = String::with_capacity(text.len() + 128);
         let mut copied = 0;
-        for endpoint in &self.endpoints {
-            let Some(url) = change(&endpoint.url) else {
-                continue;
-            };
-            out.push_str(&text[copied..endpoint.span.start]);
-            out.push_str(&serde_json::Value::String(url).to_string());
-            copied = endpoint.span.end;
-        }
-        if copied == 0 {
-            return None;
+        for (span, value) in changes {
+            out.push_str(&text[copied..span.start]);
+            out.push_str(&value);
+            copied = span.end;
         }
         out.push_str(&text[copied..]);
         Some(out)
     }
+
+    /// Returns the change that lists these types of expiration, too. A document that lists none
+    /// gets a new member at its end; it is not empty, because it has a token endpoint.
+    fn with_types(&self, text: &str, types: &[&str]) -> Option<(Range<usize>, String)> {
+        let (listed, span) = match &self.expiration_types {
+            Some((listed, span)) => (&**listed, Some(span.clone())),
+            None => (&[][..], None),
+        };
+        let missing = types
+            .iter()
+            .filter(|name| !listed.iter().any(|listed| listed == *name));
+        let mut all = listed.to_vec();
+        all.extend(missing.map(|name| (*name).to_owned()));
+        if all.len() == listed.len() {
+            return None;
+        }
+        match span {
+            Some(span) => Some((span, json(all))),
+            None => {
+                let end = text.rfind('}')?;
+                Some((end..end, format!(",\"{EXPIRATION_TYPES}\":{}", json(all))))
+            }
+        }
+    }
+}
+
+fn json(value: impl Into<serde_json::Value>) -> String {
+    value.into().to_string()
+}
+
+/// Returns the position of a value in the text.
+fn span(text: &str, value: &RawValue) -> Range<usize> {
+    // The value is a slice of `text`, so the difference of the addresses is its position.
+    let start = value.get().as_ptr().addr() - text.as_ptr().addr();
+    start..start + value.get().len()
 }
 
 /// The members of a JSON object in their order, including repeated ones.
@@ -134,11 +181,51 @@ impl<'de> Deserialize<'de> for Members<'de> {
 mod tests {
     use super::*;
 
+    fn moved(url: &Url) -> Option<String> {
+        (url.host_str() == Some("up")).then(|| format!("https://pub{}", url.path()))
+    }
+
     fn rewritten(text: &str) -> Option<String> {
-        let move_it = |url: &Url| {
-            (url.host_str() == Some("up")).then(|| format!("https://pub{}", url.path()))
-        };
-        Document::parse(text).unwrap().rewrite(text, move_it)
+        Document::parse(text).unwrap().rewrite(text, moved, &[])
+    }
+
+    #[test]
+    fn missing_types_of_expiration_are_added() {
+        let both = &["authorization", "token_timeout"][..];
+        let rows = [
+            (
+                r#"{"token_endpoint":"/t","x":{} }"#,
+                both,
+                Some(
+                    r#"{"token_endpoint":"/t","x":{} ,"refresh_token_expiration_types_supported":["authorization","token_timeout"]}"#,
+                ),
+            ),
+            (
+                r#"{"refresh_token_expiration_types_supported" : [ "authorization","other" ], "token_endpoint":"http://up/t"}"#,
+                &["token_timeout"],
+                Some(
+                    r#"{"refresh_token_expiration_types_supported" : ["authorization","other","token_timeout"], "token_endpoint":"https://pub/t"}"#,
+                ),
+            ),
+            (
+                r#"{"token_endpoint":"http://up/t","refresh_token_expiration_types_supported":null}"#,
+                both,
+                Some(
+                    r#"{"token_endpoint":"https://pub/t","refresh_token_expiration_types_supported":["authorization","token_timeout"]}"#,
+                ),
+            ),
+            (
+                r#"{"refresh_token_expiration_types_supported":["token_timeout","authorization"],"token_endpoint":"/t"}"#,
+                both,
+                None,
+            ),
+            (r#"{"token_endpoint":"/t"}"#, &[], None),
+        ];
+        for (text, types, want) in rows {
+            let document = Document::parse(text).unwrap();
+            let changed = document.rewrite(text, moved, types);
+            assert_eq!(changed.as_deref(), want, "{text}");
+        }
     }
 
     #[test]

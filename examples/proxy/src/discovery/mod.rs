@@ -25,3 +25,7 @@ fn is_discovery(path: &str) -> bool {
             .is_some_and(|issuer| issuer.is_empty() || issuer.starts_with('/'))
     })
 }
+
+fn without_query(path: &str) -> &str {
+    path.split(['?', '#']).next().unwrap_or(path)
+}

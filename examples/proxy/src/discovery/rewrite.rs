@@ -16,8 +16,8 @@ use pin_project::pin_project;
 use server_common::upstream::{PublicUrl, Upstream};
 use tower::Service;
 
-use super::document::Document;
-use super::{LARGEST, is_discovery};
+use super::document::{Document, Endpoint};
+use super::{LARGEST, is_discovery, without_query};
 
 /// Headers that identify the exact bytes of a response.
 const DIGESTS: [HeaderName; 5] = [
@@ -28,7 +28,8 @@ const DIGESTS: [HeaderName; 5] = [
     HeaderName::from_static("repr-digest"),
 ];
 
-/// A service that rewrites the endpoints in discovery documents to the public URL.
+/// A service that rewrites the endpoints in discovery documents to the public URL, and adds the
+/// types of expiration that the responses of the guarded token endpoint state.
 #[derive(Clone, Debug)]
 pub(crate) struct Discovery<S> {
     inner: S,
@@ -39,15 +40,25 @@ pub(crate) struct Discovery<S> {
 struct Urls {
     upstream: Upstream,
     public: PublicUrl,
+    token_path: String,
+    expiration_types: &'static [&'static str],
 }
 
 impl<S> Discovery<S> {
     /// Creates the service. Without a public URL it rewrites nothing.
-    pub(crate) fn new(inner: S, upstream: &Upstream, public: Option<&PublicUrl>) -> Self {
+    pub(crate) fn new(
+        inner: S,
+        upstream: &Upstream,
+        public: Option<&PublicUrl>,
+        token_path: &str,
+        expiration_types: &'static [&'static str],
+    ) -> Self {
         let urls = public.map(|public| {
             Arc::new(Urls {
                 upstream: upstream.clone(),
                 public: public.clone(),
+                token_path: token_path.to_owned(),
+                expiration_types,
             })
         });
         Self { inner, urls }
@@ -183,7 +194,22 @@ impl Urls {
                 .seen_through_proxy(url)
                 .map(|path| self.public.join(path))
         };
-        Document::parse(text)?.rewrite(text, change)
+        let document = Document::parse(text)?;
+        let types = match document.endpoints.iter().any(|found| self.guards(found)) {
+            true => self.expiration_types,
+            false => &[],
+        };
+        document.rewrite(text, change, types)
+    }
+
+    /// Returns whether this is the token endpoint whose refresh tokens are those of the proxy.
+    fn guards(&self, endpoint: &Endpoint) -> bool {
+        let url = &endpoint.url;
+        let path = self.public.path_of(url);
+        endpoint.name == "token_endpoint"
+            && path
+                .or_else(|| self.upstream.seen_through_proxy(url))
+                .is_some_and(|path| without_query(path) == self.token_path)
     }
 }
 

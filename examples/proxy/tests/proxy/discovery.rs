@@ -36,6 +36,8 @@ async fn endpoints_at_the_upstream_are_rewritten_and_all_other_bytes_are_kept() 
     let upstream = upstream(|_| document.into()).await;
     let up = upstream.url();
     let want = document.replace("UP", &up);
+    let types = ",\"refresh_token_expiration_types_supported\":[\"token_timeout\"]}\r\n";
+    let want = want.replace("}\r\n", types);
     let want = ["token?", "revoke", "introspect", "mtls"]
         .iter()
         .fold(want, |text, path| {
@@ -90,7 +92,7 @@ async fn endpoints_at_the_upstream_are_rewritten_and_all_other_bytes_are_kept() 
 
 #[tokio::test]
 async fn a_document_without_urls_of_the_upstream_is_not_changed() {
-    let document = r#"{"token_endpoint":"https://login.example.com/token","revocation_endpoint":"http://UPx/r"}"#;
+    let document = r#"{"token_endpoint":"https://login.example.com/other","revocation_endpoint":"http://UPx/r"}"#;
     let upstream = Recorder::start(move |_| {
         (
             [("content-type", "application/json"), ("etag", "\"1\"")],
@@ -104,6 +106,37 @@ async fn a_document_without_urls_of_the_upstream_is_not_changed() {
         (answer.text(), &answer.headers["etag"]),
         (document, &"\"1\"".parse().unwrap())
     );
+}
+
+#[tokio::test]
+async fn the_expirations_that_every_response_states_are_listed() {
+    let upstream = upstream(|seen| {
+        match seen.target.as_str() {
+            OPENID => r#"{"token_endpoint":"https://login.example.com/token","refresh_token_expiration_types_supported":["authorization"]}"#,
+            OAUTH => r#"{"token_endpoint":"UP/token"}"#,
+            _ => r#"{"token_endpoint":"UP/realms/a/token"}"#,
+        }
+        .into()
+    })
+    .await;
+    let other = format!("/realms/a{OPENID}");
+    let both = json!(["authorization", "token_timeout"]);
+    let rows = [
+        (OPENID, None, both.clone()),
+        (OAUTH, None, json!(["token_timeout"])),
+        (OAUTH, Some("--absolute-lifetime"), both),
+        (&other, None, json!(null)),
+    ];
+    for (path, flag, types) in rows {
+        let mut flags = vec!["--public-url", PUBLIC];
+        flags.extend(flag.into_iter().flat_map(|flag| [flag, "86400"]));
+        let proxy = proxy::start(&upstream.url(), &flags).await;
+        let document = get(&proxy.url(path)).await.json();
+        assert_eq!(
+            document["refresh_token_expiration_types_supported"], types,
+            "{path}, {flag:?}: {document}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -27,7 +27,8 @@ pub(crate) struct Manners {
     /// Whether refresh tokens are issued.
     pub(crate) refresh_tokens: bool,
     pub(crate) expires_in: Option<Value>,
-    pub(crate) refresh_expires_in: Option<u64>,
+    /// The lifetimes of the refresh token and of the authorization, beside each refresh token.
+    pub(crate) lifetimes: &'static [(&'static str, u64)],
     /// Whether responses to refreshes contain the scope.
     pub(crate) repeats_scope: bool,
     pub(crate) token_type: &'static str,
@@ -40,7 +41,7 @@ impl Default for Manners {
             rotates: true,
             refresh_tokens: true,
             expires_in: Some(json!(3600)),
-            refresh_expires_in: None,
+            lifetimes: &[],
             repeats_scope: true,
             token_type: "Bearer",
             client_secret_post: false,
@@ -217,8 +218,8 @@ impl Inner {
                 self.spent.insert(old, session);
             }
             answer["refresh_token"] = refresh.into();
-            if let Some(seconds) = manners.refresh_expires_in {
-                answer["refresh_expires_in"] = seconds.into();
+            for (name, seconds) in manners.lifetimes {
+                answer[name] = (*seconds).into();
             }
         }
         answer.to_string().into_response()
