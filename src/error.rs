@@ -304,14 +304,14 @@ pub enum ConfigError {
     /// The recovery window does not end after the retry window.
     #[error("recovery_window must be zero or longer than retry_window")]
     RecoveryWithinRetry,
-    /// The recovery window is set, but the retry window is zero. If two requests then used the same
-    /// token, the second one would recover and so invalidate the token that the first one has just
-    /// received.
-    #[error("recovery_window requires a retry_window that is not zero")]
-    RecoveryWithoutRetry,
-    /// A window is set together with [`strict`](crate::RefreshLayerBuilder::strict), which disables
-    /// replay and recovery.
-    #[error("strict cannot be combined with a retry_window or a recovery_window")]
+    /// The shared token window is longer than a grant lives without a rotation.
+    #[error("shared_token_window must be at most idle_lifetime")]
+    SharedTokenWindow,
+    /// A window is set together with [`strict`](crate::RefreshLayerBuilder::strict), which sets
+    /// every window to zero.
+    #[error(
+        "strict cannot be combined with a retry_window, a shared_token_window or a recovery_window"
+    )]
     StrictWithWindow,
     /// [`cache_ttl`](crate::AccessLayerBuilder::cache_ttl) is longer than a day.
     #[error("cache_ttl must be at most a day")]

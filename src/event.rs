@@ -42,14 +42,22 @@ pub enum EventKind {
     Issued,
     /// A refresh token was exchanged for the next one.
     Rotated,
-    /// The stored response was returned again, within the retry window.
+    /// The stored response was returned again, within the retry window. The request presented the
+    /// token of the last rotation, or one that leads to the current token.
     Replayed,
-    /// The grant was rotated from the previous token, because its successor was never presented.
+    /// An old token was exchanged for the current one, in its
+    /// [shared token window](crate::RefreshLayerBuilder::shared_token_window). Another process with
+    /// a copy of the token sends such a request, or a client whose request cannot be replayed, or a
+    /// thief.
+    Converged,
+    /// The grant was rotated from the previous token after its shared token window, because its
+    /// successor was never presented.
     Recovered,
-    /// An old token was rejected that a conforming client may still hold. The grant continues.
+    /// An old token was rejected that does not lead to the current one, but that a conforming client
+    /// may still hold. The grant continues.
     Late,
-    /// An old token was rejected that no conforming client would send. The grant has ended, because
-    /// a token may have been stolen.
+    /// An old token was rejected whose windows are over: it was stolen, or it is a stale copy. The
+    /// grant has ended.
     ReuseDetected,
     /// A token was rejected because another client presented it. The grant continues.
     ClientMismatch,
@@ -92,6 +100,9 @@ pub enum EventKind {
     Ahead,
     /// A token was rejected because it has the id of a grant but was never issued.
     Forged,
+    /// An old token was rejected because a link that should lead from it to the current one cannot
+    /// be opened: an attacker has written to the store, or the entry is damaged. The grant continues.
+    LinkInvalid,
     /// The inner service issued a refresh token for a request that does not identify a client. The
     /// refresh token was withheld from the client.
     Unbound,
@@ -103,6 +114,7 @@ impl EventKind {
         Self::Issued,
         Self::Rotated,
         Self::Replayed,
+        Self::Converged,
         Self::Recovered,
         Self::Late,
         Self::ReuseDetected,
@@ -122,6 +134,7 @@ impl EventKind {
         Self::CommitLost,
         Self::Ahead,
         Self::Forged,
+        Self::LinkInvalid,
         Self::Unbound,
     ];
 
@@ -132,6 +145,7 @@ impl EventKind {
             Self::Issued => "issued",
             Self::Rotated => "rotated",
             Self::Replayed => "replayed",
+            Self::Converged => "converged",
             Self::Recovered => "recovered",
             Self::Late => "late",
             Self::ReuseDetected => "reuse_detected",
@@ -151,6 +165,7 @@ impl EventKind {
             Self::CommitLost => "commit_lost",
             Self::Ahead => "ahead",
             Self::Forged => "forged",
+            Self::LinkInvalid => "link_invalid",
             Self::Unbound => "unbound",
         }
     }
@@ -177,10 +192,12 @@ impl EventKind {
             | Self::CommitLost
             | Self::Ahead
             | Self::Forged
+            | Self::LinkInvalid
             | Self::Unbound => true,
             Self::Issued
             | Self::Rotated
             | Self::Replayed
+            | Self::Converged
             | Self::Recovered
             | Self::Late
             | Self::Expired

@@ -51,8 +51,10 @@
 //! - **`POST` to the token path with `grant_type=refresh_token`**: the layer looks up the token,
 //!   checks its client, and forwards the request with the upstream token. The response carries the
 //!   next refresh token. If the same request is sent again within the
-//!   [`retry_window`](RefreshLayerBuilder::retry_window), the client gets the same response. An old
-//!   token that no conforming client would send ends the grant.
+//!   [`retry_window`](RefreshLayerBuilder::retry_window), the client gets the same response. Within
+//!   the [`shared_token_window`](RefreshLayerBuilder::shared_token_window) an old token still leads
+//!   to the current one. An old token whose windows are over, stolen or a stale copy, ends the
+//!   grant.
 //! - **`POST` to the token path with any other grant type**: forwarded unchanged. The refresh token
 //!   in the response is replaced, and the response states how long the new one is valid.
 //! - **`POST` to the revocation path** (RFC 7009): forwarded with the upstream token, then the
@@ -85,8 +87,8 @@
 //!
 //! The layer binds tokens to clients but does not authenticate clients. The inner service does that
 //! on every rotation, before the rotation is committed. A replayed response does not reach the
-//! inner service. It is sealed under the client secret or the `Authorization` header of the first
-//! request.
+//! inner service. It is bound to the client secret or the `Authorization` header of the first
+//! request. A request with a client assertion is never replayed.
 //!
 //! # Sessions
 //!
@@ -109,12 +111,18 @@
 //!   belong to it. Other software calls this a token family.
 //! - **Generation**: how often a grant has been rotated.
 //! - **Current and previous token**: the newest refresh token of a grant, and the one that was
-//!   rotated away last.
+//!   presented for the last rotation.
+//! - **Link**: the secret of a newer token, sealed under an older one. It leads from an old token to
+//!   the one that replaced it.
 //! - **Replay**: return the stored response of the last rotation again.
-//! - **Recover**: rotate from the previous token because its successor was never presented.
-//! - **Reuse**: an old token that no conforming client would send. It ends the grant.
+//! - **Converge**: answer a request with an old token, within the shared token window, with the
+//!   current token.
+//! - **Recover**: rotate from the previous token, after the shared token window, because its
+//!   successor was never presented.
+//! - **Reuse**: an old token whose windows are over. It ends the grant.
 //! - **Adopt**: take in a grant that began before the layer was installed.
-//! - **Window**: the time after a rotation in which a replay or a recovery is allowed.
+//! - **Window**: the time after a rotation in which a replay, a convergence or a recovery is
+//!   allowed.
 //!
 //! # Features
 //!
@@ -160,6 +168,7 @@ mod event;
 pub mod fuzzing;
 mod grant;
 mod key_lock;
+mod link;
 #[cfg(doc)]
 pub mod manual;
 mod random;

@@ -2,8 +2,9 @@
 //!
 //! The key is derived from the secret of the token that the client holds, by the expand step of
 //! HKDF-SHA-256 (RFC 5869 §2.3). The secret is uniformly random, so the extract step is not needed
-//! (RFC 5869 §3.3). The cipher is AES-256-GCM with a random nonce. One token seals a handful of
-//! messages in its life, so a collision of nonces is not to be expected.
+//! (RFC 5869 §3.3). The cipher is AES-256-GCM with a random nonce. One token seals two messages
+//! for each call of the inner service, far less than the 2^32 that are allowed for one key (NIST SP
+//! 800-38D §8.3).
 
 use std::fmt;
 
@@ -33,6 +34,10 @@ impl<'a> Secret<'a> {
     pub(crate) const fn new(bytes: &'a [u8; 32]) -> Self {
         Self(bytes)
     }
+
+    pub(crate) const fn as_bytes(&self) -> &[u8; 32] {
+        self.0
+    }
 }
 
 impl fmt::Debug for Secret<'_> {
@@ -55,8 +60,8 @@ pub(crate) struct Context<'a> {
 pub(crate) enum Purpose {
     /// The upstream token, sealed for the current token.
     Current = 1,
-    /// The upstream token, sealed for the previous token.
-    Previous = 2,
+    /// The generation and the secret of a newer token, sealed for an older one.
+    Link = 2,
     /// A stored answer, for a client that repeats its request.
     Replay = 3,
     /// The upstream access token, sealed for the reference access token.

@@ -18,9 +18,10 @@ use crate::codec::{DecodeError, Utf8};
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::upstream::{self, Accept, Inner};
+use crate::endpoint::walk;
 use crate::error::RefreshError;
 use crate::event::Subject;
-use crate::grant::{Record, Standing, StoredGrant, Verdict, decide};
+use crate::grant::{Record, Refusal, Standing, StoredGrant, Verdict, decide};
 use crate::seal::Sealer;
 use crate::store::{Store, StoreError};
 use crate::token::{AccessToken, RefreshToken};
@@ -60,15 +61,15 @@ pub(crate) async fn introspect<St: Store, I: Inner>(
     let config = exchange.shared.config();
     let nobody = Subject::client(None);
     let found = if let Some(token) = RefreshToken::parse(&config.prefix, token) {
-        find_refresh(exchange, token).await
+        find_refresh(exchange, token).await?
     } else if let Some(token) =
         AccessToken::parse(&config.access_prefix, token).filter(|_| config.reference)
     {
-        find_access(exchange, &token).await
+        let found = find_access(exchange, &token).await;
+        found.map_err(|error| exchange.store_failed(error, nobody))?
     } else {
         return exchange.pass(upstream, body).await;
     };
-    let found = found.map_err(|error| exchange.store_failed(error, nobody))?;
     let (ours, secret) = match found {
         Some((ours, secret)) => (Some(ours), secret),
         None => (
@@ -110,29 +111,37 @@ type Found = Option<(Ours, Zeroizing<String>)>;
 async fn find_refresh<St: Store>(
     exchange: &RequestContext<St>,
     token: RefreshToken,
-) -> Result<Found, StoreError> {
+) -> Result<Found, RefreshError> {
+    let failed = |error| exchange.store_failed(error, Subject::client(None));
     let key = token.key();
-    let Some(entry) = exchange.store().get(&key).await? else {
+    let Some(entry) = exchange.store().get(&key).await.map_err(failed)? else {
         return Ok(None);
     };
     let now = exchange.shared.now();
     let record = Record::decode(&key, &entry.tag, &entry.value)
-        .map_err(StoreError::corrupt)?
+        .map_err(|error| failed(StoreError::corrupt(error)))?
         .at(now);
-    let client_id =
-        ClientId::try_from(record.binding.client_id.as_str()).map_err(StoreError::corrupt)?;
+    let client_id = ClientId::try_from(record.binding.client_id.as_str())
+        .map_err(|error| failed(StoreError::corrupt(error)))?;
     let presentation = PresentedToken::new(token, &client_id);
     let grant = StoredGrant {
         record: &record,
         current: &entry.tag,
     };
     let verdict = decide(grant, presentation.presented(), Standing::Free, false, now);
-    if let Verdict::Refuse(_) = verdict {
-        return Ok(None);
-    }
-    let sealer = Sealer::new(presentation.token.secret());
-    let secret = presentation.unseal(&sealer, &record, &entry.tag);
-    let secret = secret.ok_or_else(|| StoreError::corrupt(DecodeError::Damaged))?;
+    let current = match verdict {
+        Verdict::Proceed(_) => presentation.current_token(&record, &entry.tag).ok(),
+        Verdict::Refuse(Refusal::Late | Refusal::Reuse) => {
+            match walk::follow(exchange, &presentation, &record, &entry.tag).await? {
+                Some(current) => Some(current),
+                None => return Ok(None),
+            }
+        }
+        Verdict::Refuse(_) => return Ok(None),
+    };
+    let secret = current
+        .and_then(|current| presentation.unseal(&Sealer::new(current.secret()), &record))
+        .ok_or_else(|| failed(StoreError::corrupt(DecodeError::Damaged)))?;
     let first = presentation.token.generation() == 0;
     let ours = Ours {
         scope: record.binding.scope.clone(),

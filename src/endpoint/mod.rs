@@ -40,6 +40,7 @@ mod revocation;
 pub(crate) mod state;
 mod token;
 mod upstream;
+mod walk;
 
 /// A guarded endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,8 @@ use crate::clock::Timestamp;
 use crate::codec::DecodeError;
 use crate::event::Subject;
 use crate::grant::{Presented, Record, Standing, StoredGrant, Verdict, decide};
-use crate::seal::{Context, Purpose, Sealer};
+use crate::link;
+use crate::seal::{Context, Purpose, SealError, Sealer};
 use crate::store::{ClaimTag, Entry, Key};
 use crate::token::RefreshToken;
 use crate::wire::client::ClientId;
@@ -18,6 +19,8 @@ pub(crate) struct PresentedToken<'a> {
     pub(crate) token: RefreshToken,
     pub(crate) key: Key,
     pub(crate) hash: ClaimTag,
+    /// Whether the request presents a token from before the layer, which leads to this one.
+    pub(crate) adopted: bool,
 }
 
 impl<'a> PresentedToken<'a> {
@@ -27,6 +30,7 @@ impl<'a> PresentedToken<'a> {
             key: token.key(),
             hash: token.hash(),
             token,
+            adopted: false,
         }
     }
 
@@ -71,23 +75,38 @@ impl<'a> PresentedToken<'a> {
         }
     }
 
-    /// Opens the upstream token with the presented token, which is the current or the previous one.
-    /// Returns `None` if the record is damaged.
-    pub(crate) fn unseal(
+    /// Follows the link of `token`, a token of the same grant.
+    pub(crate) fn follow(
         &self,
-        sealer: &Sealer,
+        token: &RefreshToken,
+        link: &[u8],
+    ) -> Result<RefreshToken, SealError> {
+        link::open(token, self.context(Purpose::Link), link)
+    }
+
+    /// Returns the current token, if the presented token is the current or the previous one.
+    pub(crate) fn current_token(
+        &self,
         record: &Record,
         current: &ClaimTag,
-    ) -> Option<Zeroizing<String>> {
-        let (purpose, sealed) = if self.hash == *current {
-            (Purpose::Current, &record.sealed)
+    ) -> Result<RefreshToken, SealError> {
+        if self.hash == *current {
+            return Ok(self.token.clone());
+        }
+        let link = record.link_from(&self.hash).ok_or(SealError)?;
+        let token = self.follow(&self.token, link)?;
+        if token.hash() == *current {
+            Ok(token)
         } else {
-            (
-                Purpose::Previous,
-                record.previous.as_ref()?.sealed.as_ref()?,
-            )
-        };
-        let mut opened = sealer.open(self.context(purpose), &[], sealed).ok()?;
+            Err(SealError)
+        }
+    }
+
+    /// Opens the upstream token with the sealer of the current token. Returns `None` if the record
+    /// is damaged.
+    pub(crate) fn unseal(&self, sealer: &Sealer, record: &Record) -> Option<Zeroizing<String>> {
+        let context = self.context(Purpose::Current);
+        let mut opened = sealer.open(context, &[], &record.sealed).ok()?;
         String::from_utf8(std::mem::take(&mut *opened))
             .ok()
             .map(Zeroizing::new)

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Previous, Record};
+use super::Record;
 use crate::clock::Timestamp;
 use crate::store::ClaimTag;
 
@@ -50,8 +50,17 @@ pub(crate) enum Proceed {
     Busy,
     /// The previous token in the retry window: return the stored answer of the last rotation.
     Replay,
-    /// The previous token in the recovery window, its successor never presented: rotate from it,
-    /// once this request holds the lease.
+    /// An old token in the shared token window: call the inner service, then answer with the current
+    /// token, once this request holds the lease.
+    ///
+    /// No token is minted. If a new one replaced the current token, the current token of another
+    /// process would become an old one, perhaps before that process has used it.
+    Converge,
+    /// The previous token after the shared token window, its successor never presented: rotate, once
+    /// this request holds the lease.
+    ///
+    /// The current token is dropped. If its holder presents it later, either that holder or the one
+    /// that recovered has a stolen token, and the grant ends.
     Recover,
 }
 
@@ -87,21 +96,26 @@ pub(crate) enum Refusal {
 /// | 3 | has a pending revocation | | | | [`RevocationPending`](Refusal::RevocationPending) |
 /// | 4 | | is current | held by another request | | [`Busy`](Proceed::Busy) |
 /// | 5 | | is current | otherwise | | [`Rotate`](Proceed::Rotate) |
-/// | 6 | current token not presented | is previous | | before `retry_until` | [`Replay`](Proceed::Replay) |
-/// | 7 | current token not presented | is previous | held by another request | before `recover_until` | [`Busy`](Proceed::Busy) |
-/// | 8 | current token not presented | is previous | otherwise | before `recover_until` | [`Recover`](Proceed::Recover) |
-/// | 9 | | is previous or older | | before `retry_until`, or `waited` | [`Late`](Refusal::Late) |
-/// | 10 | | is previous or older | | otherwise | [`Reuse`](Refusal::Reuse) |
-/// | 11 | | is of a later generation than the grant | | | [`Ahead`](Refusal::Ahead) |
-/// | 12 | | is any other token | | | [`Forged`](Refusal::Forged) |
+/// | 6 | | is previous | | before `retry_until` | [`Replay`](Proceed::Replay) |
+/// | 7 | | is previous | held by another request | in a window | [`Busy`](Proceed::Busy) |
+/// | 8 | | is previous | otherwise | before `shared_until` | [`Converge`](Proceed::Converge) |
+/// | 9 | current token not presented | is previous | otherwise | before `recover_until` | [`Recover`](Proceed::Recover) |
+/// | 10 | | is previous or older | | before `retry_until`, or `waited` | [`Late`](Refusal::Late) |
+/// | 11 | | is previous or older | | otherwise | [`Reuse`](Refusal::Reuse) |
+/// | 12 | | is of a later generation than the grant | | | [`Ahead`](Refusal::Ahead) |
+/// | 13 | | is any other token | | | [`Forged`](Refusal::Forged) |
 ///
 /// - `current` is the hash of the current token. A token is current or previous by its hash, and
 ///   older if its generation is at least two below that of the grant. The hash of an older token is
 ///   not stored, so its generation decides.
-/// - The current token counts as presented if the record says so (`previous.sealed` is `None`), or
-///   if a request with the current token let its lease expire ([`Standing::RanOut`]).
-/// - `retry_until` and `recover_until` are those of the previous token. A grant that was never
-///   rotated has neither a previous nor an older token.
+/// - Rules 6 to 9 need the link of the previous token. Rules 10 and 11 about an older token hold
+///   only if no link leads from it to the current one ([`may_have_link`]). With a link, rules 7 and
+///   8 hold for it ([`converge`]).
+/// - The current token counts as presented if the record says so, or if a request with the current
+///   token let its lease expire ([`Standing::RanOut`]).
+/// - `retry_until`, `shared_until` and `recover_until` are those of the previous token. "In a
+///   window" means that rule 8 or 9 would apply. A grant that was never rotated has neither a
+///   previous nor an older token.
 /// - `waited` says that the request has waited since it arrived. Its token may have been rotated
 ///   away in the meantime, so an old token is late and not reuse.
 /// - The time is `now`, but never earlier than the record was written ([`Record::time`]).
@@ -131,16 +145,18 @@ pub(crate) fn decide(
         };
     }
     let previous = record.previous.as_ref();
-    let old = if let Some(previous) = previous.filter(|previous| *presented.hash == previous.hash) {
-        if let Some(verdict) = second_chance(previous, standing, now) {
-            return verdict;
+    let old = if previous.is_some_and(|previous| *presented.hash == previous.hash) {
+        let windowed =
+            previous.is_some_and(|previous| previous.link.is_some() && now < previous.retry_until);
+        if windowed {
+            return Verdict::Proceed(Proceed::Replay);
+        }
+        if let Some(proceed) = by_link(record, standing, now) {
+            return Verdict::Proceed(proceed);
         }
         true
     } else {
-        presented
-            .generation
-            .checked_add(1)
-            .is_some_and(|next| next < record.generation)
+        is_older(record, presented)
     };
     if old {
         let windowed = previous.is_some_and(|previous| now < previous.retry_until);
@@ -163,84 +179,104 @@ pub(crate) fn decide(
 /// clock of an instance, the window may end this much earlier or later.
 pub(crate) const SKEW: Duration = Duration::from_secs(30);
 
-/// Returns whether the stored answer of the last rotation is for the presented token, if it still
-/// exists.
+/// Returns whether the stored answer of the last rotation or convergence is for the presented token,
+/// if it still exists.
 ///
-/// The existence of that answer decides between replay and recovery, not the clock of this
-/// instance. If the clock decided and was ahead, the request of a second browser tab would recover,
-/// and the token that the first tab has just received would become invalid.
-pub(crate) fn may_replay(
-    grant: StoredGrant<'_>,
-    presented: Presented<'_>,
-    standing: Standing,
-    now: Timestamp,
-) -> bool {
+/// The existence of that answer decides whether it is replayed, not the clock of this instance. If
+/// the clock decided and was ahead, the request of a second browser tab would rotate the grant, and
+/// the token that the first tab has just received would become an old one.
+///
+/// The current token gets the answer of a convergence, too: requests with an old copy and with the
+/// current token that arrive at once share one call of the inner service.
+pub(crate) fn may_replay(grant: StoredGrant<'_>, presented: Presented<'_>, now: Timestamp) -> bool {
     let StoredGrant { record, current } = grant;
     let now = record.time(now);
-    let Some(previous) = record
-        .previous
-        .as_ref()
-        .filter(|previous| previous.sealed.is_some())
-    else {
-        return false;
+    let previous = record.previous.as_ref();
+    let previous = previous.filter(|previous| previous.hash == *presented.hash);
+    let until = match previous {
+        Some(previous) if previous.link.is_none() => None,
+        Some(previous) => Some(previous.retry_until).max(record.repeat_until),
+        None if *presented.hash == *current => record.repeat_until,
+        None => None,
     };
-    record.binding.client_id.as_str() == presented.client_id
-        && !record.revocation_pending
-        && now < record.expires_at
-        && *presented.hash != *current
-        && *presented.hash == previous.hash
-        && standing != Standing::RanOut
-        && now < previous.retry_until.saturating_add(SKEW)
+    is_alive(record, presented, now) && until.is_some_and(|until| now < until.saturating_add(SKEW))
 }
 
-/// Returns the verdict about a token for which [`may_replay`] returned true, if the stored answer
-/// does not exist.
-///
-/// If the retry window ends within [`SKEW`], it counts as over. Earlier than that, the answer was
-/// never stored or the store has lost it, and the token is late. If the record was written in the
-/// future of this instance, the clock of this instance does not show where the window ends, and the
-/// window counts as over.
+/// Returns the verdict about a token for which [`may_replay`] returned true, if no stored answer is
+/// for the request.
 pub(crate) fn without_answer(
     verdict: Verdict,
     record: &Record,
     standing: Standing,
     now: Timestamp,
 ) -> Verdict {
-    let Some(previous) = record
-        .previous
-        .as_ref()
-        .filter(|_| verdict == Verdict::Proceed(Proceed::Replay))
-    else {
+    if verdict != Verdict::Proceed(Proceed::Replay) {
         return verdict;
-    };
-    let behind = now.saturating_add(SKEW) < record.written_at();
-    let now = record.time(now);
-    let open = !behind && now.saturating_add(SKEW) < previous.retry_until;
-    if open || now >= previous.recover_until {
-        return Verdict::Refuse(Refusal::Late);
     }
-    if standing == Standing::Held {
-        Verdict::Proceed(Proceed::Busy)
-    } else {
-        Verdict::Proceed(Proceed::Recover)
+    match by_link(record, standing, record.time(now)) {
+        Some(proceed) => Verdict::Proceed(proceed),
+        None => Verdict::Refuse(Refusal::Late),
     }
 }
 
-/// Returns the verdict for a previous token that can still be replayed or recovered, otherwise
-/// `None`.
-fn second_chance(previous: &Previous, standing: Standing, now: Timestamp) -> Option<Verdict> {
-    if previous.sealed.is_none() || standing == Standing::RanOut {
+/// Returns whether a link beside the record may lead from the presented token to the current one.
+///
+/// Such a link exists only for a token that is older than the previous one.
+pub(crate) fn may_have_link(
+    grant: StoredGrant<'_>,
+    presented: Presented<'_>,
+    now: Timestamp,
+) -> bool {
+    let StoredGrant { record, current } = grant;
+    is_alive(record, presented, record.time(now))
+        && *presented.hash != *current
+        && record
+            .previous
+            .as_ref()
+            .is_some_and(|previous| previous.hash != *presented.hash)
+        && is_older(record, presented)
+}
+
+/// Returns how to go on with an older token, from which links lead to the current one.
+pub(crate) fn converge(standing: Standing) -> Proceed {
+    if standing == Standing::Held {
+        Proceed::Busy
+    } else {
+        Proceed::Converge
+    }
+}
+
+fn is_alive(record: &Record, presented: Presented<'_>, now: Timestamp) -> bool {
+    record.binding.client_id.as_str() == presented.client_id
+        && !record.revocation_pending
+        && now < record.expires_at
+}
+
+fn is_older(record: &Record, presented: Presented<'_>) -> bool {
+    presented
+        .generation
+        .checked_add(1)
+        .is_some_and(|next| next < record.generation)
+}
+
+/// Returns how to go on with the previous token if no stored answer is replayed; `None` if its
+/// windows are over.
+fn by_link(record: &Record, standing: Standing, now: Timestamp) -> Option<Proceed> {
+    let previous = record.previous.as_ref()?;
+    previous.link.as_ref()?;
+    if now < previous.shared_until {
+        return Some(converge(standing));
+    }
+    let presented = record.presented || standing == Standing::RanOut;
+    // In the retry window another client may just have received the current token, with the stored
+    // answer of another request.
+    let early = now.saturating_add(SKEW) < previous.retry_until;
+    if presented || early || now >= previous.recover_until {
         return None;
     }
-    if now < previous.retry_until {
-        return Some(Verdict::Proceed(Proceed::Replay));
-    }
-    if now < previous.recover_until {
-        return Some(if standing == Standing::Held {
-            Verdict::Proceed(Proceed::Busy)
-        } else {
-            Verdict::Proceed(Proceed::Recover)
-        });
-    }
-    None
+    Some(if standing == Standing::Held {
+        Proceed::Busy
+    } else {
+        Proceed::Recover
+    })
 }

@@ -22,6 +22,8 @@ const PREVIOUS: u8 = 10;
 const REVOCATION_PENDING: u8 = 11;
 const ROTATED_AT: u8 = 12;
 const AUTHORIZATION_END: u8 = 13;
+const PRESENTED: u8 = 14;
+const REPEAT_UNTIL: u8 = 15;
 
 impl Record {
     pub fn encode(&self, key: &Key, tag: &ClaimTag) -> Bytes {
@@ -46,6 +48,7 @@ impl Record {
             (UPSTREAM_END, self.upstream_end),
             (AUTHORIZATION_END, self.authorization_end),
             (EXPIRES_AT, Some(self.expires_at)),
+            (REPEAT_UNTIL, self.repeat_until),
         ];
         for (field, time) in times {
             if let Some(time) = time {
@@ -56,14 +59,18 @@ impl Record {
         out.put(SEALED, &self.sealed);
         if let Some(Previous {
             hash,
+            link,
             retry_until,
+            shared_until,
             recover_until,
-            sealed,
         }) = &self.previous
         {
-            let sealed = sealed.as_deref().unwrap_or_default();
-            let windows = [timestamp(*retry_until), timestamp(*recover_until)];
-            out.put_parts(PREVIOUS, &[hash.as_bytes(), windows.as_flattened(), sealed]);
+            let link = link.as_deref().unwrap_or_default();
+            let windows = [*retry_until, *shared_until, *recover_until].map(timestamp);
+            out.put_parts(PREVIOUS, &[hash.as_bytes(), windows.as_flattened(), link]);
+        }
+        if self.presented {
+            out.put(PRESENTED, &[]);
         }
         if self.revocation_pending {
             out.put(REVOCATION_PENDING, &[]);
@@ -103,8 +110,10 @@ fn read(fields: &Fields) -> Result<Record, DecodeError> {
         generation: fields.required(GENERATION, read_generation)?,
         sealed: fields.required(SEALED, Ok)?,
         previous: fields.optional(PREVIOUS, read_previous)?,
+        presented: fields.flag(PRESENTED)?,
+        repeat_until: fields.optional(REPEAT_UNTIL, read_timestamp)?,
         revocation_pending: fields.flag(REVOCATION_PENDING)?,
-        unknown: fields.unknown(CLIENT_ID..=AUTHORIZATION_END),
+        unknown: fields.unknown(CLIENT_ID..=REPEAT_UNTIL),
     })
 }
 
@@ -125,12 +134,13 @@ fn read_previous(mut bytes: Bytes) -> Result<Previous, DecodeError> {
             .map_err(|_| DecodeError::Damaged)
     };
     let retry_until = time()?;
+    let shared_until = time()?;
     let recover_until = time()?;
-    let sealed = Some(bytes).filter(|bytes| !bytes.is_empty());
     Ok(Previous {
         hash: ClaimTag::new(hash),
+        link: Some(bytes).filter(|bytes| !bytes.is_empty()),
         retry_until,
+        shared_until,
         recover_until,
-        sealed,
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! This module is pure: it knows no store, no HTTP and no clock. Every function that depends on the
 //! time takes `now`. The rules are in [`decide`](decide()): first the decision about a presented
-//! token, then whether the stored answer of the last rotation decides between replay and recovery.
+//! token, then whether the stored answer of the last rotation is for the request.
 
 #![allow(unreachable_pub, reason = "`crate::fuzzing` exports some of it")]
 
@@ -19,7 +19,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub(crate) use self::decide::{
-    Presented, Proceed, Refusal, Standing, StoredGrant, Verdict, decide, may_replay, without_answer,
+    Presented, Proceed, Refusal, Standing, StoredGrant, Verdict, converge, decide, may_have_link,
+    may_replay, without_answer,
 };
 pub use self::key::{GrantKey, InvalidGrantKey};
 use crate::clock::Timestamp;
@@ -43,7 +44,7 @@ const LONGEST_KEPT: Duration = Duration::from_secs(3600);
 pub struct Record {
     pub binding: Binding,
     pub(crate) created_at: Timestamp,
-    /// The time of the last rotation; absent in records of the first version.
+    /// The time of the last rotation or convergence; absent in records of the first version.
     pub(crate) rotated_at: Option<Timestamp>,
     /// When the newest upstream token expires, if the inner service named its lifetime.
     pub(crate) upstream_end: Option<Timestamp>,
@@ -55,6 +56,11 @@ pub struct Record {
     /// The upstream token, sealed for the current token.
     pub(crate) sealed: Bytes,
     pub previous: Option<Previous>,
+    /// Whether the current token was presented. If so, its client has received it.
+    pub presented: bool,
+    /// If an answer contained the current token again: until when that answer is stored, also for a
+    /// request that presents the current token.
+    pub(crate) repeat_until: Option<Timestamp>,
     /// Whether a revocation is pending: the client has revoked the grant, and the inner service has
     /// not confirmed it yet.
     pub revocation_pending: bool,
@@ -77,11 +83,12 @@ pub struct Binding {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Previous {
     pub(crate) hash: ClaimTag,
+    /// The link to the current token ([`crate::link`]), sealed for this one. `None` if no window is
+    /// configured.
+    pub(crate) link: Option<Bytes>,
     pub retry_until: Timestamp,
+    pub shared_until: Timestamp,
     pub recover_until: Timestamp,
-    /// The upstream token, sealed for the previous token. `None` once its successor was presented,
-    /// or if there is no retry window: without it, neither replay nor recovery is possible.
-    pub(crate) sealed: Option<Bytes>,
 }
 
 impl Previous {
@@ -90,13 +97,14 @@ impl Previous {
         hash: ClaimTag,
         now: Timestamp,
         windows: Windows,
-        sealed: Option<Bytes>,
+        link: Option<Bytes>,
     ) -> Self {
         let mut previous = Self {
             hash,
+            link,
             retry_until: now,
+            shared_until: now,
             recover_until: now,
-            sealed,
         };
         previous.begin(now, windows);
         previous
@@ -105,24 +113,35 @@ impl Previous {
     /// Starts the windows at `now`.
     pub(crate) fn begin(&mut self, now: Timestamp, windows: Windows) {
         self.retry_until = now.saturating_add(windows.retry);
+        self.shared_until = now.saturating_add(windows.shared);
         self.recover_until = now.saturating_add(windows.recovery);
     }
 }
 
-/// The windows after a rotation in which the previous token can still be replayed or recovered.
+/// The windows after a rotation in which the token that was rotated away is still accepted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Windows {
+    /// For the stored answer.
     pub(crate) retry: Duration,
+    /// For its link.
+    pub(crate) shared: Duration,
+    /// For its link, as long as the current token was never presented.
     pub(crate) recovery: Duration,
 }
 
-/// The changes that a rotation makes to the record.
+impl Windows {
+    /// Returns whether an old token is never accepted.
+    pub(crate) const fn are_zero(&self) -> bool {
+        self.retry.is_zero() && self.shared.is_zero() && self.recovery.is_zero()
+    }
+}
+
+/// The changes that a new upstream token makes to the record.
 #[derive(Debug)]
-pub(crate) struct Rotated {
+pub(crate) struct Renewal {
     pub(crate) now: Timestamp,
-    pub(crate) generation: u32,
+    /// The upstream token, sealed for the current token.
     pub(crate) sealed: Bytes,
-    pub(crate) previous: Previous,
     pub(crate) idle_lifetime: Duration,
     /// Whether the answer contained a new upstream token.
     pub(crate) renewed: bool,
@@ -130,6 +149,22 @@ pub(crate) struct Rotated {
     pub(crate) upstream_lifetime: Option<Duration>,
     /// The lifetime of the user's authorization, if the answer named one.
     pub(crate) authorization_lifetime: Option<Duration>,
+}
+
+/// One state of a grant, to compare with another. A rotation and a new upstream token change it; a
+/// lease, a pending revocation and the mark that the current token was presented do not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Revision {
+    current: ClaimTag,
+    /// Every seal has a nonce of its own, so no two states have the same bytes here.
+    sealed: Bytes,
+}
+
+impl Revision {
+    /// Returns whether the current token has this hash.
+    pub(crate) fn is_of(&self, current: &ClaimTag) -> bool {
+        self.current == *current
+    }
 }
 
 impl Binding {
@@ -181,6 +216,8 @@ impl Record {
             generation: 0,
             sealed,
             previous: None,
+            presented: false,
+            repeat_until: None,
             revocation_pending: false,
             unknown: Vec::new(),
         }
@@ -231,8 +268,10 @@ impl Record {
         self.upstream_end = self.upstream_end.map(|time| moved(time, written));
         self.authorization_end = self.authorization_end.map(|time| moved(time, written));
         self.expires_at = moved(self.expires_at, written);
+        self.repeat_until = self.repeat_until.map(|time| moved(time, written));
         if let Some(previous) = &mut self.previous {
             previous.retry_until = moved(previous.retry_until, written);
+            previous.shared_until = moved(previous.shared_until, written);
             previous.recover_until = moved(previous.recover_until, written);
         }
         self
@@ -240,25 +279,31 @@ impl Record {
 
     /// Returns the generation of the token that a rotation mints.
     ///
-    /// A recovery skips one generation. The successor that it drops is then two generations older
-    /// than the new token, so that presenting it counts as reuse and ends the grant. Without the
-    /// gap it would count as forged, and the grant would go on.
+    /// A recovery skips a generation. The current token, which it drops, is then two generations
+    /// older than the new one, so that presenting it after its window counts as reuse and ends the
+    /// grant. Without the gap it would count as forged, and the grant would go on.
     pub(crate) const fn next_generation(&self, recovery: bool) -> u32 {
         self.generation.saturating_add(if recovery { 2 } else { 1 })
     }
 
-    /// Returns the record after a rotation.
-    pub(crate) fn rotated(&self, rotated: Rotated) -> Self {
-        let Rotated {
+    /// Returns the state of the grant that the record describes, as the record of this token.
+    pub(crate) fn revision(&self, current: ClaimTag) -> Revision {
+        Revision {
+            current,
+            sealed: self.sealed.clone(),
+        }
+    }
+
+    /// Returns the record with a new upstream token. The current token stays.
+    pub(crate) fn renewed(&self, renewal: Renewal) -> Self {
+        let Renewal {
             now,
-            generation,
             sealed,
-            previous,
             idle_lifetime,
             renewed,
             upstream_lifetime,
             authorization_lifetime,
-        } = rotated;
+        } = renewal;
         let now = self.time(now);
         let end = |lifetime: Option<Duration>, last| match lifetime {
             Some(lifetime) => Some(now.saturating_add(lifetime)),
@@ -270,26 +315,55 @@ impl Record {
         let upstream_ends = [upstream_end, authorization_end];
         let expires_at = self.binding.expires_at(now, idle_lifetime, upstream_ends);
         Self {
-            binding: self.binding.clone(),
-            created_at: self.created_at,
             rotated_at: Some(now),
             upstream_end,
             authorization_end,
             expires_at,
-            generation,
             sealed,
-            previous: Some(previous),
             revocation_pending: false,
-            unknown: self.unknown.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// Returns the record with a new current token.
+    pub(crate) fn rotated(self, generation: u32, previous: Previous) -> Self {
+        Self {
+            generation,
+            previous: Some(previous),
+            presented: false,
+            repeat_until: None,
+            ..self
+        }
+    }
+
+    /// Returns the record after a convergence of the token with the hash `presented`.
+    pub(crate) fn converged(
+        mut self,
+        presented: &ClaimTag,
+        now: Timestamp,
+        windows: Windows,
+    ) -> Self {
+        self.repeat_until = Some(now);
+        self.begin_windows(presented, now, windows);
+        self
+    }
+
+    /// Starts the windows of the last answer, which was for a request with this token.
+    pub(crate) fn begin_windows(&mut self, presented: &ClaimTag, now: Timestamp, windows: Windows) {
+        if let Some(until) = &mut self.repeat_until {
+            *until = now.saturating_add(windows.retry);
+        }
+        if let Some(previous) = &mut self.previous
+            && previous.hash == *presented
+        {
+            previous.begin(now, windows);
         }
     }
 
     /// Returns the record with its current token marked as presented. The client has received that
-    /// token, so the previous one is no longer replayed or recovered.
-    pub(crate) fn presented(mut self) -> Self {
-        if let Some(previous) = &mut self.previous {
-            previous.sealed = None;
-        }
+    /// token, so the previous one can no longer be recovered.
+    pub(crate) const fn presented(mut self) -> Self {
+        self.presented = true;
         self
     }
 
@@ -301,15 +375,11 @@ impl Record {
         self
     }
 
-    /// Returns whether the token with this hash can open the upstream token. `current` is the hash
-    /// of the current token.
-    pub(crate) fn opens_with(&self, hash: &ClaimTag, current: &ClaimTag) -> bool {
-        let previous = || {
-            self.previous
-                .as_ref()
-                .filter(|previous| previous.sealed.is_some())
-        };
-        hash == current || previous().is_some_and(|previous| previous.hash == *hash)
+    /// Returns the link from the token with this hash to the current token, if it is the previous
+    /// token.
+    pub(crate) fn link_from(&self, hash: &ClaimTag) -> Option<&Bytes> {
+        let previous = self.previous.as_ref()?;
+        previous.link.as_ref().filter(|_| previous.hash == *hash)
     }
 
     /// Returns the time until the grant expires, at least one millisecond.

@@ -9,6 +9,7 @@ use crate::store::Key;
 
 const KEY: Key = Key::new([9; 32]);
 const RETRY: Duration = Duration::from_secs(60);
+const SHARED: Duration = RETRY;
 const RECOVERY: Duration = Duration::from_secs(3600);
 const IDLE: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -40,26 +41,30 @@ fn begun() -> Record {
     )
 }
 
-fn rotated(record: &Record, now: Timestamp, generation: u32, previous: ClaimTag) -> Record {
-    record.rotated(rotation(now, generation, previous))
-}
+const WINDOWS: Windows = Windows {
+    retry: RETRY,
+    shared: SHARED,
+    recovery: RECOVERY,
+};
 
-fn rotation(now: Timestamp, generation: u32, previous: ClaimTag) -> Rotated {
-    Rotated {
+fn renewal(now: Timestamp) -> Renewal {
+    Renewal {
         now,
-        generation,
         sealed: Bytes::from_static(b"sealed"),
-        previous: Previous {
-            hash: previous,
-            retry_until: now.saturating_add(RETRY),
-            recover_until: now.saturating_add(RECOVERY),
-            sealed: Some(Bytes::from_static(b"for the previous")),
-        },
         idle_lifetime: IDLE,
         renewed: true,
         upstream_lifetime: None,
         authorization_lifetime: None,
     }
+}
+
+fn renewed(record: &Record, now: Timestamp) -> Record {
+    record.renewed(renewal(now))
+}
+
+fn rotated(record: &Record, now: Timestamp, generation: u32, previous: ClaimTag) -> Record {
+    let link = Some(Bytes::from_static(b"sealed link"));
+    renewed(record, now).rotated(generation, Previous::new(previous, now, WINDOWS, link))
 }
 
 /// Generation 7, rotated at 1000 s; the current token has hash 7, the previous one hash 6.
@@ -69,7 +74,7 @@ fn record() -> Record {
 
 #[test]
 fn decide_follows_the_decision_table() {
-    use Proceed::{Busy, Recover, Replay, Rotate};
+    use Proceed::{Busy, Converge, Recover, Replay, Rotate};
     use Refusal::{Ahead, ClientMismatch, Expired, Forged, Late, Reuse, RevocationPending};
     use Standing::{Free, Held, Ours, RanOut};
     use Verdict::{Proceed as Go, Refuse};
@@ -84,12 +89,24 @@ fn decide_follows_the_decision_table() {
     let strict = Record {
         previous: strict.previous.map(|previous| Previous {
             retry_until: at(1000),
+            shared_until: at(1000),
             recover_until: at(1000),
-            sealed: None,
+            link: None,
             ..previous
         }),
         ..strict
     };
+    let shared = |record: Record| Record {
+        previous: record.previous.map(|previous| Previous {
+            shared_until: at(1600),
+            ..previous
+        }),
+        ..record
+    };
+    let in_shared = at(1599);
+    let after_shared = at(1600);
+    let shared_presented = shared(record().presented());
+    let shared = shared(record());
     let rows: &[(
         &str,
         &Record,
@@ -259,7 +276,7 @@ fn decide_follows_the_decision_table() {
             Free,
             false,
             in_retry,
-            Refuse(Late),
+            Go(Replay),
         ),
         (
             "previous, in the retry window, a lease expired",
@@ -268,7 +285,79 @@ fn decide_follows_the_decision_table() {
             RanOut,
             false,
             in_retry,
-            Refuse(Late),
+            Go(Replay),
+        ),
+        (
+            "previous, in the shared token window",
+            &shared,
+            ("app", 6, 6),
+            Free,
+            false,
+            in_shared,
+            Go(Converge),
+        ),
+        (
+            "previous, in the shared token window, this request holds the lease",
+            &shared,
+            ("app", 6, 6),
+            Ours,
+            false,
+            in_shared,
+            Go(Converge),
+        ),
+        (
+            "previous, in the shared token window, another request holds the lease",
+            &shared,
+            ("app", 6, 6),
+            Held,
+            false,
+            in_shared,
+            Go(Busy),
+        ),
+        (
+            "previous, in the shared token window, successor presented",
+            &shared_presented,
+            ("app", 6, 6),
+            Free,
+            false,
+            in_shared,
+            Go(Converge),
+        ),
+        (
+            "previous, in the shared token window, a lease expired",
+            &shared,
+            ("app", 6, 6),
+            RanOut,
+            false,
+            in_shared,
+            Go(Converge),
+        ),
+        (
+            "previous, after the shared token window",
+            &shared,
+            ("app", 6, 6),
+            Free,
+            false,
+            after_shared,
+            Go(Recover),
+        ),
+        (
+            "previous, after the shared token window, successor presented",
+            &shared_presented,
+            ("app", 6, 6),
+            Free,
+            false,
+            after_shared,
+            Refuse(Reuse),
+        ),
+        (
+            "older, in the shared token window, without a link",
+            &shared,
+            ("app", 5, 5),
+            Free,
+            false,
+            in_shared,
+            Refuse(Reuse),
         ),
         (
             "previous, in the recovery window",
@@ -585,23 +674,15 @@ fn the_upstream_expiry_applies_until_the_next_upstream_token() {
         None,
     );
     let rotate = |renewed, upstream_lifetime| {
-        let previous = Previous {
-            hash: hash(0),
-            retry_until: at(0),
-            recover_until: at(0),
-            sealed: None,
-        };
-        let rotated = Rotated {
+        let renewal = Renewal {
             now: at(50),
-            generation: 1,
             sealed: Bytes::new(),
-            previous,
             idle_lifetime: IDLE,
             renewed,
             upstream_lifetime,
             authorization_lifetime: None,
         };
-        record.rotated(rotated).expires_at
+        record.renewed(renewal).expires_at
     };
     assert_eq!(rotate(false, None), at(100), "the same upstream token");
     assert_eq!(
@@ -630,10 +711,10 @@ fn the_end_of_the_authorization_follows_the_answers_up_to_the_absolute_end() {
     };
     let record = Record::begin(binding, Bytes::new(), at(0), IDLE, None, Some(seconds(100)));
     let rotate = |renewed, authorization_lifetime| {
-        let next = record.rotated(Rotated {
+        let next = record.renewed(Renewal {
             renewed,
             authorization_lifetime,
-            ..rotation(at(50), 1, hash(0))
+            ..renewal(at(50))
         });
         (next.expires_at, next.authorization_left(at(50)))
     };
@@ -696,7 +777,7 @@ struct Token {
     parent: Option<usize>,
     /// A client has presented it to rotate it.
     presented: bool,
-    /// A recovery has dropped it.
+    /// A request with an older token has replaced it.
     dropped: bool,
 }
 
@@ -758,24 +839,35 @@ impl History {
         let verdict = self.verdict(token);
         match verdict {
             Verdict::Refuse(Refusal::Reuse) => self.record = None,
-            Verdict::Proceed(Proceed::Rotate | Proceed::Recover) => {
-                self.rotate(token, verdict == Verdict::Proceed(Proceed::Recover), end)
-            }
+            Verdict::Proceed(Proceed::Rotate) => self.rotate(token, true, end),
+            Verdict::Proceed(Proceed::Converge) => self.converge(end),
+            Verdict::Proceed(Proceed::Recover) => self.rotate(token, false, end),
             _ => {}
         }
     }
 
-    fn rotate(&mut self, token: usize, recovery: bool, end: End) {
+    fn converge(&mut self, end: End) {
+        if end == End::Committed {
+            self.ran_out = false;
+            let mut record = renewed(self.record.as_ref().unwrap(), self.now);
+            if let Some(previous) = &mut record.previous {
+                previous.begin(self.now, WINDOWS);
+            }
+            self.record = Some(record);
+        }
+    }
+
+    fn rotate(&mut self, token: usize, current: bool, end: End) {
         let Some(record) = self.record.take() else {
             return;
         };
-        if !recovery {
+        if current {
             self.tokens[token].presented = true;
         }
         self.record = Some(match end {
             End::Committed => {
-                let generation = record.next_generation(recovery);
-                if recovery {
+                let generation = record.next_generation(!current);
+                if !current {
                     self.tokens[self.current].dropped = true;
                 }
                 let next = Token {
@@ -789,7 +881,7 @@ impl History {
                 self.ran_out = false;
                 rotated(&record, self.now, generation, Self::hash(token))
             }
-            End::GivenBack if recovery => {
+            End::GivenBack if !current => {
                 self.ran_out = false;
                 record
             }
@@ -798,7 +890,7 @@ impl History {
                 record.presented()
             }
             End::Crashed => {
-                self.ran_out |= !recovery;
+                self.ran_out |= current;
                 record
             }
         });
@@ -817,15 +909,17 @@ proptest! {
             history.step(step);
             let usable = |token: &usize| matches!(
                 history.verdict(*token),
-                Verdict::Proceed(Proceed::Rotate | Proceed::Replay | Proceed::Recover)
+                Verdict::Proceed(Proceed::Rotate | Proceed::Replay | Proceed::Converge | Proceed::Recover)
             );
             let usable: Vec<usize> = (0..history.tokens.len()).filter(usable).collect();
             let parent = history.tokens[history.current].parent;
             for token in usable {
                 let state = &history.tokens[token];
-                prop_assert!(!state.dropped, "{token} was dropped by a recovery");
+                prop_assert!(!state.dropped, "{token} was dropped");
                 prop_assert!(token == history.current || Some(token) == parent, "{token} is unrelated");
-                if token != history.current {
+                let previous = history.record.as_ref().and_then(|record| record.previous.as_ref());
+                let windowed = previous.is_some_and(|previous| history.now < previous.shared_until);
+                if token != history.current && !windowed {
                     prop_assert!(!history.tokens[history.current].presented, "the successor of {token} was presented");
                 }
             }
@@ -876,14 +970,20 @@ fn any_record() -> impl Strategy<Value = Record> {
     let time = || (0..1_u64 << 47).prop_map(Timestamp::from_millis);
     let bytes = || prop::collection::vec(any::<u8>(), 1..300).prop_map(Bytes::from);
     let text = || "[ -~äß]{0,40}".prop_map(|text: String| Utf8::from(text.as_str()));
-    let previous = (any::<[u8; 32]>(), time(), time(), prop::option::of(bytes())).prop_map(
-        |(hash, retry_until, recover_until, sealed)| Previous {
-            hash: ClaimTag::new(hash),
-            retry_until,
-            recover_until,
-            sealed,
-        },
-    );
+    let previous = (
+        any::<[u8; 32]>(),
+        [time(), time(), time()],
+        prop::option::of(bytes()),
+    )
+        .prop_map(
+            |(hash, [retry_until, shared_until, recover_until], link)| Previous {
+                hash: ClaimTag::new(hash),
+                link,
+                retry_until,
+                shared_until,
+                recover_until,
+            },
+        );
     let binding = (
         text(),
         prop::option::of(text()),
@@ -910,7 +1010,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         any::<u32>(),
         bytes(),
         prop::option::of(previous),
-        any::<bool>(),
+        (any::<bool>(), prop::option::of(time()), any::<bool>()),
         unknown,
     )
         .prop_map(
@@ -920,7 +1020,7 @@ fn any_record() -> impl Strategy<Value = Record> {
                 generation,
                 sealed,
                 previous,
-                revocation_pending,
+                (presented, repeat_until, revocation_pending),
                 unknown,
             )| Record {
                 binding,
@@ -932,6 +1032,8 @@ fn any_record() -> impl Strategy<Value = Record> {
                 generation,
                 sealed,
                 previous,
+                presented,
+                repeat_until,
                 revocation_pending,
                 unknown,
             },
@@ -981,14 +1083,14 @@ fn debug_output_contains_no_sealed_bytes() {
 }
 
 #[test]
-fn a_record_takes_at_most_345_bytes() {
+fn a_record_takes_at_most_325_bytes() {
     let mut record = record();
     record.binding.client_id = "0123456789abcdef0123456789abcdef0123".into();
     record.binding.scope = Some("openid profile".into());
     record.sealed = Bytes::from(vec![0; 64 + crate::seal::OVERHEAD]);
     if let Some(previous) = &mut record.previous {
-        previous.sealed = Some(record.sealed.clone());
+        previous.link = Some(Bytes::from(vec![0; crate::link::LEN]));
     }
     let len = record.encode(&KEY, &hash(7)).len();
-    assert!(len <= 345, "{len} bytes");
+    assert!(len <= 325, "{len} bytes");
 }

@@ -40,6 +40,7 @@ pub struct RefreshLayerBuilder<St> {
     config: Config,
     paths: Paths,
     retry_window: Option<Duration>,
+    shared_token_window: Option<Duration>,
     recovery_window: Option<Duration>,
     strict: bool,
     clock: Arc<dyn Clock>,
@@ -54,6 +55,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
             config: Config::default(),
             paths: Paths::default(),
             retry_window: None,
+            shared_token_window: None,
             recovery_window: None,
             strict: false,
             clock: Arc::new(SystemClock),
@@ -241,32 +243,50 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
-    /// Sets the time after a rotation in which the previous token is answered with a replay of the
-    /// same response. Default: 60 s. Zero disables replay and recovery.
+    /// Sets the time after a rotation in which the same request gets the same response again, with
+    /// any token that leads to the current one. Default: 60 s. Zero disables replay.
     ///
     /// A client that sends the same request twice stays logged in: from two tabs, as a retry, or
-    /// because a response was lost. The stored response is sealed under the token and the client
-    /// secret of the first request. A replay must request the same scope and resources.
+    /// because a response was lost. The stored response is sealed under the token that it contains.
+    /// A replay must have the same client secret, scope and resources. Any other request with an
+    /// old token reaches the inner service and gets the current token, in the
+    /// [`shared_token_window`](Self::shared_token_window).
     pub fn retry_window(mut self, window: Duration) -> Self {
         self.retry_window = Some(window);
         self
     }
 
-    /// Sets the time after a rotation in which the previous token may be rotated again, as long as
-    /// its successor was never presented. Default: 24 h, or twice the
-    /// [`retry_window`](Self::retry_window) if that is longer. Zero disables recovery. Otherwise it
-    /// must be longer than the `retry_window`, which must not be zero.
+    /// Sets the time for which a token that was rotated away still leads to the current one.
+    /// Default: the [`retry_window`](Self::retry_window). At most the
+    /// [`idle_lifetime`](Self::idle_lifetime). Zero disables it.
     ///
-    /// It is for clients that lost the response and return after the retry window, such as
-    /// suspended laptops and phones. FAPI 2.0 Security Profile §5.3.2.1 asks servers that rotate
+    /// A request with such a token gets the current one, with a new access token, whether or not its
+    /// successor was presented. Each such request starts the window of its token again. With an hour or a day, any number of processes with private
+    /// copies of one token stay logged in: editors, command-line tools, agents. The price: within
+    /// this window a stolen copy cannot be told from a stale one, so neither ends the grant.
+    ///
+    /// A grant that is rotated again within the window keeps the link of each older token in the
+    /// store, at most 256 bytes of Redis each. One request follows at most 64 links: a token that is
+    /// further behind gets `invalid_grant`.
+    pub fn shared_token_window(mut self, window: Duration) -> Self {
+        self.shared_token_window = Some(window);
+        self
+    }
+
+    /// Sets the time after a rotation in which the previous token may be rotated again, as long as
+    /// its successor was never presented. Default: as long as the grant lives. Zero disables
+    /// recovery. Otherwise it must be longer than the [`retry_window`](Self::retry_window).
+    ///
+    /// It is for clients that lost the response and return after the other windows, such as laptops
+    /// that were closed over a weekend. FAPI 2.0 Security Profile §5.3.2.1 asks servers that rotate
     /// refresh tokens to let such clients retry.
     pub fn recovery_window(mut self, window: Duration) -> Self {
         self.recovery_window = Some(window);
         self
     }
 
-    /// Sets whether replay and recovery are disabled, so that an old token ends its grant (the
-    /// strictest reading of RFC 9700 §4.14.2). Default: `false`. With `true`,
+    /// Sets whether all windows are zero, so that an old token ends its grant (the strictest reading
+    /// of RFC 9700 §4.14.2). Default: `false`. With `true`,
     /// [`build`](Self::build) returns an error if a window other than zero is set, too.
     ///
     /// Requests that arrive while another request rotates the same token are rejected, but do not
@@ -329,6 +349,10 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// Adopts grants that began before the layer was installed: until `time`, a refresh token that
     /// does not have the format of the layer is forwarded unchanged, and its grant becomes a grant
     /// of the layer. Default: never; the users of such tokens must log in again.
+    ///
+    /// An adopted token leads to its grant like any other old token, also after `time`: within the
+    /// [`shared_token_window`](Self::shared_token_window), and after it as long as the token of the
+    /// layer that replaced it was never presented.
     ///
     /// ```
     /// use std::time::{Duration, UNIX_EPOCH};
@@ -443,6 +467,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
             mut config,
             paths,
             retry_window,
+            shared_token_window,
             recovery_window,
             strict,
             clock,
@@ -450,7 +475,12 @@ impl<St: Store> RefreshLayerBuilder<St> {
             on_event,
         } = self;
         config.paths = paths.checked()?;
-        config.windows = config::Windows::checked(retry_window, recovery_window, strict)?;
+        config.windows =
+            config::Windows::checked(retry_window, shared_token_window, recovery_window, strict)?;
+        // The default never contradicts a short idle lifetime.
+        if shared_token_window.is_some_and(|window| window > config.idle_lifetime) {
+            return Err(ConfigError::SharedTokenWindow);
+        }
         config.check()?;
         Ok(RefreshLayer {
             shared: Arc::new(State::new(store, config, clock, random, on_event)),

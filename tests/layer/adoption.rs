@@ -9,7 +9,7 @@ use test_support::tokens::made_up;
 use test_support::{Act, Answer, App, post, refresh_form, settle};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tower_oauth_refresh::EventKind;
+use tower_oauth_refresh::{Clock as _, EventKind};
 
 #[tokio::test(start_paused = true)]
 async fn adoption_is_off_by_default() {
@@ -298,29 +298,30 @@ async fn only_the_same_request_gets_the_replay() {
     };
     let first = send(&app, request("confidential", secret, &[])).await;
     let token = first.token("the first one");
+    // The inner service authenticates every request that is not the same.
     let rows = [
-        ("another client", request("other", secret, &[])),
-        ("another secret", request("confidential", "wrong", &[])),
-        ("no secret", request("confidential", "", &[])),
         (
-            "another scope",
-            request("confidential", secret, &[("scope", "read")]),
+            "another client",
+            request("other", secret, &[]),
+            (400, "invalid_grant"),
         ),
         (
-            "another resource",
-            request(
-                "confidential",
-                secret,
-                &[("resource", "https://api.example.com")],
-            ),
+            "another secret",
+            request("confidential", "wrong", &[]),
+            (401, "invalid_client"),
+        ),
+        (
+            "no secret",
+            request("confidential", "", &[]),
+            (401, "invalid_client"),
         ),
     ];
     app.events();
-    for (name, request) in rows {
-        send(&app, request)
-            .await
-            .assert_refused(name, 400, "invalid_grant", false);
-        assert_eq!(app.events(), [EventKind::Late], "{name}");
+    for (name, request, (status, error)) in rows {
+        let answer = send(&app, request).await;
+        assert_eq!(answer.head.status, status, "{name}");
+        assert_eq!(answer.json()["error"], error, "{name}");
+        app.events();
         let again = send(&app, form_by_basic(&foreign, secret)).await;
         assert_eq!(
             again.body, first.body,
@@ -328,7 +329,13 @@ async fn only_the_same_request_gets_the_replay() {
         );
         assert_eq!(app.events(), [EventKind::Replayed], "{name}");
     }
-    assert_eq!((app.upstream.refreshes(), app.upstream.reuses()), (1, 0));
+    assert_eq!((app.upstream.refreshes(), app.upstream.reuses()), (3, 0));
+    let resource: &[_] = &[("resource", "https://api.example.com")];
+    for more in [&[("scope", "read")][..], resource] {
+        let next = send(&app, request("confidential", secret, more)).await;
+        assert_ne!(next.token(&format!("{more:?}")), token);
+    }
+    assert_eq!((app.upstream.refreshes(), app.upstream.reuses()), (5, 0));
     app.post(
         "/token",
         &[
@@ -353,6 +360,50 @@ fn form_by_basic(token: &str, secret: &str) -> http::Request<http_body_util::Ful
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_adopted_token_leads_to_the_current_one() {
+    const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+    // The answer to the adoption was lost: the client comes back a week later.
+    let (app, foreign) = adopting().await;
+    let lost = app.refresh(&foreign).await.token();
+    app.clock.advance(WEEK);
+    let token = app.refresh(&foreign).await.token();
+    assert_eq!(app.upstream.reuses(), 0);
+    // The token of the lost answer was not: this client and that one are not the same.
+    app.clock.advance(WEEK);
+    app.refresh(&token).await.token();
+    app.clock.advance(WEEK);
+    assert_eq!(app.refresh(&lost).await.status, 400);
+    assert_eq!(app.events().last(), Some(&EventKind::ReuseDetected));
+
+    // Other processes have copies of the same token.
+    let (app, foreign) = adopting().await;
+    let until = app.clock.now().as_millis() + 3_600_000;
+    let until = std::time::UNIX_EPOCH + Duration::from_millis(until);
+    let app = App::over(
+        app.clock.clone(),
+        app.store.clone(),
+        app.upstream.clone(),
+        |builder| builder.adopt_until(until).shared_token_window(WEEK),
+    );
+    let mut newest = app.refresh(&foreign).await.token();
+    for _ in 0..3 {
+        app.clock.advance(WEEK / 4);
+        newest = app.refresh(&newest).await.token();
+        app.clock.advance(Duration::from_secs(100));
+        assert_eq!(app.refresh(&foreign).await.token(), newest);
+        app.clock.advance(Duration::from_secs(100));
+    }
+    assert_eq!(app.upstream.reuses(), 0);
+    // After the window, it is reuse, and never reaches the inner service.
+    let calls = app.upstream.seen().len();
+    app.clock.advance(WEEK);
+    assert_eq!(app.refresh(&foreign).await.status, 400);
+    assert_eq!(app.events().last(), Some(&EventKind::ReuseDetected));
+    assert_eq!(app.refresh(&newest).await.status, 400);
+    assert_eq!(app.upstream.seen().len(), calls);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_replay_reports_the_remaining_lifetime() {
     let (app, foreign) = adopting().await;
     let first = app.refresh(&foreign).await;
@@ -366,7 +417,10 @@ async fn a_replay_reports_the_remaining_lifetime() {
 async fn requests_without_a_replay_do_not_end_the_session() {
     let assertion = assertion(r#"{"sub":"app"}"#);
     let asserted: &[(&str, &str)] = &[("client_assertion", &assertion)];
-    for (name, more, strict) in [("an assertion", asserted, false), ("strict", &[][..], true)] {
+    for (name, more, strict, granted) in [
+        ("an assertion", asserted, false, 3),
+        ("strict", &[][..], true, 1),
+    ] {
         let (app, foreign) = adopting().await;
         let app = App::over(
             app.clock.clone(),
@@ -395,12 +449,17 @@ async fn requests_without_a_replay_do_not_end_the_session() {
                 app.upstream.refreshes(),
                 app.upstream.reuses()
             ),
-            (1, 1, 0),
+            (granted, granted, 0),
             "{name}"
         );
+        let later = if strict {
+            [EventKind::Late, EventKind::Late]
+        } else {
+            [EventKind::Rotated, EventKind::Converged]
+        };
         assert_eq!(
             app.events(),
-            [EventKind::Adopted, EventKind::Late, EventKind::Late],
+            [&[EventKind::Adopted], &later[..]].concat(),
             "{name}"
         );
         app.refresh(&tokens[0]).await.token();

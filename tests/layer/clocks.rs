@@ -174,12 +174,12 @@ async fn a_clock_far_ahead_ends_no_session_of_other_instances() {
         let lost = right.refresh(&token).await.token();
         right.clock.advance(Duration::from_secs(61));
         token = right.refresh(&old).await.token();
-        assert_eq!(
-            right.events().last(),
-            Some(&EventKind::Recovered),
-            "{off:?}: the windows are those of the right clock"
+        let event = right.events().pop().unwrap();
+        assert!(
+            matches!(event, EventKind::Converged | EventKind::Recovered),
+            "{off:?}: {event}"
         );
-        assert_eq!(right.refresh(&lost).await.status, 400, "{off:?}");
+        assert_eq!(right.refresh(&lost).await.token(), token, "{off:?}");
         let mut days = 0;
         loop {
             right.clock.advance(DAY);
@@ -235,6 +235,8 @@ async fn two_tabs_get_the_same_response_at_the_tolerated_skew() {
                     }
                     // The stored response has expired: the client that lost it gets another token.
                     for passed in [retry, retry + 1, retry + 29, 3600] {
+                        // No stored response is left.
+                        right.clock.advance(SECOND * retry + TOLERATED);
                         one.refresh(&token).await.token();
                         right.clock.advance(Duration::from_secs(passed.into()));
                         token = other.refresh(&token).await.token();
@@ -242,8 +244,10 @@ async fn two_tabs_get_the_same_response_at_the_tolerated_skew() {
                 }
                 let events = [right.events(), wrong.events()].concat();
                 let of = |kind| events.iter().filter(|event| **event == kind).count();
+                // The clock of an instance decides whether the shared token window is over.
+                let again = of(EventKind::Recovered) + of(EventKind::Converged);
                 assert_eq!(
-                    (of(EventKind::Replayed), of(EventKind::Recovered)),
+                    (of(EventKind::Replayed), again),
                     (4, 8),
                     "{name}: {events:?}"
                 );

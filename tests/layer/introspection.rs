@@ -216,14 +216,19 @@ async fn an_invalid_token_is_only_reported_as_inactive() {
             false,
         ),
         (
-            "a refresh token after its recovery",
+            "a refresh token after its recovery window",
             |a, _| a.token(),
             25 * HOUR,
             false,
         ),
     ];
     for (name, presented, passed, revoked) in rows {
-        let app = introspecting();
+        let app = App::with(|builder| {
+            builder
+                .reference_access_tokens(true)
+                .introspection_path("/introspect")
+                .recovery_window(24 * HOUR)
+        });
         let first = log_in(&app).await;
         let second = app.refresh(&first.token()).await;
         if revoked {

@@ -12,6 +12,7 @@ mod introspection;
 mod issue;
 mod issue_faults;
 mod lifetimes;
+mod links;
 mod odd_requests;
 mod paths;
 mod permits;

@@ -426,7 +426,7 @@ async fn an_outdated_token_is_rejected() {
         ),
     ];
     for (name, passed, presented, event, lives) in rows {
-        let app = App::with(|builder| builder.idle_lifetime(48 * HOUR));
+        let app = App::with(|builder| builder.idle_lifetime(48 * HOUR).recovery_window(24 * HOUR));
         let first = app.log_in("app").await;
         let second = app.refresh(&first).await.token();
         app.events();

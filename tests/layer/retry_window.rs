@@ -6,6 +6,11 @@ use http::HeaderValue;
 use test_support::{Act, App, post, refresh_form};
 use tower_oauth_refresh::{ClientId, EventKind};
 
+/// Returns an app whose old tokens do not lead to the current one.
+fn only_replays() -> App {
+    App::with(|builder| builder.shared_token_window(Duration::ZERO))
+}
+
 #[tokio::test]
 async fn a_lost_response_is_replayed() {
     let app = App::new();
@@ -46,7 +51,7 @@ async fn a_replay_reports_the_remaining_lifetime() {
 
 #[tokio::test]
 async fn only_the_same_request_gets_a_replay() {
-    let app = App::new();
+    let app = only_replays();
     let client = "confidential";
     let token = app.log_in(client).await;
     let form = |secret: &'static str, more: &[(&'static str, &'static str)]| {
@@ -122,7 +127,7 @@ async fn only_the_same_request_gets_a_replay() {
 
 #[tokio::test]
 async fn a_client_assertion_gets_no_replay_but_ends_nothing() {
-    let app = App::new();
+    let app = only_replays();
     let token = app.log_in("app").await;
     let mut form = refresh_form("app", &token).to_vec();
     form.push(("client_assertion", "e30.eyJzdWIiOiJhcHAifQ.c2ln"));
@@ -153,6 +158,7 @@ async fn no_replay_after_the_window_or_once_the_successor_was_presented() {
     let app = App::with(|builder| {
         builder
             .retry_window(Duration::from_secs(5))
+            .shared_token_window(Duration::ZERO)
             .recovery_window(Duration::ZERO)
     });
     let token = app.log_in("app").await;
@@ -197,7 +203,11 @@ async fn another_instance_replays_the_same_response() {
 
 #[tokio::test]
 async fn without_a_window_the_previous_token_is_rejected() {
-    let app = App::with(|builder| builder.retry_window(Duration::ZERO));
+    let app = App::with(|builder| {
+        builder
+            .retry_window(Duration::ZERO)
+            .recovery_window(Duration::ZERO)
+    });
     let token = app.log_in("app").await;
     app.refresh(&token).await.token();
     assert_eq!(
@@ -209,7 +219,7 @@ async fn without_a_window_the_previous_token_is_rejected() {
 
 #[tokio::test]
 async fn a_replay_needs_the_same_client_credentials() {
-    let app = App::new();
+    let app = only_replays();
     let token = app.log_in("app").await;
     let request = |by_extension: bool, authorization: Option<&'static str>, audience: &str| {
         let mut form = refresh_form("app", &token).to_vec();

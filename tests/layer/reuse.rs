@@ -37,7 +37,7 @@ async fn reuse_ends_the_grant_for_thief_and_client() {
 
 #[tokio::test]
 async fn an_old_token_within_the_retry_window_is_only_late() {
-    let app = App::new();
+    let app = App::with(|builder| builder.shared_token_window(Duration::ZERO));
     let first = app.log_in("app").await;
     let second = app.refresh(&first).await.token();
     let third = app.refresh(&second).await.token();

@@ -199,7 +199,16 @@ async fn the_good_paths(watched: &mut Watched) {
         watched.app.clock.advance(2 * HOUR);
         watched.token(refresh(client, &first)).await;
         watched.app.clock.advance(2 * HOUR);
-        watched.send(refresh(client, &second)).await;
+        // The clock of the store has not moved, so the link of the dropped token is still there.
+        let third = watched.token(refresh(client, &second)).await;
+        let fourth = watched.token(refresh(client, &third)).await;
+        watched
+            .app
+            .upstream
+            .then(Act::Answer(503, "text/plain", "down"));
+        watched.send(refresh(client, &fourth)).await;
+        watched.app.clock.advance(2 * HOUR);
+        watched.send(refresh(client, &third)).await;
     }
     let first = watched.token(log_in(CLIENT)).await;
     let second = watched.token(refresh_by_basic(&first, SECRET)).await;
@@ -210,6 +219,8 @@ async fn the_good_paths(watched: &mut Watched) {
         &refresh_form(CLIENT, &second)[..],
         &[("client_secret", SECRET), ("client_assertion", &assertion)],
     ];
+    watched.token(post("/token", &form.concat())).await;
+    // An answer to an assertion is not stored: the retry converges.
     let third = watched.token(post("/token", &form.concat())).await;
     watched.send(revoke(&third)).await.assert_ok("revoked");
 
@@ -374,6 +385,7 @@ async fn no_secret_is_logged_stored_or_shown_by_debug() {
         Issued,
         Rotated,
         Replayed,
+        Converged,
         Recovered,
         Late,
         ReuseDetected,

@@ -353,7 +353,7 @@ async fn an_overtaken_commit_returns_the_response_of_the_other_rotation() {
 }
 
 #[tokio::test]
-async fn a_commit_overtaken_twice_is_late() {
+async fn the_client_of_a_commit_that_was_overtaken_twice_tries_again() {
     let app = App::new();
     let token = app.log_in("app").await;
     let other = app.another();
@@ -369,8 +369,9 @@ async fn a_commit_overtaken_twice_is_late() {
         newest = other.refresh(&next).await.token();
     })
     .await;
-    assert_eq!(answer.error(), (400, "invalid_grant".into()));
-    assert_eq!(app.events()[1..], [EventKind::Late]);
+    assert_eq!(answer.error(), (503, "temporarily_unavailable".into()));
+    assert_eq!(app.refresh(&token).await.token(), newest);
+    assert_eq!(app.events()[1..], [EventKind::Replayed]);
     app.refresh(&newest).await.token();
 }
 

@@ -116,8 +116,9 @@ async fn a_rotation_takes_two_round_trips_on_any_instance() {
 async fn wrong_clients_and_dead_tokens_rarely_reach_redis() {
     let (server, upstream) = (RedisServer::start().await, Upstream::new());
     let wire = Wire::in_front_of(server.port()).await;
-    let store = RedisStore::connect(&wire.url()).await.unwrap();
-    // On a busy machine, 256 requests that wait for each other take longer than the default.
+    // On a busy machine, 256 requests that wait for each other take longer than the defaults.
+    let store = RedisStore::builder(&wire.url()).command_timeout(crate::faults::LIMIT);
+    let store = store.connect().await.unwrap();
     let app = instance_over(store, &upstream, |builder| {
         builder.rotation_timeout(crate::faults::LIMIT)
     });

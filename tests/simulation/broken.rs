@@ -12,6 +12,7 @@ use tower_oauth_refresh::store::{
     SidecarName, Store, StoreError, Swap, Ttl, Version,
 };
 
+use super::check::link_name;
 use super::shelf::UNDER_WAY;
 
 /// The injected bug.
@@ -44,10 +45,20 @@ pub(crate) enum Breakage {
     NoWaitToAdopt,
     /// An instance receives neither announcements nor a notice that some may have been lost.
     Deaf,
+    /// The store drops every link beside a record.
+    NoLinks,
+    /// A recovery or convergence stores no link of the token that it drops.
+    NoLinkOfDropped,
+    /// A link beside a record outlives its window.
+    EternalLink,
+    /// A link that replaces an older one of the same token is not written: the older one stays.
+    OldLink,
+    /// A recovery or convergence takes the lease although another request holds it.
+    ConvergeWithoutLease,
 }
 
 impl Breakage {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::NoLease,
         Self::NoVersionCheck,
         Self::NoDetach,
@@ -61,6 +72,11 @@ impl Breakage {
         Self::StaleTier,
         Self::NoWaitToAdopt,
         Self::Deaf,
+        Self::NoLinks,
+        Self::NoLinkOfDropped,
+        Self::EternalLink,
+        Self::OldLink,
+        Self::ConvergeWithoutLease,
     ];
 
     /// Returns whether the bug is in the cache in front of the store.
@@ -108,7 +124,13 @@ struct Memory {
     given_up: Vec<Version>,
     ended: HashSet<Key>,
     read: HashMap<Key, Entry>,
+    /// The token that each lease was claimed with.
+    claimed: HashMap<Version, ClaimTag>,
+    links: HashMap<SidecarName, Bytes>,
 }
+
+/// The length of a link. Stored responses are longer.
+const LINK: usize = 64;
 
 impl<S> Broken<S> {
     pub(crate) fn new(breakage: Option<Breakage>, store: S) -> Self {
@@ -126,6 +148,31 @@ impl<S> Broken<S> {
 }
 
 impl<S: Store> Broken<S> {
+    /// Applies the bugs of links to the sidecars of a write.
+    fn bent(&self, expected: Option<Version>, sidecars: &[Sidecar]) -> Vec<Sidecar> {
+        let mut memory = self.memory.lock().unwrap();
+        let claimed = expected.and_then(|version| memory.claimed.get(&version));
+        let dropped = claimed.map(link_name);
+        let mut bent = sidecars.to_vec();
+        let is_link = |sidecar: &Sidecar| sidecar.value.len() == LINK;
+        match self.breakage {
+            Some(Breakage::NoLinks) => bent.retain(|sidecar| !is_link(sidecar)),
+            Some(Breakage::NoLinkOfDropped) => bent.retain(|sidecar| Some(sidecar.name) != dropped),
+            Some(Breakage::EternalLink) => bent
+                .iter_mut()
+                .filter(|sidecar| is_link(sidecar))
+                .for_each(|link| link.ttl *= 100),
+            Some(Breakage::OldLink) => {
+                for link in bent.iter_mut().filter(|sidecar| is_link(sidecar)) {
+                    let old = memory.links.entry(link.name);
+                    link.value = old.or_insert(link.value.clone()).clone();
+                }
+            }
+            _ => {}
+        }
+        bent
+    }
+
     async fn claim_anyway(
         &self,
         key: &Key,
@@ -239,6 +286,7 @@ impl<S: Store> Store for Broken<S> {
         change: Change,
         sidecars: &[Sidecar],
     ) -> Result<Swap, StoreError> {
+        let sidecars = &self.bent(expected, sidecars);
         match (self.breakage, &change) {
             (Some(Breakage::NoVersionCheck), _) => self.swap_anyway(key, change, sidecars).await,
             (Some(Breakage::GiveBackAfterFailure), _) => {
@@ -288,7 +336,11 @@ impl<S: Store> Store for Broken<S> {
         version: Version,
         lease: Duration,
     ) -> ClaimResult {
-        if self.is(Breakage::NoLease) || (self.is(Breakage::NoWaitToAdopt) && *tag == UNDER_WAY) {
+        let converges = self.is(Breakage::ConvergeWithoutLease) && version.as_bytes()[7] & 1 == 1;
+        if self.is(Breakage::NoLease)
+            || converges
+            || (self.is(Breakage::NoWaitToAdopt) && *tag == UNDER_WAY)
+        {
             return self.claim_anyway(key, tag, version, lease).await;
         }
         if self.is(Breakage::ReplayFromHint) {
@@ -301,9 +353,18 @@ impl<S: Store> Store for Broken<S> {
         if claim.is_err() && self.is(Breakage::EndFromFailure) {
             self.memory.lock().unwrap().ended.insert(*key);
         }
-        let claim = claim?;
+        let mut claim = claim?;
         if self.is(Breakage::SilentTakeover) {
             return Ok(claim.map(|claim| claim.taking_over(false)));
+        }
+        if let Some(claim) = &mut claim {
+            match &mut claim.lease {
+                Lease::Taken => {
+                    self.memory.lock().unwrap().claimed.insert(version, *tag);
+                }
+                Lease::OtherTag(held) if self.is(Breakage::ConvergeWithoutLease) => *held = None,
+                Lease::OtherTag(_) | Lease::Held(_) => {}
+            }
         }
         if let Some(Claim {
             lease: Lease::OtherTag(_),

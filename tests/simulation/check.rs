@@ -3,6 +3,7 @@
 mod access;
 mod adoption;
 mod store;
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,6 +15,9 @@ use super::access::{Pass, REMEMBERED};
 use super::cluster::Life;
 use super::plan::{Guard, Plan};
 use super::token::Token;
+use windows::{Trail, Windows};
+
+pub(crate) use windows::link_name;
 
 /// An event that no layer can compensate for: a session to which it happened may be lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub(crate) enum Excuse {
     StoreAway,
     /// A thief used one of its tokens.
     Robbed,
+    /// One of its processes has presented a private copy whose window was over.
+    Stale,
     /// Its client has revoked it.
     Left,
     /// Its token from before the layer was presented again after the replay had expired.
@@ -66,6 +72,9 @@ struct Line {
     /// All of its tokens that a client received.
     tokens: Vec<Token>,
     uses: Vec<Use>,
+    trail: Trail,
+    /// Whether several processes hold private copies of its tokens.
+    copied: bool,
     /// When and why the grant became invalid.
     dead: Option<(Duration, &'static str)>,
     /// Requests in progress, and the total number of requests.
@@ -107,9 +116,9 @@ impl Line {
 pub(crate) struct Ticket {
     token: Token,
     at: Duration,
-    superseded: bool,
-    /// The token is superseded and no conforming client can hold it any more: presenting it now
-    /// ends the grant.
+    /// The token must no longer be accepted.
+    over: bool,
+    /// Presenting it now ends the grant.
     reuse: bool,
     begun: u32,
 }
@@ -121,8 +130,7 @@ pub(crate) struct Ledger {
     violations: Vec<String>,
     strict: bool,
     long_outage: bool,
-    /// The time after the last use of a grant after which an old token is always rejected.
-    silence: Duration,
+    windows: Windows,
     adoption: adoption::Terms,
     /// All access tokens of the layer that a client received, the entries that the store has lost
     /// (including those of access tokens), and how long an instance caches one.
@@ -142,10 +150,7 @@ impl Ledger {
             violations: Vec::new(),
             strict: plan.strict,
             long_outage: plan.long_outage(),
-            silence: plan.retry_window
-                + Plan::SKEW
-                + plan.rotation_timeout * 3
-                + Duration::from_secs(70),
+            windows: Windows::new(plan),
             adoption: adoption::Terms::new(plan),
             passes: Vec::new(),
             lost: BTreeSet::new(),
@@ -181,7 +186,8 @@ impl Ledger {
 
     /// Returns whether the session has an excuse, other than that it was ended on purpose.
     fn is_excused(&self, session: usize) -> bool {
-        let fate = |excuse: &Excuse| !matches!(excuse, Excuse::Robbed | Excuse::Left);
+        let fate =
+            |excuse: &Excuse| !matches!(excuse, Excuse::Robbed | Excuse::Stale | Excuse::Left);
         self.sessions
             .get(&session)
             .is_some_and(|session| session.excuses.iter().any(fate))
@@ -235,14 +241,26 @@ impl Ledger {
         self.lines.get(&token.key).and_then(|line| line.session)
     }
 
+    /// Records that several processes hold private copies of the tokens of this grant.
+    pub(crate) fn copied(&mut self, token: &Token) {
+        self.lines.entry(token.key).or_default().copied = true;
+    }
+
+    /// Returns whether this token must be accepted now.
+    pub(crate) fn is_valid(&self, token: &Token, now: Duration) -> bool {
+        self.lines
+            .get(&token.key)
+            .is_some_and(|line| line.trail.is_valid(&token.tag, now, &self.windows))
+    }
+
     /// Returns the tokens whose use ends their grant.
-    pub(crate) fn superseded(&self) -> Vec<Token> {
+    pub(crate) fn over(&self, now: Duration) -> Vec<Token> {
         let lines = self.lines.values().filter(|line| line.dead.is_none());
         lines
             .flat_map(|line| {
                 line.tokens
                     .iter()
-                    .filter(|token| line.is_superseded(&token.tag))
+                    .filter(|token| line.trail.is_over(&token.tag, now, &self.windows))
                     .cloned()
             })
             .collect()
@@ -309,27 +327,38 @@ impl Ledger {
 
     /// Records that a token is about to be presented with the right client id.
     pub(crate) fn present(&mut self, token: &Token, now: Duration) -> Ticket {
-        let silence = self.silence;
+        let windows = &self.windows;
         let line = self.lines.entry(token.key).or_default();
-        let superseded = line.is_superseded(&token.tag);
+        let superseded = self.strict && line.is_superseded(&token.tag);
+        let over = superseded || line.trail.is_over(&token.tag, now, windows);
         // For the layer, a token that the store has lost is forged, like one that was never issued:
         // neither ends anything.
         let known = line.place(&token.tag).is_some();
-        let reuse = superseded && known && line.open == 0 && line.touched + silence < now;
+        let silent = line.open == 0 && line.touched + windows.silence() < now;
+        let stale = line.copied && !line.trail.is_valid(&token.tag, now, windows);
+        line.trail.begin(&token.tag);
         line.open += 1;
         line.begun += 1;
         line.touched = now;
+        let begun = line.begun;
+        if stale {
+            self.excuse_line(&token.key, Excuse::Stale);
+        }
         Ticket {
             token: token.clone(),
             at: now,
-            superseded,
-            reuse,
-            begun: line.begun,
+            over,
+            reuse: over && known && silent,
+            begun,
         }
     }
 
     /// Records that the client of a request has hung up, so that its result is unknown.
     pub(crate) fn gave_up(&mut self, ticket: &Ticket, now: Duration) {
+        self.over_with(ticket, now);
+    }
+
+    fn over_with(&mut self, ticket: &Ticket, now: Duration) {
         let line = self.lines.entry(ticket.token.key).or_default();
         line.open -= 1;
         line.touched = now;
@@ -343,7 +372,7 @@ impl Ledger {
         session: Option<usize>,
         now: Duration,
     ) {
-        self.gave_up(ticket, now);
+        self.over_with(ticket, now);
         let line = self.lines.entry(ticket.token.key).or_default();
         let mut wrong = Vec::new();
         if next.key != ticket.token.key || line.session != session {
@@ -358,8 +387,8 @@ impl Ledger {
         if line.place(&ticket.token.tag).is_none() && line.undone_at(&ticket.token.tag).is_none() {
             wrong.push("for a token that was never issued".into());
         }
-        if ticket.superseded {
-            wrong.push("for a token that was superseded".into());
+        if ticket.over {
+            wrong.push("for a token whose windows were over".into());
         }
         if line
             .undone_at(&ticket.token.tag)
@@ -386,7 +415,7 @@ impl Ledger {
 
     /// Records that a refresh was rejected with `invalid_grant`.
     pub(crate) fn refused(&mut self, ticket: &Ticket, now: Duration) {
-        self.gave_up(ticket, now);
+        self.over_with(ticket, now);
         let line = self.lines.entry(ticket.token.key).or_default();
         if ticket.reuse && line.begun == ticket.begun && line.session.is_some() {
             line.dead.get_or_insert((now, "an old token was presented"));

@@ -22,6 +22,8 @@ use super::world::World;
 pub(crate) struct Jar {
     pub(crate) caller: Caller,
     tabs: usize,
+    /// Whether other processes hold copies of its token, each in a jar of its own.
+    copied: bool,
     kept: Mutex<Vec<(Duration, Option<Held>)>>,
 }
 
@@ -39,6 +41,7 @@ impl Jar {
             name: "client",
             client: Some(user.client.clone()),
             secret: user.secret.clone(),
+            asserts: user.asserts,
             entitled: true,
             named: true,
         };
@@ -57,6 +60,7 @@ impl Jar {
         Self {
             caller,
             tabs: user.tabs,
+            copied: user.processes > 1,
             kept: Mutex::new(vec![(Duration::ZERO, held)]),
         }
     }
@@ -101,7 +105,11 @@ pub(crate) async fn tab(world: Arc<World>, jar: Arc<Jar>, steps: usize, first: b
         {
             world.pause(0, 200).await;
         } else {
-            think(&world).await;
+            if jar.copied {
+                age(&world).await;
+            } else {
+                think(&world).await;
+            }
         }
         match jar.read(&world) {
             None if first => log_in(&world, &jar).await,
@@ -113,6 +121,20 @@ pub(crate) async fn tab(world: Arc<World>, jar: Arc<Jar>, steps: usize, first: b
                     visit(&world, &jar).await;
                 }
             }
+        }
+    }
+}
+
+/// Acts as another process of the client: it copies the token of the first one, and from then on
+/// keeps its own. When it ends, its token is lost.
+pub(crate) async fn process(world: Arc<World>, first: Arc<Jar>, jar: Arc<Jar>, steps: usize) {
+    for _ in 0..20 {
+        world.pause(0, 20_000).await;
+        if let Some(held) = first.newest() {
+            jar.write(&world, None, Some(held));
+            tab(Arc::clone(&world), Arc::clone(&jar), steps, false).await;
+            jar.kept.lock().unwrap().push((world.elapsed(), None));
+            return;
         }
     }
 }
@@ -135,9 +157,23 @@ async fn think(world: &World) {
     }
 }
 
+/// Waits like a process with a private copy: rarely longer than the copy leads to the current token.
+async fn age(world: &World) {
+    let window = u32::try_from(world.plan.shared_window().as_millis()).unwrap();
+    match world.below(40) {
+        0..=11 => world.pause(0, 300).await,
+        12..=25 => world.pause(500, 20_000).await,
+        26..=38 => world.pause(window / 4, window / 5 * 4).await,
+        _ => world.pause(window, window * 3).await,
+    }
+}
+
 async fn log_in(world: &Arc<World>, jar: &Jar) {
     for _ in 0..10 {
         if let Learned::Token(held) = send(world, &jar.caller, &Ask::LogIn).await {
+            if jar.copied {
+                world.ledger().copied(&held.token);
+            }
             return jar.write(world, None, Some(held));
         }
         world.pause(100, 3000).await;
@@ -201,8 +237,8 @@ async fn leave(world: &Arc<World>, jar: &Arc<Jar>, held: &Held) {
     for _ in 0..10 {
         match send(world, &jar.caller, &Ask::Revoke(held.token.clone())).await {
             Learned::Done => {
-                // With several tabs, the token may have been too old to end anything.
-                if jar.tabs == 1 && !held.token.is_foreign() {
+                // With several tabs or processes, the token may have been too old to end anything.
+                if jar.tabs == 1 && !jar.copied && !held.token.is_foreign() {
                     world
                         .ledger()
                         .revoked(held.session, &held.token, world.elapsed());

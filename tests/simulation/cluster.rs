@@ -144,6 +144,9 @@ fn begin(world: &Arc<World>, life: Life) -> Instance {
     } else {
         builder.retry_window(plan.retry_window)
     };
+    if let Some(window) = plan.shared_token_window.filter(|_| !plan.strict) {
+        builder = builder.shared_token_window(window);
+    }
     let layer = builder
         .reference_access_tokens(plan.access != Guard::None)
         .build()

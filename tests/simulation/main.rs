@@ -101,11 +101,12 @@ fn a_seed_always_gives_the_same_run() {
 /// grant.
 #[test]
 fn every_possible_event_occurs() {
-    const KINDS: [EventKind; 16] = [
+    const KINDS: [EventKind; 17] = [
         EventKind::Issued,
         EventKind::Rotated,
         EventKind::Replayed,
         EventKind::Recovered,
+        EventKind::Converged,
         EventKind::Late,
         EventKind::ReuseDetected,
         EventKind::ClientMismatch,

@@ -11,8 +11,12 @@ pub(crate) struct User {
     pub(crate) client: String,
     /// The secret of a confidential client.
     pub(crate) secret: Option<String>,
+    /// Whether the client signs an assertion for each request instead of sending its secret.
+    pub(crate) asserts: bool,
     /// The number of tabs that share its token.
     pub(crate) tabs: usize,
+    /// The number of processes, each with a private copy of its token.
+    pub(crate) processes: usize,
     /// Whether it was logged in before the layer was installed.
     pub(crate) foreign: bool,
     /// How often each tab refreshes.
@@ -61,6 +65,8 @@ pub(crate) struct Plan {
     pub(crate) rotates: Rotates,
     pub(crate) rotation_timeout: Duration,
     pub(crate) retry_window: Duration,
+    /// `None` is the default, the retry window.
+    pub(crate) shared_token_window: Option<Duration>,
     pub(crate) strict: bool,
     /// Whether every instance has a cache in front of the store.
     pub(crate) tiered: bool,
@@ -134,6 +140,11 @@ impl Plan {
         let users: Vec<_> = (0..if rng.random_ratio(1, 5) { 2 } else { 1 })
             .map(|number| user(number, &mut rng))
             .collect();
+        let copied = users.iter().any(|user| user.processes > 1);
+        let long = rng.random_ratio(if copied { 6 } else { 2 }, 8);
+        let shared_token_window =
+            long.then(|| Duration::from_secs([600, 3600][rng.random_range(0..2)]));
+        let strict = rng.random_ratio(1, 12);
         let rotation_timeout = Duration::from_secs(if rng.random_ratio(1, 2) { 2 } else { 10 });
         // For longer than a lease, and for less than a commit is retried in the background.
         let badly_timed = rng.random_ratio(10, 100).then(|| {
@@ -158,7 +169,8 @@ impl Plan {
             ][rng.random_range(0..4)],
             rotation_timeout,
             retry_window: Duration::from_secs(if rng.random_ratio(1, 2) { 45 } else { 60 }),
-            strict: rng.random_ratio(1, 12),
+            strict,
+            shared_token_window,
             access: match rng.random_range(0..8) {
                 0 => Guard::Remembers,
                 1 => Guard::Asks,
@@ -181,6 +193,15 @@ impl Plan {
         }
     }
 
+    /// Returns the time for which an old token leads to the current one.
+    pub(crate) fn shared_window(&self) -> Duration {
+        match self.shared_token_window {
+            _ if self.strict => Duration::ZERO,
+            Some(window) => window,
+            None => self.retry_window,
+        }
+    }
+
     /// Returns whether the store is unreachable for longer than a commit is retried in the
     /// background.
     pub(crate) fn long_outage(&self) -> bool {
@@ -190,12 +211,20 @@ impl Plan {
 }
 
 fn user(number: usize, rng: &mut StdRng) -> User {
-    let confidential = rng.random_ratio(1, 3);
+    let confidential = rng.random_ratio(1, 2);
+    let foreign = rng.random_ratio(1, 6);
+    let copied = !foreign && rng.random_ratio(1, 4);
     User {
         client: format!("client-{number}"),
         secret: confidential.then(|| format!("secret-{number}")),
-        foreign: rng.random_ratio(1, 6),
-        tabs: if rng.random_ratio(1, 3) { 2 } else { 1 },
+        asserts: confidential && rng.random_ratio(1, 2),
+        foreign,
+        tabs: if !copied && rng.random_ratio(1, 3) {
+            2
+        } else {
+            1
+        },
+        processes: if copied { rng.random_range(2..=4) } else { 1 },
         steps: rng.random_range(2..=4),
     }
 }

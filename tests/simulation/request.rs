@@ -34,6 +34,8 @@ pub(crate) struct Caller {
     pub(crate) name: &'static str,
     pub(crate) client: Option<String>,
     pub(crate) secret: Option<String>,
+    /// Whether it signs an assertion with its secret.
+    pub(crate) asserts: bool,
     /// Whether client and secret are those of the token.
     pub(crate) entitled: bool,
     /// Whether the client id is that of the token.
@@ -52,6 +54,9 @@ pub(crate) enum Learned {
     /// An error.
     Refused(StatusCode, String),
 }
+
+/// The type of a client assertion (RFC 7523 §2.2).
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// Sends a request to a random instance.
 pub(crate) async fn send(world: &Arc<World>, caller: &Caller, ask: &Ask) -> Learned {
@@ -108,12 +113,23 @@ fn request(world: &World, caller: &Caller, ask: &Ask) -> Request<Full<Bytes>> {
             .iter()
             .map(|client| ("client_id", client.as_str())),
     );
-    form.extend(
-        caller
-            .secret
-            .iter()
-            .map(|secret| ("client_secret", secret.as_str())),
-    );
+    let assertion;
+    match &caller.secret {
+        Some(secret) if caller.asserts => {
+            let client = caller.client.as_deref().unwrap_or_default();
+            let id = world.below(u32::MAX);
+            let claims = format!(r#"{{"sub":"{client}","jti":"{id}"}}"#);
+            let unsigned = test_support::requests::assertion(&claims);
+            let (unsigned, _) = unsigned.rsplit_once('.').unwrap();
+            assertion = format!("{unsigned}.{secret}");
+            form.extend([
+                ("client_assertion_type", ASSERTION_TYPE),
+                ("client_assertion", assertion.as_str()),
+            ]);
+        }
+        Some(secret) => form.push(("client_secret", secret)),
+        None => {}
+    }
     let hidden = broken::outside(world.breakage, &mut form);
     let body = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(form)

@@ -70,18 +70,20 @@ pub(crate) fn run(seed: u64, breakage: Option<Breakage>, traced: bool) -> Outcom
 
 async fn play(world: &Arc<World>) {
     cluster::start(world);
-    let jars: Vec<_> = world
-        .plan
-        .users
-        .iter()
-        .map(|user| Arc::new(Jar::new(world, user)))
-        .collect();
+    let mut jars = Vec::new();
     let mut actors = JoinSet::new();
-    for (user, jar) in world.plan.users.iter().zip(&jars) {
+    for user in &world.plan.users {
+        let jar = Arc::new(Jar::new(world, user));
+        jars.push(Arc::clone(&jar));
+        for _ in 1..user.processes {
+            let (first, other) = (Arc::clone(&jar), Arc::new(Jar::new(world, user)));
+            jars.push(Arc::clone(&other));
+            actors.spawn(client::process(Arc::clone(world), first, other, 2));
+        }
         for tab in 0..user.tabs {
             actors.spawn(client::tab(
                 Arc::clone(world),
-                Arc::clone(jar),
+                Arc::clone(&jar),
                 user.steps,
                 tab == 0,
             ));
@@ -114,7 +116,7 @@ async fn aftermath(world: &Arc<World>, jars: &[Arc<Jar>]) {
     sleep(Duration::from_secs(300)).await;
     refresh_all(world, jars).await;
     if world.one_in(3, 1) {
-        sleep(Duration::from_secs(400)).await;
+        sleep(world.plan.shared_window() + Duration::from_secs(400)).await;
         thief::last_theft(world, jars).await;
         refresh_all(world, jars).await;
         sleep(REMEMBERED).await;

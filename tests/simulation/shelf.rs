@@ -27,10 +27,14 @@ pub(crate) enum Answer {
 }
 
 /// A change of an entry, for the ledger.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Effect {
-    /// The entry has a new tag: a grant has begun, or was rotated.
-    Committed(Key, ClaimTag),
+    /// The entry has a new tag: a grant has begun, or was rotated. The names are those of the
+    /// sidecars.
+    Committed(Key, ClaimTag, Vec<SidecarName>),
+    /// The entry has the same tag and another expiry: a token converged, or a revocation is pending.
+    /// The names are those of the sidecars.
+    Converged(Key, Vec<SidecarName>),
     /// The response to a token from before the layer was stored.
     Adopted(Key),
     /// An access token was stored.
@@ -145,7 +149,7 @@ impl Shelf {
             held if entry.tag != *tag => Lease::OtherTag(held),
             Some(left) => Lease::Held(left),
             None => {
-                let ran_out = entry.lease.is_some().then_some(Effect::TakenOver(*key));
+                let taken_over = entry.lease.is_some();
                 let entry = Entry::new(version, *tag, entry.value)
                     .with_lease(Some(now.saturating_add(lease)));
                 let slot = Slot {
@@ -154,8 +158,8 @@ impl Shelf {
                 };
                 self.write(*key, Some(slot), now);
                 return (
-                    Some(Claim::new(Lease::Taken, entry).taking_over(ran_out.is_some())),
-                    ran_out,
+                    Some(Claim::new(Lease::Taken, entry).taking_over(taken_over)),
+                    taken_over.then_some(Effect::TakenOver(*key)),
                 );
             }
         };
@@ -218,9 +222,15 @@ impl Shelf {
             tag if tag == UNDER_WAY => None,
             tag if tag == ACCESS => Some(Effect::Minted(*key)),
             tag if tag == DONE => Some(Effect::Adopted(*key)),
-            tag => found
-                .is_none_or(|found| found.tag != tag)
-                .then_some(Effect::Committed(*key, tag)),
+            tag => {
+                let names = new.iter().map(|sidecar| sidecar.name).collect();
+                match found {
+                    Some(found) if found.tag == tag => {
+                        (ttl != Ttl::Keep).then_some(Effect::Converged(*key, names))
+                    }
+                    _ => Some(Effect::Committed(*key, tag, names)),
+                }
+            }
         };
         (Swap::Swapped, effect)
     }

@@ -53,15 +53,17 @@ pub(crate) async fn theft(world: Arc<World>, jars: Vec<Arc<Jar>>) {
             Loot::SidecarName | Loot::Everything => honest.client.clone(),
         },
         secret: honest.secret.clone().filter(|_| loot == Loot::Everything),
+        asserts: honest.asserts,
         entitled: loot == Loot::Everything
             || (loot == Loot::SidecarName && honest.secret.is_none()),
         named: matches!(loot, Loot::SidecarName | Loot::Everything),
     };
     for _ in 0..1 + world.below(if caller.entitled { 3 } else { 1 }) {
-        // Without the secret, the client's current token is useless and harmless, but an older one
-        // ends the grant.
+        // Without the secret, the client's token is useless and harmless, but one whose window is
+        // over ends the grant.
         let held = jar.newest().is_some_and(|held| held.token.tag == token.tag);
-        if caller.named && (caller.entitled || !held) {
+        let harmless = held && world.ledger().is_valid(&token, world.elapsed());
+        if caller.named && (caller.entitled || !harmless) {
             world.ledger().robbed(&token);
         }
         let forged = if world.one_in(8, 1) {
@@ -95,10 +97,10 @@ fn copy(world: &World, jar: &Jar) -> Option<Token> {
     world.pick(line).cloned()
 }
 
-/// Uses a superseded token: from then on no token of its grant works.
+/// Uses a token whose windows are over: from then on no token of its grant works.
 pub(crate) async fn last_theft(world: &Arc<World>, jars: &[Arc<Jar>]) {
-    let superseded = world.ledger().superseded();
-    let Some(token) = world.pick(&superseded).cloned() else {
+    let over = world.ledger().over(world.elapsed());
+    let Some(token) = world.pick(&over).cloned() else {
         return;
     };
     let Some(session) = world.ledger().session(&token) else {

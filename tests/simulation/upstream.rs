@@ -1,6 +1,7 @@
 //! An authorization server as strict as real ones: presenting a refresh token that it has replaced
 //! ends the session.
 
+use std::collections::BTreeSet;
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub(crate) struct Sessions {
     all: Vec<Session>,
     /// The number of tokens that were replaced.
     replaced: u32,
+    /// The client assertions that it has accepted, each once.
+    assertions: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -56,6 +59,15 @@ impl Form {
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.as_str())
     }
+
+    /// Returns the secret that the client has sent, or with which it has signed.
+    fn secret(&self) -> Option<&str> {
+        let signed = self.get("client_assertion");
+        let secret = signed.and_then(|signed| signed.rsplit_once('.'));
+        secret
+            .map(|(_, secret)| secret)
+            .or(self.get("client_secret"))
+    }
 }
 
 type Served = (StatusCode, String);
@@ -74,7 +86,7 @@ struct Refreshed {
 impl Sessions {
     fn log_in(&mut self, form: &Form) -> Served {
         let client = form.get("client_id").unwrap_or_default().to_owned();
-        let session = self.begin(client, form.get("client_secret").map(str::to_owned));
+        let session = self.begin(client, form.secret().map(str::to_owned));
         (StatusCode::OK, self.answer(session, true))
     }
 
@@ -118,7 +130,7 @@ impl Sessions {
         };
         let session = self.all.get(number).ok_or_else(dead)?;
         if form.get("client_id") != Some(&session.client)
-            || form.get("client_secret") != session.secret.as_deref()
+            || form.secret() != session.secret.as_deref()
         {
             return Err(refused(StatusCode::UNAUTHORIZED, "invalid_client"));
         }
@@ -129,6 +141,11 @@ impl Sessions {
 /// Serves a request. Also returns its effect on a session, for the way back of the response.
 fn serve(world: &World, life: Life, path: &str, form: &Form) -> (Served, Option<Refreshed>) {
     let mut sessions = world.sessions();
+    if let Some(assertion) = form.get("client_assertion")
+        && !sessions.assertions.insert(assertion.to_owned())
+    {
+        return (refused(StatusCode::UNAUTHORIZED, "invalid_client"), None);
+    }
     if path == "/revoke" {
         return match sessions.find(form.get("token").unwrap_or_default(), form) {
             Ok((number, _)) => {

@@ -161,7 +161,7 @@ pub(crate) struct Cli {
     resource_metadata: Vec<String>,
 
     /// Time in seconds after a rotation in which a repeated refresh gets the same response again;
-    /// 0 disables replay and recovery [default: 60, in the demo 5]
+    /// 0 disables replay [default: 60, in the demo 5]
     #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     retry_window: Option<Duration>,
 
@@ -286,9 +286,10 @@ impl Cli {
             .or(is_demo.then_some(Duration::from_secs(5)))
     }
 
-    /// Returns the retry window of the demo.
-    pub(crate) fn demo_retry_window(&self) -> Duration {
-        self.retry_window().unwrap_or_default()
+    /// Returns the retry window and the shared token window of the demo.
+    pub(crate) fn demo_windows(&self) -> (Duration, Duration) {
+        let retry = self.retry_window().unwrap_or_default();
+        (retry, self.shared.sessions.shared_window.unwrap_or(retry))
     }
 
     /// Applies these flags to the builder of the refresh layer.

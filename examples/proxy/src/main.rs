@@ -195,7 +195,7 @@ async fn start_demo(
     let _ = writeln!(
         std::io::stdout(),
         "{}",
-        demo::session(&here, upstream, cli.demo_retry_window())
+        demo::session(&here, upstream, cli.demo_windows())
     );
     let upstream = format!("http://{upstream}").parse()?;
     Ok((

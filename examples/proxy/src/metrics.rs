@@ -19,9 +19,10 @@ const CACHE_LOOKUPS: &str = "oauth_refresh_cache_lookups_total";
 const STORE_CALLS: &str = "oauth_refresh_store_call_duration_seconds";
 
 /// The kinds of events for which the client gets a token response.
-const ROTATION_KINDS: [EventKind; 3] = [
+const ROTATION_KINDS: [EventKind; 4] = [
     EventKind::Rotated,
     EventKind::Replayed,
+    EventKind::Converged,
     EventKind::Recovered,
 ];
 

@@ -101,6 +101,17 @@ impl Config {
         self.upstream_timeout() + LEASE_MARGIN
     }
 
+    /// Returns for how long an adopted token leads to its grant, at least for the time of a lease.
+    pub(crate) fn adopted_for(&self) -> Duration {
+        let Windows {
+            retry,
+            shared,
+            recovery,
+        } = self.windows;
+        let window = retry.max(shared).max(recovery.min(self.idle_lifetime));
+        window.max(self.lease())
+    }
+
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         check_prefix("token_prefix", &self.prefix)?;
         check_prefix("access_token_prefix", &self.access_prefix)?;

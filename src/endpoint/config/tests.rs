@@ -4,8 +4,8 @@ use super::*;
 fn the_defaults_are_valid() {
     Config::default().check().unwrap();
     Paths::default().checked().unwrap();
-    Windows::checked(None, None, false).unwrap();
-    Windows::checked(None, None, true).unwrap();
+    Windows::checked(None, None, None, false).unwrap();
+    Windows::checked(None, None, None, true).unwrap();
 }
 
 #[test]
@@ -86,7 +86,6 @@ fn an_invalid_path_is_rejected() {
 fn an_invalid_setting_is_rejected() {
     let long = Duration::MAX;
     const ZERO: Duration = Duration::ZERO;
-    let zero = ZERO;
     let prefix = |prefix: &str| ConfigError::Prefix {
         setting: "token_prefix",
         prefix: prefix.into(),
@@ -204,17 +203,10 @@ fn an_invalid_setting_is_rejected() {
             false,
             ConfigError::Duration("recovery_window"),
         ),
-        (
-            "a recovery window without a retry window",
-            Some(zero),
-            Some(DAY),
-            false,
-            ConfigError::RecoveryWithoutRetry,
-        ),
     ];
     for (name, retry, recovery, strict, error) in windows {
         assert_eq!(
-            Windows::checked(retry, recovery, strict).unwrap_err(),
+            Windows::checked(retry, None, recovery, strict).unwrap_err(),
             error,
             "{name}"
         );

@@ -8,6 +8,7 @@ use crate::endpoint::precheck::precheck;
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::refusal::{refuse, refuse_and_end_on_reuse, unreadable};
 use crate::endpoint::upstream::Inner;
+use crate::endpoint::walk;
 use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::grant::{Record, Refusal, Verdict};
@@ -28,11 +29,11 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
     let presentation = PresentedToken::new(token, client_id);
     exchange.progress.begin();
     let _in_flight = exchange.shared.in_flight().token();
-    let Some((entry, record)) = find(exchange, &presentation).await? else {
+    let Some((entry, record, current)) = find(exchange, &presentation).await? else {
         return Ok(revoked());
     };
-    let sealer = Sealer::new(presentation.token.secret());
-    let Some(upstream_token) = presentation.unseal(&sealer, &record, &entry.tag) else {
+    let sealer = Sealer::new(current.secret());
+    let Some(upstream_token) = presentation.unseal(&sealer, &record) else {
         return Err(unreadable(exchange, &presentation, DecodeError::Damaged).into());
     };
     let revocation = Revocation {
@@ -66,12 +67,12 @@ fn pending<St: Store>(
     Ok(Change::Put { entry, ttl })
 }
 
-/// Returns the grant to revoke. Returns `None` if the token is invalid or already revoked, which is
+/// Returns the grant to revoke, and its current token. Returns `None` if the token is invalid or already revoked, which is
 /// not an error (RFC 7009 §2.2).
 async fn find<St: Store>(
     exchange: &RequestContext<St>,
     presentation: &PresentedToken<'_>,
-) -> Result<Option<(Entry, Record)>, RefreshError> {
+) -> Result<Option<(Entry, Record, RefreshToken)>, RefreshError> {
     if precheck(exchange, presentation).is_err() {
         return Ok(None);
     }
@@ -85,18 +86,26 @@ async fn find<St: Store>(
     let (record, verdict) = presentation
         .decide(&entry, false, exchange.shared.now())
         .map_err(|error| unreadable(exchange, presentation, error))?;
-    match verdict {
-        Verdict::Proceed(_) => Ok(Some((entry, record))),
-        // A revocation with this token is pending: forward it again.
-        Verdict::Refuse(Refusal::RevocationPending)
-            if record.opens_with(&presentation.hash, &entry.tag) =>
-        {
-            Ok(Some((entry, record)))
+    // A pending revocation is forwarded again, if the token is the current or the previous one.
+    let current = match verdict {
+        Verdict::Proceed(_) | Verdict::Refuse(Refusal::RevocationPending) => {
+            presentation.current_token(&record, &entry.tag).ok()
         }
-        // An older token of the grant, within the retry window. A refresh with it is only rejected,
-        // because a conforming client may still send one. A revocation ends the grant with any of
-        // its tokens; the grant's id, its client and an older generation are also enough to detect
-        // reuse. This token cannot open the upstream token, so the inner service is not called.
+        Verdict::Refuse(Refusal::Late | Refusal::Reuse) => {
+            walk::follow(exchange, presentation, &record, &entry.tag).await?
+        }
+        Verdict::Refuse(_) => None,
+    };
+    if let Some(current) = current {
+        return Ok(Some((entry, record, current)));
+    }
+    match verdict {
+        Verdict::Proceed(_) => Err(unreadable(exchange, presentation, DecodeError::Damaged)),
+        // An old token within the retry window that does not lead to the current one. A refresh
+        // with it is only rejected, because a conforming client may still send one. A revocation
+        // ends the grant with any of its tokens; the grant's id, its client and an older generation
+        // are also enough to detect reuse. This token cannot open the upstream token, so the inner
+        // service is not called.
         Verdict::Refuse(Refusal::Late) => {
             let removed = cas::remove(exchange.store(), &presentation.key, entry).await;
             removed.map_err(|error| exchange.store_failed(error, presentation.subject()))?;

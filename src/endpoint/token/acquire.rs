@@ -7,15 +7,17 @@ use super::entropy::Entropy;
 use super::lease::{LeaseGuard, Purpose, TAKEOVER_PAUSE};
 use super::replay::{self, Answer};
 use super::request::RefreshRequest;
-use super::step::{Claimed, Step};
+use super::step::{Claimed, Step, standing};
 use crate::endpoint::context::RequestContext;
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::refusal::{refuse, refuse_and_end_on_reuse, unreadable};
 use crate::endpoint::upstream::Granted;
+use crate::endpoint::walk::{self, Walk};
 use crate::error::RefreshError;
-use crate::grant::{Record, Refusal};
+use crate::grant::{Proceed, Record, Refusal, Standing};
 use crate::random::RandomUnavailable;
 use crate::store::{ClaimTag, Key, Store};
+use crate::token::RefreshToken;
 
 /// The first pause between two claims of a grant that another request is rotating. Each pause is
 /// twice as long as the one before, up to [`LONGEST_PAUSE`].
@@ -35,9 +37,11 @@ pub(super) enum Acquired<St: Store> {
 pub(super) struct Held<St: Store> {
     pub(super) lease: LeaseGuard<St>,
     pub(super) record: Record,
+    /// The current token: the presented one, or the one to which its links lead.
+    pub(super) current: RefreshToken,
     /// The hash of the current token, as named by the claim.
     pub(super) claimed: ClaimTag,
-    pub(super) purpose: Purpose,
+    pub(super) proceed: Proceed,
     /// The randomness for the next token.
     pub(super) entropy: Entropy,
 }
@@ -46,6 +50,9 @@ pub(super) struct Held<St: Store> {
 struct Goal {
     tag: ClaimTag,
     purpose: Purpose,
+    /// Whether an expired lease shows that the current token was presented ([`Standing::RanOut`]).
+    /// The new lease replaces the expired one, so this request has to record it.
+    presented: bool,
 }
 
 /// A lease to be claimed, and the randomness for the token that it allows to mint.
@@ -88,15 +95,16 @@ impl<St: Store> Attempt<St> {
 ///   and the inner service would end the session. If this request is cancelled during the pause,
 ///   its guard leaves an expired lease behind, so that the next request pauses, too.
 /// - **The stored answer comes before the clock.** Where the previous token may still be replayed,
-///   the existence of the stored answer decides between replay and recovery. If the clock decided,
-///   an instance whose clock is ahead would recover and so invalidate the token that the client has
-///   just received. The result of the search counts only for the current token that it was made
-///   for, because another rotation stores another answer.
+///   the existence of the stored answer decides between replay and another rotation. If the clock
+///   decided, an instance whose clock is ahead would rotate away the token that the client has just
+///   received. The result of the search counts only for the state of the grant that it was made
+///   for, because the next rotation or convergence stores another answer.
+/// - **A link is an identity, not a right.** A token that a link leads to is used only together
+///   with a claim that names it as the current token, and a verdict about that claim.
 /// - **A request that waits holds nothing.** It has released its lease and calls
 ///   [`rest`](crate::endpoint::progress::Progress::rest), so that it ends when its client
-///   disconnects. It then starts from the presented token again, because the token that it wanted
-///   to recover from may have been rotated away. `waited` makes such a token late instead of
-///   reused.
+///   disconnects. It then starts from the presented token again, because the token that its links
+///   led to may have been rotated away. `waited` makes such a token late instead of reused.
 pub(super) async fn acquire<St: Store>(
     exchange: &RequestContext<St>,
     presentation: &PresentedToken<'_>,
@@ -107,14 +115,19 @@ pub(super) async fn acquire<St: Store>(
     let rotation = || Goal {
         tag: presentation.hash,
         purpose: Purpose::Rotation,
+        presented: false,
     };
     let key = presentation.key;
     let mut pause = FIRST_PAUSE;
     let mut goal = rotation();
     let mut taken_over = None;
-    // The hash of a current token for which no stored answer was found.
+    let windows = exchange.shared.config().windows;
+    let has_links = !windows.shared.is_zero();
+    let replayable = !windows.retry.is_zero() && ask.replayable();
+    let mut walk = Walk::new(presentation);
+    // The state of the grant in which no stored answer was found.
     let mut without_answer = None;
-    loop {
+    'claim: loop {
         exchange.progress.begin();
         let repeated = taken_over.is_some();
         let Attempt { mut lease, entropy } = match taken_over.take() {
@@ -127,74 +140,106 @@ pub(super) async fn acquire<St: Store>(
             return Err(refuse(exchange, presentation, Refusal::Unknown));
         };
         let current = claim.entry.tag;
-        let record = match Record::decode(&key, &current, &claim.entry.value) {
+        let mut record = match Record::decode(&key, &current, &claim.entry.value) {
             Ok(record) => record.at(exchange.shared.now()),
             Err(error) => {
                 lease.release().await;
                 return Err(unreadable(exchange, presentation, error));
             }
         };
-        let step = Step::after(&Claimed {
-            claim: &claim,
-            record: &record,
-            presented: presentation.presented(),
-            waited,
-            repeated,
-            without_answer: without_answer == Some(current),
-            now: exchange.shared.now(),
-        });
-        let generation = presentation.token.generation();
-        tracing::trace!(?step, grant = ?key, generation, waited, "decided");
-        match step {
-            Step::Rotate => {
-                lease.confirm();
-                return Ok(Acquired::Lease(Held {
-                    lease,
-                    record,
-                    claimed: goal.tag,
-                    purpose: goal.purpose,
-                    entropy,
-                }));
-            }
-            Step::Replay { in_window } => {
-                lease.release().await;
-                match Box::pin(replay::find(exchange, presentation, ask, &current)).await? {
-                    Answer::Opened(granted, body) => {
+        // Steps that only read are followed by another decision about the same claim.
+        loop {
+            let step = Step::after(&Claimed {
+                claim: &claim,
+                record: &record,
+                presented: presentation.presented(),
+                adopted: presentation.adopted,
+                waited,
+                repeated,
+                without_answer: !replayable
+                    || without_answer.as_ref() == Some(&record.revision(current)),
+                way: has_links.then(|| walk.way_to(&current)),
+                now: exchange.shared.now(),
+            });
+            let generation = presentation.token.generation();
+            tracing::trace!(?step, grant = ?key, generation, waited, "decided");
+            match step {
+                Step::Rotate(proceed) => {
+                    lease.confirm();
+                    // Even if the lease is released: a client that presents the current token has
+                    // received the answer that contained it, so the previous token must not be replayed
+                    // or recovered any more.
+                    if proceed == Proceed::Rotate || goal.presented {
+                        lease.presented(&record);
+                        record = record.presented();
+                    }
+                    let Ok(token) = walk.current_token(presentation, &record, &current) else {
+                        lease.release().await;
+                        return Err(walk::invalid(exchange, presentation));
+                    };
+                    return Ok(Acquired::Lease(Held {
+                        lease,
+                        record,
+                        current: token,
+                        claimed: goal.tag,
+                        proceed,
+                        entropy,
+                    }));
+                }
+                Step::Replay => {
+                    let token = walk
+                        .current_token(presentation, &record, &current)
+                        .map_err(|_| walk::invalid(exchange, presentation))?;
+                    let found = Box::pin(replay::find(exchange, presentation, ask, &token)).await?;
+                    if let Answer::Opened(granted, body) = found {
+                        if presentation.hash == current && !presentation.adopted {
+                            lease.presented(&record);
+                        }
+                        lease.release().await;
                         return Ok(Acquired::Replay(Box::new((granted, body))));
                     }
-                    Answer::Different if in_window => {
-                        return Err(refuse(exchange, presentation, Refusal::Late));
+                    without_answer = Some(record.revision(current));
+                }
+                Step::Follow => {
+                    let walked = walk.advance(exchange, presentation, &record, &current, deadline);
+                    Box::pin(walked).await?;
+                }
+                Step::Wait => {
+                    lease.release().await;
+                    exchange.progress.rest();
+                    if exchange.progress.detached() || Instant::now() + pause > deadline {
+                        return Err(RefreshError::Busy);
                     }
-                    Answer::Different | Answer::Gone => without_answer = Some(current),
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    waited = true;
+                    goal = rotation();
+                    continue 'claim;
                 }
-            }
-            Step::Wait => {
-                lease.release().await;
-                exchange.progress.rest();
-                if exchange.progress.detached() || Instant::now() + pause > deadline {
-                    return Err(RefreshError::Busy);
+                Step::WaitForTakeover => {
+                    if goal.presented {
+                        lease.presented(&record);
+                    }
+                    sleep(TAKEOVER_PAUSE).await;
+                    taken_over = Some(Attempt { lease, entropy });
+                    waited = true;
+                    continue 'claim;
                 }
-                sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-                waited = true;
-                goal = rotation();
-            }
-            Step::WaitForTakeover => {
-                sleep(TAKEOVER_PAUSE).await;
-                taken_over = Some(Attempt { lease, entropy });
-                waited = true;
-            }
-            Step::Reclaim => {
-                lease.release().await;
-                goal = Goal {
-                    tag: current,
-                    purpose: Purpose::Recovery,
-                };
-            }
-            Step::Refuse(refusal) => {
-                lease.release().await;
-                let refused = refuse_and_end_on_reuse(exchange, presentation, refusal, claim.entry);
-                return Err(Box::pin(refused).await);
+                Step::Reclaim => {
+                    lease.release().await;
+                    goal = Goal {
+                        tag: current,
+                        purpose: Purpose::Recovery,
+                        presented: standing(&claim) == Standing::RanOut,
+                    };
+                    continue 'claim;
+                }
+                Step::Refuse(refusal) => {
+                    lease.release().await;
+                    let refused =
+                        refuse_and_end_on_reuse(exchange, presentation, refusal, claim.entry);
+                    return Err(Box::pin(refused).await);
+                }
             }
         }
     }

@@ -3,6 +3,8 @@ use zeroize::Zeroizing;
 
 use super::entropy::Minted;
 use super::mint::{AccessWrite, MintError, MintedAccessToken, Owner, Terms, mint};
+use super::replay;
+use super::request::RefreshRequest;
 use crate::clock::Timestamp;
 use crate::codec::Utf8;
 use crate::endpoint::state::State;
@@ -10,7 +12,7 @@ use crate::endpoint::upstream::Granted;
 use crate::event::Subject;
 use crate::grant::{Binding, Record};
 use crate::seal::{Context, Purpose, Sealer};
-use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl};
+use crate::store::{Change, Entry, Key, Sidecar, Store, StoreError, Swap, Ttl};
 use crate::wire::client::ClientId;
 
 /// The properties of a new grant.
@@ -23,6 +25,8 @@ pub(crate) struct NewGrant<'a> {
     pub(crate) upstream_token: &'a str,
     /// The properties of its first access token.
     pub(crate) access: Terms<'a>,
+    /// The request whose repetition gets the same answer again, if there is one.
+    pub(crate) repeat: Option<&'a RefreshRequest<'a>>,
 }
 
 impl NewGrant<'_> {
@@ -37,7 +41,7 @@ impl NewGrant<'_> {
         let now = shared.now();
         let Minted {
             token: first,
-            nonces: [nonce, ..],
+            nonces: [nonce, _, replay_nonce, _],
             version,
             access,
         } = minted;
@@ -49,7 +53,8 @@ impl NewGrant<'_> {
             client_id: self.client_id.as_str(),
         };
         let upstream_token = self.upstream_token.as_bytes();
-        let sealed = Sealer::new(first.secret()).seal(nonce, context, &[], upstream_token)?;
+        let sealer = Sealer::new(first.secret());
+        let sealed = sealer.seal(nonce, context, &[], upstream_token)?;
         let binding = Binding {
             client_id: self.client_id.as_str().into(),
             scope: self.scope.map(Utf8::from),
@@ -74,11 +79,22 @@ impl NewGrant<'_> {
         let text: Zeroizing<String> = first.encode(&config.prefix);
         let lifetime = record.time_to_live(now);
         let body = answer.with_refresh_token(&text, lifetime, record.authorization_left(now));
+        let mut sidecars = Vec::new();
+        if let Some(ask) = self.repeat {
+            let context = Context {
+                purpose: Purpose::Replay,
+                ..context
+            };
+            let sealed = replay::seal(&sealer, replay_nonce, context, ask, granted, &body, now)?;
+            let ttl = config.windows.retry.min(lifetime);
+            sidecars.push(Sidecar::new(replay::name(&hash), sealed.into(), ttl));
+        }
         let entry = Entry::new(version, hash, record.encode(&key, &hash));
         Ok(Begun {
             key,
             record,
             entry,
+            sidecars,
             body,
             access,
         })
@@ -90,6 +106,7 @@ pub(crate) struct Begun {
     pub(crate) key: Key,
     record: Record,
     entry: Entry,
+    sidecars: Vec<Sidecar>,
     /// The answer to the client.
     pub(crate) body: Bytes,
     /// The access token, if the layer has minted one.
@@ -108,7 +125,7 @@ impl Begun {
             entry: self.entry.clone(),
             ttl,
         };
-        match store.swap(&self.key, None, change, &[]).await? {
+        match store.swap(&self.key, None, change, &self.sidecars).await? {
             Swap::Swapped => Ok(()),
             // The id of a grant is 12 random bytes. If it exists already, the random number
             // generator is broken.

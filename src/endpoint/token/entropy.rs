@@ -18,7 +18,7 @@ const ID: usize = 12;
 /// the authorization code has already been used.
 pub(crate) struct Entropy {
     secret: Zeroizing<[u8; SECRET]>,
-    nonces: [SealNonce; 3],
+    nonces: [SealNonce; 4],
     version: Version,
     claim: [u8; VERSION],
     id: TokenId,
@@ -34,11 +34,16 @@ pub(crate) struct AccessEntropy {
 
 impl Entropy {
     pub(crate) fn new<St>(shared: &State<St>) -> Result<Self, RandomUnavailable> {
-        let mut random = Zeroizing::new([0; 2 * SECRET + 4 * NONCE + 3 * VERSION + ID]);
+        let mut random = Zeroizing::new([0; 2 * SECRET + 5 * NONCE + 3 * VERSION + ID]);
         shared.fill(&mut *random)?;
         let mut rest = &random[..];
         let secret = Zeroizing::new(take(&mut rest)?);
-        let nonces = [take(&mut rest)?, take(&mut rest)?, take(&mut rest)?];
+        let nonces = [
+            take(&mut rest)?,
+            take(&mut rest)?,
+            take(&mut rest)?,
+            take(&mut rest)?,
+        ];
         let version = Version::new(take(&mut rest)?);
         let claim = take(&mut rest)?;
         let id = take(&mut rest)?;
@@ -78,20 +83,19 @@ impl Entropy {
         (self.id, self.access)
     }
 
-    fn mint(self, id: TokenId, generation: u32) -> Minted {
-        let Self {
-            secret,
-            nonces,
-            version,
-            access,
-            ..
-        } = self;
+    /// Mints no refresh token: the grant keeps `token`.
+    pub(crate) fn keep(self, token: RefreshToken) -> Minted {
         Minted {
-            token: RefreshToken::new(id, generation, &secret),
-            nonces,
-            version,
-            access,
+            token,
+            nonces: self.nonces,
+            version: self.version,
+            access: self.access,
         }
+    }
+
+    fn mint(self, id: TokenId, generation: u32) -> Minted {
+        let token = RefreshToken::new(id, generation, &self.secret);
+        self.keep(token)
     }
 }
 
@@ -105,10 +109,10 @@ fn take<const N: usize>(random: &mut &[u8]) -> Result<[u8; N], RandomUnavailable
     Ok(*part)
 }
 
-/// A new token, with the nonces and the version that storing it needs.
+/// The next token of a grant, with the nonces and the version that storing it needs.
 pub(crate) struct Minted {
     pub(crate) token: RefreshToken,
-    pub(crate) nonces: [SealNonce; 3],
+    pub(crate) nonces: [SealNonce; 4],
     pub(crate) version: Version,
     /// The randomness of the access token that is issued with it, if the layer mints one.
     pub(crate) access: AccessEntropy,

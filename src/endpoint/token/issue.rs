@@ -71,6 +71,7 @@ pub(crate) async fn issue<St: Store, I: Inner>(
     let (scope, resources) = terms(form, &granted);
     let grant = NewGrant {
         client_id,
+        repeat: None,
         scope,
         resources,
         upstream_token: token,

@@ -15,8 +15,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 /// The purpose of a lease, stored in the lowest bit of its version.
 ///
 /// If a lease for a rotation expires, the current token counts as presented, because its holder had
-/// presented it. If a lease for a recovery expires, it does not, because its holder had presented
-/// the previous token. The purpose is stored in the version because a marker in the record would
+/// presented it. If a lease for a recovery or a convergence expires, it does not, because its holder
+/// had presented an old token. The purpose is stored in the version because a marker in the record would
 /// cost another call to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -147,10 +147,8 @@ impl<St: Store> LeaseGuard<St> {
     /// From now on, releasing the lease also marks the current token as presented.
     pub(crate) fn presented(&mut self, record: &Record) {
         if let LeaseState::Held { value, .. } = &mut self.state
-            && record
-                .previous
-                .as_ref()
-                .is_some_and(|previous| previous.sealed.is_some())
+            && record.previous.is_some()
+            && !record.presented
         {
             *value = Value::Presented(Box::new(record.clone()));
         }

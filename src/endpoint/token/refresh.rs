@@ -3,9 +3,10 @@ use http::Response;
 use tokio::time::timeout_at;
 
 use super::acquire::{Acquired, Held, acquire};
-use super::lease::{LeaseGuard, Purpose};
+use super::adopt::{self, Foreign, Resolved};
+use super::lease::LeaseGuard;
 use super::request::RefreshRequest;
-use super::{adopt, commit, replay};
+use super::{commit, replay};
 use crate::body::ResponseBody;
 use crate::codec::DecodeError;
 use crate::endpoint::context::{Outcome, RequestContext};
@@ -15,9 +16,10 @@ use crate::endpoint::refusal::unreadable;
 use crate::endpoint::upstream::{Inner, Reply};
 use crate::error::RefreshError;
 use crate::event::EventKind;
+use crate::grant::{Proceed, Record, Revision};
 use crate::key_lock::KeyLockGuard;
 use crate::seal::Sealer;
-use crate::store::{Change, ClaimTag, Store, Swap};
+use crate::store::{Change, Store, Swap};
 use crate::token::RefreshToken;
 use crate::wire::client::Client;
 use crate::wire::token_request::{Param, TokenRequest};
@@ -37,17 +39,27 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
         .as_ref()
         .ok_or(RefreshError::InvalidClient { basic: false })?;
     let ask = RefreshRequest::read(form, client)?;
-    let Some(token) = RefreshToken::parse(&exchange.shared.config().prefix, token) else {
+    let deadline = exchange.deadline();
+    let presentation = match RefreshToken::parse(&exchange.shared.config().prefix, token) {
+        Some(token) => PresentedToken::new(token, client_id),
         // Boxed because adoption is rare, and unboxed it would enlarge the future of every request.
-        return Box::pin(adopt::adopt(
-            exchange, upstream, body, token, client_id, &ask,
-        ))
-        .await;
+        None => {
+            let foreign = Foreign::new(token, client_id);
+            match Box::pin(adopt::resolve(exchange, &foreign, deadline)).await? {
+                Resolved::Successor(token) => PresentedToken {
+                    adopted: true,
+                    ..PresentedToken::new(token, client_id)
+                },
+                Resolved::Reserved(reservation) => {
+                    let adopted =
+                        adopt::adopt(exchange, upstream, body, &foreign, &ask, reservation);
+                    return Box::pin(adopted).await;
+                }
+            }
+        }
     };
-    let presentation = PresentedToken::new(token, client_id);
     precheck(exchange, &presentation)?;
 
-    let deadline = exchange.deadline();
     let turn = exchange.shared.key_lock().lock(presentation.hash);
     let turn = timeout_at(deadline, turn).await;
     let (turn, waited) = turn.map_err(|_| RefreshError::Busy)?;
@@ -68,9 +80,7 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
 /// Calls the inner service with the upstream token, then commits the rotation. This request holds
 /// the lease.
 ///
-/// If there is nothing to commit, the lease is released. The current token still counts as
-/// presented then: a client that presents it has received the answer that contained it, so the
-/// previous token must not be replayed or recovered any more.
+/// If there is nothing to commit, the lease is released.
 async fn rotate<St: Store, I: Inner>(
     exchange: &RequestContext<St>,
     upstream: Box<I>,
@@ -80,26 +90,28 @@ async fn rotate<St: Store, I: Inner>(
     turn: KeyLockGuard,
 ) -> Outcome<I::ResBody, I::Error> {
     let Held {
-        mut lease,
+        lease,
         record,
+        current,
         claimed,
-        purpose,
+        proceed,
         entropy,
     } = held;
-    if purpose == Purpose::Rotation {
-        lease.presented(&record);
-    }
     if let Err(error) = ask.within(&record.binding) {
         lease.release().await;
         return Err(error.into());
     }
-    let sealer = Sealer::new(presentation.token.secret());
-    let Some(token) = presentation.unseal(&sealer, &record, &claimed) else {
+    let sealer = Sealer::new(current.secret());
+    let Some(token) = presentation.unseal(&sealer, &record) else {
         lease.release().await;
         return Err(unreadable(exchange, presentation, DecodeError::Damaged).into());
     };
-    let generation = record.next_generation(purpose == Purpose::Recovery);
-    let minted = entropy.next(&presentation.token, generation);
+    let minted = if proceed == Proceed::Converge {
+        entropy.keep(current)
+    } else {
+        let generation = record.next_generation(proceed == Proceed::Recover);
+        entropy.next(&presentation.token, generation)
+    };
 
     let request = ask.with_token(&token);
     let reply = exchange.refresh(upstream, request, &token, presentation.subject());
@@ -111,7 +123,7 @@ async fn rotate<St: Store, I: Inner>(
                 sealer,
                 record,
                 claimed,
-                purpose,
+                proceed,
                 token,
                 minted,
             };
@@ -123,7 +135,7 @@ async fn rotate<St: Store, I: Inner>(
                 presentation,
                 ask,
                 lease,
-                &claimed,
+                &record.revision(claimed),
                 response,
             ))
             .await
@@ -146,7 +158,7 @@ async fn rejected<St: Store, ResBody, E>(
     presentation: &PresentedToken<'_>,
     ask: &RefreshRequest<'_>,
     lease: LeaseGuard<St>,
-    claimed: &ClaimTag,
+    claimed: &Revision,
     response: Response<ResponseBody<ResBody>>,
 ) -> Outcome<ResBody, E> {
     let (version, _in_flight) = lease.into_commit();
@@ -159,10 +171,14 @@ async fn rejected<St: Store, ResBody, E>(
             exchange.announce(&presentation.key).await;
             exchange.emit(EventKind::UpstreamRejected, presentation.subject());
         }
-        Ok(Swap::Conflict(Some(found))) if found.tag != *claimed => {
-            return Ok(commit::decide_again(exchange, presentation, ask, found).await?);
+        Ok(Swap::Conflict(Some(found))) => {
+            let record = Record::decode(&presentation.key, &found.tag, &found.value)
+                .map_err(|error| unreadable(exchange, presentation, error))?;
+            if record.revision(found.tag) != *claimed {
+                return Ok(commit::decide_again(exchange, presentation, ask, found).await?);
+            }
         }
-        Ok(Swap::Conflict(_)) => {}
+        Ok(Swap::Conflict(None)) => {}
         // The grant stays in the store. The inner service will reject its next refresh, too.
         Err(error) => {
             let _ = exchange.store_failed(error, presentation.subject());

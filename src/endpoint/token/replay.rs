@@ -14,6 +14,7 @@ use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::seal::{Context, Purpose, SealError, SealNonce, Sealer};
 use crate::store::{ClaimTag, SidecarName, Store};
+use crate::token::RefreshToken;
 use crate::wire::token_response::TokenResponse;
 
 const FORMAT: u8 = 1;
@@ -28,7 +29,7 @@ pub(crate) fn name(next: &ClaimTag) -> SidecarName {
     SidecarName::new(name)
 }
 
-/// Seals an answer, to be opened with the same token and an equal request only.
+/// Seals an answer. Only the token that the answer contains and an equal request open it.
 pub(crate) fn seal(
     sealer: &Sealer,
     nonce: SealNonce,
@@ -97,47 +98,25 @@ pub(crate) enum Answer {
     Gone,
 }
 
-/// Reads the stored answer of the last rotation. `current` is the hash of the token in that answer.
+/// Reads the stored answer of the last rotation. `current` is the token in that answer.
 pub(crate) async fn find<St: Store>(
     exchange: &RequestContext<St>,
     presentation: &PresentedToken<'_>,
     ask: &RefreshRequest<'_>,
-    current: &ClaimTag,
+    current: &RefreshToken,
 ) -> Result<Answer, RefreshError> {
-    if !ask.replayable() {
-        return Ok(Answer::Different);
-    }
-    let found = exchange
-        .store()
-        .sidecar(&presentation.key, &name(current))
-        .await;
+    let name = name(&current.hash());
+    let found = exchange.store().sidecar(&presentation.key, &name).await;
     let found = found.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
     let Some(sealed) = found else {
         return Ok(Answer::Gone);
     };
-    let sealer = Sealer::new(presentation.token.secret());
+    let sealer = Sealer::new(current.secret());
     let context = presentation.context(Purpose::Replay);
     let opened = open(&sealer, context, ask, &sealed, exchange.shared.now());
     Ok(opened.map_or(Answer::Different, |(granted, body)| {
         Answer::Opened(granted, body)
     }))
-}
-
-/// Returns the stored answer of the last rotation again, or `invalid_grant` if no answer is stored
-/// for this request. The grant does not change.
-pub(crate) async fn replay<St: Store, ResBody>(
-    exchange: &RequestContext<St>,
-    presentation: &PresentedToken<'_>,
-    ask: &RefreshRequest<'_>,
-    current: &ClaimTag,
-) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
-    match find(exchange, presentation, ask, current).await? {
-        Answer::Opened(granted, body) => Ok(respond(exchange, presentation, granted, body)),
-        Answer::Different | Answer::Gone => {
-            exchange.emit(EventKind::Late, presentation.subject());
-            Err(RefreshError::InvalidGrant)
-        }
-    }
 }
 
 /// Emits the event of a replay and returns the stored answer.

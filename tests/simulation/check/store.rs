@@ -12,27 +12,23 @@ use crate::shelf::Effect;
 impl Ledger {
     pub(crate) fn stored(&mut self, effect: Effect, life: Life, now: Duration) {
         match effect {
-            Effect::Committed(key, tag) => {
+            Effect::Committed(key, tag, names) => {
                 let line = self.lines.entry(key).or_default();
                 line.order.push(tag);
+                line.trail.committed(tag, &names, now);
                 line.undone.retain(|(undone, _)| *undone != tag);
                 line.touched = now;
-                let session = line
-                    .session
-                    .and_then(|number| self.sessions.get_mut(&number));
-                if let Some(session) = session {
-                    session.pending.retain(|(pending, _)| *pending != life);
-                }
+                self.settled(&key, life);
+            }
+            Effect::Converged(key, names) => {
+                let line = self.lines.entry(key).or_default();
+                line.trail.converged(&names, now);
+                line.touched = now;
+                self.settled(&key, life);
             }
             Effect::Adopted(key) => {
-                let line = self.lines.entry(key).or_default();
-                line.adopted = Some(now);
-                let session = line
-                    .session
-                    .and_then(|number| self.sessions.get_mut(&number));
-                if let Some(session) = session {
-                    session.pending.retain(|(pending, _)| *pending != life);
-                }
+                self.lines.entry(key).or_default().adopted = Some(now);
+                self.settled(&key, life);
             }
             Effect::Minted(key) => {
                 self.minted.insert(key);
@@ -48,6 +44,14 @@ impl Ledger {
                     .iter_mut()
                     .for_each(|(_, failed)| *failed = Some(0));
             }
+        }
+    }
+
+    /// Records that this life has stored the newest upstream token of a grant.
+    fn settled(&mut self, key: &Key, life: Life) {
+        let session = self.lines.get(key).and_then(|line| line.session);
+        if let Some(session) = session.and_then(|number| self.sessions.get_mut(&number)) {
+            session.pending.retain(|(pending, _)| *pending != life);
         }
     }
 
@@ -86,8 +90,9 @@ impl Ledger {
         let kept = tag
             .and_then(|tag| line.place(&tag))
             .map_or(0, |place| place + 1);
-        line.undone
-            .extend(line.order.drain(kept..).map(|tag| (tag, now)));
+        let undone: Vec<_> = line.order.drain(kept..).collect();
+        line.trail.rolled_back(&line.order, &undone);
+        line.undone.extend(undone.into_iter().map(|tag| (tag, now)));
         line.uses.clear();
         line.dead = None;
     }

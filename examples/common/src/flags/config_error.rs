@@ -12,13 +12,14 @@ pub fn config_error(error: &ConfigError, scope_flag: &str) -> Failure {
 
 /// Returns the flag that sets a setting.
 fn flag(setting: &str) -> String {
-    let singular = match setting {
+    let name = match setting {
         // The setting is a list, the flag is repeated.
         "allow_ambiguous_paths" => "allow_ambiguous_path",
         "allowed_resources" => "allowed_resource",
+        "shared_token_window" => "shared_window",
         setting => setting,
     };
-    format!("--{}", singular.replace('_', "-"))
+    format!("--{}", name.replace('_', "-"))
 }
 
 /// `tests/repo` checks that every variant has an arm here.
@@ -60,11 +61,10 @@ fn text(error: &ConfigError, scope_flag: &str) -> String {
         ConfigError::RecoveryWithinRetry => {
             "--recovery-window must be 0 or longer than --retry-window".into()
         }
-        ConfigError::RecoveryWithoutRetry => {
-            "--recovery-window needs a --retry-window that is not 0".into()
-        }
+        ConfigError::SharedTokenWindow => "--shared-window must be at most --idle-lifetime".into(),
         ConfigError::StrictWithWindow => {
-            "--strict cannot be combined with --retry-window or --recovery-window".into()
+            "--strict cannot be combined with --retry-window, --shared-window or --recovery-window"
+                .into()
         }
         ConfigError::IdTokenWithoutReference => {
             "--keep-id-token needs --reference-access-tokens".into()

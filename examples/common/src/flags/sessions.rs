@@ -4,15 +4,28 @@ use tower_oauth_refresh::{RefreshLayerBuilder, Store};
 
 use super::seconds;
 
+/// The longest window that the layer accepts: a hundred years.
+const UNLIMITED: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// The flags for lifetimes and retries. The retry window is a flag of each server, because it also
 /// sets something else there.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Sessions")]
 pub struct SessionFlags {
-    /// Time in seconds after a rotation in which a client that lost the response can refresh with
-    /// the previous token, as long as the current token was never presented; 0 disables recovery
-    /// [default: 86400, or twice --retry-window if that is longer]
+    /// Time in seconds after a rotation in which the token that was rotated away still leads to the
+    /// current one, whether or not the current one was presented; at most --idle-lifetime, 0
+    /// disables it [default: --retry-window]
+    ///
+    /// With an hour or a day, any number of processes with private copies of one token stay logged
+    /// in. The price: within this window a stolen copy cannot be told from a stale one, and neither
+    /// ends the grant.
     #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
+    pub shared_window: Option<Duration>,
+
+    /// Time in seconds after a rotation in which a client that lost the response can refresh with
+    /// the previous token, as long as the current token was never presented, or `unlimited`: as
+    /// long as the grant lives; 0 disables recovery [default: unlimited]
+    #[arg(long, value_name = "SECS|unlimited", value_parser = recovery, allow_negative_numbers = true)]
     recovery_window: Option<Duration>,
 
     /// Time in seconds after its last rotation at which a grant expires; shorter if the lifetime of
@@ -42,11 +55,20 @@ pub struct SessionFlags {
     #[arg(long)]
     refuse_unstored_grants: bool,
 
-    /// Disable replay and recovery: every use of an old refresh token ends its grant
+    /// Set --retry-window, --shared-window and --recovery-window to 0: every use of an old refresh
+    /// token ends its grant
     ///
     /// The risk: a client that loses a response must log in again.
     #[arg(long)]
     pub strict: bool,
+}
+
+/// Parses a recovery window: a number of seconds, or `unlimited`.
+fn recovery(text: &str) -> Result<Duration, String> {
+    match text {
+        "unlimited" => Ok(UNLIMITED),
+        text => seconds(text).map_err(|error| format!("{error}, nor `unlimited`")),
+    }
 }
 
 impl SessionFlags {
@@ -78,6 +100,9 @@ impl SessionFlags {
         }
         if let Some(window) = retry_window {
             builder = builder.retry_window(window);
+        }
+        if let Some(window) = self.shared_window {
+            builder = builder.shared_token_window(window);
         }
         if let Some(window) = self.recovery_window {
             builder = builder.recovery_window(window);

@@ -91,7 +91,7 @@ pub(crate) struct Cli {
 
     /// Time in seconds after a rotation in which a repeated refresh gets the same response again;
     /// also applies to a repeated exchange of an authorization code, but for at most 5 seconds; 0
-    /// disables this and recovery [default: 60]
+    /// disables both [default: 60]
     #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     retry_window: Option<Duration>,
 

@@ -414,8 +414,12 @@ async fn invalid_command_lines_are_rejected() {
         (&["--strict", "--retry-window", "5"], "--strict"),
         (&["--rotation-timeout", "7200"], "--rotation-timeout"),
         (
-            &["--retry-window", "0", "--recovery-window", "60"],
-            "--recovery-window needs a --retry-window that is not 0",
+            &["--shared-window", "2592001"],
+            "--shared-window must be at most --idle-lifetime",
+        ),
+        (
+            &["--recovery-window", "never"],
+            "not a number of seconds, nor `unlimited`",
         ),
         (
             &["--require-scope", "two scopes"],
@@ -486,5 +490,5 @@ async fn invalid_command_lines_are_rejected() {
 
 #[test]
 fn every_flag_has_an_environment_variable_and_documentation() {
-    assert_flags(PROGRAM, "MCP_", include_str!("../../README.md"), 47);
+    assert_flags(PROGRAM, "MCP_", include_str!("../../README.md"), 48);
 }

@@ -11,13 +11,18 @@ const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 const REDIRECT_URI: &str = "http://127.0.0.1:7777/callback";
 
 /// Returns a complete session with the proxy at `here`, as lines for bash.
-pub(crate) fn session(here: &str, upstream: SocketAddr, retry_window: Duration) -> String {
+pub(crate) fn session(
+    here: &str,
+    upstream: SocketAddr,
+    (retry_window, shared_window): (Duration, Duration),
+) -> String {
     let login = login();
     let retry = if retry_window.is_zero() { "" } else { RETRY };
-    let sleep = if retry_window.is_zero() {
+    let windows = retry_window.max(shared_window);
+    let sleep = if windows.is_zero() {
         String::new()
     } else {
-        format!("sleep {}\n", retry_window.as_secs().saturating_add(2))
+        format!("sleep {}\n", windows.as_secs().saturating_add(2))
     };
     format!(
         r#"# A demo authorization server is running at http://{upstream}, with this proxy in front of it at {here}.
@@ -35,7 +40,7 @@ SECOND=$(echo "$ANSWER" | sed 's/.*"refresh_token":"\([^"]*\)".*/\1/')
 curl -sS "$PROXY/token" -u {CONFIDENTIAL}:{SECRET} -d grant_type=refresh_token -d "refresh_token=$SECOND"; echo
 ANSWER=$(curl -sS "$PROXY/token" -d grant_type=refresh_token -d client_id={PUBLIC} -d "refresh_token=$SECOND"); echo "$ANSWER"
 THIRD=$(echo "$ANSWER" | sed 's/.*"refresh_token":"\([^"]*\)".*/\1/')
-#    Reuse: after the retry window an old token ends the session, even if the right client presents it.
+#    Reuse: after its windows an old token ends the session, even if the right client presents it.
 {sleep}curl -sS "$PROXY/token" -d grant_type=refresh_token -d client_id={PUBLIC} -d "refresh_token=$FIRST"; echo
 curl -sS "$PROXY/token" -d grant_type=refresh_token -d client_id={PUBLIC} -d "refresh_token=$THIRD"; echo
 

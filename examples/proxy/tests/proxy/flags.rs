@@ -315,12 +315,22 @@ fn invalid_flags_end_with_status_2_and_a_reason() {
             "--recovery-window must be 0 or longer than --retry-window",
         ),
         (
-            &["--retry-window", "0", "--recovery-window", "60"],
-            "--recovery-window needs a --retry-window that is not 0",
-        ),
-        (
             &["--recovery-window", "9999999999"],
             "--recovery-window must be",
+        ),
+        (
+            &["--recovery-window", "never"],
+            "not a number of seconds, nor `unlimited`",
+        ),
+        (&["--shared-window", "unlimited"], "not a number of seconds"),
+        (&["--shared-window", "-1"], "--shared-window"),
+        (
+            &["--shared-window", "9999999999"],
+            "--shared-window must be",
+        ),
+        (
+            &["--shared-window", "3601", "--idle-lifetime", "3600"],
+            "--shared-window must be at most --idle-lifetime",
         ),
         (&["--idle-lifetime", "0"], "--idle-lifetime must be"),
         (&["--absolute-lifetime", "0"], "--absolute-lifetime must be"),
@@ -358,10 +368,14 @@ fn invalid_flags_end_with_status_2_and_a_reason() {
         ),
         (
             &["--strict", "--retry-window", "5"],
-            "--strict cannot be combined with --retry-window or --recovery-window",
+            "--strict cannot be combined with --retry-window, --shared-window or --recovery-window",
         ),
         (
-            &["--strict", "--recovery-window", "5"],
+            &["--strict", "--shared-window", "5"],
+            "--strict cannot be combined with",
+        ),
+        (
+            &["--strict", "--recovery-window", "unlimited"],
             "--strict cannot be combined with",
         ),
         (&["--log-format", "xml"], "possible values: text, json"),
@@ -430,11 +444,19 @@ fn environment_variables_are_checked_like_flags() {
 
 #[test]
 fn every_flag_has_an_environment_variable_and_documentation() {
-    let help = assert_flags(PROGRAM, "PROXY_", include_str!("../../README.md"), 38);
+    let help = assert_flags(PROGRAM, "PROXY_", include_str!("../../README.md"), 39);
     assert!(
         help.contains("response_type with `token` or `id_token`"),
         "the help of --reference-access-tokens: {help}"
     );
+    let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for text in [
+        "a stolen copy cannot be told from a stale one",
+        "[default: --retry-window]",
+        "[default: unlimited]",
+    ] {
+        assert!(words.contains(text), "{text}: {help}");
+    }
 }
 
 #[test]
@@ -479,7 +501,8 @@ async fn environment_variables_set_all_flags() {
         ("PROXY_RESOURCE", "/v2=https://v2.example"),
         ("PROXY_RESOURCE_METADATA", "https://meta.example"),
         ("PROXY_RETRY_WINDOW", "0.5"),
-        ("PROXY_RECOVERY_WINDOW", "0"),
+        ("PROXY_SHARED_WINDOW", "60"),
+        ("PROXY_RECOVERY_WINDOW", "unlimited"),
         ("PROXY_IDLE_LIFETIME", "60"),
         ("PROXY_ABSOLUTE_LIFETIME", "60"),
         ("PROXY_ROTATION_TIMEOUT", "1"),

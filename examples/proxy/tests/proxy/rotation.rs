@@ -226,6 +226,20 @@ async fn a_stolen_token_is_refused() {
 }
 
 #[tokio::test]
+async fn private_copies_of_a_token_stay_logged_in_within_the_shared_window() {
+    let setup = Setup::start(&["--retry-window", "0", "--shared-window", "600"]).await;
+    let first = setup.log_in().await;
+    let second = setup.refresh(&first).await.string("refresh_token");
+    let third = setup.refresh(&second).await.string("refresh_token");
+    for copy in [&first, &second, &third] {
+        let answer = setup.refresh(copy).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    }
+    assert_eq!(setup.upstream.refreshes(), 5);
+    assert_eq!(setup.upstream.reuses(), 0);
+}
+
+#[tokio::test]
 async fn strict_ends_the_grant_on_any_reuse() {
     let setup = Setup::start(&["--strict"]).await;
     let first = setup.log_in().await;

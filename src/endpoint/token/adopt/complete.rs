@@ -5,16 +5,14 @@ use futures_util::future::join;
 use http::Response;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::foreign::{DONE, Foreign, UNDER_WAY};
+use super::foreign::{DONE, Foreign, Successor, UNDER_WAY};
 use crate::body::ResponseBody;
-use crate::endpoint::config::Config;
 use crate::endpoint::context::RequestContext;
 use crate::endpoint::state::State;
 use crate::endpoint::token::begin::{Begun, NewGrant};
 use crate::endpoint::token::entropy::Minted;
 use crate::endpoint::token::lease::LeaseGuard;
 use crate::endpoint::token::mint::{self, MintError, Terms, granted_resources};
-use crate::endpoint::token::replay;
 use crate::endpoint::token::request::RefreshRequest;
 use crate::endpoint::token::retryable_write::{OVERRIDES, RetryableWrite, overridden, persist};
 use crate::endpoint::upstream::Granted;
@@ -29,8 +27,6 @@ use crate::wire::scope::MAX_SCOPE;
 pub(super) struct Adopted<'a> {
     pub(super) foreign: &'a Foreign<'a>,
     pub(super) ask: &'a RefreshRequest<'a>,
-    /// The upstream token that was presented.
-    pub(super) token: &'a str,
     pub(super) minted: Minted,
     /// The version of the entry that replaces the placeholder.
     pub(super) version: Version,
@@ -45,12 +41,9 @@ impl Adopted<'_> {
         turn: KeyLockGuard,
         granted: Granted,
     ) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
-        let Self {
-            foreign,
-            ask,
-            token,
-            ..
-        } = self;
+        let Self { foreign, ask, .. } = self;
+        let config = exchange.shared.config();
+        let windows = config.windows;
         let (expected, in_flight) = lease.into_commit();
         let stranger = foreign.subject();
         let failed = |error: MintError| {
@@ -68,7 +61,7 @@ impl Adopted<'_> {
         } else {
             None
         };
-        let upstream_token = granted.answer.refresh_token().unwrap_or(token);
+        let upstream_token = granted.answer.refresh_token().unwrap_or(foreign.token);
         let grant = NewGrant {
             client_id: foreign.client_id,
             scope,
@@ -80,28 +73,38 @@ impl Adopted<'_> {
                 // requested one, so only the scope in the answer counts.
                 scope: granted_scope.map(Cow::Borrowed),
                 resources: granted_resources(
-                    exchange.shared.config(),
+                    config,
                     &granted.answer,
                     ask.resources.iter().copied(),
                 ),
             },
+            repeat: (ask.replayable() && !windows.retry.is_zero()).then_some(ask),
         };
-        let [.., nonce] = self.minted.nonces;
+        let [_, link_nonce, ..] = self.minted.nonces;
+        let token = self.minted.token.clone();
         let begun = grant
             .begin(&exchange.shared, self.minted, &granted)
             .map_err(failed)?;
         let key = begun.key;
         let body = begun.body.clone();
-        let sealed = if ask.replayable() && !exchange.shared.config().windows.retry.is_zero() {
-            let now = exchange.shared.now();
-            let sealer = &foreign.sealer;
-            let sealed = replay::seal(sealer, nonce, foreign.context(), ask, &granted, &body, now);
+        let done = if !windows.are_zero() {
+            let shared_until = exchange.shared.now().saturating_add(windows.shared);
+            let successor = Successor {
+                token,
+                shared_until,
+            };
+            let sealed = foreign.seal(link_nonce, &successor);
             Some(sealed.map_err(|error| failed(error.into()))?)
+        } else if upstream_token != foreign.token {
+            // A second use of the token would end the session at the inner service.
+            Some(Vec::new())
         } else {
             None
         };
-        let renewed = upstream_token != token;
-        let change = done_change(exchange.shared.config(), self.version, sealed, renewed);
+        let change = done.map_or(Change::Remove, |value| Change::Put {
+            entry: Entry::new(self.version, DONE, value.into()),
+            ttl: Ttl::After(config.adopted_for()),
+        });
         let mut adoption = Adoption {
             begun,
             inserted: false,
@@ -119,7 +122,7 @@ impl Adopted<'_> {
                 let inserted = adoption.inserted;
                 adoption.settle(exchange, in_flight, turn);
                 let error = exchange.store_failed(error, stranger);
-                // The grant is stored. Only the replay for a retry with the upstream token is still
+                // The grant is stored. Only the link for a retry with the upstream token is still
                 // missing.
                 if !inserted {
                     return Err(error);
@@ -127,31 +130,6 @@ impl Adopted<'_> {
             }
         }
         Ok(granted.respond_for(&key, body))
-    }
-}
-
-/// Returns the change that replaces the placeholder.
-///
-/// It stores the sealed answer, for a retry of the same request. If there is nothing to replay, it
-/// stores an empty value if the inner service has replaced the upstream token, because a second use
-/// of the old one would end the session there. Otherwise it removes the placeholder.
-fn done_change(
-    config: &Config,
-    version: Version,
-    sealed: Option<Vec<u8>>,
-    renewed: bool,
-) -> Change {
-    if sealed.is_none() && !renewed {
-        return Change::Remove;
-    }
-    let window = config.windows.retry;
-    Change::Put {
-        entry: Entry::new(version, DONE, sealed.unwrap_or_default().into()),
-        ttl: Ttl::After(if window.is_zero() {
-            config.lease()
-        } else {
-            window
-        }),
     }
 }
 
@@ -193,7 +171,7 @@ impl RetryableWrite for Adoption {
                 }
                 Swap::Conflict(None) => expected = None,
                 // After a conflict: another adoption of the same token was faster. The grant is
-                // stored, only its replay is not.
+                // stored, only the link to it is not.
                 Swap::Swapped | Swap::Conflict(Some(_)) => return Ok(()),
             }
         }

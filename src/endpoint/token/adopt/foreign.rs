@@ -1,12 +1,15 @@
+use bytes::{Buf as _, BufMut as _};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use crate::clock::Timestamp;
 use crate::event::Subject;
-use crate::seal::{Context, Purpose, Sealer, Secret};
+use crate::seal::{Context, Purpose, SealError, SealNonce, Sealer, Secret};
 use crate::store::{ClaimTag, Key};
+use crate::token::RefreshToken;
 use crate::wire::client::ClientId;
 
-/// The tags of the entry of an adoption: in progress, or done with the sealed answer as the value.
+/// The tags of the entry of an adoption: in progress, or done with the [`Successor`] as the value.
 pub(super) const UNDER_WAY: ClaimTag = ClaimTag::new([0; 32]);
 pub(super) const DONE: ClaimTag = ClaimTag::new([1; 32]);
 
@@ -16,16 +19,23 @@ const ADOPT: &str = "tower-oauth-refresh adopt key";
 const ADOPT_SECRET: &str = "tower-oauth-refresh adopt secret";
 
 /// An upstream token that a client received before the layer was installed.
-pub(super) struct Foreign<'a> {
+pub(crate) struct Foreign<'a> {
+    pub(super) token: &'a str,
     pub(super) client_id: &'a ClientId,
     /// The key of the entry of its adoption.
     pub(super) key: Key,
-    /// Seals the answer for the same token.
-    pub(super) sealer: Sealer,
+    sealer: Sealer,
+}
+
+/// The first token of the grant that an adoption began.
+pub(super) struct Successor {
+    pub(super) token: RefreshToken,
+    /// The end of the shared token window of the adopted token.
+    pub(super) shared_until: Timestamp,
 }
 
 impl<'a> Foreign<'a> {
-    pub(super) fn new(token: &str, client_id: &'a ClientId) -> Self {
+    pub(crate) fn new(token: &'a str, client_id: &'a ClientId) -> Self {
         let key = Key::new(
             Sha256::new()
                 .chain_update(ADOPT)
@@ -41,6 +51,7 @@ impl<'a> Foreign<'a> {
             .chain_update(token)
             .finalize_into((&mut *secret).into());
         Self {
+            token,
             client_id,
             key,
             sealer: Sealer::new(Secret::new(&secret)),
@@ -51,9 +62,36 @@ impl<'a> Foreign<'a> {
         Subject::client(Some(self.client_id))
     }
 
-    pub(super) fn context(&self) -> Context<'_> {
+    /// Seals the successor. Only this token of this client opens it.
+    pub(super) fn seal(
+        &self,
+        nonce: SealNonce,
+        successor: &Successor,
+    ) -> Result<Vec<u8>, SealError> {
+        let token = &successor.token;
+        let mut message = Zeroizing::new(Vec::with_capacity(64));
+        message.put_u64(successor.shared_until.as_millis());
+        message.put_slice(&token.id());
+        message.put_slice(token.secret().as_bytes());
+        self.sealer.seal(nonce, self.context(), &[], &message)
+    }
+
+    /// Opens a successor that [`seal`](Self::seal) has sealed.
+    pub(super) fn open(&self, sealed: &[u8]) -> Result<Successor, SealError> {
+        let message = self.sealer.open(self.context(), &[], sealed)?;
+        let mut rest = &message[..];
+        let shared_until = rest.try_get_u64().map_err(|_| SealError)?;
+        let (id, secret) = rest.split_first_chunk().ok_or(SealError)?;
+        let secret = secret.try_into().map_err(|_| SealError)?;
+        Ok(Successor {
+            token: RefreshToken::new(*id, 0, secret),
+            shared_until: Timestamp::from_millis(shared_until),
+        })
+    }
+
+    fn context(&self) -> Context<'_> {
         Context {
-            purpose: Purpose::Replay,
+            purpose: Purpose::Link,
             key: &self.key,
             client_id: self.client_id.as_str(),
         }

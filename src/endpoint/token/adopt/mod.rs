@@ -3,73 +3,152 @@ mod foreign;
 mod reserve;
 
 use bytes::Bytes;
-use http::Response;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use self::complete::Adopted;
-use self::foreign::{DONE, Foreign};
+pub(super) use self::foreign::Foreign;
+use self::foreign::{DONE, Successor};
 use self::reserve::{Reserved, reserve};
 use super::entropy::Entropy;
-use super::replay;
+use super::lease::LeaseGuard;
 use super::request::RefreshRequest;
-use crate::body::ResponseBody;
 use crate::endpoint::context::{Outcome, RequestContext};
+use crate::endpoint::presented::PresentedToken;
+use crate::endpoint::refusal::{refuse, refuse_and_end_on_reuse, unreadable};
 use crate::endpoint::upstream::{Inner, Reply};
 use crate::error::RefreshError;
 use crate::event::{EventKind, Subject};
+use crate::grant::{Record, Refusal};
+use crate::key_lock::KeyLockGuard;
 use crate::store::{ClaimTag, Store, Version};
 use crate::token::RefreshToken;
-use crate::wire::client::ClientId;
 
-/// Handles a refresh with a token that is not in the layer's format: adopts its grant, if adoption
-/// is configured and has not ended.
-pub(crate) async fn adopt<St: Store, I: Inner>(
+/// What is known about a token that is not in the layer's format.
+pub(super) enum Resolved<St: Store> {
+    /// It was adopted. It leads to this token, the first one of its grant.
+    Successor(RefreshToken),
+    /// This request has the right to adopt it.
+    Reserved(Reservation<St>),
+}
+
+/// The right to adopt a token, and the randomness for the new grant.
+pub(super) struct Reservation<St: Store> {
+    lease: LeaseGuard<St>,
+    turn: KeyLockGuard,
+    entropy: Entropy,
+    version: Version,
+}
+
+/// Finds the grant of a token that is not in the layer's format, or reserves its adoption.
+///
+/// # Errors
+///
+/// Adoption is not configured, or has ended without an adoption of this token, or the token is no
+/// longer accepted.
+pub(super) async fn resolve<St: Store>(
     exchange: &RequestContext<St>,
-    upstream: Box<I>,
-    body: Bytes,
-    token: &str,
-    client_id: &ClientId,
-    ask: &RefreshRequest<'_>,
-) -> Outcome<I::ResBody, I::Error> {
+    foreign: &Foreign<'_>,
+    deadline: Instant,
+) -> Result<Resolved<St>, RefreshError> {
     let config = exchange.shared.config();
-    let foreign = Foreign::new(token, client_id);
     let stranger = foreign.subject();
     let Some(end) = config.adopt_until else {
-        return Err(unknown(exchange, stranger).into());
+        return Err(unknown(exchange, stranger));
     };
-    if exchange.shared.now() >= end {
-        // Adoption has ended, but the answer of an adoption that was made shortly before may still
-        // be replayed.
-        let late =
-            exchange.shared.now() < end.saturating_add(config.lease() + config.windows.retry);
-        let found = if late {
+    let now = exchange.shared.now();
+    if now >= end {
+        // Adoption has ended, but a token that was adopted before still leads to its grant.
+        let kept = config.lease().saturating_add(config.adopted_for());
+        let found = if now < end.saturating_add(kept) {
             exchange.store().get(&foreign.key).await
         } else {
             Ok(None)
         };
         let found = found.map_err(|error| exchange.store_failed(error, stranger))?;
         let Some(done) = found.filter(|entry| entry.tag == DONE) else {
-            return Err(unknown(exchange, stranger).into());
+            return Err(unknown(exchange, stranger));
         };
-        return Ok(answer_again(exchange, &foreign, ask, &done.value)?);
+        return successor(exchange, foreign, &done.value).await;
     }
-    let deadline = exchange.deadline();
     let tag = ClaimTag::new(*foreign.key.as_bytes());
     let turn = timeout_at(deadline, exchange.shared.key_lock().lock(tag)).await;
     let (turn, _) = turn.map_err(|_| RefreshError::Busy)?;
     // Drawn before the upstream token is used, as in a rotation.
     let entropy = Entropy::new(&exchange.shared)?;
     let version = Version::new(exchange.shared.random()?);
-    let lease = match reserve(exchange, &foreign, deadline).await? {
-        Reserved::Lease(lease) => lease,
-        Reserved::Done(sealed) => return Ok(answer_again(exchange, &foreign, ask, &sealed)?),
+    match reserve(exchange, foreign, deadline).await? {
+        Reserved::Lease(lease) => Ok(Resolved::Reserved(Reservation {
+            lease,
+            turn,
+            entropy,
+            version,
+        })),
+        Reserved::Done(value) => successor(exchange, foreign, &value).await,
+    }
+}
+
+/// Returns the token that an adopted token leads to.
+///
+/// It leads there in its shared token window, and after it as long as that token was never
+/// presented: a client that lost the answer to its adoption still has the old token only.
+async fn successor<St: Store>(
+    exchange: &RequestContext<St>,
+    foreign: &Foreign<'_>,
+    value: &[u8],
+) -> Result<Resolved<St>, RefreshError> {
+    let Ok(Successor {
+        token,
+        shared_until,
+    }) = foreign.open(value)
+    else {
+        exchange.emit(EventKind::Late, foreign.subject());
+        return Err(RefreshError::InvalidGrant);
     };
+    let now = exchange.shared.now();
+    if now < shared_until {
+        return Ok(Resolved::Successor(token));
+    }
+    let presentation = PresentedToken::new(token, foreign.client_id);
+    let found = exchange.store().get(&presentation.key).await;
+    let found = found.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
+    let Some(entry) = found else {
+        return Err(refuse(exchange, &presentation, Refusal::Unknown));
+    };
+    let record = Record::decode(&presentation.key, &entry.tag, &entry.value)
+        .map_err(|error| unreadable(exchange, &presentation, error))?
+        .at(now);
+    if entry.tag == presentation.hash && !record.presented {
+        return Ok(Resolved::Successor(presentation.token));
+    }
+    let refusal = match record.previous {
+        Some(previous) if now < previous.retry_until => Refusal::Late,
+        _ => Refusal::Reuse,
+    };
+    Err(refuse_and_end_on_reuse(exchange, &presentation, refusal, entry).await)
+}
+
+/// Adopts a token: sends it to the inner service, and begins a grant with the answer.
+pub(super) async fn adopt<St: Store, I: Inner>(
+    exchange: &RequestContext<St>,
+    upstream: Box<I>,
+    body: Bytes,
+    foreign: &Foreign<'_>,
+    ask: &RefreshRequest<'_>,
+    reservation: Reservation<St>,
+) -> Outcome<I::ResBody, I::Error> {
+    let Reservation {
+        lease,
+        turn,
+        entropy,
+        version,
+    } = reservation;
+    let stranger = foreign.subject();
+    let token = foreign.token;
     match exchange.refresh(upstream, body, token, stranger).await {
         Ok(Reply::Granted(granted)) => {
             let adopted = Adopted {
-                foreign: &foreign,
+                foreign,
                 ask,
-                token,
                 minted: entropy.first(),
                 version,
             };
@@ -97,29 +176,4 @@ pub(crate) async fn adopt<St: Store, I: Inner>(
 fn unknown<St: Store>(exchange: &RequestContext<St>, stranger: Subject<'_>) -> RefreshError {
     exchange.emit(EventKind::Unknown, stranger);
     RefreshError::InvalidGrant
-}
-
-/// Replays the answer of an adoption, but only to the same request.
-fn answer_again<St: Store, ResBody>(
-    exchange: &RequestContext<St>,
-    foreign: &Foreign<'_>,
-    ask: &RefreshRequest<'_>,
-    sealed: &[u8],
-) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
-    let now = exchange.shared.now();
-    let opened = if ask.replayable() {
-        replay::open(&foreign.sealer, foreign.context(), ask, sealed, now).ok()
-    } else {
-        None
-    };
-    let Some((granted, body)) = opened else {
-        exchange.emit(EventKind::Late, foreign.subject());
-        return Err(RefreshError::InvalidGrant);
-    };
-    exchange.emit(EventKind::Replayed, foreign.subject());
-    let given = granted.answer.refresh_token();
-    match given.and_then(|token| RefreshToken::parse(&exchange.shared.config().prefix, token)) {
-        Some(token) => Ok(granted.respond_for(&token.key(), body)),
-        None => Ok(granted.respond(body)),
-    }
 }

@@ -1,3 +1,4 @@
+mod links;
 mod write;
 
 use std::borrow::Cow;
@@ -6,11 +7,12 @@ use bytes::Bytes;
 use http::Response;
 use zeroize::Zeroizing;
 
+use self::links::Links;
 use self::write::{Background, Commit, Committed};
 
 use super::entropy::Minted;
-use super::lease::{LeaseGuard, Purpose as LeasePurpose};
-use super::replay;
+use super::lease::LeaseGuard;
+use super::replay::{self, Answer};
 use super::request::RefreshRequest;
 use super::retryable_write::RetryableWrite as _;
 use crate::body::ResponseBody;
@@ -22,9 +24,13 @@ use crate::endpoint::refusal::{refuse, refuse_and_end_on_reuse, unreadable};
 use crate::endpoint::state::State;
 use crate::endpoint::token::mint::{MintError, Owner, Terms, granted_resources, mint};
 use crate::endpoint::upstream::Granted;
+use crate::endpoint::walk;
 use crate::error::RefreshError;
 use crate::event::EventKind;
-use crate::grant::{Previous, Proceed, Record, Refusal, Rotated, Verdict};
+use crate::grant::{
+    Proceed, Record, Refusal, Renewal, Standing, StoredGrant, Verdict, decide, may_have_link,
+    without_answer,
+};
 use crate::key_lock::KeyLockGuard;
 use crate::seal::{Purpose, Sealer};
 use crate::store::{ClaimTag, Entry, Sidecar, Store, StoreError, Version};
@@ -35,12 +41,16 @@ use crate::wire::token_response::GrantedScope;
 pub(crate) struct Rotation<'a> {
     pub(crate) presentation: &'a PresentedToken<'a>,
     pub(crate) ask: &'a RefreshRequest<'a>,
+    /// The sealer of the current token.
     pub(crate) sealer: Sealer,
+    /// The record as it was claimed.
     pub(crate) record: Record,
+    /// The hash of the current token.
     pub(crate) claimed: ClaimTag,
-    pub(crate) purpose: LeasePurpose,
+    pub(crate) proceed: Proceed,
     /// The upstream token that was sent to the inner service.
     pub(crate) token: Zeroizing<String>,
+    /// The next token. After a convergence, this is the current token.
     pub(crate) minted: Minted,
 }
 
@@ -89,9 +99,10 @@ impl Rotation<'_> {
     }
 
     fn event(&self) -> EventKind {
-        match self.purpose {
-            LeasePurpose::Rotation => EventKind::Rotated,
-            LeasePurpose::Recovery => EventKind::Recovered,
+        match self.proceed {
+            Proceed::Converge => EventKind::Converged,
+            Proceed::Recover => EventKind::Recovered,
+            Proceed::Rotate | Proceed::Busy | Proceed::Replay => EventKind::Rotated,
         }
     }
 
@@ -106,39 +117,44 @@ impl Rotation<'_> {
         let now = self.record.time(shared.now());
         let Minted {
             token: next,
-            nonces: [nonce, previous_nonce, replay_nonce],
+            nonces,
             version,
             access,
         } = self.minted;
+        let [nonce, link_nonce, replay_nonce, dropped_nonce] = nonces;
         let presentation = self.presentation;
         let hash = next.hash();
         let brought = granted.answer.refresh_token();
         let renewed = brought.is_some_and(|token| token != self.token.as_str());
         let token = brought.unwrap_or(&self.token).as_bytes();
-        let sealed = Sealer::new(next.secret()).seal(
-            nonce,
-            presentation.context(Purpose::Current),
-            &[],
-            token,
-        )?;
+        let next_sealer = Sealer::new(next.secret());
+        let sealed = next_sealer.seal(nonce, presentation.context(Purpose::Current), &[], token)?;
         let windows = config.windows;
-        let for_previous = if windows.retry.is_zero() {
-            None
-        } else {
-            let context = presentation.context(Purpose::Previous);
-            let sealed = self.sealer.seal(previous_nonce, context, &[], token)?;
-            Some(Bytes::from(sealed))
-        };
-        let record = self.record.rotated(Rotated {
+        let claimed = self.record.revision(self.claimed);
+        let record = self.record.renewed(Renewal {
             now,
-            generation: next.generation(),
             sealed: sealed.into(),
-            previous: Previous::new(presentation.hash, now, windows, for_previous),
             idle_lifetime: config.idle_lifetime,
             renewed,
             upstream_lifetime: granted.answer.refresh_lifetime(),
             authorization_lifetime: granted.answer.authorization_lifetime(),
         });
+        let mut links = Links {
+            presentation,
+            current: (&self.claimed, &self.sealer),
+            next: &next,
+            windows,
+            now,
+            sidecars: Vec::with_capacity(MOST_SIDECARS),
+        };
+        let record = match self.proceed {
+            Proceed::Converge => links.converge(record, link_nonce)?,
+            Proceed::Recover => links.recover(record, link_nonce, dropped_nonce)?,
+            Proceed::Rotate | Proceed::Busy | Proceed::Replay => {
+                links.rotate(record, link_nonce)?
+            }
+        };
+        let mut sidecars = links.sidecars;
         let lifetime = record.time_to_live(now);
         let terms = access_terms(config, &self.record, self.ask, presentation, granted);
         let home = Owner::Grant(next.access_id(), next.generation());
@@ -149,12 +165,10 @@ impl Rotation<'_> {
         let authorization = record.authorization_left(now);
         let text = next.encode(&config.prefix);
         let body = answer.with_refresh_token(&text, lifetime, authorization);
-        let also = if windows.retry.is_zero() || !self.ask.replayable() {
-            None
-        } else {
+        if !windows.retry.is_zero() && self.ask.replayable() {
             let context = presentation.context(Purpose::Replay);
             let sealed = replay::seal(
-                &self.sealer,
+                &next_sealer,
                 replay_nonce,
                 context,
                 self.ask,
@@ -162,16 +176,12 @@ impl Rotation<'_> {
                 &body,
                 now,
             )?;
-            Some(Sidecar::new(
-                replay::name(&hash),
-                sealed.into(),
-                windows.retry.min(lifetime),
-            ))
-        };
+            let ttl = windows.retry.min(lifetime);
+            sidecars.push(Sidecar::new(replay::name(&hash), sealed.into(), ttl));
+        }
         let key = presentation.key;
         let entry = Entry::new(version, hash, record.encode(&key, &hash));
         let access = reference.map(|reference| reference.write);
-        let claimed = self.claimed;
         let stored = false;
         let prepared_at = shared.now();
         Ok((
@@ -180,8 +190,9 @@ impl Rotation<'_> {
                 expected,
                 claimed,
                 record,
+                presented: presentation.hash,
                 entry,
-                also,
+                sidecars,
                 access,
                 stored,
                 prepared_at,
@@ -190,6 +201,9 @@ impl Rotation<'_> {
         ))
     }
 }
+
+/// The most sidecars of one rotation: the stored answer and a link.
+const MOST_SIDECARS: usize = 2;
 
 /// Returns the scope and the resources of the access token in this answer. Both are taken from the
 /// answer, otherwise from the request, otherwise from the grant (RFC 6749 §6, RFC 8707 §2.2).
@@ -231,22 +245,45 @@ fn access_terms<'a>(
 /// Decides again, against the new record, because another request has rotated the grant.
 ///
 /// The presented token was valid when the request arrived, so this request counts as one that has
-/// waited: the token can be replayed or is late, but it is never reuse.
+/// waited: the token can be replayed or is late, but it is never reuse. If it may lead to the new
+/// current token, the client is asked to try again.
 pub(crate) async fn decide_again<St: Store, ResBody>(
     exchange: &RequestContext<St>,
     presentation: &PresentedToken<'_>,
     ask: &RefreshRequest<'_>,
     entry: Entry,
 ) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
-    let (_, verdict) = presentation
-        .decide(&entry, true, exchange.shared.now())
-        .map_err(|error| unreadable(exchange, presentation, error))?;
-    match verdict {
-        Verdict::Proceed(Proceed::Replay) => {
-            replay::replay(exchange, presentation, ask, &entry.tag).await
+    let now = exchange.shared.now();
+    let record = Record::decode(&presentation.key, &entry.tag, &entry.value)
+        .map_err(|error| unreadable(exchange, presentation, error))?
+        .at(now);
+    let grant = StoredGrant {
+        record: &record,
+        current: &entry.tag,
+    };
+    let presented = presentation.presented();
+    let mut verdict = decide(grant, presented, Standing::Free, true, now);
+    tracing::trace!(?verdict, grant = ?presentation.key, "decided again");
+    if verdict == Verdict::Proceed(Proceed::Replay) {
+        if ask.replayable() {
+            let current = presentation
+                .current_token(&record, &entry.tag)
+                .map_err(|_| walk::invalid(exchange, presentation))?;
+            if let Answer::Opened(granted, body) =
+                replay::find(exchange, presentation, ask, &current).await?
+            {
+                return Ok(replay::respond(exchange, presentation, granted, body));
+            }
         }
+        verdict = without_answer(verdict, &record, Standing::Free, now);
+    }
+    let has_links = !exchange.shared.config().windows.shared.is_zero();
+    match verdict {
         // The grant has just been rotated, so the client has to ask again.
         Verdict::Proceed(_) => Err(RefreshError::Busy),
+        Verdict::Refuse(_) if has_links && may_have_link(grant, presented, now) => {
+            Err(RefreshError::Busy)
+        }
         Verdict::Refuse(refusal) => {
             Err(refuse_and_end_on_reuse(exchange, presentation, refusal, entry).await)
         }

@@ -10,7 +10,7 @@ use crate::endpoint::state::State;
 use crate::endpoint::token::mint::AccessWrite;
 use crate::endpoint::token::retryable_write::{OVERRIDES, RetryableWrite, overridden, persist};
 use crate::event::{EventKind, Subject};
-use crate::grant::Record;
+use crate::grant::{Record, Revision};
 use crate::key_lock::KeyLockGuard;
 use crate::store::{Change, ClaimTag, Entry, Key, Sidecar, Store, StoreError, Swap, Ttl, Version};
 use crate::wire::client::ClientId;
@@ -21,10 +21,13 @@ use crate::wire::client::ClientId;
 pub(super) struct Commit {
     pub(super) key: Key,
     pub(super) expected: Version,
-    pub(super) claimed: ClaimTag,
+    /// The state of the grant that this write replaces.
+    pub(super) claimed: Revision,
     pub(super) record: Record,
+    /// The hash of the presented token.
+    pub(super) presented: ClaimTag,
     pub(super) entry: Entry,
-    pub(super) also: Option<Sidecar>,
+    pub(super) sidecars: Vec<Sidecar>,
     /// The record of the access token; `None` once it is stored.
     pub(super) access: Option<AccessWrite>,
     /// Whether the rotation is stored. Its access token may still be missing.
@@ -69,19 +72,20 @@ impl RetryableWrite for Commit {
 impl Commit {
     /// Writes the rotation. It overrides the lease of another request, but never another rotation.
     ///
-    /// Invariant: the write succeeds only on an entry whose tag is `claimed`, the token that this
-    /// rotation started from. The tag changes with every rotation, and the version with every
-    /// write:
+    /// Invariant: the write succeeds only on an entry in the state `claimed`, from which this
+    /// rotation started. That state changes with every rotation and every convergence, and the
+    /// version of the entry with every write:
     ///
-    /// - A conflict with the same tag means that only the lease has changed, usually because
+    /// - A conflict with the same state means that only the lease has changed, usually because
     ///   another request has taken it over, or that the current token was marked as presented. The
     ///   write is repeated against the new version. If it gave way, the other request would send
     ///   the upstream token in the record, which the inner service has already replaced, and the
     ///   session would end there.
-    /// - A conflict with another tag means that another request has rotated the grant. The write
-    ///   must not be repeated: it would invalidate a token that a client has already received. If
-    ///   the token of this write is the current or the previous token of the stored record, an
-    ///   earlier attempt was stored and only its reply was lost.
+    /// - A conflict with another state means that another request has called the inner service and
+    ///   stored its result. The write must not be repeated: it would invalidate a token that a
+    ///   client has already received, and lose the upstream token. Unless an earlier attempt of
+    ///   this write was stored and only its reply was lost ([`is_stored`](Self::is_stored)), the
+    ///   request is decided again.
     /// - A missing entry, or a record with a pending revocation, means that the grant has ended.
     ///   The write must not restore it.
     async fn swap<St: Store>(&mut self, shared: &State<St>) -> Result<Committed, StoreError> {
@@ -97,7 +101,7 @@ impl Commit {
             };
             let found = match shared
                 .store()
-                .swap(&self.key, Some(self.expected), change, self.also.as_slice())
+                .swap(&self.key, Some(self.expected), change, &self.sidecars)
                 .await?
             {
                 Swap::Swapped => {
@@ -112,8 +116,8 @@ impl Commit {
             if record.revocation_pending {
                 return Ok(Committed::Gone);
             }
-            if found.tag != self.claimed {
-                self.stored = self.precedes(&found, &record);
+            if record.revision(found.tag) != self.claimed {
+                self.stored = self.is_stored(&found, &record);
                 return Ok(if self.stored {
                     Committed::Stored
                 } else {
@@ -125,11 +129,16 @@ impl Commit {
         Err(overridden())
     }
 
-    /// Returns whether an earlier attempt was stored although its reply was lost: the token of this
-    /// write is the current or the previous token.
-    fn precedes(&self, found: &Entry, record: &Record) -> bool {
+    /// Returns whether an earlier attempt was stored although its reply was lost. If it minted a
+    /// token, that is the current or the previous one. Otherwise only the upstream token tells.
+    fn is_stored(&self, found: &Entry, record: &Record) -> bool {
+        let hash = self.entry.tag;
+        if record.revision(found.tag) == self.record.revision(hash) {
+            return true;
+        }
+        let minted = !self.claimed.is_of(&hash);
         let previous = record.previous.as_ref().map(|previous| &previous.hash);
-        [Some(&found.tag), previous].contains(&Some(&self.entry.tag))
+        minted && [Some(&found.tag), previous].contains(&Some(&hash))
     }
 
     /// Returns whether the grant is at least two generations beyond this write.
@@ -139,7 +148,7 @@ impl Commit {
             .is_ok_and(|found| found.generation > next)
     }
 
-    /// Restarts the windows of the previous token, unless they were computed less than a second
+    /// Restarts the windows of the presented token, unless they were computed less than a second
     /// ago. The client can receive its answer only when the write is stored, which may be long
     /// after the rotation if the store was unavailable.
     fn renew_windows<St>(&mut self, shared: &State<St>) {
@@ -149,9 +158,8 @@ impl Commit {
         }
         self.prepared_at = now;
         let time = self.record.time(now);
-        if let Some(previous) = &mut self.record.previous {
-            previous.begin(time, shared.config().windows);
-        }
+        let windows = shared.config().windows;
+        self.record.begin_windows(&self.presented, time, windows);
         self.entry.value = self.record.encode(&self.key, &self.entry.tag);
     }
 }

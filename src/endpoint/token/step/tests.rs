@@ -14,6 +14,7 @@ const SKEW: u64 = 30;
 
 /// The ends of the windows and of the grant, in seconds.
 const RETRY_UNTIL: u64 = 100;
+const SHARED_UNTIL: u64 = 500;
 const RECOVER_UNTIL: u64 = 1000;
 const EXPIRES_AT: u64 = 5000;
 
@@ -34,12 +35,23 @@ fn record() -> Record {
         generation: 5,
         previous: Some(Previous {
             hash: PREVIOUS,
+            link: Some(Bytes::from_static(b"sealed")),
             retry_until: seconds(RETRY_UNTIL),
+            shared_until: seconds(0),
             recover_until: seconds(RECOVER_UNTIL),
-            sealed: Some(Bytes::from_static(b"sealed")),
         }),
         ..record
     }
+}
+
+/// The same record with a shared token window.
+fn shared() -> Record {
+    let record = record();
+    let previous = record.previous.map(|previous| Previous {
+        shared_until: seconds(SHARED_UNTIL),
+        ..previous
+    });
+    Record { previous, ..record }
 }
 
 /// A claim that returned this lease. `expired` is the purpose of an expired lease on the entry.
@@ -56,9 +68,11 @@ struct Row {
     token: (ClaimTag, u32),
     now: u64,
     claim: Claim,
+    adopted: bool,
     waited: bool,
     repeated: bool,
     without_answer: bool,
+    way: Option<Way>,
 }
 
 impl Row {
@@ -68,9 +82,11 @@ impl Row {
             token: (token, generation),
             now,
             claim: claim(lease, None),
+            adopted: false,
             waited: false,
             repeated: false,
             without_answer: false,
+            way: None,
         }
     }
 
@@ -105,6 +121,13 @@ impl Row {
         }
     }
 
+    fn way(self, way: Way) -> Self {
+        Self {
+            way: Some(way),
+            ..self
+        }
+    }
+
     fn step(&self, record: &Record) -> Step {
         let (hash, generation) = &self.token;
         Step::after(&Claimed {
@@ -115,9 +138,11 @@ impl Row {
                 generation: *generation,
                 hash,
             },
+            adopted: self.adopted,
             waited: self.waited,
             repeated: self.repeated,
             without_answer: self.without_answer,
+            way: self.way,
             now: seconds(self.now),
         })
     }
@@ -127,7 +152,7 @@ impl Row {
 fn the_step_after_a_claim_with_the_current_token() {
     let request = |lease| Row::new(CURRENT, 1, lease);
     let rows = [
-        ("free", request(Lease::Taken), Step::Rotate),
+        ("free", request(Lease::Taken), Step::Rotate(Proceed::Rotate)),
         ("held", request(Lease::Held(OTHER_LEASE)), Step::Wait),
         (
             "taken over",
@@ -137,7 +162,7 @@ fn the_step_after_a_claim_with_the_current_token() {
         (
             "taken over and repeated",
             request(Lease::Taken).taken_over().repeated(),
-            Step::Rotate,
+            Step::Rotate(Proceed::Rotate),
         ),
         (
             "lost during the pause",
@@ -162,20 +187,16 @@ fn the_step_after_a_claim_with_the_previous_token() {
     let request = |now, lease| Row::new(PREVIOUS, now, lease);
     let in_recovery = RETRY_UNTIL + SKEW;
     let rows = [
-        (
-            "in the retry window",
-            request(1, free),
-            Step::Replay { in_window: true },
-        ),
+        ("in the retry window", request(1, free), Step::Replay),
         (
             "in the retry window, while the current token rotates",
             request(1, held),
-            Step::Replay { in_window: true },
+            Step::Replay,
         ),
         (
             "shortly after the retry window",
             request(RETRY_UNTIL, free),
-            Step::Replay { in_window: false },
+            Step::Replay,
         ),
         (
             "in the retry window, without an answer",
@@ -210,7 +231,7 @@ fn the_step_after_a_claim_with_the_previous_token() {
         (
             "in the recovery window, claimed with the tag of the current token",
             request(in_recovery, Lease::Taken),
-            Step::Rotate,
+            Step::Rotate(Proceed::Recover),
         ),
         (
             "in the recovery window, taken over",
@@ -220,7 +241,7 @@ fn the_step_after_a_claim_with_the_previous_token() {
         (
             "in the recovery window, taken over and repeated",
             request(in_recovery, Lease::Taken).taken_over().repeated(),
-            Step::Rotate,
+            Step::Rotate(Proceed::Recover),
         ),
         (
             "after a recovery whose lease expired",
@@ -248,6 +269,118 @@ fn the_step_after_a_claim_with_the_previous_token() {
     }
 }
 
+#[test]
+fn the_step_after_a_claim_with_an_old_token_in_the_shared_window() {
+    let free = Lease::OtherTag(None);
+    let held = Lease::OtherTag(Some(OTHER_LEASE));
+    let request = |lease| Row::new(PREVIOUS, SHARED_UNTIL - 1, lease);
+    let older = |lease| Row::new(OLD, SHARED_UNTIL - 1, lease).way(Way::Current);
+    let rows = [
+        (
+            "previous, in the retry window, without an answer",
+            Row::new(PREVIOUS, 1, free).without_answer(),
+            Step::Reclaim,
+        ),
+        ("previous", request(free), Step::Reclaim),
+        ("previous, held", request(held), Step::Wait),
+        (
+            "previous, after a rotation whose lease expired",
+            request(free).expired(Purpose::Rotation),
+            Step::Reclaim,
+        ),
+        (
+            "previous, claimed with the tag of the current token",
+            request(Lease::Taken),
+            Step::Rotate(Proceed::Converge),
+        ),
+        (
+            "previous, taken over",
+            request(Lease::Taken).taken_over(),
+            Step::WaitForTakeover,
+        ),
+        (
+            "previous, at the end of the window",
+            Row::new(PREVIOUS, SHARED_UNTIL, free),
+            Step::Reclaim,
+        ),
+        (
+            "previous, at the end of the window, claimed",
+            Row::new(PREVIOUS, SHARED_UNTIL, Lease::Taken),
+            Step::Rotate(Proceed::Recover),
+        ),
+        (
+            "older, its links unknown",
+            older(free).way(Way::Open),
+            Step::Follow,
+        ),
+        (
+            "older, its links unknown, held",
+            older(held).way(Way::Open),
+            Step::Follow,
+        ),
+        ("older, reached", older(free), Step::Replay),
+        (
+            "older, reached, without an answer",
+            older(free).without_answer(),
+            Step::Reclaim,
+        ),
+        (
+            "older, reached, without an answer, held",
+            older(held).without_answer(),
+            Step::Wait,
+        ),
+        (
+            "older, reached, claimed",
+            older(Lease::Taken).without_answer(),
+            Step::Rotate(Proceed::Converge),
+        ),
+        (
+            "older, without links",
+            older(free).way(Way::DeadEnd),
+            Step::Refuse(Refusal::Reuse),
+        ),
+        (
+            "older, without links, having waited",
+            older(free).way(Way::DeadEnd).waited(),
+            Step::Refuse(Refusal::Late),
+        ),
+        (
+            "older, without links, in the retry window",
+            Row::new(OLD, 1, free).way(Way::DeadEnd),
+            Step::Refuse(Refusal::Late),
+        ),
+        (
+            "older, if old tokens have no links",
+            Row::new(OLD, SHARED_UNTIL - 1, free),
+            Step::Refuse(Refusal::Reuse),
+        ),
+        (
+            "current, through an adopted token",
+            Row {
+                adopted: true,
+                ..Row::new(CURRENT, SHARED_UNTIL, Lease::Taken)
+            },
+            Step::Replay,
+        ),
+        (
+            "current, through an adopted token, without an answer",
+            Row {
+                adopted: true,
+                ..Row::new(CURRENT, SHARED_UNTIL, Lease::Taken).without_answer()
+            },
+            Step::Rotate(Proceed::Rotate),
+        ),
+        (
+            "older, reached, but the grant has expired",
+            Row::new(OLD, EXPIRES_AT, free).way(Way::Current),
+            Step::Refuse(Refusal::Expired),
+        ),
+    ];
+    for (name, row, step) in rows {
+        assert_eq!(row.step(&shared()), step, "{name}");
+    }
+}
+
 /// Only a request that has the lease rotates, and a lease that replaced an expired one is used only
 /// after its claim was repeated.
 #[test]
@@ -260,26 +393,44 @@ fn the_lease_is_used_only_by_its_holder() {
     ];
     let times = [1, 99, 100, 129, 130, 999, 1000, 4999, 5000];
     let mut seen = Vec::new();
-    for token in [CURRENT, PREVIOUS, OLD] {
-        for lease in leases {
+    let ways = [
+        None,
+        Some(Way::Open),
+        Some(Way::Current),
+        Some(Way::DeadEnd),
+    ];
+    let requests = [CURRENT, PREVIOUS, OLD]
+        .into_iter()
+        .flat_map(|token| ways.map(|way| (token, way)))
+        .flat_map(|(token, way)| leases.map(|lease| (token, way, lease)));
+    for record in [record(), shared()] {
+        for (token, way, lease) in requests.clone() {
             for now in times {
-                for bits in 0..16 {
+                for bits in 0..32 {
                     let row = Row {
+                        adopted: bits & 8 != 0,
                         waited: bits & 1 != 0,
                         repeated: bits & 2 != 0,
                         without_answer: bits & 4 != 0,
+                        way,
                         ..Row::new(token, now, lease)
                     };
-                    let row = if bits & 8 != 0 { row.taken_over() } else { row };
-                    let step = row.step(&record());
+                    let row = if bits & 16 != 0 {
+                        row.taken_over()
+                    } else {
+                        row
+                    };
+                    let step = row.step(&record);
                     let ours = lease == Lease::Taken;
                     let overdue = row.claim.taken_over && !row.repeated;
                     match step {
-                        Step::Rotate => assert!(ours && !overdue, "{lease:?} at {now}: {bits:b}"),
+                        Step::Rotate(_) => {
+                            assert!(ours && !overdue, "{lease:?} at {now}: {bits:b}")
+                        }
                         Step::WaitForTakeover => assert!(ours && overdue, "{lease:?} at {now}"),
                         Step::Reclaim => assert_eq!(lease, Lease::OtherTag(None), "at {now}"),
                         Step::Wait => assert!(!ours, "{lease:?} at {now}"),
-                        Step::Replay { .. } | Step::Refuse(_) => {}
+                        Step::Replay | Step::Follow | Step::Refuse(_) => {}
                     }
                     if !seen.contains(&step) {
                         seen.push(step);
@@ -288,5 +439,5 @@ fn the_lease_is_used_only_by_its_holder() {
             }
         }
     }
-    assert!(seen.len() >= 8, "{seen:?}");
+    assert!(seen.len() >= 11, "{seen:?}");
 }

@@ -1,0 +1,153 @@
+//! Follows the links of an old refresh token to the current one.
+
+use tokio::time::Instant;
+
+use crate::endpoint::context::RequestContext;
+use crate::endpoint::presented::PresentedToken;
+use crate::endpoint::refusal::refuse;
+use crate::error::RefreshError;
+use crate::event::EventKind;
+use crate::grant::{Record, Refusal, StoredGrant, may_have_link};
+use crate::link;
+use crate::seal::SealError;
+use crate::store::{ClaimTag, Store};
+use crate::token::RefreshToken;
+
+/// The most links that one request follows. A token that is further away is late.
+const MAX_HOPS: u32 = 64;
+
+/// The way from an old token along its links to the current one.
+///
+/// A link is only read once: if the grant is rotated in the meantime, the walk goes on from the
+/// newest token that it has reached.
+pub(crate) struct Walk {
+    token: RefreshToken,
+    hash: ClaimTag,
+    hops: u32,
+    /// The current token at the time when no further link was found.
+    dead_end: Option<ClaimTag>,
+}
+
+/// What is known about the way to the current token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Its links have not been followed to the end.
+    Open,
+    /// It leads to the current token.
+    Current,
+    /// It does not lead to the current token.
+    DeadEnd,
+}
+
+impl Walk {
+    pub(crate) fn new(presentation: &PresentedToken<'_>) -> Self {
+        Self {
+            token: presentation.token.clone(),
+            hash: presentation.hash,
+            hops: 0,
+            dead_end: None,
+        }
+    }
+
+    /// Returns what is known about the way to the token with the hash `current`.
+    pub(crate) fn way_to(&self, current: &ClaimTag) -> Way {
+        if self.hash == *current {
+            Way::Current
+        } else if self.dead_end == Some(*current) {
+            Way::DeadEnd
+        } else {
+            Way::Open
+        }
+    }
+
+    /// Returns the current token, if the presented token or its links lead to it.
+    pub(crate) fn current_token(
+        &self,
+        presentation: &PresentedToken<'_>,
+        record: &Record,
+        current: &ClaimTag,
+    ) -> Result<RefreshToken, SealError> {
+        if self.hash == *current {
+            Ok(self.token.clone())
+        } else {
+            presentation.current_token(record, current)
+        }
+    }
+
+    /// Follows links until the current token or a dead end. Links cost one read of the store each,
+    /// except that of the previous token, which is a part of the record.
+    pub(crate) async fn advance<St: Store>(
+        &mut self,
+        exchange: &RequestContext<St>,
+        presentation: &PresentedToken<'_>,
+        record: &Record,
+        current: &ClaimTag,
+        deadline: Instant,
+    ) -> Result<(), RefreshError> {
+        let now = record.time(exchange.shared.now());
+        while self.hash != *current {
+            if Instant::now() >= deadline {
+                return Err(RefreshError::Busy);
+            }
+            let link = match &record.previous {
+                Some(previous) if previous.hash == self.hash => previous
+                    .link
+                    .clone()
+                    .filter(|_| now < previous.shared_until),
+                _ => {
+                    let name = link::sidecar_name(&self.hash);
+                    let read = exchange.store().sidecar(&presentation.key, &name).await;
+                    read.map_err(|error| exchange.store_failed(error, presentation.subject()))?
+                }
+            };
+            let Some(link) = link else {
+                self.dead_end = Some(*current);
+                return Ok(());
+            };
+            if self.hops == MAX_HOPS {
+                return Err(refuse(exchange, presentation, Refusal::Late));
+            }
+            self.hops += 1;
+            self.token = presentation
+                .follow(&self.token, &link)
+                .map_err(|_| invalid(exchange, presentation))?;
+            self.hash = self.token.hash();
+        }
+        Ok(())
+    }
+}
+
+/// Returns the current token, if links lead to it from the presented token, which is older than the
+/// previous one. For a request that does not ask for the lease.
+pub(crate) async fn follow<St: Store>(
+    exchange: &RequestContext<St>,
+    presentation: &PresentedToken<'_>,
+    record: &Record,
+    current: &ClaimTag,
+) -> Result<Option<RefreshToken>, RefreshError> {
+    let shared = &exchange.shared;
+    let grant = StoredGrant { record, current };
+    if shared.config().windows.shared.is_zero()
+        || !may_have_link(grant, presentation.presented(), shared.now())
+    {
+        return Ok(None);
+    }
+    let mut walk = Walk::new(presentation);
+    let deadline = exchange.deadline();
+    let walked = walk.advance(exchange, presentation, record, current, deadline);
+    match walked.await {
+        Ok(()) | Err(RefreshError::InvalidGrant) => {}
+        Err(error) => return Err(error),
+    }
+    Ok((walk.hash == *current).then_some(walk.token))
+}
+
+/// Emits the event of a link that cannot be opened, and returns the error for the client. The grant
+/// stays as it is.
+pub(crate) fn invalid<St: Store>(
+    exchange: &RequestContext<St>,
+    presentation: &PresentedToken<'_>,
+) -> RefreshError {
+    exchange.emit(EventKind::LinkInvalid, presentation.subject());
+    RefreshError::InvalidGrant
+}

@@ -1,0 +1,490 @@
+//! An old token leads to the current one: any number of copies of a token stay logged in.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use test_support::requests::{assertion, patched};
+use test_support::{Act, App, Call, post, refresh_form};
+use tower_oauth_refresh::store::{Change, Key, Sidecar, Store as _, Swap, Ttl, Version};
+use tower_oauth_refresh::{ConfigError, EventKind, RefreshLayer};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const WEEKEND: Duration = Duration::from_secs(3 * 24 * 3600);
+
+fn refused() -> (u16, String) {
+    (400, "invalid_grant".into())
+}
+
+/// Returns an app whose old tokens lead to the current one for an hour.
+fn shared() -> App {
+    App::with(|builder| builder.shared_token_window(HOUR))
+}
+
+/// Refreshes this often, each time with the newest token. Returns all tokens, oldest first.
+async fn rotate(app: &App, token: &str, times: usize) -> Vec<String> {
+    let mut tokens = vec![token.to_owned()];
+    for _ in 0..times {
+        let next = app.refresh(tokens.last().unwrap()).await.token();
+        tokens.push(next);
+    }
+    app.events();
+    tokens
+}
+
+#[tokio::test]
+async fn every_old_token_leads_to_the_current_one() {
+    for age in 1..=5 {
+        let app = shared();
+        let first = app.log_in("app").await;
+        let tokens = rotate(&app, &first, 5).await;
+        // Past the retry window, so that no stored answer is left.
+        app.clock.advance(Duration::from_secs(100));
+        let answer = app.refresh(&tokens[5 - age]).await;
+        assert_eq!(answer.status, StatusCode::OK, "{age} generations old");
+        assert_eq!(
+            app.events(),
+            [EventKind::Converged],
+            "{age} generations old"
+        );
+        assert_eq!(app.upstream.reuses(), 0, "{age} generations old");
+        assert_eq!(app.upstream.refreshes(), 6, "{age} generations old");
+        // The new token is the current one, and the one that it replaced still leads to it.
+        app.refresh(&answer.token()).await.token();
+        app.refresh(&tokens[5]).await.token();
+        assert_eq!(app.upstream.alive(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_retry_with_an_old_token_gets_the_stored_answer() {
+    let app = shared();
+    let first = app.log_in("app").await;
+    let tokens = rotate(&app, &first, 3).await;
+    let newest = app.refresh(&tokens[3]).await;
+    // Any token that leads to the current one opens the stored answer.
+    for token in &tokens {
+        assert_eq!(app.refresh(token).await.body, newest.body);
+    }
+    assert_eq!(app.upstream.refreshes(), 4);
+    assert_eq!(
+        app.events(),
+        [
+            EventKind::Rotated,
+            EventKind::Replayed,
+            EventKind::Replayed,
+            EventKind::Replayed,
+            EventKind::Replayed
+        ]
+    );
+    // A retry of a request that converged, too.
+    app.clock.advance(Duration::from_secs(100));
+    let converged = app.refresh(&tokens[0]).await;
+    assert_eq!(app.refresh(&tokens[0]).await.body, converged.body);
+    assert_eq!(app.refresh(&tokens[2]).await.body, converged.body);
+    assert_eq!(app.upstream.refreshes(), 5);
+}
+
+#[tokio::test]
+async fn processes_with_private_copies_stay_logged_in() {
+    let app = App::with(|builder| builder.shared_token_window(24 * HOUR));
+    let first = app.log_in("app").await;
+    let mut copies = vec![first; 5];
+    // Each process returns at its own pace, minutes to hours apart, and saves only its own token.
+    for round in 0..40_usize {
+        let process = (round * 7 + round / 5) % copies.len();
+        app.clock
+            .advance(Duration::from_secs(400 + 900 * (round as u64 % 4)));
+        copies[process] = app.refresh(&copies[process]).await.token();
+    }
+    assert_eq!(app.upstream.reuses(), 0);
+    assert_eq!(app.upstream.alive(), 1);
+    assert!(!app.events().contains(&EventKind::ReuseDetected));
+}
+
+#[tokio::test]
+async fn by_default_a_second_generation_is_still_accepted_in_the_retry_window() {
+    let app = App::new();
+    let first = app.log_in("app").await;
+    let tokens = rotate(&app, &first, 2).await;
+    app.clock.advance(Duration::from_secs(59));
+    app.refresh(&tokens[0]).await.token();
+    assert_eq!(app.upstream.alive(), 1);
+}
+
+#[tokio::test]
+async fn after_the_window_an_old_token_is_reuse() {
+    for age in [1, 2] {
+        let app = shared();
+        let first = app.log_in("app").await;
+        let tokens = rotate(&app, &first, 2).await;
+        // The newest token is presented, so that nothing can be recovered.
+        app.upstream.then(Act::Answer(503, "text/plain", "down"));
+        assert_eq!(app.refresh(&tokens[2]).await.status, 503);
+        app.clock.advance(HOUR);
+        assert_eq!(app.refresh(&tokens[2 - age]).await.error(), refused());
+        assert_eq!(app.events().last(), Some(&EventKind::ReuseDetected));
+        assert_eq!(app.refresh(&tokens[2]).await.error(), refused(), "ended");
+    }
+}
+
+/// Two tabs share one stored token. The second one refreshes with the old token, too, and whichever
+/// answer is saved last stays. If the second answer contained a newer token, the first one would be
+/// an old token hours later.
+#[tokio::test]
+async fn every_tab_that_converges_gets_the_same_token() {
+    let app = shared();
+    let first = app.log_in("app").await;
+    let saved = app.refresh(&first).await.token();
+    for tab in 0..3 {
+        app.clock.advance(Duration::from_secs(100));
+        assert_eq!(app.refresh(&first).await.token(), saved, "tab {tab}");
+    }
+    app.clock.advance(WEEKEND);
+    app.refresh(&saved).await.token();
+    assert_eq!(app.upstream.reuses(), 0);
+    assert_eq!(app.upstream.alive(), 1);
+    assert_eq!(
+        app.events(),
+        [
+            EventKind::Issued,
+            EventKind::Rotated,
+            EventKind::Converged,
+            EventKind::Converged,
+            EventKind::Converged,
+            EventKind::Rotated
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_recovered_after_a_weekend() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    app.refresh(&token).await.token();
+    app.clock.advance(WEEKEND);
+    let recovered = app.refresh(&token).await.token();
+    // The answer of the recovery is lost, too.
+    app.clock.advance(WEEKEND);
+    let again = app.refresh(&token).await.token();
+    assert_ne!(again, recovered);
+    app.refresh(&again).await.token();
+    assert_eq!(app.upstream.reuses(), 0);
+    assert_eq!(
+        app.events(),
+        [
+            EventKind::Issued,
+            EventKind::Rotated,
+            EventKind::Recovered,
+            EventKind::Recovered,
+            EventKind::Rotated
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_request_with_an_assertion_converges() {
+    let app = App::new();
+    let form = |token: &str, id: &str| {
+        let assertion = assertion(&format!(r#"{{"sub":"app","jti":"{id}"}}"#));
+        let mut form: Vec<_> = refresh_form("app", token)
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+        form.push((
+            "client_assertion_type".into(),
+            "urn:ietf:params:oauth:client-assertion-type:jwt-bearer".into(),
+        ));
+        form.push(("client_assertion".into(), assertion));
+        form
+    };
+    let send = async |token: &str, id: &str| {
+        let form = form(token, id);
+        let form: Vec<_> = form.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        app.post("/token", &form).await
+    };
+    let token = app.log_in("app").await;
+    let lost = send(&token, "1").await.token();
+    app.clock.advance(Duration::from_secs(30));
+    app.store.calls();
+    // FAPI 2.0 §5.3.2.1: a retry with the previous token succeeds.
+    let retried = send(&token, "2").await;
+    assert_eq!(retried.status, 200);
+    assert_eq!(retried.token(), lost, "the current token is sent again");
+    assert_eq!(app.store.calls().len(), 3, "one trip more than a rotation");
+    assert_eq!(
+        app.upstream.refreshes(),
+        2,
+        "the inner service authenticates the retry"
+    );
+    assert_eq!(app.upstream.reuses(), 0);
+    assert_eq!(
+        app.events(),
+        [EventKind::Issued, EventKind::Rotated, EventKind::Converged]
+    );
+}
+
+#[tokio::test]
+async fn a_plain_rotation_makes_two_calls_and_an_old_token_at_most_two_more() {
+    let app = shared();
+    let first = app.log_in("app").await;
+    let tokens = rotate(&app, &first, 1).await;
+    app.store.calls();
+    let second = app.refresh(&tokens[1]).await.token();
+    let calls = app.store.calls();
+    assert!(
+        matches!(calls[..], [Call::Claim, Call::Swap { .. }]),
+        "a rotation: {calls:?}"
+    );
+    app.clock.advance(Duration::from_secs(100));
+    app.refresh(&tokens[1]).await.token();
+    let calls = app.store.calls();
+    assert!(calls.len() <= 4, "over one link: {calls:?}");
+    drop(second);
+}
+
+#[tokio::test]
+async fn a_link_moves_to_a_sidecar_only_while_its_window_runs() {
+    let app = App::new();
+    let mut token = app.log_in("app").await;
+    let mut sidecars = Vec::new();
+    for pause in [0, 100, 30] {
+        app.clock.advance(Duration::from_secs(pause));
+        token = app.refresh(&token).await.token();
+        let (
+            _,
+            Call::Swap {
+                sidecars: written, ..
+            },
+        ) = app.store.writes().pop().unwrap()
+        else {
+            panic!("the last write is not the commit");
+        };
+        sidecars.push(written.len());
+    }
+    assert_eq!(
+        sidecars,
+        [1, 1, 2],
+        "the stored answer, and a link after 30 s"
+    );
+}
+
+#[tokio::test]
+async fn a_chain_is_followed_for_at_most_64_links() {
+    for (links, followed) in [(64, true), (65, false)] {
+        let app = shared();
+        let first = app.log_in("app").await;
+        let tokens = rotate(&app, &first, links).await;
+        app.clock.advance(Duration::from_secs(100));
+        let answer = app.refresh(&tokens[0]).await;
+        if followed {
+            answer.token();
+            assert_eq!(app.events(), [EventKind::Converged]);
+        } else {
+            assert_eq!(answer.error(), refused());
+            assert_eq!(app.events(), [EventKind::Late]);
+            app.refresh(tokens.last().unwrap()).await.token();
+        }
+    }
+}
+
+/// Returns the links that were written beside the grant since the last call, and its key. Links are
+/// the sidecars of 64 bytes.
+fn links(app: &App) -> (Key, Vec<Sidecar>) {
+    let writes = app.store.writes();
+    let key = writes.last().unwrap().0;
+    let links = writes
+        .into_iter()
+        .filter_map(|(_, call)| match call {
+            Call::Swap { sidecars, .. } => Some(sidecars),
+            _ => None,
+        })
+        .flatten()
+        .filter(|sidecar| sidecar.value.len() == 64)
+        .collect();
+    (key, links)
+}
+
+/// Writes this sidecar beside the entry of the grant.
+async fn plant(app: &App, key: &Key, sidecar: Sidecar) {
+    let mut entry = app.store.get(key).await.unwrap().unwrap();
+    let expected = entry.version;
+    entry.version = Version::new([7; 8]);
+    let change = Change::Put {
+        entry,
+        ttl: Ttl::Keep,
+    };
+    let swap = app
+        .store
+        .swap(key, Some(expected), change, &[sidecar])
+        .await;
+    assert_eq!(swap.unwrap(), Swap::Swapped);
+}
+
+#[tokio::test]
+async fn a_forged_link_ends_nothing() {
+    let other = shared();
+    let foreign = {
+        let first = other.log_in("app").await;
+        rotate(&other, &first, 3).await;
+        links(&other).1.remove(0).value
+    };
+    for (name, forge) in [
+        (
+            "a damaged link",
+            &(|value: &[u8]| {
+                let mut value = value.to_vec();
+                value[20] ^= 1;
+                value.into()
+            }) as &dyn Fn(&[u8]) -> bytes::Bytes,
+        ),
+        ("a link of another grant", &|_: &[u8]| foreign.clone()),
+        ("an empty link", &|_: &[u8]| bytes::Bytes::new()),
+    ] {
+        let app = shared();
+        let first = app.log_in("app").await;
+        let tokens = rotate(&app, &first, 3).await;
+        let (grant, mut links) = links(&app);
+        let link = links.remove(0);
+        let forged = Sidecar::new(link.name, forge(&link.value), HOUR);
+        plant(&app, &grant, forged).await;
+        let refreshes = app.upstream.refreshes();
+        assert_eq!(app.refresh(&tokens[0]).await.error(), refused(), "{name}");
+        assert_eq!(app.events(), [EventKind::LinkInvalid], "{name}");
+        assert_eq!(app.upstream.refreshes(), refreshes, "{name}");
+        app.refresh(&tokens[3]).await.token();
+    }
+}
+
+#[tokio::test]
+async fn a_cycle_of_links_is_refused() {
+    let app = shared();
+    let first = app.log_in("app").await;
+    let tokens = rotate(&app, &first, 4).await;
+    let (grant, links) = links(&app);
+    assert_eq!(links.len(), 3);
+    // The link of the second token stands where that of the third is looked up, and so on: no link
+    // opens for another token, so no cycle can be built from what the store holds.
+    for (at, link) in links.iter().enumerate() {
+        let value = links[(at + 1) % links.len()].value.clone();
+        plant(&app, &grant, Sidecar::new(link.name, value, HOUR)).await;
+    }
+    assert_eq!(app.refresh(&tokens[0]).await.error(), refused());
+    assert_eq!(app.events(), [EventKind::LinkInvalid]);
+    app.refresh(&tokens[4]).await.token();
+}
+
+#[tokio::test]
+async fn an_old_token_of_another_client_leads_nowhere() {
+    let app = shared();
+    let first = app.log_in("app").await;
+    let tokens = rotate(&app, &first, 2).await;
+    for token in &tokens {
+        assert_eq!(app.refresh_as("other", token).await.error(), refused());
+    }
+    assert_eq!(app.events(), [EventKind::ClientMismatch; 3]);
+    // A forged token of an older generation has no link.
+    let forged = patched(&tokens[0], |bytes| bytes[20] ^= 1);
+    assert_eq!(app.refresh(&forged).await.error(), refused());
+}
+
+#[tokio::test]
+async fn without_windows_the_layer_is_strict() {
+    let zero = Duration::ZERO;
+    let all_zero = App::with(|builder| {
+        builder
+            .retry_window(zero)
+            .shared_token_window(zero)
+            .recovery_window(zero)
+    });
+    let strict = App::with(|builder| builder.strict(true));
+    for app in [all_zero, strict] {
+        let first = app.log_in("app").await;
+        app.refresh(&first).await.token();
+        assert_eq!(app.refresh(&first).await.error(), refused());
+        assert_eq!(
+            app.events(),
+            [
+                EventKind::Issued,
+                EventKind::Rotated,
+                EventKind::ReuseDetected
+            ]
+        );
+        assert_eq!(links(&app).1, []);
+    }
+}
+
+#[tokio::test]
+async fn the_window_is_at_most_the_idle_lifetime() {
+    let build = |window, idle| {
+        RefreshLayer::builder(tower_oauth_refresh::store::MemoryStore::new())
+            .idle_lifetime(idle)
+            .shared_token_window(window)
+            .build()
+            .err()
+    };
+    assert_eq!(build(HOUR, HOUR), None);
+    let longer = HOUR + Duration::from_millis(1);
+    assert_eq!(build(longer, HOUR), Some(ConfigError::SharedTokenWindow));
+    // The default does not contradict a short lifetime.
+    let _layer = RefreshLayer::builder(tower_oauth_refresh::store::MemoryStore::new())
+        .idle_lifetime(Duration::from_secs(1))
+        .build()
+        .unwrap();
+    let strict = RefreshLayer::builder(tower_oauth_refresh::store::MemoryStore::new())
+        .strict(true)
+        .shared_token_window(HOUR)
+        .build();
+    assert_eq!(strict.err(), Some(ConfigError::StrictWithWindow));
+}
+
+#[tokio::test]
+async fn old_copies_that_arrive_at_once_share_one_rotation() {
+    let app = shared();
+    let first = app.log_in("app").await;
+    let tokens = rotate(&app, &first, 4).await;
+    app.clock.advance(Duration::from_secs(100));
+    let before = app.upstream.refreshes();
+    let instances: Vec<App> = (0..4)
+        .map(|_| {
+            App::over(
+                app.clock.clone(),
+                app.store.clone(),
+                app.upstream.clone(),
+                |builder| builder.shared_token_window(HOUR),
+            )
+        })
+        .collect();
+    let requests = (0..64).map(|n| {
+        let token = &tokens[n % tokens.len()];
+        instances[n % instances.len()].refresh(token)
+    });
+    let answers = futures_util::future::join_all(requests).await;
+    for answer in &answers {
+        assert_eq!(answer.body, answers[0].body);
+    }
+    assert_eq!(app.upstream.refreshes(), before + 1);
+}
+
+#[tokio::test]
+async fn a_confidential_client_with_a_wrong_secret_does_not_converge() {
+    let app = shared();
+    let client = "confidential";
+    let secret = "secret of confidential";
+    let first = app.log_in(client).await;
+    let form = |token: &str, secret: &str| {
+        post(
+            "/token",
+            &[
+                ("grant_type", "refresh_token"),
+                ("refresh_token", token),
+                ("client_id", client),
+                ("client_secret", secret),
+            ],
+        )
+    };
+    let second = app.send(form(&first, secret)).await.unwrap().token();
+    app.clock.advance(Duration::from_secs(100));
+    let answer = app.send(form(&first, "guess")).await.unwrap();
+    assert_eq!(answer.status, 401, "{answer:?}");
+    app.send(form(&second, secret)).await.unwrap().token();
+    assert_eq!(app.upstream.alive(), 1);
+}
