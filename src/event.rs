@@ -103,6 +103,10 @@ pub enum EventKind {
     /// An old token was rejected because a link that should lead from it to the current one cannot
     /// be opened: an attacker has written to the store, or the entry is damaged. The grant continues.
     LinkInvalid,
+    /// An old token was rejected because more than 64 links lead from it to the current one: the
+    /// grant was rotated that often within the
+    /// [shared token window](crate::RefreshLayerBuilder::shared_token_window). The grant continues.
+    TooFarBehind,
     /// The inner service issued a refresh token for a request that does not identify a client. The
     /// refresh token was withheld from the client.
     Unbound,
@@ -135,6 +139,7 @@ impl EventKind {
         Self::Ahead,
         Self::Forged,
         Self::LinkInvalid,
+        Self::TooFarBehind,
         Self::Unbound,
     ];
 
@@ -166,6 +171,7 @@ impl EventKind {
             Self::Ahead => "ahead",
             Self::Forged => "forged",
             Self::LinkInvalid => "link_invalid",
+            Self::TooFarBehind => "too_far_behind",
             Self::Unbound => "unbound",
         }
     }
@@ -193,6 +199,7 @@ impl EventKind {
             | Self::Ahead
             | Self::Forged
             | Self::LinkInvalid
+            | Self::TooFarBehind
             | Self::Unbound => true,
             Self::Issued
             | Self::Rotated

@@ -4,16 +4,15 @@ use tokio::time::Instant;
 
 use crate::endpoint::context::RequestContext;
 use crate::endpoint::presented::PresentedToken;
-use crate::endpoint::refusal::refuse;
 use crate::error::RefreshError;
 use crate::event::EventKind;
-use crate::grant::{Record, Refusal, StoredGrant, may_have_link};
+use crate::grant::{Record, StoredGrant, may_have_link};
 use crate::link;
 use crate::seal::SealError;
 use crate::store::{ClaimTag, Store};
 use crate::token::RefreshToken;
 
-/// The most links that one request follows. A token that is further away is late.
+/// The most links that one request follows. A token that is further away is refused.
 const MAX_HOPS: u32 = 64;
 
 /// The way from an old token along its links to the current one.
@@ -105,7 +104,8 @@ impl Walk {
                 return Ok(());
             };
             if self.hops == MAX_HOPS {
-                return Err(refuse(exchange, presentation, Refusal::Late));
+                exchange.emit(EventKind::TooFarBehind, presentation.subject());
+                return Err(RefreshError::InvalidGrant);
             }
             self.hops += 1;
             self.token = presentation
@@ -133,7 +133,7 @@ pub(crate) async fn follow<St: Store>(
         return Ok(None);
     }
     let mut walk = Walk::new(presentation);
-    let deadline = exchange.deadline();
+    let deadline = Instant::now() + shared.config().rotation_timeout;
     let walked = walk.advance(exchange, presentation, record, current, deadline);
     match walked.await {
         Ok(()) | Err(RefreshError::InvalidGrant) => {}

@@ -194,12 +194,17 @@ pub(crate) fn may_replay(grant: StoredGrant<'_>, presented: Presented<'_>, now: 
     let previous = record.previous.as_ref();
     let previous = previous.filter(|previous| previous.hash == *presented.hash);
     let until = match previous {
-        Some(previous) if previous.link.is_none() => None,
-        Some(previous) => Some(previous.retry_until).max(record.repeat_until),
+        Some(previous) => {
+            let until = record.repeat_until.map_or(previous.retry_until, |until| {
+                until.max(previous.retry_until)
+            });
+            previous.link.as_ref().map(|_| until.saturating_add(SKEW))
+        }
+        // By the clock of this instance alone: later, the client wants a new access token.
         None if *presented.hash == *current => record.repeat_until,
         None => None,
     };
-    is_alive(record, presented, now) && until.is_some_and(|until| now < until.saturating_add(SKEW))
+    is_alive(record, presented, now) && until.is_some_and(|until| now < until)
 }
 
 /// Returns the verdict about a token for which [`may_replay`] returned true, if no stored answer is

@@ -19,8 +19,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub(crate) use self::decide::{
-    Presented, Proceed, Refusal, Standing, StoredGrant, Verdict, converge, decide, may_have_link,
-    may_replay, without_answer,
+    Presented, Proceed, Refusal, SKEW, Standing, StoredGrant, Verdict, converge, decide,
+    may_have_link, may_replay, without_answer,
 };
 pub use self::key::{GrantKey, InvalidGrantKey};
 use crate::clock::Timestamp;
@@ -34,6 +34,11 @@ const EARLIEST: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 /// Up to this limit, the later of the two clocks counts: if the earlier one counted and was wrong,
 /// grants would end too early.
 const MAX_AHEAD: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
+
+/// The longest time for which an answer with the current token is for requests with the current
+/// token, too. It covers requests that arrive at once. A client that refreshes later wants a new
+/// access token.
+const REPEAT: Duration = Duration::from_secs(10);
 
 /// The longest time that the entry of an expired grant is kept.
 const LONGEST_KEPT: Duration = Duration::from_secs(3600);
@@ -58,8 +63,8 @@ pub struct Record {
     pub previous: Option<Previous>,
     /// Whether the current token was presented. If so, its client has received it.
     pub presented: bool,
-    /// If an answer contained the current token again: until when that answer is stored, also for a
-    /// request that presents the current token.
+    /// If an answer contained the current token again: until when that answer is also for a request
+    /// that presents the current token.
     pub(crate) repeat_until: Option<Timestamp>,
     /// Whether a revocation is pending: the client has revoked the grant, and the inner service has
     /// not confirmed it yet.
@@ -351,7 +356,7 @@ impl Record {
     /// Starts the windows of the last answer, which was for a request with this token.
     pub(crate) fn begin_windows(&mut self, presented: &ClaimTag, now: Timestamp, windows: Windows) {
         if let Some(until) = &mut self.repeat_until {
-            *until = now.saturating_add(windows.retry);
+            *until = now.saturating_add(windows.retry.min(REPEAT));
         }
         if let Some(previous) = &mut self.previous
             && previous.hash == *presented

@@ -375,6 +375,19 @@ async fn an_adopted_token_leads_to_the_current_one() {
     assert_eq!(app.refresh(&lost).await.status, 400);
     assert_eq!(app.events().last(), Some(&EventKind::ReuseDetected));
 
+    // The second answer is lost, too.
+    for passed in [1, 300] {
+        let (app, foreign) = adopting().await;
+        app.refresh(&foreign).await.token();
+        app.clock.advance(Duration::from_secs(3600));
+        app.refresh(&foreign).await.token();
+        app.clock.advance(Duration::from_secs(passed));
+        let token = app.refresh(&foreign).await.token();
+        app.clock.advance(WEEK);
+        app.refresh(&token).await.token();
+        assert_eq!(app.upstream.reuses(), 0, "{passed} s later");
+    }
+
     // Other processes have copies of the same token.
     let (app, foreign) = adopting().await;
     let until = app.clock.now().as_millis() + 3_600_000;
@@ -401,6 +414,52 @@ async fn an_adopted_token_leads_to_the_current_one() {
     assert_eq!(app.events().last(), Some(&EventKind::ReuseDetected));
     assert_eq!(app.refresh(&newest).await.status, 400);
     assert_eq!(app.upstream.seen().len(), calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_of_a_token_that_the_server_keeps_get_grants_of_their_own() {
+    let (app, foreign) = adopting().await;
+    app.upstream.then(Act::KeepToken);
+    let one = app.refresh(&foreign).await.token();
+    app.clock.advance(Duration::from_secs(100));
+    app.upstream.then(Act::KeepToken);
+    let one = app.refresh(&one).await.token();
+    app.clock.advance(Duration::from_secs(1800));
+    app.upstream.then(Act::KeepToken);
+    let other = app.refresh(&foreign).await.token();
+    for token in [one, other] {
+        app.upstream.then(Act::KeepToken);
+        app.refresh(&token).await.token();
+    }
+    assert_eq!(
+        app.events(),
+        [
+            EventKind::Adopted,
+            EventKind::Rotated,
+            EventKind::Adopted,
+            EventKind::Rotated,
+            EventKind::Rotated
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_token_does_not_disturb_a_pending_revocation() {
+    let (app, foreign) = adopting().await;
+    let token = app.refresh(&foreign).await.token();
+    app.clock.advance(Duration::from_secs(100));
+    let token = app.refresh(&token).await.token();
+    app.clock.advance(Duration::from_secs(1800));
+    app.upstream.then(Act::Answer(503, "text/plain", "down"));
+    assert_eq!(app.revoke(&token).await.status, 503);
+    assert_eq!(app.refresh(&foreign).await.status, 400);
+    let calls = app.upstream.seen().len();
+    assert_eq!(app.revoke(&token).await.status, 200);
+    assert_eq!(
+        app.upstream.seen().len(),
+        calls + 1,
+        "it is forwarded again"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -280,7 +280,7 @@ async fn a_chain_is_followed_for_at_most_64_links() {
             assert_eq!(app.events(), [EventKind::Converged]);
         } else {
             assert_eq!(answer.error(), refused());
-            assert_eq!(app.events(), [EventKind::Late]);
+            assert_eq!(app.events(), [EventKind::TooFarBehind]);
             app.refresh(tokens.last().unwrap()).await.token();
         }
     }

@@ -101,15 +101,26 @@ impl Config {
         self.upstream_timeout() + LEASE_MARGIN
     }
 
-    /// Returns for how long an adopted token leads to its grant, at least for the time of a lease.
-    pub(crate) fn adopted_for(&self) -> Duration {
-        let Windows {
-            retry,
-            shared,
-            recovery,
-        } = self.windows;
-        let window = retry.max(shared).max(recovery.min(self.idle_lifetime));
-        window.max(self.lease())
+    /// Returns for how long the entry of a token that is adopted at `now` is kept.
+    ///
+    /// A token that the inner service has `replaced` must not be sent there again, so the entry
+    /// outlives adoption itself. Any other token may be adopted once more when its windows are over:
+    /// another process with a copy of it then gets a grant of its own.
+    pub(crate) fn adopted_for(&self, replaced: bool, now: Timestamp) -> Duration {
+        let windows = self.windows;
+        let kept = windows.retry.max(windows.shared).max(self.lease());
+        if !replaced {
+            return kept;
+        }
+        let left = self.adopt_until.map(|end| end.saturating_since(now));
+        let left = left.unwrap_or_default().saturating_add(self.lease());
+        kept.max(left).max(windows.recovery.min(self.idle_lifetime))
+    }
+
+    /// Returns until when an adopted token may still lead to its grant.
+    pub(crate) fn adopted_until(&self) -> Option<Timestamp> {
+        let end = self.adopt_until?;
+        Some(end.saturating_add(self.adopted_for(true, end)))
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {

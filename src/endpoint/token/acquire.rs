@@ -103,7 +103,7 @@ impl<St: Store> Attempt<St> {
 ///   with a claim that names it as the current token, and a verdict about that claim.
 /// - **A request that waits holds nothing.** It has released its lease and calls
 ///   [`rest`](crate::endpoint::progress::Progress::rest), so that it ends when its client
-///   disconnects. It then starts from the presented token again, because the token that its links
+///   disconnects. It then claims with the presented token again, because the token that its links
 ///   led to may have been rotated away. `waited` makes such a token late instead of reused.
 pub(super) async fn acquire<St: Store>(
     exchange: &RequestContext<St>,
@@ -147,6 +147,11 @@ pub(super) async fn acquire<St: Store>(
                 return Err(unreadable(exchange, presentation, error));
             }
         };
+        // The lease that this one replaces showed it.
+        if goal.presented && current == goal.tag {
+            lease.presented(&record);
+            record = record.presented();
+        }
         // Steps that only read are followed by another decision about the same claim.
         loop {
             let step = Step::after(&Claimed {
@@ -167,11 +172,10 @@ pub(super) async fn acquire<St: Store>(
                 Step::Rotate(proceed) => {
                     lease.confirm();
                     // Even if the lease is released: a client that presents the current token has
-                    // received the answer that contained it, so the previous token must not be replayed
-                    // or recovered any more.
-                    if proceed == Proceed::Rotate || goal.presented {
+                    // received the answer that contained it, so the previous token can no longer
+                    // recover.
+                    if proceed == Proceed::Rotate {
                         lease.presented(&record);
-                        record = record.presented();
                     }
                     let Ok(token) = walk.current_token(presentation, &record, &current) else {
                         lease.release().await;
@@ -217,9 +221,6 @@ pub(super) async fn acquire<St: Store>(
                     continue 'claim;
                 }
                 Step::WaitForTakeover => {
-                    if goal.presented {
-                        lease.presented(&record);
-                    }
                     sleep(TAKEOVER_PAUSE).await;
                     taken_over = Some(Attempt { lease, entropy });
                     waited = true;

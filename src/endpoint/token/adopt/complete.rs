@@ -101,9 +101,10 @@ impl Adopted<'_> {
         } else {
             None
         };
+        let renewed = upstream_token != foreign.token;
         let change = done.map_or(Change::Remove, |value| Change::Put {
             entry: Entry::new(self.version, DONE, value.into()),
-            ttl: Ttl::After(config.adopted_for()),
+            ttl: Ttl::After(config.adopted_for(renewed, exchange.shared.now())),
         });
         let mut adoption = Adoption {
             begun,

@@ -18,7 +18,7 @@ use crate::endpoint::refusal::{refuse, refuse_and_end_on_reuse, unreadable};
 use crate::endpoint::upstream::{Inner, Reply};
 use crate::error::RefreshError;
 use crate::event::{EventKind, Subject};
-use crate::grant::{Record, Refusal};
+use crate::grant::{Refusal, SKEW, Verdict};
 use crate::key_lock::KeyLockGuard;
 use crate::store::{ClaimTag, Store, Version};
 use crate::token::RefreshToken;
@@ -58,8 +58,7 @@ pub(super) async fn resolve<St: Store>(
     let now = exchange.shared.now();
     if now >= end {
         // Adoption has ended, but a token that was adopted before still leads to its grant.
-        let kept = config.lease().saturating_add(config.adopted_for());
-        let found = if now < end.saturating_add(kept) {
+        let found = if config.adopted_until().is_some_and(|end| now < end) {
             exchange.store().get(&foreign.key).await
         } else {
             Ok(None)
@@ -89,8 +88,9 @@ pub(super) async fn resolve<St: Store>(
 
 /// Returns the token that an adopted token leads to.
 ///
-/// It leads there in its shared token window, and after it as long as that token was never
-/// presented: a client that lost the answer to its adoption still has the old token only.
+/// It leads there in its shared token window, and after it as long as the first token of the grant
+/// is the current or the previous one, and no later one was presented: a client that lost the answer
+/// to its adoption still has the old token only.
 async fn successor<St: Store>(
     exchange: &RequestContext<St>,
     foreign: &Foreign<'_>,
@@ -105,7 +105,10 @@ async fn successor<St: Store>(
         return Err(RefreshError::InvalidGrant);
     };
     let now = exchange.shared.now();
-    if now < shared_until {
+    // An end that is further away than the window comes from a clock that was not set.
+    let left = shared_until.saturating_since(now);
+    let window = exchange.shared.config().windows.shared;
+    if !left.is_zero() && left <= window.saturating_add(SKEW) {
         return Ok(Resolved::Successor(token));
     }
     let presentation = PresentedToken::new(token, foreign.client_id);
@@ -114,15 +117,21 @@ async fn successor<St: Store>(
     let Some(entry) = found else {
         return Err(refuse(exchange, &presentation, Refusal::Unknown));
     };
-    let record = Record::decode(&presentation.key, &entry.tag, &entry.value)
-        .map_err(|error| unreadable(exchange, &presentation, error))?
-        .at(now);
-    if entry.tag == presentation.hash && !record.presented {
-        return Ok(Resolved::Successor(presentation.token));
-    }
-    let refusal = match record.previous {
-        Some(previous) if now < previous.retry_until => Refusal::Late,
-        _ => Refusal::Reuse,
+    let (record, verdict) = presentation
+        .decide(&entry, false, now)
+        .map_err(|error| unreadable(exchange, &presentation, error))?;
+    let hash = &presentation.hash;
+    let refusal = match verdict {
+        Verdict::Proceed(_)
+            if !record.presented && (entry.tag == *hash || record.link_from(hash).is_some()) =>
+        {
+            return Ok(Resolved::Successor(presentation.token));
+        }
+        Verdict::Refuse(refusal) => refusal,
+        Verdict::Proceed(_) => match record.previous {
+            Some(previous) if now < previous.retry_until => Refusal::Late,
+            _ => Refusal::Reuse,
+        },
     };
     Err(refuse_and_end_on_reuse(exchange, &presentation, refusal, entry).await)
 }

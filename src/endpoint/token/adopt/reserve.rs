@@ -49,6 +49,7 @@ pub(super) async fn reserve<St: Store>(
             if let Swap::Conflict(Some(entry)) = swap.await.map_err(failed)?
                 && entry.tag == DONE
             {
+                exchange.progress.rest();
                 return Ok(Reserved::Done(entry.value));
             }
         }
@@ -67,6 +68,7 @@ pub(super) async fn reserve<St: Store>(
                 return Ok(Reserved::Lease(lease));
             }
             Some(claim) if claim.entry.tag == DONE => {
+                exchange.progress.rest();
                 return Ok(Reserved::Done(claim.entry.value));
             }
             Some(_) | None => lease.release().await,

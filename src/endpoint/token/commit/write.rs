@@ -125,6 +125,11 @@ impl Commit {
                 });
             }
             self.expected = found.version;
+            // After a convergence the token is still the current one.
+            if record.presented && self.claimed.is_of(&self.entry.tag) {
+                self.record = self.record.clone().presented();
+                self.entry.value = self.record.encode(&self.key, &self.entry.tag);
+            }
         }
         Err(overridden())
     }
