@@ -274,6 +274,11 @@ pub enum ConfigError {
     /// the latter, every `id_token` is kept anyway.
     #[error("keep_id_token requires reference_access_tokens")]
     IdTokenWithoutReference,
+    /// [`hand_back`](crate::RefreshLayerBuilder::hand_back) is set together with
+    /// [`reference_access_tokens`](crate::RefreshLayerBuilder::reference_access_tokens) or
+    /// [`adopt_until`](crate::RefreshLayerBuilder::adopt_until).
+    #[error("hand_back cannot be combined with reference_access_tokens or adopt_until")]
+    HandBack,
     /// A required scope is not exactly one scope token (RFC 6749 §3.3).
     #[error("require_scope: {0:?} is not one scope token")]
     Scope(String),

@@ -79,6 +79,9 @@ pub enum EventKind {
     /// A grant was adopted: it began from a refresh token that the inner service issued before the
     /// layer was installed.
     Adopted,
+    /// A grant was handed back to the inner service: its client received the upstream refresh token
+    /// ([`hand_back`](crate::RefreshLayerBuilder::hand_back)).
+    HandedBack,
     /// The inner service rejected the upstream token with `invalid_grant`. The grant has ended.
     UpstreamRejected,
     /// The inner service returned a response that cannot be read or must not be passed on. The
@@ -130,6 +133,7 @@ impl EventKind {
         Self::EndedByApplication,
         Self::AccessRefused,
         Self::Adopted,
+        Self::HandedBack,
         Self::UpstreamRejected,
         Self::UpstreamUnreadable,
         Self::UpstreamTimeout,
@@ -162,6 +166,7 @@ impl EventKind {
             Self::EndedByApplication => "ended_by_application",
             Self::AccessRefused => "access_refused",
             Self::Adopted => "adopted",
+            Self::HandedBack => "handed_back",
             Self::UpstreamRejected => "upstream_rejected",
             Self::UpstreamUnreadable => "upstream_unreadable",
             Self::UpstreamTimeout => "upstream_timeout",
@@ -214,6 +219,7 @@ impl EventKind {
             | Self::EndedByApplication
             | Self::AccessRefused
             | Self::Adopted
+            | Self::HandedBack
             | Self::UpstreamRejected => false,
         }
     }

@@ -353,6 +353,13 @@ impl Record {
         self
     }
 
+    /// Returns the record of a grant that is handed back at `now`: it lives only for the retry
+    /// window.
+    pub(crate) fn handed_back(mut self, now: Timestamp, windows: Windows) -> Self {
+        self.expires_at = now.saturating_add(windows.retry);
+        self
+    }
+
     /// Starts the windows of the last answer, which was for a request with this token.
     pub(crate) fn begin_windows(&mut self, presented: &ClaimTag, now: Timestamp, windows: Windows) {
         if let Some(until) = &mut self.repeat_until {

@@ -369,6 +369,27 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
+    /// Sets whether grants are handed back to the inner service, so that the layer can be removed
+    /// without logging anyone out. Default: `false`.
+    ///
+    /// With `true`, the response to the next refresh of a grant contains the refresh token of the
+    /// inner service, and the grant is retired: for the [`retry_window`](Self::retry_window), the
+    /// same request gets the same response, and then the grant expires. Log-ins and refreshes with
+    /// tokens of the inner service pass unchanged. Remove the layer when no client has a token of
+    /// the layer any more, at the latest after the [`idle_lifetime`](Self::idle_lifetime).
+    ///
+    /// Clients can then refresh at the inner service directly. It must accept each token from the
+    /// client that the layer bound it to, as it did at the log-in.
+    ///
+    /// [`build`](Self::build) returns an error if
+    /// [`reference_access_tokens`](Self::reference_access_tokens) is set, too: set it to `false`
+    /// first, and hand back when the reference access tokens have expired. The same holds for
+    /// [`adopt_until`](Self::adopt_until).
+    pub fn hand_back(mut self, hand_back: bool) -> Self {
+        self.config.hand_back = hand_back;
+        self
+    }
+
     /// Sets how long the inner service may take to answer a token request that is not a refresh,
     /// such as one with an authorization code, a device code or client credentials. Default: 30 s.
     /// At least a millisecond, at most an hour.

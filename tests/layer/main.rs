@@ -7,6 +7,7 @@ mod clocks;
 mod config;
 mod end_grant;
 mod grant_key;
+mod hand_back;
 mod hang_up;
 mod introspection;
 mod issue;

@@ -172,6 +172,12 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "UNIX_SECS", value_parser = unix_time, allow_negative_numbers = true)]
     pub(crate) adopt_until: Option<SystemTime>,
 
+    /// Hand each session back to the upstream at its next refresh, to remove the proxy without
+    /// logging anyone out: the client gets the refresh token of the upstream, and log-ins pass
+    /// unchanged
+    #[arg(long)]
+    hand_back: bool,
+
     /// Address to listen on for GET /healthz and GET /metrics (Prometheus), without authentication
     /// [default: none]
     #[arg(long, value_name = "ADDR")]
@@ -194,6 +200,7 @@ impl Cli {
                 ("--revocation-path", self.revocation_path.is_some()),
                 ("--introspection-path", self.introspection_path.is_some()),
                 ("--adopt-until", self.adopt_until.is_some()),
+                ("--hand-back", self.hand_back),
             ];
             if let Some((flag, _)) = flags.iter().find(|(_, set)| *set) {
                 return Err(format!("{flag} needs --upstream"));
@@ -303,7 +310,8 @@ impl Cli {
             .revocation_path(self.revocation_path())
             .reference_access_tokens(self.reference_access_tokens)
             .allowed_resources(&self.allowed_resource)
-            .keep_id_token(self.keep_id_token);
+            .keep_id_token(self.keep_id_token)
+            .hand_back(self.hand_back);
         if let Some(path) = &self.introspection_path {
             builder = builder.introspection_path(path);
         }

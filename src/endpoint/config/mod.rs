@@ -48,6 +48,7 @@ pub(crate) struct Config {
     /// Whether a log-in fails if its grant cannot be stored.
     pub(crate) refuse_unstored_grants: bool,
     pub(crate) adopt_until: Option<Timestamp>,
+    pub(crate) hand_back: bool,
     pub(crate) max_request_body: usize,
     pub(crate) max_response_body: usize,
     pub(crate) invalid_grant_status: StatusCode,
@@ -70,6 +71,7 @@ impl Default for Config {
             request_body_timeout: Duration::from_secs(10),
             refuse_unstored_grants: false,
             adopt_until: None,
+            hand_back: false,
             max_request_body: 64 << 10,
             max_response_body: 256 << 10,
             invalid_grant_status: StatusCode::BAD_REQUEST,
@@ -131,6 +133,9 @@ impl Config {
         }
         if self.keep_id_token && !self.reference {
             return Err(ConfigError::IdTokenWithoutReference);
+        }
+        if self.hand_back && (self.reference || self.adopt_until.is_some()) {
+            return Err(ConfigError::HandBack);
         }
         if let Some(uri) = self
             .allowed_resources

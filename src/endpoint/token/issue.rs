@@ -4,12 +4,13 @@ use bytes::Bytes;
 
 use super::begin::{Begun, NewGrant};
 use super::entropy::Entropy;
+use crate::body::ResponseBody;
 use crate::endpoint::config::Config;
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::token::mint::{
     self, MintError, MintedAccessToken, Owner, Terms, granted_resources, mint,
 };
-use crate::endpoint::upstream::{self, Granted, Inner, Reading, Reply};
+use crate::endpoint::upstream::{self, Accept, Granted, Inner, Reading, Reply};
 use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::event::Subject;
@@ -30,6 +31,17 @@ pub(crate) async fn issue<St: Store, I: Inner>(
     client: &Client<'_>,
 ) -> Outcome<I::ResBody, I::Error> {
     let client_id = client.id.as_ref();
+    let subject = Subject::client(client_id);
+    if exchange.shared.config().hand_back {
+        let call = async {
+            let response = upstream.send(body, Accept::Any).await?;
+            Ok(Some(response.map(ResponseBody::inner)))
+        };
+        let limit = exchange.shared.config().issue_timeout;
+        return exchange
+            .within(limit, RefreshError::UpstreamTimeout, subject, call)
+            .await;
+    }
     if exchange.shared.config().reference && client_id.is_none() {
         // The layer mints access tokens only for a known client. Refuse before the inner service
         // uses up the authorization code.
@@ -42,7 +54,6 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         requests_refresh_token,
         ..exchange.reading(None)
     };
-    let subject = Subject::client(client_id);
     // Drawn before the inner service uses up the authorization code, so that a random number
     // generator that fails costs nothing.
     let entropy = Entropy::new(&exchange.shared)?;

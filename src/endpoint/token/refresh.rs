@@ -42,6 +42,7 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
     let deadline = exchange.deadline();
     let presentation = match RefreshToken::parse(&exchange.shared.config().prefix, token) {
         Some(token) => PresentedToken::new(token, client_id),
+        None if exchange.shared.config().hand_back => return exchange.pass(upstream, body).await,
         // Boxed because adoption is rare, and unboxed it would enlarge the future of every request.
         None => {
             let foreign = Foreign::new(token, client_id);
@@ -106,7 +107,8 @@ async fn rotate<St: Store, I: Inner>(
         lease.release().await;
         return Err(unreadable(exchange, presentation, DecodeError::Damaged).into());
     };
-    let minted = if proceed == Proceed::Converge {
+    // A grant that is handed back needs no other token of the layer.
+    let minted = if proceed == Proceed::Converge || exchange.shared.config().hand_back {
         entropy.keep(current)
     } else {
         let generation = record.next_generation(proceed == Proceed::Recover);

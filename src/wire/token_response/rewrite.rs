@@ -38,6 +38,15 @@ impl TokenResponse {
         self.edited(token.len() + 192, edit, &added)
     }
 
+    /// Returns the answer with the refresh token `used`, if it has none: the client keeps that one.
+    pub fn with_own_refresh_token(&self, used: &str) -> Bytes {
+        let edit = |name: Name| match name {
+            Name::RefreshToken if self.refresh_token().is_none() => Edit::Text(used),
+            _ => Edit::Keep,
+        };
+        self.edited(used.len() + 32, edit, &[Name::RefreshToken])
+    }
+
     /// Returns the answer with another access token.
     pub fn with_access_token(&self, token: &str) -> Result<Self, AnswerError> {
         let mut out = Splice::new(&self.body, token.len());

@@ -66,6 +66,9 @@ fn text(error: &ConfigError, scope_flag: &str) -> String {
             "--strict cannot be combined with --retry-window, --shared-window or --recovery-window"
                 .into()
         }
+        ConfigError::HandBack => {
+            "--hand-back cannot be combined with --reference-access-tokens or --adopt-until".into()
+        }
         ConfigError::IdTokenWithoutReference => {
             "--keep-id-token needs --reference-access-tokens".into()
         }

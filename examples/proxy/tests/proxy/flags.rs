@@ -399,6 +399,17 @@ fn invalid_flags_end_with_status_2_and_a_reason() {
             "--introspection-path needs --upstream",
         ),
         (&["--adopt-until", "1"], "--adopt-until needs --upstream"),
+        (&["--hand-back"], "--hand-back needs --upstream"),
+        (
+            &[
+                "--upstream",
+                "http://a",
+                "--hand-back",
+                "--adopt-until",
+                "1",
+            ],
+            "--hand-back cannot be combined",
+        ),
         (&["--upstreams", "http://a"], "unexpected argument"),
         (&["http://a"], "unexpected argument"),
     ];
@@ -444,7 +455,7 @@ fn environment_variables_are_checked_like_flags() {
 
 #[test]
 fn every_flag_has_an_environment_variable_and_documentation() {
-    let help = assert_flags(PROGRAM, "PROXY_", include_str!("../../README.md"), 39);
+    let help = assert_flags(PROGRAM, "PROXY_", include_str!("../../README.md"), 40);
     assert!(
         help.contains("response_type with `token` or `id_token`"),
         "the help of --reference-access-tokens: {help}"

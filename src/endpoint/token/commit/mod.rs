@@ -66,7 +66,7 @@ impl Rotation<'_> {
         let (expected, in_flight) = lease.into_commit();
         let presentation = self.presentation;
         let ask = self.ask;
-        let event = self.event();
+        let event = self.event(exchange.shared.config());
         let subject = presentation.subject();
         let (mut commit, body) =
             self.prepare(&exchange.shared, expected, &granted)
@@ -98,8 +98,9 @@ impl Rotation<'_> {
         }
     }
 
-    fn event(&self) -> EventKind {
+    fn event(&self, config: &Config) -> EventKind {
         match self.proceed {
+            _ if config.hand_back => EventKind::HandedBack,
             Proceed::Converge => EventKind::Converged,
             Proceed::Recover => EventKind::Recovered,
             Proceed::Rotate | Proceed::Busy | Proceed::Replay => EventKind::Rotated,
@@ -148,6 +149,9 @@ impl Rotation<'_> {
             sidecars: Vec::with_capacity(MOST_SIDECARS),
         };
         let record = match self.proceed {
+            _ if config.hand_back => record
+                .converged(&presentation.hash, now, windows)
+                .handed_back(now, windows),
             Proceed::Converge => links.converge(record, link_nonce)?,
             Proceed::Recover => links.recover(record, link_nonce, dropped_nonce)?,
             Proceed::Rotate | Proceed::Busy | Proceed::Replay => {
@@ -163,8 +167,12 @@ impl Rotation<'_> {
             .as_ref()
             .map_or(&granted.answer, |reference| &reference.answer);
         let authorization = record.authorization_left(now);
-        let text = next.encode(&config.prefix);
-        let body = answer.with_refresh_token(&text, lifetime, authorization);
+        let body = if config.hand_back {
+            answer.with_own_refresh_token(&self.token)
+        } else {
+            let text = next.encode(&config.prefix);
+            answer.with_refresh_token(&text, lifetime, authorization)
+        };
         if !windows.retry.is_zero() && self.ask.replayable() {
             let context = presentation.context(Purpose::Replay);
             let sealed = replay::seal(

@@ -165,6 +165,9 @@ impl Commit {
         let time = self.record.time(now);
         let windows = shared.config().windows;
         self.record.begin_windows(&self.presented, time, windows);
+        if shared.config().hand_back {
+            self.record = self.record.clone().handed_back(time, windows);
+        }
         self.entry.value = self.record.encode(&self.key, &self.entry.tag);
     }
 }
