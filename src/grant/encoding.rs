@@ -24,6 +24,7 @@ const ROTATED_AT: u8 = 12;
 const AUTHORIZATION_END: u8 = 13;
 const PRESENTED: u8 = 14;
 const REPEAT_UNTIL: u8 = 15;
+const AUTHENTICATED: u8 = 16;
 
 impl Record {
     pub fn encode(&self, key: &Key, tag: &ClaimTag) -> Bytes {
@@ -75,6 +76,9 @@ impl Record {
         if self.revocation_pending {
             out.put(REVOCATION_PENDING, &[]);
         }
+        if self.authenticated {
+            out.put(AUTHENTICATED, &[]);
+        }
         for (field, bytes) in &self.unknown {
             out.put(*field, bytes);
         }
@@ -113,7 +117,8 @@ fn read(fields: &Fields) -> Result<Record, DecodeError> {
         presented: fields.flag(PRESENTED)?,
         repeat_until: fields.optional(REPEAT_UNTIL, read_timestamp)?,
         revocation_pending: fields.flag(REVOCATION_PENDING)?,
-        unknown: fields.unknown(CLIENT_ID..=REPEAT_UNTIL),
+        authenticated: fields.flag(AUTHENTICATED)?,
+        unknown: fields.unknown(CLIENT_ID..=AUTHENTICATED),
     })
 }
 

@@ -69,6 +69,10 @@ pub struct Record {
     /// Whether a revocation is pending: the client has revoked the grant, and the inner service has
     /// not confirmed it yet.
     pub revocation_pending: bool,
+    /// Whether the inner service has granted a log-in, an adoption or a rotation of this grant with
+    /// a client credential. If so, only a request that the inner service authenticates ends the
+    /// grant. Never reset.
+    pub authenticated: bool,
     /// Fields that a later version of the crate has written, kept unchanged.
     pub(crate) unknown: Vec<(u8, Bytes)>,
 }
@@ -224,8 +228,16 @@ impl Record {
             presented: false,
             repeat_until: None,
             revocation_pending: false,
+            authenticated: false,
             unknown: Vec::new(),
         }
+    }
+
+    /// Returns the record after the inner service has granted a request, with or without a client
+    /// credential.
+    pub(crate) const fn granted_with(mut self, credential: bool) -> Self {
+        self.authenticated |= credential;
+        self
     }
 
     /// Returns when an instance last wrote the times of the record, by that instance's clock.
@@ -233,6 +245,11 @@ impl Record {
         self.rotated_at.map_or(self.created_at, |rotated_at| {
             rotated_at.max(self.created_at)
         })
+    }
+
+    /// Returns the time since the last rotation, or since the grant began.
+    pub(crate) fn age(&self, now: Timestamp) -> Duration {
+        now.saturating_since(self.written_at())
     }
 
     /// Returns the time of a request that arrives at `now`, but not earlier than the record was

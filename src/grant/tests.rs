@@ -1010,7 +1010,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         any::<u32>(),
         bytes(),
         prop::option::of(previous),
-        (any::<bool>(), prop::option::of(time()), any::<bool>()),
+        (any::<[bool; 3]>(), prop::option::of(time())),
         unknown,
     )
         .prop_map(
@@ -1020,7 +1020,7 @@ fn any_record() -> impl Strategy<Value = Record> {
                 generation,
                 sealed,
                 previous,
-                (presented, repeat_until, revocation_pending),
+                ([presented, revocation_pending, authenticated], repeat_until),
                 unknown,
             )| Record {
                 binding,
@@ -1035,9 +1035,32 @@ fn any_record() -> impl Strategy<Value = Record> {
                 presented,
                 repeat_until,
                 revocation_pending,
+                authenticated,
                 unknown,
             },
         )
+}
+
+#[test]
+fn a_grant_stays_authenticated_and_pays_for_it_alone() {
+    let public = record();
+    assert!(!public.authenticated);
+    let decoded = |record: &Record| {
+        let value = record.encode(&KEY, &hash(7));
+        let decoded = Record::decode(&KEY, &hash(7), &value).unwrap();
+        (decoded.authenticated, value.len())
+    };
+    let (authenticated, len) = decoded(&public);
+    assert!(!authenticated, "a record without the field");
+    let confidential = public.clone().granted_with(true);
+    assert_eq!(decoded(&confidential), (true, len + 2));
+    // Later rotations have no credential.
+    let next = rotated(&confidential, at(2000), 8, hash(7));
+    let next = next.granted_with(false).presented();
+    let next = rotated(&next, at(3000), 10, hash(7));
+    let next = next.with_pending_revocation(at(4000)).at(at(3500));
+    assert!(next.authenticated);
+    assert!(!rotated(&public, at(2000), 8, hash(7)).authenticated);
 }
 
 #[test]

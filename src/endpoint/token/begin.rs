@@ -23,6 +23,8 @@ pub(crate) struct NewGrant<'a> {
     /// The resources that the grant is limited to. Empty if unknown.
     pub(crate) resources: Vec<&'a str>,
     pub(crate) upstream_token: &'a str,
+    /// Whether the request has a client credential.
+    pub(crate) credential: bool,
     /// The properties of its first access token.
     pub(crate) access: Terms<'a>,
     /// The request whose repetition gets the same answer again, if there is one.
@@ -70,7 +72,8 @@ impl NewGrant<'_> {
             config.idle_lifetime,
             granted.answer.refresh_lifetime(),
             granted.answer.authorization_lifetime(),
-        );
+        )
+        .granted_with(self.credential);
         let owner = Owner::Grant(first.access_id(), 0);
         let access = mint(shared, now, owner, access, &self.access, &granted.answer)?;
         let answer = access

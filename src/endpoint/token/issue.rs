@@ -86,6 +86,7 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         scope,
         resources,
         upstream_token: token,
+        credential: client.credential.is_presented(),
         access: access_terms(config, form, client_id, &granted),
     };
     let body = match grant.begin(&exchange.shared, entropy.first(), &granted) {

@@ -72,6 +72,11 @@ impl<'a> RefreshRequest<'a> {
         !matches!(self.credential, Credential::Assertion)
     }
 
+    /// Returns whether the request has a client credential.
+    pub(crate) const fn has_credential(&self) -> bool {
+        self.credential.is_presented()
+    }
+
     /// Returns the values that a stored answer is bound to: the credential, the scope, and every
     /// parameter that the layer does not read, including the resources.
     pub(crate) fn terms(&self) -> Vec<&[u8]> {

@@ -111,6 +111,17 @@ pub enum Credential<'a> {
     Outside(Option<HeaderValue>),
 }
 
+impl Credential<'_> {
+    /// Returns whether the request itself has a credential, which the inner service checks. A
+    /// client that only an outer layer has named has none.
+    pub(crate) const fn is_presented(&self) -> bool {
+        match self {
+            Self::Secret(_) | Self::Assertion | Self::Outside(Some(_)) => true,
+            Self::None | Self::Outside(None) => false,
+        }
+    }
+}
+
 /// The error if the client cannot be identified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientError {

@@ -67,6 +67,7 @@ impl Adopted<'_> {
             scope,
             resources: Vec::new(),
             upstream_token,
+            credential: ask.has_credential(),
             access: Terms {
                 client_id: foreign.client_id.as_str(),
                 // The scope of the grant is unknown, and the inner service may have ignored the
