@@ -98,7 +98,8 @@ pub enum RefreshError {
     #[error("the server is unavailable")]
     Store(#[source] StoreError),
     /// 502 `server_error`: the inner service returned a response that cannot be read or must not be
-    /// passed on.
+    /// passed on. Or it has no revocation endpoint, and its token endpoint does not say whether a
+    /// revocation comes from the client of the grant, which then continues.
     #[error("the authorization server returned an invalid response")]
     UpstreamUnreadable,
 }

@@ -4,12 +4,15 @@
 //! to the callback that the application set with
 //! [`on_event`](crate::RefreshLayerBuilder::on_event).
 
+mod reuse;
+
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::reuse::{ClientProof, Reuse};
 use crate::grant::GrantKey;
 use crate::store::{Key, StoreError};
 use crate::wire::client::ClientId;
@@ -29,6 +32,9 @@ pub struct Event {
     /// The generation of the presented token. For [`EventKind::Issued`] and [`EventKind::Adopted`]
     /// that of the issued token, for [`EventKind::EndedByApplication`] that of the grant.
     pub generation: Option<u32>,
+    /// What is known about a reused token. `Some` for [`EventKind::ReuseDetected`] and
+    /// [`EventKind::ReuseUnproven`].
+    pub reuse: Option<Reuse>,
     /// The time since the layer began to handle the request. For an `AccessLayer` it is the time
     /// that reading the token from the store took, or zero if the cache answered.
     pub elapsed: Duration,
@@ -57,8 +63,11 @@ pub enum EventKind {
     /// may still hold. The grant continues.
     Late,
     /// An old token was rejected whose windows are over: it was stolen, or it is a stale copy. The
-    /// grant has ended.
+    /// grant has ended. [`Event::reuse`] helps to tell which it is.
     ReuseDetected,
+    /// Like [`ReuseDetected`](Self::ReuseDetected), but the client of the grant authenticates
+    /// itself and the request did not prove to come from it. The grant continues.
+    ReuseUnproven,
     /// A token was rejected because another client presented it. The grant continues.
     ClientMismatch,
     /// A token was rejected because its grant has expired.
@@ -84,8 +93,9 @@ pub enum EventKind {
     HandedBack,
     /// The inner service rejected the upstream token with `invalid_grant`. The grant has ended.
     UpstreamRejected,
-    /// The inner service returned a response that cannot be read or must not be passed on. The
-    /// client got 502.
+    /// The inner service returned a response that cannot be read or must not be passed on. Or it has
+    /// no revocation endpoint, and its token endpoint does not say whether a revocation comes from
+    /// the client of the grant. The client got 502.
     UpstreamUnreadable,
     /// The inner service did not answer within the time limit: a refresh, a log-in, an
     /// introspection, or the revocation of a token of another format. The client got 503, or 504
@@ -125,6 +135,7 @@ impl EventKind {
         Self::Recovered,
         Self::Late,
         Self::ReuseDetected,
+        Self::ReuseUnproven,
         Self::ClientMismatch,
         Self::Expired,
         Self::Unknown,
@@ -158,6 +169,7 @@ impl EventKind {
             Self::Recovered => "recovered",
             Self::Late => "late",
             Self::ReuseDetected => "reuse_detected",
+            Self::ReuseUnproven => "reuse_unproven",
             Self::ClientMismatch => "client_mismatch",
             Self::Expired => "expired",
             Self::Unknown => "unknown",
@@ -195,6 +207,7 @@ impl EventKind {
     pub const fn is_warning(self) -> bool {
         match self {
             Self::ReuseDetected
+            | Self::ReuseUnproven
             | Self::ClientMismatch
             | Self::UpstreamUnreadable
             | Self::UpstreamTimeout
@@ -250,15 +263,23 @@ impl<'a> Subject<'a> {
 
 pub(crate) type Callback = Arc<dyn Fn(&Event) + Send + Sync>;
 
+/// The details of an event, besides its subject.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Detail<'a> {
+    /// The cause of a failure. It is only logged, and only with warnings.
+    pub(crate) cause: Option<&'a (dyn Error + 'static)>,
+    pub(crate) reuse: Option<Reuse>,
+}
+
 /// Logs an event and passes it to the callback, if there is one. `token` is the kind of token that
-/// the event is about. `cause` is only logged, and only with warnings.
+/// the event is about.
 pub(crate) fn tell(
     callback: Option<&Callback>,
     token: &'static str,
     kind: EventKind,
     subject: Subject<'_>,
     elapsed: Duration,
-    cause: Option<&(dyn Error + 'static)>,
+    Detail { cause, reuse }: Detail<'_>,
 ) {
     // Text fields are logged as strings, so that the log format quotes them. Quotes alone are not
     // enough: some viewers treat U+2028 as the end of a line, and U+202E reverses the text after
@@ -279,6 +300,9 @@ pub(crate) fn tell(
             client_id,
             grant = short,
             generation,
+            generations_behind = reuse.map(|reuse| reuse.generations_behind),
+            rotated_away_secs = reuse.map(|reuse| reuse.rotated_away_for.as_secs()),
+            client_proof = reuse.map(|reuse| reuse.client_proof.as_str()),
             cause,
             "{token}"
         );
@@ -298,6 +322,7 @@ pub(crate) fn tell(
             client_id,
             grant,
             generation,
+            reuse,
             elapsed,
         });
     }

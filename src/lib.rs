@@ -185,7 +185,7 @@ pub use self::access::{
 pub use self::body::{RequestBody, ResponseBody};
 pub use self::clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use self::error::{ConfigError, RefreshError};
-pub use self::event::{Event, EventKind};
+pub use self::event::{ClientProof, Event, EventKind, Reuse};
 pub use self::grant::{GrantKey, InvalidGrantKey};
 pub use self::random::{OsRandom, RandomUnavailable, SecureRandom};
 pub use self::refresh::{

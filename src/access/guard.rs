@@ -21,7 +21,7 @@ use crate::access_token::grant::AccessGrant;
 use crate::access_token::record::AccessRecord;
 use crate::clock::{Clock, Timestamp};
 use crate::endpoint::state::State;
-use crate::event::{self, Callback, EventKind, Subject};
+use crate::event::{self, Callback, Detail, EventKind, Subject};
 use crate::store::{Key, Store, StoreError};
 use crate::wire::client::ClientId;
 
@@ -244,13 +244,17 @@ impl<St: Store> Guard<St> {
         elapsed: Duration,
         cause: Option<&(dyn Error + 'static)>,
     ) {
+        let detail = Detail {
+            cause,
+            ..Detail::default()
+        };
         event::tell(
             self.on_event.as_ref(),
             "access token",
             kind,
             subject,
             elapsed,
-            cause,
+            detail,
         );
     }
 }

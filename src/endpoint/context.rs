@@ -10,15 +10,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use tokio::time::{Instant, timeout};
+use zeroize::Zeroizing;
 
 use crate::body::ResponseBody;
 use crate::endpoint::progress::Progress;
 use crate::endpoint::state::State;
 use crate::endpoint::upstream::{self, Accept, Inner, Reading, Reply};
 use crate::error::RefreshError;
-use crate::event::{EventKind, Subject};
+use crate::event::{Detail, EventKind, Reuse, Subject};
 use crate::random::RandomUnavailable;
 use crate::store::{CatchPanics, Key, Store, StoreError};
+use crate::token::RefreshToken;
 use crate::wire::disclosure::Withheld;
 
 /// The reason why a request has no regular response.
@@ -80,6 +82,22 @@ impl<St: Store> RequestContext<St> {
 
     pub(crate) fn emit(&self, kind: EventKind, subject: Subject<'_>) {
         self.shared.tell(kind, subject, self.started.elapsed());
+    }
+
+    pub(crate) fn emit_reuse(&self, kind: EventKind, subject: Subject<'_>, reuse: Reuse) {
+        let detail = Detail {
+            reuse: Some(reuse),
+            ..Detail::default()
+        };
+        self.shared
+            .tell_in_detail(kind, subject, self.started.elapsed(), detail);
+    }
+
+    /// Returns a random token that the inner service has never issued. With it the inner service
+    /// authenticates the sender of a request, but has nothing to use.
+    pub(crate) fn never_issued(&self) -> Result<Zeroizing<String>, RandomUnavailable> {
+        let id = self.shared.random()?;
+        Ok(RefreshToken::new(id, 0, &self.shared.random()?).encode(""))
     }
 
     /// Awaits a call of the inner service for at most `limit`. A call that returns `None` has got a

@@ -72,10 +72,7 @@ pub(crate) async fn introspect<St: Store, I: Inner>(
     };
     let (ours, secret) = match found {
         Some((ours, secret)) => (Some(ours), secret),
-        None => (
-            None,
-            RefreshToken::new(exchange.shared.random()?, 0, &exchange.shared.random()?).encode(""),
-        ),
+        None => (None, exchange.never_issued()?),
     };
     let subject = Subject::client(ours.as_ref().map(|ours| &ours.client_id));
     let call = async {

@@ -35,6 +35,7 @@ mod introspection;
 mod precheck;
 mod presented;
 pub(crate) mod progress;
+mod proof;
 mod refusal;
 mod revocation;
 pub(crate) mod state;
@@ -70,7 +71,7 @@ pub(crate) async fn run<St, S, B, ResBody>(
     request: Request<B>,
 ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
 where
-    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
+    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>> + Clone,
     St: Store,
     B: Body<Data = Bytes>,
     ResBody: Body<Data = Bytes>,

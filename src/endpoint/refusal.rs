@@ -2,12 +2,57 @@
 
 use crate::codec::DecodeError;
 use crate::endpoint::cas;
-use crate::endpoint::context::RequestContext;
+use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::presented::PresentedToken;
+use crate::endpoint::proof::{Proof, prove};
+use crate::endpoint::upstream::Inner;
 use crate::error::RefreshError;
-use crate::event::EventKind;
-use crate::grant::Refusal;
+use crate::event::{ClientProof, EventKind, Reuse};
+use crate::grant::{Record, Refusal};
 use crate::store::{Entry, Store, StoreError};
+use crate::wire::token_request::TokenRequest;
+
+/// Refuses a reused token, and ends its grant. If the client of the grant authenticates itself, the
+/// grant ends only if the inner service [accepts](prove) the client of this request. Otherwise a
+/// thief with an old token and without the credential could log the client out.
+///
+/// The client gets `invalid_grant`, or the response with which the inner service rejects it.
+pub(crate) async fn refuse_reuse<St: Store, I: Inner>(
+    exchange: &RequestContext<St>,
+    upstream: Box<I>,
+    form: &TokenRequest,
+    presentation: &PresentedToken<'_>,
+    (entry, record): (Entry, Record),
+) -> Outcome<I::ResBody, I::Error> {
+    exchange.progress.begin();
+    let _in_flight = exchange.shared.in_flight().token();
+    let rotated_away_for = record.age(exchange.shared.now());
+    let (client_proof, response) = if record.authenticated {
+        match prove(exchange, upstream, form).await? {
+            Proof::Proved => (ClientProof::Proved, None),
+            Proof::Disproved(response) => (ClientProof::Disproved, Some(response)),
+            Proof::Missing => (ClientProof::Missing, None),
+        }
+    } else {
+        (ClientProof::NotRequired, None)
+    };
+    let kind = if client_proof.ends_grant() {
+        let removed = cas::remove(exchange.store(), &presentation.key, entry).await;
+        removed.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
+        exchange.announce(&presentation.key).await;
+        EventKind::ReuseDetected
+    } else {
+        EventKind::ReuseUnproven
+    };
+    let generation = presentation.token.generation();
+    let reuse = Reuse {
+        generations_behind: record.generation.saturating_sub(generation),
+        rotated_away_for,
+        client_proof,
+    };
+    exchange.emit_reuse(kind, presentation.subject(), reuse);
+    response.ok_or_else(|| RefreshError::InvalidGrant.into())
+}
 
 /// Emits the event of a refusal and returns the error for the client. Ends the grant if the refusal
 /// is [`Refusal::Reuse`].

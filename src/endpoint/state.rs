@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::access_token::cache::Cache;
 use crate::clock::{Clock, Timestamp};
 use crate::endpoint::config::Config;
-use crate::event::{self, Callback, EventKind, Subject};
+use crate::event::{self, Callback, Detail, EventKind, Subject};
 use crate::key_lock::KeyLock;
 use crate::random::{RandomUnavailable, SecureRandom};
 use crate::store::{CatchPanics, Key, Store};
@@ -121,7 +121,7 @@ impl<St> State<St> {
 
     /// Logs an event and passes it to the callback of the application.
     pub(crate) fn tell(&self, kind: EventKind, subject: Subject<'_>, elapsed: Duration) {
-        self.tell_why(kind, subject, elapsed, None);
+        self.tell_in_detail(kind, subject, elapsed, Detail::default());
     }
 
     /// Like [`tell`](Self::tell), with the cause of the event, which is only logged.
@@ -132,13 +132,27 @@ impl<St> State<St> {
         elapsed: Duration,
         cause: Option<&(dyn Error + 'static)>,
     ) {
+        let detail = Detail {
+            cause,
+            ..Detail::default()
+        };
+        self.tell_in_detail(kind, subject, elapsed, detail);
+    }
+
+    pub(crate) fn tell_in_detail(
+        &self,
+        kind: EventKind,
+        subject: Subject<'_>,
+        elapsed: Duration,
+        detail: Detail<'_>,
+    ) {
         event::tell(
             self.on_event.as_ref(),
             "refresh token",
             kind,
             subject,
             elapsed,
-            cause,
+            detail,
         );
     }
 }

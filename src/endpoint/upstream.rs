@@ -6,6 +6,7 @@
 //! that token, or not passed on.
 
 use std::marker::PhantomData;
+use std::mem;
 
 use bytes::Bytes;
 use http::header::{
@@ -23,15 +24,19 @@ use crate::grant::GrantKey;
 use crate::store::Key;
 use crate::wire::disclosure::{Disclosed, Withheld};
 use crate::wire::json;
+use crate::wire::path::replace_path;
 use crate::wire::token_request::has_content_coding;
 use crate::wire::token_response::{TokenResponse, cut};
 
 /// The inner service, for one request: it gets a form and returns a response.
-pub(crate) trait Inner {
+pub(crate) trait Inner: Clone {
     /// The body of the response.
     type ResBody: Body<Data = Bytes>;
     /// The error of the inner service.
     type Error;
+
+    /// Returns the same request for another path. `None` if its target would be too long.
+    fn to_path(self: Box<Self>, path: &str) -> Option<Box<Self>>;
 
     /// Sends the request with `form` as its body.
     fn send(
@@ -102,13 +107,28 @@ impl<S, B> Upstream<S, B> {
     }
 }
 
+impl<S: Clone, B> Clone for Upstream<S, B> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            head: self.head.clone(),
+            body: PhantomData,
+        }
+    }
+}
+
 impl<S, B, ResBody> Inner for Upstream<S, B>
 where
-    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>>,
+    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>> + Clone,
     ResBody: Body<Data = Bytes>,
 {
     type ResBody = ResBody;
     type Error = S::Error;
+
+    fn to_path(mut self: Box<Self>, path: &str) -> Option<Box<Self>> {
+        self.head.uri = replace_path(mem::take(&mut self.head.uri), path).ok()?;
+        Some(self)
+    }
 
     async fn send(
         mut self: Box<Self>,
@@ -161,16 +181,9 @@ async fn classify<ResBody: Body<Data = Bytes>>(
     let success = response.status().is_success();
     let (mut head, bytes) = read(response, limit).await?;
     let answer = TokenResponse::parse(bytes.clone()).ok();
-    let error = answer
-        .as_ref()
-        .filter(|answer| !answer.has_access_token())
-        .and_then(TokenResponse::error);
+    let error = error_code(answer.as_ref());
     if !success || error.is_some() {
-        // Some servers return errors with status 200 (GitHub), or reject an ended grant with 403
-        // (Auth0).
-        let dead =
-            error.is_some_and(|error| matches!(error, "invalid_grant" | "bad_refresh_token"));
-        let dead = dead && !head.status.is_server_error();
+        let dead = rejects_token(head.status, error);
         // An error response is passed on unchanged or not at all. If the inner service has ended
         // the grant, the grant ends here in either case. Otherwise its client would repeat the
         // refresh until the grant expires.
@@ -196,6 +209,19 @@ async fn classify<ResBody: Body<Data = Bytes>>(
     let (answer, secrets) = answer.disclosed(withheld, secret).ok()?;
     withheld.strip(&mut head.headers, &secrets);
     Some(Reply::Granted(Granted { head, answer }))
+}
+
+/// Returns the `error` of a response to a token request.
+pub(crate) fn error_code(answer: Option<&TokenResponse>) -> Option<&str> {
+    answer
+        .filter(|answer| !answer.has_access_token())
+        .and_then(TokenResponse::error)
+}
+
+/// Returns whether a response with this error rejects the refresh token. Some servers return errors
+/// with status 200 (GitHub), or reject an ended grant with 403 (Auth0).
+pub(crate) fn rejects_token(status: StatusCode, error: Option<&str>) -> bool {
+    matches!(error, Some("invalid_grant" | "bad_refresh_token")) && !status.is_server_error()
 }
 
 /// Returns a response without the withheld tokens: they are removed from a JSON success. Returns

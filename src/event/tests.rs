@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::{EventKind, Subject, printable, tell};
+use super::{ClientProof, Detail, EventKind, Reuse, Subject, printable, tell};
 use crate::wire::client::ClientId;
 
 #[derive(Clone, Default)]
@@ -32,6 +32,21 @@ impl<'a> MakeWriter<'a> for Log {
 
 /// Returns the log line of an event with this client and this cause, as text or as JSON.
 fn logged(json: bool, client_id: &str, cause: &str) -> String {
+    let client_id = ClientId::try_from(client_id).unwrap();
+    let cause: Box<dyn std::error::Error> = cause.into();
+    let subject = Subject::client(Some(&client_id));
+    let detail = Detail {
+        cause: Some(&*cause),
+        ..Detail::default()
+    };
+    line(json, || {
+        let kind = EventKind::StoreUnavailable;
+        tell(None, "refresh token", kind, subject, Duration::ZERO, detail);
+    })
+}
+
+/// Returns the log line that `tell` writes, as text or as JSON.
+fn line(json: bool, tell: impl FnOnce()) -> String {
     let log = Log::default();
     let builder = tracing_subscriber::fmt()
         .with_ansi(false)
@@ -42,19 +57,7 @@ fn logged(json: bool, client_id: &str, cause: &str) -> String {
     } else {
         Box::new(builder.finish())
     };
-    let client_id = ClientId::try_from(client_id).unwrap();
-    let cause: Box<dyn std::error::Error> = cause.into();
-    tracing::subscriber::with_default(subscriber, || {
-        let subject = Subject::client(Some(&client_id));
-        tell(
-            None,
-            "refresh token",
-            EventKind::StoreUnavailable,
-            subject,
-            Duration::ZERO,
-            Some(&*cause),
-        );
-    });
+    tracing::subscriber::with_default(subscriber, tell);
     let bytes = log.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
 }
@@ -126,6 +129,29 @@ fn a_client_id_or_a_cause_cannot_forge_a_log_line_or_a_field() {
             );
         }
     }
+}
+
+#[test]
+fn a_reuse_is_logged_in_fields_of_its_own() {
+    let reuse = Reuse {
+        generations_behind: 3,
+        rotated_away_for: Duration::from_millis(7_200_900),
+        client_proof: ClientProof::Disproved,
+    };
+    let subject = Subject::client(None);
+    let detail = Detail {
+        reuse: Some(reuse),
+        ..Detail::default()
+    };
+    let line = line(false, || {
+        let kind = EventKind::ReuseUnproven;
+        tell(None, "refresh token", kind, subject, Duration::ZERO, detail);
+    });
+    assert_eq!(
+        line.trim_start(),
+        "WARN tower_oauth_refresh::event: refresh token event=\"reuse_unproven\" \
+         generations_behind=3 rotated_away_secs=7200 client_proof=\"disproved\"\n"
+    );
 }
 
 #[test]

@@ -84,6 +84,13 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// respond in time). If it is unavailable, the client gets 503 and the revocation is pending:
     /// for ten minutes, or until the grant expires, the client can repeat the request so that the
     /// inner service receives it.
+    ///
+    /// If the client of the grant authenticates itself and the inner service does not support the
+    /// revocation, the grant ends only if the token endpoint accepts the client. The layer sends a
+    /// refresh request with a token that was never issued to [`token_path`](Self::token_path), by
+    /// the service that got the revocation. If `Router::layer` puts the layer around each route,
+    /// that service is only the handler of this path: wrap the whole router instead, or the client
+    /// gets 502 and the grant continues.
     pub fn revocation_path(mut self, path: impl Into<String>) -> Self {
         self.paths.revocation = path.into();
         self

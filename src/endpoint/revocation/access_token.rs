@@ -55,6 +55,7 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
         key: &key,
         entry,
         upstream_token,
+        needs_proof: false,
         pending: |entry: &Entry| pending(exchange, &key, entry),
         event: EventKind::AccessRevoked,
         subject,

@@ -12,7 +12,8 @@ use zeroize::Zeroizing;
 
 use crate::body::ResponseBody;
 use crate::endpoint::cas;
-use crate::endpoint::context::{Outcome, RequestContext};
+use crate::endpoint::context::{Failure, Outcome, RequestContext};
+use crate::endpoint::proof::{Proof, prove};
 use crate::endpoint::upstream::{self, Accept, Inner, Reading};
 use crate::error::RefreshError;
 use crate::event::{EventKind, Subject};
@@ -31,6 +32,8 @@ pub(crate) struct Revocation<'a, F> {
     pub(crate) entry: Entry,
     /// The upstream token that the token stands for.
     pub(crate) upstream_token: Zeroizing<String>,
+    /// Whether an inner service that does not revoke tokens must accept the client first.
+    pub(crate) needs_proof: bool,
     /// Returns the change that marks an entry as revocation pending.
     pub(crate) pending: F,
     /// The event when the token has ended.
@@ -54,10 +57,12 @@ where
         key,
         entry,
         upstream_token,
+        needs_proof,
         pending,
         event,
         subject,
     } = revocation;
+    let probe = needs_proof.then(|| upstream.clone());
     let call = async {
         let request = form.replace(Param::Token, &upstream_token);
         let response = upstream.send(request, Accept::Plain).await.ok()?;
@@ -76,25 +81,56 @@ where
         exchange.emit(event, subject);
         return Err(RefreshError::UpstreamUnavailable.into());
     };
-    let Some(Confirmed { ends, response }) = reply else {
-        exchange.emit(EventKind::UpstreamUnreadable, subject);
-        return Err(RefreshError::UpstreamUnreadable.into());
+    let response = match reply {
+        Some(Confirmed::Revoked(response)) => response,
+        Some(Confirmed::Unsupported) => {
+            if let Some(probe) = probe
+                && let Some(response) = unproven(exchange, probe, form, subject).await?
+            {
+                return Ok(response);
+            }
+            revoked()
+        }
+        Some(Confirmed::Refused(response)) => return Ok(response),
+        None => {
+            exchange.emit(EventKind::UpstreamUnreadable, subject);
+            return Err(RefreshError::UpstreamUnreadable.into());
+        }
     };
-    if ends {
-        cas::remove(exchange.store(), key, entry)
-            .await
-            .map_err(|error| exchange.store_failed(error, subject))?;
-        exchange.announce(key).await;
-        exchange.emit(event, subject);
-    }
+    cas::remove(exchange.store(), key, entry)
+        .await
+        .map_err(|error| exchange.store_failed(error, subject))?;
+    exchange.announce(key).await;
+    exchange.emit(event, subject);
     Ok(response)
 }
 
+/// Asks the inner service whether a revocation comes from the client, because no other response of
+/// it says so. Returns `None` if it does, and the response to a client that it rejects.
+pub(super) async fn unproven<St: Store, I: Inner>(
+    exchange: &RequestContext<St>,
+    upstream: Box<I>,
+    form: &TokenRequest,
+    subject: Subject<'_>,
+) -> Result<Option<Response<ResponseBody<I::ResBody>>>, Failure<I::Error>> {
+    match prove(exchange, upstream, form).await? {
+        Proof::Proved => Ok(None),
+        Proof::Disproved(response) => Ok(Some(response)),
+        Proof::Missing => {
+            exchange.emit(EventKind::UpstreamUnreadable, subject);
+            Err(RefreshError::UpstreamUnreadable.into())
+        }
+    }
+}
+
 /// The result of a revocation by the inner service.
-struct Confirmed<ResBody> {
-    /// Whether the token must end in the layer, too.
-    ends: bool,
-    response: Response<ResponseBody<ResBody>>,
+enum Confirmed<ResBody> {
+    /// The token must end in the layer, too.
+    Revoked(Response<ResponseBody<ResBody>>),
+    /// The inner service does not revoke such tokens, so it is enough to end the token here.
+    Unsupported,
+    /// The token stays valid.
+    Refused(Response<ResponseBody<ResBody>>),
 }
 
 /// Classifies the response of the inner service to a revocation. Returns `None` for an error
@@ -115,34 +151,23 @@ async fn confirm<ResBody: Body<Data = Bytes>>(
             let response = upstream::checked(response, limit, withheld, secret)
                 .await
                 .unwrap_or_else(revoked);
-            Some(Confirmed {
-                ends: true,
-                response,
-            })
+            Some(Confirmed::Revoked(response))
         }
-        // The inner service has no revocation endpoint, so it is enough to end the grant here.
-        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(Confirmed {
-            ends: true,
-            response: revoked(),
-        }),
+        // The inner service has no revocation endpoint.
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(Confirmed::Unsupported),
         status => {
             let (head, bytes) = upstream::read(response, limit).await?;
             let answer = TokenResponse::parse(bytes.clone()).ok();
             let error = answer.as_ref().and_then(TokenResponse::error);
             // The inner service does not revoke tokens of this type (RFC 7009 §2.2.1).
             if status == StatusCode::BAD_REQUEST && error == Some("unsupported_token_type") {
-                return Some(Confirmed {
-                    ends: true,
-                    response: revoked(),
-                });
+                return Some(Confirmed::Unsupported);
             }
             if withheld.discloses(&head.headers, &bytes, secret.as_slice()) {
                 return None;
             }
-            Some(Confirmed {
-                ends: false,
-                response: Response::from_parts(head, ResponseBody::full(bytes)),
-            })
+            let response = Response::from_parts(head, ResponseBody::full(bytes));
+            Some(Confirmed::Refused(response))
         }
     }
 }

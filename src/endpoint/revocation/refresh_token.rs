@@ -1,12 +1,12 @@
 //! The revocation of a refresh token. It ends the grant.
 
-use super::forward::{PENDING_FOR, Revocation, forward, revoked};
+use super::forward::{PENDING_FOR, Revocation, forward, revoked, unproven};
 use crate::codec::DecodeError;
 use crate::endpoint::cas;
-use crate::endpoint::context::{Outcome, RequestContext};
+use crate::endpoint::context::{Failure, Outcome, RequestContext};
 use crate::endpoint::precheck::precheck;
 use crate::endpoint::presented::PresentedToken;
-use crate::endpoint::refusal::{refuse, refuse_and_end_on_reuse, unreadable};
+use crate::endpoint::refusal::{refuse, refuse_reuse, unreadable};
 use crate::endpoint::upstream::Inner;
 use crate::endpoint::walk;
 use crate::error::RefreshError;
@@ -29,8 +29,21 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
     let presentation = PresentedToken::new(token, client_id);
     exchange.progress.begin();
     let _in_flight = exchange.shared.in_flight().token();
-    let Some((entry, record, current)) = find(exchange, &presentation).await? else {
-        return Ok(revoked());
+    let (entry, record, current) = match find(exchange, &presentation).await? {
+        Found::Grant(entry, record, current) => (entry, record, current),
+        Found::Late(entry, record) => {
+            return end_by_late_token(exchange, upstream, form, &presentation, entry, &record)
+                .await;
+        }
+        Found::Reused(entry, record) => {
+            let found = (entry, record);
+            let refused = refuse_reuse(exchange, upstream, form, &presentation, found).await;
+            return match refused {
+                Err(Failure::Refused(RefreshError::InvalidGrant)) => Ok(revoked()),
+                refused => refused,
+            };
+        }
+        Found::Nothing => return Ok(revoked()),
     };
     let sealer = Sealer::new(current.secret());
     let Some(upstream_token) = presentation.unseal(&sealer, &record) else {
@@ -40,6 +53,7 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
         key: &presentation.key,
         entry,
         upstream_token,
+        needs_proof: record.authenticated,
         pending: |entry: &Entry| pending(exchange, &presentation, entry),
         event: EventKind::Revoked,
         subject: presentation.subject(),
@@ -67,21 +81,59 @@ fn pending<St: Store>(
     Ok(Change::Put { entry, ttl })
 }
 
-/// Returns the grant to revoke, and its current token. Returns `None` if the token is invalid or already revoked, which is
-/// not an error (RFC 7009 §2.2).
+/// Ends the grant of an old token within the retry window that does not lead to the current one. A
+/// refresh with such a token is only rejected, because a conforming client may still send one. A
+/// revocation ends the grant with any of its tokens. This token cannot open the upstream token, so
+/// the inner service revokes nothing. It is only asked for the proof of the client, if the grant
+/// needs one.
+async fn end_by_late_token<St: Store, I: Inner>(
+    exchange: &RequestContext<St>,
+    upstream: Box<I>,
+    form: &TokenRequest,
+    presentation: &PresentedToken<'_>,
+    entry: Entry,
+    record: &Record,
+) -> Outcome<I::ResBody, I::Error> {
+    let subject = presentation.subject();
+    if record.authenticated
+        && let Some(response) = unproven(exchange, upstream, form, subject).await?
+    {
+        return Ok(response);
+    }
+    let removed = cas::remove(exchange.store(), &presentation.key, entry).await;
+    removed.map_err(|error| exchange.store_failed(error, subject))?;
+    exchange.announce(&presentation.key).await;
+    exchange.emit(EventKind::Revoked, subject);
+    Ok(revoked())
+}
+
+/// The grant of a token to be revoked.
+#[allow(clippy::large_enum_variant, reason = "made once and matched at once")]
+enum Found {
+    /// The grant and its current token, to which the token leads.
+    Grant(Entry, Record, RefreshToken),
+    /// The token is an older one, within the retry window.
+    Late(Entry, Record),
+    /// The token is reused.
+    Reused(Entry, Record),
+    /// The token is invalid or already revoked, which is not an error (RFC 7009 §2.2).
+    Nothing,
+}
+
+/// Reads and decides about the grant to revoke. Emits the event if there is none.
 async fn find<St: Store>(
     exchange: &RequestContext<St>,
     presentation: &PresentedToken<'_>,
-) -> Result<Option<(Entry, Record, RefreshToken)>, RefreshError> {
+) -> Result<Found, RefreshError> {
     if precheck(exchange, presentation).is_err() {
-        return Ok(None);
+        return Ok(Found::Nothing);
     }
     let found = exchange.store().get(&presentation.key).await;
     let Some(entry) =
         found.map_err(|error| exchange.store_failed(error, presentation.subject()))?
     else {
         let _ = refuse(exchange, presentation, Refusal::Unknown);
-        return Ok(None);
+        return Ok(Found::Nothing);
     };
     let (record, verdict) = presentation
         .decide(&entry, false, exchange.shared.now())
@@ -97,27 +149,15 @@ async fn find<St: Store>(
         Verdict::Refuse(_) => None,
     };
     if let Some(current) = current {
-        return Ok(Some((entry, record, current)));
+        return Ok(Found::Grant(entry, record, current));
     }
-    match verdict {
-        Verdict::Proceed(_) => Err(unreadable(exchange, presentation, DecodeError::Damaged)),
-        // An old token within the retry window that does not lead to the current one. A refresh
-        // with it is only rejected, because a conforming client may still send one. A revocation
-        // ends the grant with any of its tokens; the grant's id, its client and an older generation
-        // are also enough to detect reuse. This token cannot open the upstream token, so the inner
-        // service is not called.
-        Verdict::Refuse(Refusal::Late) => {
-            let removed = cas::remove(exchange.store(), &presentation.key, entry).await;
-            removed.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
-            exchange.announce(&presentation.key).await;
-            exchange.emit(EventKind::Revoked, presentation.subject());
-            Ok(None)
-        }
+    Ok(match verdict {
+        Verdict::Proceed(_) => return Err(unreadable(exchange, presentation, DecodeError::Damaged)),
+        Verdict::Refuse(Refusal::Late) => Found::Late(entry, record),
+        Verdict::Refuse(Refusal::Reuse) => Found::Reused(entry, record),
         Verdict::Refuse(refusal) => {
-            match refuse_and_end_on_reuse(exchange, presentation, refusal, entry).await {
-                error @ RefreshError::Store(_) => Err(error),
-                _ => Ok(None),
-            }
+            let _ = refuse(exchange, presentation, refusal);
+            Found::Nothing
         }
-    }
+    })
 }
