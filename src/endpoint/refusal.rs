@@ -54,24 +54,6 @@ pub(crate) async fn refuse_reuse<St: Store, I: Inner>(
     response.ok_or_else(|| RefreshError::InvalidGrant.into())
 }
 
-/// Emits the event of a refusal and returns the error for the client. Ends the grant if the refusal
-/// is [`Refusal::Reuse`].
-pub(crate) async fn refuse_and_end_on_reuse<St: Store>(
-    exchange: &RequestContext<St>,
-    presentation: &PresentedToken<'_>,
-    refusal: Refusal,
-    entry: Entry,
-) -> RefreshError {
-    if refusal == Refusal::Reuse {
-        let _in_flight = exchange.shared.in_flight().token();
-        if let Err(error) = cas::remove(exchange.store(), &presentation.key, entry).await {
-            return exchange.store_failed(error, presentation.subject());
-        }
-        exchange.announce(&presentation.key).await;
-    }
-    refuse(exchange, presentation, refusal)
-}
-
 /// Emits the event of a refusal and returns the error for the client. The grant stays as it is.
 pub(crate) fn refuse<St: Store>(
     exchange: &RequestContext<St>,
@@ -85,7 +67,8 @@ pub(crate) fn refuse<St: Store>(
         Refusal::Late => EventKind::Late,
         Refusal::Forged => EventKind::Forged,
         Refusal::Ahead => EventKind::Ahead,
-        Refusal::Reuse => EventKind::ReuseDetected,
+        // Only `refuse_reuse` ends a grant.
+        Refusal::Reuse => EventKind::ReuseUnproven,
     };
     exchange.emit(kind, presentation.subject());
     RefreshError::InvalidGrant

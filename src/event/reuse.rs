@@ -10,7 +10,8 @@ use std::time::Duration;
 #[non_exhaustive]
 pub struct Reuse {
     /// How many generations the token is older than the current token of its grant. A rotation
-    /// counts as one. A rotation with an old token, by convergence or recovery, counts as two.
+    /// counts as one, a recovery as two, a convergence as none. An adopted token counts as the first
+    /// token of its grant.
     pub generations_behind: u32,
     /// The time since the last rotation of the grant. It is the exact time since the token was
     /// rotated away if that rotation replaced it, and a lower bound for an older token.

@@ -152,7 +152,9 @@ async fn find<St: Store>(
         return Ok(Found::Grant(entry, record, current));
     }
     Ok(match verdict {
-        Verdict::Proceed(_) => return Err(unreadable(exchange, presentation, DecodeError::Damaged)),
+        Verdict::Proceed(_) => {
+            return Err(unreadable(exchange, presentation, DecodeError::Damaged));
+        }
         Verdict::Refuse(Refusal::Late) => Found::Late(entry, record),
         Verdict::Refuse(Refusal::Reuse) => Found::Reused(entry, record),
         Verdict::Refuse(refusal) => {

@@ -10,13 +10,13 @@ use super::request::RefreshRequest;
 use super::step::{Claimed, Step, standing};
 use crate::endpoint::context::RequestContext;
 use crate::endpoint::presented::PresentedToken;
-use crate::endpoint::refusal::{refuse, refuse_and_end_on_reuse, unreadable};
+use crate::endpoint::refusal::{refuse, unreadable};
 use crate::endpoint::upstream::Granted;
 use crate::endpoint::walk::{self, Walk};
 use crate::error::RefreshError;
 use crate::grant::{Proceed, Record, Refusal, Standing};
 use crate::random::RandomUnavailable;
-use crate::store::{ClaimTag, Key, Store};
+use crate::store::{ClaimTag, Entry, Key, Store};
 use crate::token::RefreshToken;
 
 /// The first pause between two claims of a grant that another request is rotating. Each pause is
@@ -24,13 +24,15 @@ use crate::token::RefreshToken;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// The result of a claim that was not refused.
+/// The result of a claim that was not refused, or that found reuse.
 #[allow(clippy::large_enum_variant, reason = "made once and matched at once")]
 pub(super) enum Acquired<St: Store> {
     /// The right to rotate.
     Lease(Held<St>),
     /// The stored answer of the last rotation, and its body.
     Replay(Box<(Granted, Bytes)>),
+    /// The presented token is reused. The entry and the record of its grant.
+    Reuse(Box<(Entry, Record)>),
 }
 
 /// The right to rotate a grant.
@@ -235,11 +237,13 @@ pub(super) async fn acquire<St: Store>(
                     };
                     continue 'claim;
                 }
+                Step::Refuse(Refusal::Reuse) => {
+                    lease.release().await;
+                    return Ok(Acquired::Reuse(Box::new((claim.entry, record))));
+                }
                 Step::Refuse(refusal) => {
                     lease.release().await;
-                    let refused =
-                        refuse_and_end_on_reuse(exchange, presentation, refusal, claim.entry);
-                    return Err(Box::pin(refused).await);
+                    return Err(refuse(exchange, presentation, refusal));
                 }
             }
         }

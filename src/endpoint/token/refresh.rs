@@ -12,7 +12,7 @@ use crate::codec::DecodeError;
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::precheck::precheck;
 use crate::endpoint::presented::PresentedToken;
-use crate::endpoint::refusal::unreadable;
+use crate::endpoint::refusal::{refuse_reuse, unreadable};
 use crate::endpoint::upstream::{Inner, Reply};
 use crate::error::RefreshError;
 use crate::event::EventKind;
@@ -51,6 +51,11 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
                     adopted: true,
                     ..PresentedToken::new(token, client_id)
                 },
+                Resolved::Reused(token, found) => {
+                    let presentation = PresentedToken::new(token, client_id);
+                    let refused = refuse_reuse(exchange, upstream, form, &presentation, *found);
+                    return Box::pin(refused).await;
+                }
                 Resolved::Reserved(reservation) => {
                     let adopted =
                         adopt::adopt(exchange, upstream, body, &foreign, &ask, reservation);
@@ -73,6 +78,16 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
         Acquired::Replay(replayed) => {
             let (granted, body) = *replayed;
             Ok(replay::respond(exchange, &presentation, granted, body))
+        }
+        Acquired::Reuse(found) => {
+            Box::pin(refuse_reuse(
+                exchange,
+                upstream,
+                form,
+                &presentation,
+                *found,
+            ))
+            .await
         }
         Acquired::Lease(held) => rotate(exchange, upstream, &presentation, &ask, held, turn).await,
     }

@@ -14,19 +14,23 @@ use super::lease::LeaseGuard;
 use super::request::RefreshRequest;
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::presented::PresentedToken;
-use crate::endpoint::refusal::{refuse, refuse_and_end_on_reuse, unreadable};
+use crate::endpoint::refusal::{refuse, unreadable};
 use crate::endpoint::upstream::{Inner, Reply};
 use crate::error::RefreshError;
 use crate::event::{EventKind, Subject};
-use crate::grant::{Refusal, SKEW, Verdict};
+use crate::grant::{Record, Refusal, SKEW, Verdict};
 use crate::key_lock::KeyLockGuard;
-use crate::store::{ClaimTag, Store, Version};
+use crate::store::{ClaimTag, Entry, Store, Version};
 use crate::token::RefreshToken;
 
 /// What is known about a token that is not in the layer's format.
+#[allow(clippy::large_enum_variant, reason = "made once and matched at once")]
 pub(super) enum Resolved<St: Store> {
     /// It was adopted. It leads to this token, the first one of its grant.
     Successor(RefreshToken),
+    /// It was adopted and is reused, because it no longer leads to this token, the first one of its
+    /// grant. The entry and the record of the grant.
+    Reused(RefreshToken, Box<(Entry, Record)>),
     /// This request has the right to adopt it.
     Reserved(Reservation<St>),
 }
@@ -128,12 +132,16 @@ async fn successor<St: Store>(
             return Ok(Resolved::Successor(presentation.token));
         }
         Verdict::Refuse(refusal) => refusal,
-        Verdict::Proceed(_) => match record.previous {
+        Verdict::Proceed(_) => match &record.previous {
             Some(previous) if now < previous.retry_until => Refusal::Late,
             _ => Refusal::Reuse,
         },
     };
-    Err(refuse_and_end_on_reuse(exchange, &presentation, refusal, entry).await)
+    if refusal == Refusal::Reuse {
+        let found = Box::new((entry, record));
+        return Ok(Resolved::Reused(presentation.token, found));
+    }
+    Err(refuse(exchange, &presentation, refusal))
 }
 
 /// Adopts a token: sends it to the inner service, and begins a grant with the answer.

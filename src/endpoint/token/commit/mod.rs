@@ -20,7 +20,7 @@ use crate::codec::Utf8;
 use crate::endpoint::config::Config;
 use crate::endpoint::context::{Failure, Outcome, RequestContext};
 use crate::endpoint::presented::PresentedToken;
-use crate::endpoint::refusal::{refuse, refuse_and_end_on_reuse, unreadable};
+use crate::endpoint::refusal::{refuse, unreadable};
 use crate::endpoint::state::State;
 use crate::endpoint::token::mint::{MintError, Owner, Terms, granted_resources, mint};
 use crate::endpoint::upstream::Granted;
@@ -140,6 +140,7 @@ impl Rotation<'_> {
             upstream_lifetime: granted.answer.refresh_lifetime(),
             authorization_lifetime: granted.answer.authorization_lifetime(),
         });
+        let record = record.granted_with(self.ask.has_credential());
         let mut links = Links {
             presentation,
             current: (&self.claimed, &self.sealer),
@@ -292,8 +293,6 @@ pub(crate) async fn decide_again<St: Store, ResBody>(
         Verdict::Refuse(_) if has_links && may_have_link(grant, presented, now) => {
             Err(RefreshError::Busy)
         }
-        Verdict::Refuse(refusal) => {
-            Err(refuse_and_end_on_reuse(exchange, presentation, refusal, entry).await)
-        }
+        Verdict::Refuse(refusal) => Err(refuse(exchange, presentation, refusal)),
     }
 }
