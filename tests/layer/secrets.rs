@@ -208,6 +208,9 @@ async fn the_good_paths(watched: &mut Watched) {
             .then(Act::Answer(503, "text/plain", "down"));
         watched.send(refresh(client, &fourth)).await;
         watched.app.clock.advance(2 * HOUR);
+        if client == CLIENT {
+            watched.send(refresh_by_basic(&third, "wrong secret")).await;
+        }
         watched.send(refresh(client, &third)).await;
     }
     let first = watched.token(log_in(CLIENT)).await;
@@ -389,6 +392,7 @@ async fn no_secret_is_logged_stored_or_shown_by_debug() {
         Recovered,
         Late,
         ReuseDetected,
+        ReuseUnproven,
         ClientMismatch,
         Expired,
         Unknown,

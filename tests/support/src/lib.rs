@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod app;
+pub mod client;
 pub mod entries;
 pub mod foreign;
 pub mod hooked;

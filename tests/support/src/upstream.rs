@@ -1,7 +1,7 @@
 //! An authorization server as strict as real ones: refresh tokens are valid once, and a second use
 //! ends the session.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -60,6 +60,7 @@ struct State {
     acts: VecDeque<Act>,
     reuses: u32,
     forgiving: bool,
+    assertions: HashSet<String>,
     time: Duration,
 }
 
@@ -137,6 +138,9 @@ impl Upstream {
         if let Some(refused) = authenticate(seen) {
             return refused;
         }
+        if !self.accepts_assertion(seen) {
+            return invalid_client();
+        }
         match (seen.path.as_str(), seen.param("grant_type")) {
             ("/revoke", _) => self.revoke(seen.param("token").unwrap_or_default()),
             ("/introspect", _) => self.introspect(seen.param("token").unwrap_or_default()),
@@ -155,6 +159,22 @@ impl Upstream {
             }
             _ => json(400, r#"{"error":"unsupported_grant_type"}"#.into()),
         }
+    }
+
+    /// Clients whose name begins with `signed` have assertions: the signature must be `signature`,
+    /// and each is accepted once.
+    fn accepts_assertion(&self, seen: &Seen) -> bool {
+        let assertion = seen.param("client_assertion").unwrap_or_default();
+        !seen
+            .param("client_id")
+            .is_some_and(|client| client.starts_with("signed"))
+            || assertion.ends_with(".c2lnbmF0dXJl")
+                && self
+                    .0
+                    .lock()
+                    .unwrap()
+                    .assertions
+                    .insert(assertion.to_owned())
     }
 
     fn refresh(&self, token: &str) -> Response<Full<Bytes>> {
@@ -248,7 +268,11 @@ fn authenticate(seen: &Seen) -> Option<Response<Full<Bytes>>> {
         (param("client_id"), param("client_secret"))
     });
     let good = !client.starts_with("confidential") || secret == format!("secret of {client}");
-    (!good).then(|| json(401, r#"{"error":"invalid_client"}"#.into()))
+    (!good).then(invalid_client)
+}
+
+fn invalid_client() -> Response<Full<Bytes>> {
+    json(401, r#"{"error":"invalid_client"}"#.into())
 }
 
 fn read(token: &str) -> Option<(u32, u32)> {
