@@ -13,8 +13,8 @@ pub struct Reuse {
     /// counts as one, a recovery as two, a convergence as none. An adopted token counts as the first
     /// token of its grant.
     pub generations_behind: u32,
-    /// The time since the last rotation of the grant. It is the exact time since the token was
-    /// rotated away if that rotation replaced it, and a lower bound for an older token.
+    /// The time since the last rotation or convergence of the grant: the least time since the token
+    /// was rotated away.
     pub rotated_away_for: Duration,
     /// Whether the request came from the client of the grant.
     pub client_proof: ClientProof,
