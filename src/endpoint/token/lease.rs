@@ -118,6 +118,9 @@ impl<St: Store> LeaseGuard<St> {
     pub(crate) async fn claim(&mut self, tag: &ClaimTag) -> Result<Option<Claim>, StoreError> {
         let length = self.shared.config().lease();
         let store = self.shared.store();
+        // A repeated claim may be granted for another value, because a convergence keeps the tag. If
+        // its reply is lost, releasing the lease must not restore the value of the first claim.
+        self.state = LeaseState::Claiming;
         let claim = store.claim(&self.key, tag, self.version, length).await?;
         self.state = match &claim {
             Some(claim) if claim.lease == Lease::Taken => LeaseState::Held {
