@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use tower_oauth_refresh::Timestamp;
 use tower_oauth_refresh::store::{
     Announcements, Announcer, Change, Claim, ClaimTag, Entry, Hint, Key, Lease, Sidecar,
@@ -55,10 +56,14 @@ pub(crate) enum Breakage {
     OldLink,
     /// A recovery or convergence takes the lease although another request holds it.
     ConvergeWithoutLease,
+    /// A reused token ends its grant without the proof of the client.
+    NoProof,
+    /// No client can prove itself.
+    NoClientProves,
 }
 
 impl Breakage {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::NoLease,
         Self::NoVersionCheck,
         Self::NoDetach,
@@ -77,6 +82,8 @@ impl Breakage {
         Self::EternalLink,
         Self::OldLink,
         Self::ConvergeWithoutLease,
+        Self::NoProof,
+        Self::NoClientProves,
     ];
 
     /// Returns whether the bug is in the cache in front of the store.
@@ -97,6 +104,16 @@ pub(crate) fn outside(breakage: Option<Breakage>, form: &mut Vec<(&str, &str)>) 
     }
     let at = form.iter().position(|(name, _)| *name == "client_secret")?;
     Some(Secret(form.remove(at).1.to_owned()))
+}
+
+/// Returns the status and the error with which a bug answers a probe of the client instead of the
+/// authorization server.
+pub(crate) fn probe(breakage: Option<Breakage>) -> Option<(StatusCode, &'static str)> {
+    match breakage? {
+        Breakage::NoProof => Some((StatusCode::BAD_REQUEST, "invalid_grant")),
+        Breakage::NoClientProves => Some((StatusCode::SERVICE_UNAVAILABLE, "server_error")),
+        _ => None,
+    }
 }
 
 /// Drops the future of a request whose client has hung up.

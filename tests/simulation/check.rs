@@ -83,6 +83,8 @@ struct Line {
     touched: Duration,
     commit_lost: bool,
     removed: bool,
+    /// When a token was reused last without the proof of the client.
+    unproven: Option<Duration>,
     /// When the response was stored, for a token from before the layer.
     adopted: Option<Duration>,
 }
@@ -132,6 +134,8 @@ pub(crate) struct Ledger {
     long_outage: bool,
     windows: Windows,
     adoption: adoption::Terms,
+    /// The clients that have no credential.
+    public: BTreeSet<String>,
     /// All access tokens of the layer that a client received, the entries that the store has lost
     /// (including those of access tokens), and how long an instance caches one.
     passes: Vec<Pass>,
@@ -152,6 +156,12 @@ impl Ledger {
             long_outage: plan.long_outage(),
             windows: Windows::new(plan),
             adoption: adoption::Terms::new(plan),
+            public: plan
+                .users
+                .iter()
+                .filter(|user| user.secret.is_none())
+                .map(|user| user.client.clone())
+                .collect(),
             passes: Vec::new(),
             lost: BTreeSet::new(),
             minted: BTreeSet::new(),
@@ -224,7 +234,7 @@ impl Ledger {
         }
     }
 
-    /// Records that a thief uses a token of this grant with the right client id.
+    /// Records that a thief uses a token of this grant in a way that may end it.
     pub(crate) fn robbed(&mut self, token: &Token) {
         self.excuse_line(&token.key, Excuse::Robbed);
     }
@@ -246,11 +256,11 @@ impl Ledger {
         self.lines.entry(token.key).or_default().copied = true;
     }
 
-    /// Returns whether this token must be accepted now.
-    pub(crate) fn is_valid(&self, token: &Token, now: Duration) -> bool {
+    /// Returns whether this is the current token of its grant.
+    pub(crate) fn is_current(&self, token: &Token) -> bool {
         self.lines
             .get(&token.key)
-            .is_some_and(|line| line.trail.is_valid(&token.tag, now, &self.windows))
+            .is_some_and(|line| line.trail.is_current(&token.tag))
     }
 
     /// Returns the tokens whose use ends their grant.
@@ -326,7 +336,7 @@ impl Ledger {
     }
 
     /// Records that a token is about to be presented with the right client id.
-    pub(crate) fn present(&mut self, token: &Token, now: Duration) -> Ticket {
+    pub(crate) fn present(&mut self, token: &Token, entitled: bool, now: Duration) -> Ticket {
         let windows = &self.windows;
         let line = self.lines.entry(token.key).or_default();
         let superseded = self.strict && line.is_superseded(&token.tag);
@@ -335,7 +345,7 @@ impl Ledger {
         // neither ends anything.
         let known = line.place(&token.tag).is_some();
         let silent = line.open == 0 && line.touched + windows.silence() < now;
-        let stale = line.copied && !line.trail.is_valid(&token.tag, now, windows);
+        let stale = entitled && line.copied && !line.trail.is_valid(&token.tag, now, windows);
         line.trail.begin(&token.tag);
         line.open += 1;
         line.begun += 1;
@@ -413,11 +423,14 @@ impl Ledger {
         );
     }
 
-    /// Records that a refresh was rejected with `invalid_grant`.
-    pub(crate) fn refused(&mut self, ticket: &Ticket, now: Duration) {
+    /// Records that a refresh was rejected with `invalid_grant`. Reuse ends the grant if the client
+    /// proves itself, which it must be able to do if nothing goes wrong.
+    pub(crate) fn refused(&mut self, ticket: &Ticket, entitled: bool, calm: bool, now: Duration) {
         self.over_with(ticket, now);
         let line = self.lines.entry(ticket.token.key).or_default();
-        if ticket.reuse && line.begun == ticket.begun && line.session.is_some() {
+        let unproven = line.unproven.is_some_and(|at| ticket.at <= at);
+        let proven = entitled && (calm || !unproven);
+        if proven && ticket.reuse && line.begun == ticket.begun && line.session.is_some() {
             line.dead.get_or_insert((now, "an old token was presented"));
         }
     }

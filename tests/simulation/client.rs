@@ -46,9 +46,7 @@ impl Jar {
             named: true,
         };
         let held = user.foreign.then(|| {
-            let session = world
-                .sessions()
-                .begin(user.client.clone(), user.secret.clone());
+            let session = world.sessions().begin(user.client.clone());
             let token = Token::foreign(Sessions::first(session));
             world.ledger().began_before(session, &token);
             Held {

@@ -101,7 +101,7 @@ fn a_seed_always_gives_the_same_run() {
 /// grant.
 #[test]
 fn every_possible_event_occurs() {
-    const KINDS: [EventKind; 17] = [
+    const KINDS: [EventKind; 18] = [
         EventKind::Issued,
         EventKind::Rotated,
         EventKind::Replayed,
@@ -109,6 +109,7 @@ fn every_possible_event_occurs() {
         EventKind::Converged,
         EventKind::Late,
         EventKind::ReuseDetected,
+        EventKind::ReuseUnproven,
         EventKind::ClientMismatch,
         EventKind::Unknown,
         EventKind::Revoked,

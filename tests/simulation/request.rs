@@ -73,7 +73,10 @@ pub(crate) async fn send(world: &Arc<World>, caller: &Caller, ask: &Ask) -> Lear
             }
             None
         }
-        Ask::Refresh(token) if caller.named => Some(world.ledger().present(token, world.elapsed())),
+        Ask::Refresh(token) if caller.named => {
+            let now = world.elapsed();
+            Some(world.ledger().present(token, caller.entitled, now))
+        }
         Ask::Refresh(_) | Ask::Revoke(_) | Ask::LogIn => None,
     };
     world.note(|| format!("{} asks i{}: {ask:?}", caller.name, instance.life.instance));
@@ -130,7 +133,11 @@ fn request(world: &World, caller: &Caller, ask: &Ask) -> Request<Full<Bytes>> {
         Some(secret) => form.push(("client_secret", secret)),
         None => {}
     }
-    let hidden = broken::outside(world.breakage, &mut form);
+    // Log-ins and adoptions keep the secret: the layer must know that the client authenticates.
+    let hidden = match ask {
+        Ask::Refresh(token) if !token.is_foreign() => broken::outside(world.breakage, &mut form),
+        Ask::Refresh(_) | Ask::LogIn | Ask::Revoke(_) => None,
+    };
     let body = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(form)
         .finish();
@@ -235,7 +242,9 @@ fn judge(
     }
     match (&ticket, &next) {
         (Some(ticket), Some(next)) => ledger.granted(ticket, next, session, now),
-        (Some(ticket), None) if text("error") == "invalid_grant" => ledger.refused(ticket, now),
+        (Some(ticket), None) if text("error") == "invalid_grant" => {
+            ledger.refused(ticket, caller.entitled, world.is_calm(), now);
+        }
         (Some(ticket), None) => {
             ledger.gave_up(ticket, now);
             if status.is_success() {

@@ -59,11 +59,10 @@ pub(crate) async fn theft(world: Arc<World>, jars: Vec<Arc<Jar>>) {
         named: matches!(loot, Loot::SidecarName | Loot::Everything),
     };
     for _ in 0..1 + world.below(if caller.entitled { 3 } else { 1 }) {
-        // Without the secret, the client's token is useless and harmless, but one whose window is
-        // over ends the grant.
+        // Without the secret, every token is useless, and harmless, too, unless it is the current one
+        // and the client has not saved it: then the client can no longer recover.
         let held = jar.newest().is_some_and(|held| held.token.tag == token.tag);
-        let harmless = held && world.ledger().is_valid(&token, world.elapsed());
-        if caller.named && (caller.entitled || !harmless) {
+        if caller.entitled || (caller.named && !held && world.ledger().is_current(&token)) {
             world.ledger().robbed(&token);
         }
         let forged = if world.one_in(8, 1) {
@@ -97,7 +96,8 @@ fn copy(world: &World, jar: &Jar) -> Option<Token> {
     world.pick(line).cloned()
 }
 
-/// Uses a token whose windows are over: from then on no token of its grant works.
+/// Uses a token whose windows are over, perhaps without the secret of its client. With it, no token
+/// of the grant works from then on.
 pub(crate) async fn last_theft(world: &Arc<World>, jars: &[Arc<Jar>]) {
     let over = world.ledger().over(world.elapsed());
     let Some(token) = world.pick(&over).cloned() else {
@@ -112,10 +112,16 @@ pub(crate) async fn last_theft(world: &Arc<World>, jars: &[Arc<Jar>]) {
     else {
         return;
     };
-    world.ledger().robbed(&token);
+    let honest = jar.caller.clone();
+    let secret = honest.secret.clone().filter(|_| world.one_in(2, 1));
     let caller = Caller {
         name: "thief",
-        ..jar.caller.clone()
+        entitled: secret == honest.secret,
+        secret,
+        ..honest
     };
+    if caller.entitled {
+        world.ledger().robbed(&token);
+    }
     send(world, &caller, &Ask::Refresh(token)).await;
 }

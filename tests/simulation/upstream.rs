@@ -18,7 +18,7 @@ use tower_oauth_refresh::RequestBody;
 
 use super::broken;
 use super::cluster::{self, Life};
-use super::plan::{Begins, Outage, Rotates};
+use super::plan::{Begins, Outage, Rotates, User};
 use super::world::World;
 
 /// A part of every refresh token of this server, which no client may see.
@@ -40,7 +40,6 @@ pub(crate) struct Sessions {
 #[derive(Debug)]
 struct Session {
     client: String,
-    secret: Option<String>,
     generation: u32,
     answers: u32,
     alive: bool,
@@ -86,15 +85,14 @@ struct Refreshed {
 impl Sessions {
     fn log_in(&mut self, form: &Form) -> Served {
         let client = form.get("client_id").unwrap_or_default().to_owned();
-        let session = self.begin(client, form.secret().map(str::to_owned));
+        let session = self.begin(client);
         (StatusCode::OK, self.answer(session, true))
     }
 
     /// Begins a session, whose first token is [`Sessions::first`].
-    pub(crate) fn begin(&mut self, client: String, secret: Option<String>) -> usize {
+    pub(crate) fn begin(&mut self, client: String) -> usize {
         self.all.push(Session {
             client,
-            secret,
             generation: 0,
             answers: 0,
             alive: true,
@@ -129,10 +127,8 @@ impl Sessions {
             return Err(dead());
         };
         let session = self.all.get(number).ok_or_else(dead)?;
-        if form.get("client_id") != Some(&session.client)
-            || form.secret() != session.secret.as_deref()
-        {
-            return Err(refused(StatusCode::UNAUTHORIZED, "invalid_client"));
+        if form.get("client_id") != Some(&session.client) {
+            return Err(dead());
         }
         Ok((number, generation))
     }
@@ -141,20 +137,23 @@ impl Sessions {
 /// Serves a request. Also returns its effect on a session, for the way back of the response.
 fn serve(world: &World, life: Life, path: &str, form: &Form) -> (Served, Option<Refreshed>) {
     let mut sessions = world.sessions();
+    // The client comes before the token, so that its error proves something.
+    let authenticates = |user: &User| {
+        form.get("client_id") == Some(&user.client) && form.secret() == user.secret.as_deref()
+    };
+    if !world.plan.users.iter().any(authenticates) {
+        return (refused(StatusCode::UNAUTHORIZED, "invalid_client"), None);
+    }
     if let Some(assertion) = form.get("client_assertion")
         && !sessions.assertions.insert(assertion.to_owned())
     {
         return (refused(StatusCode::UNAUTHORIZED, "invalid_client"), None);
     }
     if path == "/revoke" {
-        return match sessions.find(form.get("token").unwrap_or_default(), form) {
-            Ok((number, _)) => {
-                sessions.all[number].alive = false;
-                ((StatusCode::OK, String::new()), None)
-            }
-            Err(refused) if refused.0 == StatusCode::UNAUTHORIZED => (refused, None),
-            Err(_) => ((StatusCode::OK, String::new()), None),
-        };
+        if let Ok((number, _)) = sessions.find(form.get("token").unwrap_or_default(), form) {
+            sessions.all[number].alive = false;
+        }
+        return ((StatusCode::OK, String::new()), None);
     }
     if form.get("grant_type") != Some("refresh_token") {
         return (sessions.log_in(form), None);
@@ -363,8 +362,15 @@ impl Upstream {
                 .get::<broken::Secret>()
                 .map(|secret| ("client_secret".into(), secret.0.clone())),
         );
-        let (answer, arrives) = oneshot::channel();
         let path = head.uri.path().to_owned();
+        let is_probe = form
+            .get("refresh_token")
+            .is_some_and(|token| !token.starts_with(MARK));
+        if let Some((status, error)) = broken::probe(world.breakage).filter(|_| is_probe) {
+            let (status, body) = refused(status, error);
+            return Ok(Response::builder().status(status).body(Full::from(body))?);
+        }
+        let (answer, arrives) = oneshot::channel();
         tokio::spawn(Journey::draw(&world).run(Arc::clone(&world), life, path, form, answer));
         let served = arrives.await;
         if !world.cluster.is_alive(life) {

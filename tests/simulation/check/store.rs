@@ -112,7 +112,7 @@ impl Ledger {
             EventKind::ReuseDetected => "a token was reused",
             EventKind::Revoked => "it was revoked",
             EventKind::UpstreamRejected => "the upstream rejected it",
-            EventKind::CommitLost => "",
+            EventKind::CommitLost | EventKind::ReuseUnproven => "",
             _ => return,
         };
         let Some(grant) = event.grant else { return };
@@ -126,6 +126,15 @@ impl Ledger {
             line.commit_lost = true;
             if self.long_outage {
                 self.excuse_line(&key, Excuse::StoreAway);
+            }
+        } else if event.kind == EventKind::ReuseUnproven {
+            line.unproven = Some(now);
+            if event
+                .client_id
+                .as_ref()
+                .is_some_and(|client| self.public.contains(client.as_str()))
+            {
+                self.violation("reuse of the grant of a public client asked for a proof");
             }
         } else {
             line.dead.get_or_insert((now, why));

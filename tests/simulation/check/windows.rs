@@ -74,6 +74,10 @@ impl Trail {
         self.presented |= self.current == Some(*tag);
     }
 
+    pub(super) fn is_current(&self, tag: &ClaimTag) -> bool {
+        self.current == Some(*tag)
+    }
+
     /// Records that the grant has a new token, stored together with sidecars of these names.
     pub(super) fn committed(&mut self, tag: ClaimTag, names: &[SidecarName], now: Duration) {
         self.presented = false;
