@@ -51,6 +51,9 @@ pub enum EventKind {
     /// The stored response was returned again, within the retry window. The request presented the
     /// token of the last rotation, or one that leads to the current token.
     Replayed,
+    /// A refresh was answered with the presented token again, because the
+    /// [rotation policy](crate::RefreshLayerBuilder::rotation_policy) of its client says so.
+    Kept,
     /// An old token was exchanged for the current one, in its
     /// [shared token window](crate::RefreshLayerBuilder::shared_token_window). Another process with
     /// a copy of the token sends such a request, or a client whose request cannot be replayed, or a
@@ -130,6 +133,7 @@ impl EventKind {
     pub const ALL: &'static [Self] = &[
         Self::Issued,
         Self::Rotated,
+        Self::Kept,
         Self::Replayed,
         Self::Converged,
         Self::Recovered,
@@ -164,6 +168,7 @@ impl EventKind {
         match self {
             Self::Issued => "issued",
             Self::Rotated => "rotated",
+            Self::Kept => "kept",
             Self::Replayed => "replayed",
             Self::Converged => "converged",
             Self::Recovered => "recovered",
@@ -221,6 +226,7 @@ impl EventKind {
             | Self::Unbound => true,
             Self::Issued
             | Self::Rotated
+            | Self::Kept
             | Self::Replayed
             | Self::Converged
             | Self::Recovered

@@ -119,6 +119,8 @@
 //!   current token.
 //! - **Recover**: rotate from the previous token, after the shared token window, because its
 //!   successor was never presented.
+//! - **Keep**: answer a refresh with the presented token again, because the [`RotationPolicy`] of
+//!   its client says so.
 //! - **Reuse**: an old token whose windows are over. It ends the grant.
 //! - **Adopt**: take in a grant that began before the layer was installed.
 //! - **Window**: the time after a rotation in which a replay, a convergence or a recovery is
@@ -173,6 +175,7 @@ mod link;
 pub mod manual;
 mod random;
 mod refresh;
+mod rotation_policy;
 mod seal;
 pub mod store;
 mod token;
@@ -191,6 +194,7 @@ pub use self::random::{OsRandom, RandomUnavailable, SecureRandom};
 pub use self::refresh::{
     CheckError, Found, Refresh, RefreshLayer, RefreshLayerBuilder, ResponseFuture, Unguarded,
 };
+pub use self::rotation_policy::{ClientInfo, RotationPolicy};
 #[cfg(feature = "memory")]
 pub use self::store::MemoryStore;
 #[cfg(feature = "tiered")]
@@ -200,7 +204,7 @@ pub use self::store::{BoxStore, Store, StoreError};
 pub use self::store::{RedbOpenError, RedbStore, RedbStoreBuilder};
 #[cfg(feature = "redis")]
 pub use self::store::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
-pub use self::wire::client::{ClientId, InvalidClientId};
+pub use self::wire::client::{ClientId, InvalidClientId, SenderConstrained};
 pub use self::wire::path;
 
 /// Compiles and runs the code of the README.

@@ -23,7 +23,7 @@ use self::upstream::{Inner, Upstream};
 use crate::body::{self, ReadError, RequestBody, ResponseBody};
 use crate::error::RefreshError;
 use crate::store::Store;
-use crate::wire::client::{self, Client, ClientError, Credential};
+use crate::wire::client::{self, Client, ClientError, Credential, Proofs};
 use crate::wire::path::replace_path;
 use crate::wire::token_request::{self, FormError, Param, TokenRequest};
 
@@ -130,6 +130,7 @@ async fn answer<St: Store, I: Inner, B: Body<Data = Bytes>>(
         form.check_limits()?;
     }
     let identified = client::identify(head.extensions.get(), &head.headers, &form);
+    let proofs = Proofs::read(&head.extensions, &head.headers);
     let upstream = upstream(head);
     match endpoint {
         Endpoint::Revocation => {
@@ -146,7 +147,7 @@ async fn answer<St: Store, I: Inner, B: Body<Data = Bytes>>(
         Endpoint::Introspection => introspection::introspect(exchange, upstream, body, &form).await,
         Endpoint::Token if form.get(Param::GrantType) == Some("refresh_token") => {
             let client = identified.map_err(unidentified)?;
-            token::refresh(exchange, upstream, body, &form, &client).await
+            token::refresh(exchange, upstream, body, &form, &client, proofs).await
         }
         Endpoint::Token => {
             let client = match identified {

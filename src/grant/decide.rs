@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::Record;
+use super::{Previous, Record};
 use crate::clock::Timestamp;
 use crate::store::ClaimTag;
 
@@ -46,6 +46,9 @@ pub(crate) enum Verdict {
 pub(crate) enum Proceed {
     /// The current token: rotate, once this request holds the lease.
     Rotate,
+    /// The current token, which its client keeps by its rotation policy: call the inner service,
+    /// then answer with the current token. [`decide`] returns [`Rotate`](Self::Rotate) instead.
+    Keep,
     /// Another request holds the lease: wait, then decide again.
     Busy,
     /// The previous token in the retry window: return the stored answer of the last rotation.
@@ -186,8 +189,10 @@ pub(crate) const SKEW: Duration = Duration::from_secs(30);
 /// the clock decided and was ahead, the request of a second browser tab would rotate the grant, and
 /// the token that the first tab has just received would become an old one.
 ///
-/// The current token gets the answer of a convergence, too: requests with an old copy and with the
-/// current token that arrive at once share one call of the inner service.
+/// An answer that contains the current token again is for the current token, too: requests with an
+/// old copy and with the current token that arrive at once share one call of the inner service. The
+/// previous token gets such an answer only while it is accepted anyway, because a thief would
+/// otherwise get the answer to the client.
 pub(crate) fn may_replay(grant: StoredGrant<'_>, presented: Presented<'_>, now: Timestamp) -> bool {
     let StoredGrant { record, current } = grant;
     let now = record.time(now);
@@ -195,9 +200,12 @@ pub(crate) fn may_replay(grant: StoredGrant<'_>, presented: Presented<'_>, now: 
     let previous = previous.filter(|previous| previous.hash == *presented.hash);
     let until = match previous {
         Some(previous) => {
-            let until = record.repeat_until.map_or(previous.retry_until, |until| {
-                until.max(previous.retry_until)
-            });
+            let later = record.repeat_until;
+            let until = later
+                .filter(|_| is_accepted(record, previous, now))
+                .map_or(previous.retry_until, |until| {
+                    until.max(previous.retry_until)
+                });
             previous.link.as_ref().map(|_| until.saturating_add(SKEW))
         }
         // By the clock of this instance alone: later, the client wants a new access token.
@@ -249,6 +257,11 @@ pub(crate) fn converge(standing: Standing) -> Proceed {
     } else {
         Proceed::Converge
     }
+}
+
+/// Returns whether the previous token leads to the current one at `now`.
+fn is_accepted(record: &Record, previous: &Previous, now: Timestamp) -> bool {
+    now < previous.shared_until || (!record.presented && now < previous.recover_until)
 }
 
 fn is_alive(record: &Record, presented: Presented<'_>, now: Timestamp) -> bool {

@@ -25,6 +25,7 @@ const AUTHORIZATION_END: u8 = 13;
 const PRESENTED: u8 = 14;
 const REPEAT_UNTIL: u8 = 15;
 const AUTHENTICATED: u8 = 16;
+const MINTED_AT: u8 = 17;
 
 impl Record {
     pub fn encode(&self, key: &Key, tag: &ClaimTag) -> Bytes {
@@ -50,6 +51,7 @@ impl Record {
             (AUTHORIZATION_END, self.authorization_end),
             (EXPIRES_AT, Some(self.expires_at)),
             (REPEAT_UNTIL, self.repeat_until),
+            (MINTED_AT, self.minted_at),
         ];
         for (field, time) in times {
             if let Some(time) = time {
@@ -116,9 +118,10 @@ fn read(fields: &Fields) -> Result<Record, DecodeError> {
         previous: fields.optional(PREVIOUS, read_previous)?,
         presented: fields.flag(PRESENTED)?,
         repeat_until: fields.optional(REPEAT_UNTIL, read_timestamp)?,
+        minted_at: fields.optional(MINTED_AT, read_timestamp)?,
         revocation_pending: fields.flag(REVOCATION_PENDING)?,
         authenticated: fields.flag(AUTHENTICATED)?,
-        unknown: fields.unknown(CLIENT_ID..=AUTHENTICATED),
+        unknown: fields.unknown(CLIENT_ID..=MINTED_AT),
     })
 }
 

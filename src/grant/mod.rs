@@ -25,6 +25,7 @@ pub(crate) use self::decide::{
 pub use self::key::{GrantKey, InvalidGrantKey};
 use crate::clock::Timestamp;
 use crate::codec::Utf8;
+use crate::rotation_policy::RotationPolicy;
 use crate::store::ClaimTag;
 
 /// 1 January 2026. A clock that shows an earlier time has not been set.
@@ -35,8 +36,8 @@ const EARLIEST: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 /// grants would end too early.
 const MAX_AHEAD: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 
-/// The longest time for which an answer with the current token is for requests with the current
-/// token, too. It covers requests that arrive at once. A client that refreshes later wants a new
+/// The longest time for which the answer to an old token is for requests with the current token,
+/// too. It covers requests that arrive at once. A client that refreshes later wants a new
 /// access token.
 const REPEAT: Duration = Duration::from_secs(10);
 
@@ -49,7 +50,8 @@ const LONGEST_KEPT: Duration = Duration::from_secs(3600);
 pub struct Record {
     pub binding: Binding,
     pub(crate) created_at: Timestamp,
-    /// The time of the last rotation or convergence; absent in records of the first version.
+    /// When the upstream token was stored: the time of the last rotation or convergence, or of the
+    /// last refresh that kept the token. Absent before the first one.
     pub(crate) rotated_at: Option<Timestamp>,
     /// When the newest upstream token expires, if the inner service named its lifetime.
     pub(crate) upstream_end: Option<Timestamp>,
@@ -66,6 +68,9 @@ pub struct Record {
     /// If an answer contained the current token again: until when that answer is also for a request
     /// that presents the current token.
     pub(crate) repeat_until: Option<Timestamp>,
+    /// When the current token was minted, if that differs from the time of the last rotation: the
+    /// token was minted by a rotation, and an answer has contained it again.
+    pub(crate) minted_at: Option<Timestamp>,
     /// Whether a revocation is pending: the client has revoked the grant, and the inner service has
     /// not confirmed it yet.
     pub revocation_pending: bool,
@@ -227,6 +232,7 @@ impl Record {
             previous: None,
             presented: false,
             repeat_until: None,
+            minted_at: None,
             revocation_pending: false,
             authenticated: false,
             unknown: Vec::new(),
@@ -291,6 +297,9 @@ impl Record {
         self.authorization_end = self.authorization_end.map(|time| moved(time, written));
         self.expires_at = moved(self.expires_at, written);
         self.repeat_until = self.repeat_until.map(|time| moved(time, written));
+        self.minted_at = self
+            .minted_at
+            .map(|time| if unset(time) { now } else { time });
         if let Some(previous) = &mut self.previous {
             previous.retry_until = moved(previous.retry_until, written);
             previous.shared_until = moved(previous.shared_until, written);
@@ -342,6 +351,7 @@ impl Record {
             authorization_end,
             expires_at,
             sealed,
+            minted_at: (self.generation > 0).then(|| self.minted()),
             revocation_pending: false,
             ..self.clone()
         }
@@ -354,19 +364,41 @@ impl Record {
             previous: Some(previous),
             presented: false,
             repeat_until: None,
+            minted_at: None,
             ..self
         }
     }
 
-    /// Returns the record after a convergence of the token with the hash `presented`.
+    /// Returns when the current token was minted.
+    fn minted(&self) -> Timestamp {
+        self.minted_at.unwrap_or_else(|| match self.generation {
+            0 => self.created_at,
+            _ => self.written_at(),
+        })
+    }
+
+    /// Returns whether a refresh with the current token at `now` keeps that token.
+    pub(crate) fn keeps(&self, policy: RotationPolicy, now: Timestamp) -> bool {
+        match policy {
+            RotationPolicy::EveryUse => false,
+            RotationPolicy::WhenOlderThan(age) => {
+                self.time(now).saturating_since(self.minted()) < age
+            }
+            RotationPolicy::Never => true,
+        }
+    }
+
+    /// Returns the record after a refresh whose answer contains the current token again: a
+    /// convergence of the token with the hash `presented`, or a refresh that keeps the token.
     pub(crate) fn converged(
         mut self,
         presented: &ClaimTag,
+        current: &ClaimTag,
         now: Timestamp,
         windows: Windows,
     ) -> Self {
         self.repeat_until = Some(now);
-        self.begin_windows(presented, now, windows);
+        self.begin_windows(presented, current, now, windows);
         self
     }
 
@@ -377,10 +409,20 @@ impl Record {
         self
     }
 
-    /// Starts the windows of the last answer, which was for a request with this token.
-    pub(crate) fn begin_windows(&mut self, presented: &ClaimTag, now: Timestamp, windows: Windows) {
+    /// Starts the windows of the last answer, which was for a request with the token `presented`.
+    pub(crate) fn begin_windows(
+        &mut self,
+        presented: &ClaimTag,
+        current: &ClaimTag,
+        now: Timestamp,
+        windows: Windows,
+    ) {
         if let Some(until) = &mut self.repeat_until {
-            *until = now.saturating_add(windows.retry.min(REPEAT));
+            let repeat = match presented == current {
+                true => windows.retry,
+                false => windows.retry.min(REPEAT),
+            };
+            *until = now.saturating_add(repeat);
         }
         if let Some(previous) = &mut self.previous
             && previous.hash == *presented

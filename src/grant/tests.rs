@@ -586,6 +586,80 @@ fn decide_follows_the_decision_table() {
     );
 }
 
+/// The answer that contains the current token again is stored under the name of that token, where
+/// the previous token finds it, too.
+#[test]
+fn the_previous_token_gets_a_later_answer_only_if_it_is_accepted_anyway() {
+    let kept = |shared: u64| {
+        let mut record = renewed(&record().presented(), at(2000));
+        if let Some(previous) = &mut record.previous {
+            previous.shared_until = at(shared);
+        }
+        record.converged(&hash(7), &hash(7), at(2000), WINDOWS)
+    };
+    let replays = |record: &Record, n: u8, now: u64| {
+        let grant = StoredGrant {
+            record,
+            current: &hash(7),
+        };
+        let presented = Presented {
+            client_id: "app",
+            generation: n.into(),
+            hash: &hash(n),
+        };
+        may_replay(grant, presented, at(now))
+    };
+    assert!(replays(&kept(1060), 7, 2001), "current");
+    assert!(replays(&kept(2050), 6, 2049), "previous, in its window");
+    assert!(!replays(&kept(2050), 6, 2050), "previous, after its window");
+    assert!(!replays(&kept(1060), 6, 2001), "previous, long after");
+    let recoverable = renewed(&record(), at(2000)).converged(&hash(5), &hash(7), at(2000), WINDOWS);
+    assert!(replays(&recoverable, 6, 2001), "current never presented");
+}
+
+#[test]
+fn the_age_of_a_token_counts_from_when_it_was_minted() {
+    let older = RotationPolicy::WhenOlderThan(Duration::from_secs(100));
+    let keeps = |record: &Record, now: u64| {
+        assert!(!record.keeps(RotationPolicy::EveryUse, at(now)));
+        assert!(record.keeps(RotationPolicy::Never, at(now)));
+        record.keeps(older, at(now))
+    };
+    let first = begun();
+    assert!(keeps(&first, 99) && !keeps(&first, 100));
+    let first = renewed(&first, at(50)).converged(&hash(0), &hash(0), at(50), WINDOWS);
+    assert_eq!(first.minted_at, None, "the grant began with the token");
+    assert!(keeps(&first, 99) && !keeps(&first, 100));
+    let second = rotated(&first, at(1000), 1, hash(0));
+    assert_eq!(second.minted_at, None);
+    assert!(keeps(&second, 1099) && !keeps(&second, 1100));
+    let kept = renewed(&second, at(1050)).converged(&hash(1), &hash(1), at(1050), WINDOWS);
+    let kept = renewed(&kept, at(1070)).converged(&hash(0), &hash(1), at(1070), WINDOWS);
+    assert_eq!(kept.minted_at, Some(at(1000)));
+    assert!(keeps(&kept, 1099) && !keeps(&kept, 1100));
+    // An instance whose clock is behind.
+    assert!(keeps(&kept, 0));
+    let third = rotated(&kept, at(1200), 2, hash(1));
+    assert_eq!(third.minted_at, None);
+    assert!(keeps(&third, 1299) && !keeps(&third, 1300));
+}
+
+/// Such a token would otherwise stay current for years.
+#[test]
+fn a_token_minted_by_a_clock_that_was_not_set_is_as_old_as_its_record() {
+    let older = RotationPolicy::WhenOlderThan(Duration::from_secs(100));
+    let now = EARLIEST.saturating_add(IDLE);
+    let unset = now.saturating_add(MAX_AHEAD).saturating_add(IDLE);
+    let minted = rotated(&begun(), unset, 1, hash(0));
+    let kept = renewed(&minted, unset).converged(&hash(1), &hash(1), unset, WINDOWS);
+    for record in [minted, kept] {
+        let record = record.at(now);
+        let later = |seconds| now.saturating_add(Duration::from_secs(seconds));
+        assert!(record.keeps(older, later(99)));
+        assert!(!record.keeps(older, later(100)));
+    }
+}
+
 #[test]
 fn a_grant_expires_at_the_earliest_of_its_ends() {
     let absolute = Binding {
@@ -1010,7 +1084,10 @@ fn any_record() -> impl Strategy<Value = Record> {
         any::<u32>(),
         bytes(),
         prop::option::of(previous),
-        (any::<[bool; 3]>(), prop::option::of(time())),
+        (
+            any::<[bool; 3]>(),
+            [prop::option::of(time()), prop::option::of(time())],
+        ),
         unknown,
     )
         .prop_map(
@@ -1020,7 +1097,7 @@ fn any_record() -> impl Strategy<Value = Record> {
                 generation,
                 sealed,
                 previous,
-                ([presented, revocation_pending, authenticated], repeat_until),
+                ([presented, revocation_pending, authenticated], [repeat_until, minted_at]),
                 unknown,
             )| Record {
                 binding,
@@ -1034,6 +1111,7 @@ fn any_record() -> impl Strategy<Value = Record> {
                 previous,
                 presented,
                 repeat_until,
+                minted_at,
                 revocation_pending,
                 authenticated,
                 unknown,

@@ -14,6 +14,7 @@ use crate::error::ConfigError;
 use crate::event::Event;
 use crate::random::{OsRandom, SecureRandom};
 use crate::refresh::layer::RefreshLayer;
+use crate::rotation_policy::{ClientInfo, PolicyOfClient, RotationPolicy};
 use crate::store::Store;
 
 /// A builder for [`RefreshLayer`]. [`build`](RefreshLayerBuilder::build) checks the settings.
@@ -300,6 +301,41 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// end the grant.
     pub fn strict(mut self, strict: bool) -> Self {
         self.strict = strict;
+        self
+    }
+
+    /// Sets the callback that returns the rotation policy of a client. Default:
+    /// [`RotationPolicy::EveryUse`] for every client.
+    ///
+    /// It is called once for each refresh request, before the layer reads or locks anything. A
+    /// change of the policy of a client applies from its next refresh. The callback runs within the
+    /// request and must not block. If it panics, only that request fails.
+    ///
+    /// RFC 9700 §4.14.2 requires that the refresh tokens of public clients are rotated or
+    /// sender-constrained, so check [`authenticates`](ClientInfo::authenticates) or
+    /// [`sender_constrained`](ClientInfo::sender_constrained) before you return another policy:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tower_oauth_refresh::{MemoryStore, RefreshLayer, RotationPolicy};
+    ///
+    /// let refresh = RefreshLayer::builder(MemoryStore::new()).rotation_policy(|client| {
+    ///     match client.client_id.as_str() {
+    ///         "alexa" if client.authenticates => RotationPolicy::account_linking(),
+    ///         _ if client.sender_constrained => {
+    ///             RotationPolicy::WhenOlderThan(Duration::from_secs(24 * 3600))
+    ///         }
+    ///         _ => RotationPolicy::EveryUse,
+    ///     }
+    /// });
+    /// # assert!(refresh.build().is_ok());
+    /// ```
+    pub fn rotation_policy(
+        mut self,
+        policy: impl Fn(&ClientInfo) -> RotationPolicy + Send + Sync + 'static,
+    ) -> Self {
+        self.config.rotation_policy = PolicyOfClient::new(policy);
         self
     }
 

@@ -75,6 +75,8 @@ struct Line {
     trail: Trail,
     /// Whether several processes hold private copies of its tokens.
     copied: bool,
+    /// Whether its client keeps its token.
+    kept: bool,
     /// When and why the grant became invalid.
     dead: Option<(Duration, &'static str)>,
     /// Requests in progress, and the total number of requests.
@@ -256,6 +258,11 @@ impl Ledger {
         self.lines.entry(token.key).or_default().copied = true;
     }
 
+    /// Records that the client of this grant keeps its token.
+    pub(crate) fn kept(&mut self, token: &Token) {
+        self.lines.entry(token.key).or_default().kept = true;
+    }
+
     /// Returns whether this is the current token of its grant.
     pub(crate) fn is_current(&self, token: &Token) -> bool {
         self.lines
@@ -396,6 +403,9 @@ impl Ledger {
         }
         if line.place(&ticket.token.tag).is_none() && line.undone_at(&ticket.token.tag).is_none() {
             wrong.push("for a token that was never issued".into());
+        }
+        if line.kept && next.tag != ticket.token.tag {
+            wrong.push("with another token than the one that its client keeps".into());
         }
         if ticket.over {
             wrong.push("for a token whose windows were over".into());

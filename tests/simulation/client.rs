@@ -22,6 +22,8 @@ use super::world::World;
 pub(crate) struct Jar {
     pub(crate) caller: Caller,
     tabs: usize,
+    /// Whether it keeps its token as long as its grant lives.
+    keeps: bool,
     /// Whether other processes hold copies of its token, each in a jar of its own.
     copied: bool,
     kept: Mutex<Vec<(Duration, Option<Held>)>>,
@@ -58,6 +60,7 @@ impl Jar {
         Self {
             caller,
             tabs: user.tabs,
+            keeps: user.keeps,
             copied: user.processes > 1,
             kept: Mutex::new(vec![(Duration::ZERO, held)]),
         }
@@ -171,6 +174,9 @@ async fn log_in(world: &Arc<World>, jar: &Jar) {
         if let Learned::Token(held) = send(world, &jar.caller, &Ask::LogIn).await {
             if jar.copied {
                 world.ledger().copied(&held.token);
+            }
+            if jar.keeps {
+                world.ledger().kept(&held.token);
             }
             return jar.write(world, None, Some(held));
         }

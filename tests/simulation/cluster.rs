@@ -12,7 +12,7 @@ use tower_oauth_refresh::{Refresh, RefreshLayer};
 
 use super::access::{Ear, Resource};
 use super::broken::Broken;
-use super::plan::Guard;
+use super::plan::{Guard, rotation_policy};
 use super::store::Link;
 use super::upstream::Upstream;
 use super::world::{Seeded, Skewed, World};
@@ -133,6 +133,7 @@ fn begin(world: &Arc<World>, life: Life) -> Instance {
         .random(Seeded(Arc::clone(world)))
         .adopt_until(UNIX_EPOCH + Duration::from_millis(Skewed::BEGIN) + plan.adopt_until)
         .rotation_timeout(plan.rotation_timeout)
+        .rotation_policy(rotation_policy)
         .on_event(move |event| {
             if told.cluster.is_alive(life) {
                 told.note(|| format!("i{} tells {} {:?}", life.instance, event.kind, event.grant));

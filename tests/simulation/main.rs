@@ -101,9 +101,10 @@ fn a_seed_always_gives_the_same_run() {
 /// grant.
 #[test]
 fn every_possible_event_occurs() {
-    const KINDS: [EventKind; 18] = [
+    const KINDS: [EventKind; 19] = [
         EventKind::Issued,
         EventKind::Rotated,
+        EventKind::Kept,
         EventKind::Replayed,
         EventKind::Recovered,
         EventKind::Converged,

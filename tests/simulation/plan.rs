@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use tower_oauth_refresh::{ClientInfo, RotationPolicy};
 
 /// A user, with one client on one device.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub(crate) struct User {
     pub(crate) tabs: usize,
     /// The number of processes, each with a private copy of its token.
     pub(crate) processes: usize,
+    /// Whether its rotation policy is to keep its token as long as its grant lives.
+    pub(crate) keeps: bool,
     /// Whether it was logged in before the layer was installed.
     pub(crate) foreign: bool,
     /// How often each tab refreshes.
@@ -210,14 +213,33 @@ impl Plan {
     }
 }
 
+/// The beginning of the identifier of a client that keeps its token.
+const KEEPER: &str = "keeper-";
+
+fn client_id(number: usize, keeps: bool) -> String {
+    let begin = if keeps { KEEPER } else { "client-" };
+    format!("{begin}{number}")
+}
+
+/// Returns the rotation policy of a client.
+pub(crate) fn rotation_policy(client: &ClientInfo) -> RotationPolicy {
+    if client.client_id.as_str().starts_with(KEEPER) {
+        RotationPolicy::Never
+    } else {
+        RotationPolicy::EveryUse
+    }
+}
+
 fn user(number: usize, rng: &mut StdRng) -> User {
     let confidential = rng.random_ratio(1, 2);
     let foreign = rng.random_ratio(1, 6);
     let copied = !foreign && rng.random_ratio(1, 4);
+    let keeps = rng.random_ratio(1, 6);
     User {
-        client: format!("client-{number}"),
+        client: client_id(number, keeps),
         secret: confidential.then(|| format!("secret-{number}")),
         asserts: confidential && rng.random_ratio(1, 2),
+        keeps,
         foreign,
         tabs: if !copied && rng.random_ratio(1, 3) {
             2

@@ -67,8 +67,10 @@ impl Fate {
                 3 => journey.out = Some(world.millis(1, 3000)),
                 4 => journey.back = Some(world.millis(1, 3000)),
                 // If an insert is repeated after its grant has ended, the grant exists again, and
-                // no store can detect that. The repetition of an insert therefore arrives at once.
-                _ if matches!(call, Call::Swap(_, None, ..)) => {
+                // no store can detect that. If a claim and its commit are both repeated after a
+                // later commit that kept the token, they restore an older upstream token. The
+                // repetition of an insert and of a claim therefore arrives at once.
+                _ if matches!(call, Call::Swap(_, None, ..) | Call::Claim(..)) => {
                     journey.again = Some(Duration::ZERO)
                 }
                 _ => journey.again = Some(world.millis(0, 3000)),

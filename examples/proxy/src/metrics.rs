@@ -19,8 +19,9 @@ const CACHE_LOOKUPS: &str = "oauth_refresh_cache_lookups_total";
 const STORE_CALLS: &str = "oauth_refresh_store_call_duration_seconds";
 
 /// The kinds of events for which the client gets a token response.
-const ROTATION_KINDS: [EventKind; 4] = [
+const ROTATION_KINDS: [EventKind; 5] = [
     EventKind::Rotated,
+    EventKind::Kept,
     EventKind::Replayed,
     EventKind::Converged,
     EventKind::Recovered,

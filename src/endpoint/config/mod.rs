@@ -15,6 +15,7 @@ pub(crate) use self::paths::{Paths, Target};
 use crate::clock::{CENTURY, Timestamp};
 use crate::error::ConfigError;
 pub(crate) use crate::grant::Windows;
+use crate::rotation_policy::PolicyOfClient;
 use crate::wire::disclosure::Withheld;
 use crate::wire::scope::valid_resource;
 
@@ -40,6 +41,7 @@ pub(crate) struct Config {
     /// The resources that an access token is valid for if its client requests them.
     pub(crate) allowed_resources: Vec<String>,
     pub(crate) windows: Windows,
+    pub(crate) rotation_policy: PolicyOfClient,
     pub(crate) idle_lifetime: Duration,
     pub(crate) absolute_lifetime: Option<Duration>,
     pub(crate) rotation_timeout: Duration,
@@ -64,6 +66,7 @@ impl Default for Config {
             keep_id_token: false,
             allowed_resources: Vec::new(),
             windows: Windows::default(),
+            rotation_policy: PolicyOfClient::default(),
             idle_lifetime: 30 * DAY,
             absolute_lifetime: None,
             rotation_timeout: Duration::from_secs(10),

@@ -175,9 +175,11 @@ pub(super) async fn acquire<St: Store>(
                     lease.confirm();
                     // Even if the lease is released: a client that presents the current token has
                     // received the answer that contained it, so the previous token can no longer
-                    // recover.
-                    if proceed == Proceed::Rotate {
+                    // recover. A client that presents the token that was adopted may not have
+                    // received it.
+                    if proceed == Proceed::Rotate && !presentation.adopted {
                         lease.presented(&record);
+                        record = record.presented();
                     }
                     let Ok(token) = walk.current_token(presentation, &record, &current) else {
                         lease.release().await;

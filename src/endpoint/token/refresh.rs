@@ -21,7 +21,7 @@ use crate::key_lock::KeyLockGuard;
 use crate::seal::Sealer;
 use crate::store::{Change, Store, Swap};
 use crate::token::RefreshToken;
-use crate::wire::client::Client;
+use crate::wire::client::{Client, Proofs};
 use crate::wire::token_request::{Param, TokenRequest};
 
 /// Handles a request with `grant_type=refresh_token`.
@@ -31,6 +31,7 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
     body: Bytes,
     form: &TokenRequest,
     client: &Client<'_>,
+    proofs: Proofs,
 ) -> Outcome<I::ResBody, I::Error> {
     let missing = RefreshError::InvalidRequest("the parameter refresh_token is missing");
     let token = form.get(Param::RefreshToken).ok_or(missing)?;
@@ -38,7 +39,10 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
         .id
         .as_ref()
         .ok_or(RefreshError::InvalidClient { basic: false })?;
-    let ask = RefreshRequest::read(form, client)?;
+    let ask = RefreshRequest::read(form, client, proofs)?;
+    // Asked before anything is read or locked, because the callback of the application may panic.
+    let policies = &exchange.shared.config().rotation_policy;
+    let policy = policies.of(|| ask.client_info(client_id));
     let deadline = exchange.deadline();
     let presentation = match RefreshToken::parse(&exchange.shared.config().prefix, token) {
         Some(token) => PresentedToken::new(token, client_id),
@@ -89,7 +93,16 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
             ))
             .await
         }
-        Acquired::Lease(held) => rotate(exchange, upstream, &presentation, &ask, held, turn).await,
+        Acquired::Lease(mut held) => {
+            let config = exchange.shared.config();
+            if held.proceed == Proceed::Rotate
+                && !config.hand_back
+                && held.record.keeps(policy, exchange.shared.now())
+            {
+                held.proceed = Proceed::Keep;
+            }
+            rotate(exchange, upstream, &presentation, &ask, held, turn).await
+        }
     }
 }
 
@@ -123,7 +136,8 @@ async fn rotate<St: Store, I: Inner>(
         return Err(unreadable(exchange, presentation, DecodeError::Damaged).into());
     };
     // A grant that is handed back needs no other token of the layer.
-    let minted = if proceed == Proceed::Converge || exchange.shared.config().hand_back {
+    let keeps = matches!(proceed, Proceed::Converge | Proceed::Keep);
+    let minted = if keeps || exchange.shared.config().hand_back {
         entropy.keep(current)
     } else {
         let generation = record.next_generation(proceed == Proceed::Recover);

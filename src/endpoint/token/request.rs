@@ -3,7 +3,8 @@ use http::HeaderValue;
 
 use crate::error::RefreshError;
 use crate::grant::Binding;
-use crate::wire::client::{Client, Credential};
+use crate::rotation_policy::ClientInfo;
+use crate::wire::client::{Client, ClientId, Credential, Proofs};
 use crate::wire::scope::{scope_within, valid_resource, valid_scope};
 use crate::wire::token_request::{Param, TokenRequest};
 
@@ -17,6 +18,7 @@ const OFFLINE: &str = "offline_access";
 pub(crate) struct RefreshRequest<'a> {
     form: &'a TokenRequest,
     credential: &'a Credential<'a>,
+    proofs: Proofs,
     pub(crate) scope: Option<&'a str>,
     pub(crate) resources: Vec<&'a str>,
 }
@@ -26,6 +28,7 @@ impl<'a> RefreshRequest<'a> {
     pub(crate) fn read(
         form: &'a TokenRequest,
         client: &'a Client<'a>,
+        proofs: Proofs,
     ) -> Result<Self, RefreshError> {
         let scope = form.get(Param::Scope);
         if scope.is_some_and(|scope| !valid_scope(scope)) {
@@ -38,6 +41,7 @@ impl<'a> RefreshRequest<'a> {
         Ok(Self {
             form,
             credential: &client.credential,
+            proofs,
             scope,
             resources,
         })
@@ -66,10 +70,20 @@ impl<'a> RefreshRequest<'a> {
         Ok(())
     }
 
-    /// Returns whether the answer to this request may be replayed. With a client assertion it may
-    /// not: assertions differ from request to request, so a replay cannot be bound to one.
+    /// Returns whether the answer to this request may be replayed. With a client assertion or a
+    /// proof it may not: these differ from request to request, or the layer cannot see them, so a
+    /// replay cannot be bound to one.
     pub(crate) fn replayable(&self) -> bool {
-        !matches!(self.credential, Credential::Assertion)
+        !matches!(self.credential, Credential::Assertion) && !self.proofs.any()
+    }
+
+    /// Returns the description of its client for the rotation policy.
+    pub(crate) fn client_info(&self, client_id: &ClientId) -> ClientInfo {
+        ClientInfo {
+            client_id: client_id.clone(),
+            authenticates: !matches!(self.credential, Credential::None) || self.proofs.attestation,
+            sender_constrained: self.proofs.of_key,
+        }
     }
 
     /// Returns whether the request has a client credential.

@@ -2,6 +2,8 @@
 
 #![allow(unreachable_pub, reason = "`crate::fuzzing` exports some of it")]
 
+mod proof;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -13,6 +15,8 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use zeroize::Zeroizing;
 
+pub(crate) use self::proof::Proofs;
+pub use self::proof::SenderConstrained;
 use crate::wire::json;
 use crate::wire::secret_str::Text;
 use crate::wire::token_request::{self, Param, TokenRequest};

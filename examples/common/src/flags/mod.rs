@@ -4,6 +4,7 @@
 mod config_error;
 mod limits;
 mod log;
+mod rotation;
 mod sessions;
 mod store;
 
@@ -16,6 +17,7 @@ use tower_oauth_refresh::{AccessLayerBuilder, Store};
 pub use self::config_error::config_error;
 pub use self::limits::LimitFlags;
 pub use self::log::LogFlags;
+pub use self::rotation::RotationFlags;
 pub use self::sessions::SessionFlags;
 pub use self::store::StoreFlags;
 

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tower_oauth_refresh::{RefreshLayerBuilder, Store};
 
-use super::seconds;
+use super::{RotationFlags, seconds};
 
 /// The longest window that the layer accepts: a hundred years.
 const UNLIMITED: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -61,6 +61,9 @@ pub struct SessionFlags {
     /// The risk: a client that loses a response must log in again.
     #[arg(long)]
     pub strict: bool,
+
+    #[command(flatten)]
+    rotation: RotationFlags,
 }
 
 /// Parses a recovery window: a number of seconds, or `unlimited`.
@@ -91,7 +94,9 @@ impl SessionFlags {
         builder: RefreshLayerBuilder<S>,
         retry_window: Option<Duration>,
     ) -> RefreshLayerBuilder<S> {
-        let mut builder = builder
+        let mut builder = self
+            .rotation
+            .configure(builder)
             .rotation_timeout(self.rotation_timeout)
             .refuse_unstored_grants(self.refuse_unstored_grants)
             .strict(self.strict);

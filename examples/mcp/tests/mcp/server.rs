@@ -422,6 +422,14 @@ async fn invalid_command_lines_are_rejected() {
             "not a number of seconds, nor `unlimited`",
         ),
         (
+            &["--rotation", "sometimes"],
+            "not a number of seconds, `every-use` or `never`",
+        ),
+        (
+            &["--rotation-client", "alexa"],
+            "it must be CLIENT_ID=POLICY",
+        ),
+        (
             &["--require-scope", "two scopes"],
             r#"--require-scope: "two scopes" is not a scope"#,
         ),
@@ -490,5 +498,5 @@ async fn invalid_command_lines_are_rejected() {
 
 #[test]
 fn every_flag_has_an_environment_variable_and_documentation() {
-    assert_flags(PROGRAM, "MCP_", include_str!("../../README.md"), 48);
+    assert_flags(PROGRAM, "MCP_", include_str!("../../README.md"), 50);
 }

@@ -332,6 +332,18 @@ fn invalid_flags_end_with_status_2_and_a_reason() {
             &["--shared-window", "3601", "--idle-lifetime", "3600"],
             "--shared-window must be at most --idle-lifetime",
         ),
+        (
+            &["--rotation", "sometimes"],
+            "not a number of seconds, `every-use` or `never`",
+        ),
+        (&["--rotation", "-1"], "--rotation"),
+        (&["--rotation", "0"], "--rotation"),
+        (
+            &["--rotation-client", "alexa"],
+            "it must be CLIENT_ID=POLICY",
+        ),
+        (&["--rotation-client", "=never"], "--rotation-client"),
+        (&["--rotation-client", "alexa=0"], "use `every-use`"),
         (&["--idle-lifetime", "0"], "--idle-lifetime must be"),
         (&["--absolute-lifetime", "0"], "--absolute-lifetime must be"),
         (&["--rotation-timeout", "0"], "--rotation-timeout must be"),
@@ -455,7 +467,7 @@ fn environment_variables_are_checked_like_flags() {
 
 #[test]
 fn every_flag_has_an_environment_variable_and_documentation() {
-    let help = assert_flags(PROGRAM, "PROXY_", include_str!("../../README.md"), 40);
+    let help = assert_flags(PROGRAM, "PROXY_", include_str!("../../README.md"), 42);
     assert!(
         help.contains("response_type with `token` or `id_token`"),
         "the help of --reference-access-tokens: {help}"

@@ -74,7 +74,7 @@ async fn every_metric_exists_from_the_start() {
             0.0
         );
     }
-    for kind in ["rotated", "replayed", "converged", "recovered"] {
+    for kind in ["rotated", "kept", "replayed", "converged", "recovered"] {
         assert_eq!(
             value(
                 &metrics,

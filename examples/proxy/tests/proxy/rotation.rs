@@ -240,6 +240,31 @@ async fn private_copies_of_a_token_stay_logged_in_within_the_shared_window() {
 }
 
 #[tokio::test]
+async fn clients_can_keep_their_token() {
+    let flags = ["--retry-window", "0", "--rotation-client", "app=never"];
+    let setup = Setup::start(&flags).await;
+    let token = setup.log_in().await;
+    for _ in 0..3 {
+        let answer = setup.refresh(&token).await;
+        assert_eq!(answer.string("refresh_token"), token);
+    }
+    assert_eq!(setup.upstream.refreshes(), 3);
+    assert_eq!(setup.upstream.reuses(), 0);
+}
+
+#[tokio::test]
+async fn the_policy_of_one_client_does_not_apply_to_another() {
+    let flags = ["--rotation", "3600", "--rotation-client", "app=every-use"];
+    let setup = Setup::start(&flags).await;
+    let token = setup.log_in().await;
+    assert_ne!(setup.refresh(&token).await.string("refresh_token"), token);
+    let flags = ["--rotation", "3600", "--rotation-client", "other=every-use"];
+    let setup = Setup::start(&flags).await;
+    let token = setup.log_in().await;
+    assert_eq!(setup.refresh(&token).await.string("refresh_token"), token);
+}
+
+#[tokio::test]
 async fn strict_ends_the_grant_on_any_reuse() {
     let setup = Setup::start(&["--strict"]).await;
     let first = setup.log_in().await;

@@ -67,7 +67,7 @@ impl Links<'_> {
             let link = self.seal(&sealer, nonce)?;
             self.add(presented, link, self.windows.shared);
         }
-        Ok(record.converged(presented, self.now, self.windows))
+        Ok(record.converged(presented, self.current.0, self.now, self.windows))
     }
 
     /// Returns the record with `next` as the current token and the presented token as the previous

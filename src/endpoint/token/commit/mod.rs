@@ -50,7 +50,7 @@ pub(crate) struct Rotation<'a> {
     pub(crate) proceed: Proceed,
     /// The upstream token that was sent to the inner service.
     pub(crate) token: Zeroizing<String>,
-    /// The next token. After a convergence, this is the current token.
+    /// The next token. If none was minted, this is the current token.
     pub(crate) minted: Minted,
 }
 
@@ -102,6 +102,7 @@ impl Rotation<'_> {
         match self.proceed {
             _ if config.hand_back => EventKind::HandedBack,
             Proceed::Converge => EventKind::Converged,
+            Proceed::Keep => EventKind::Kept,
             Proceed::Recover => EventKind::Recovered,
             Proceed::Rotate | Proceed::Busy | Proceed::Replay => EventKind::Rotated,
         }
@@ -151,9 +152,11 @@ impl Rotation<'_> {
         };
         let record = match self.proceed {
             _ if config.hand_back => record
-                .converged(&presentation.hash, now, windows)
+                .converged(&presentation.hash, &hash, now, windows)
                 .handed_back(now, windows),
             Proceed::Converge => links.converge(record, link_nonce)?,
+            // No link changes.
+            Proceed::Keep => record.converged(&presentation.hash, &hash, now, windows),
             Proceed::Recover => links.recover(record, link_nonce, dropped_nonce)?,
             Proceed::Rotate | Proceed::Busy | Proceed::Replay => {
                 links.rotate(record, link_nonce)?

@@ -141,13 +141,21 @@ impl Commit {
         if record.revision(found.tag) == self.record.revision(hash) {
             return true;
         }
-        let minted = !self.claimed.is_of(&hash);
         let previous = record.previous.as_ref().map(|previous| &previous.hash);
-        minted && [Some(&found.tag), previous].contains(&Some(&hash))
+        self.mints() && [Some(&found.tag), previous].contains(&Some(&hash))
     }
 
-    /// Returns whether the grant is at least two generations beyond this write.
+    /// Returns whether this write replaces the current token.
+    fn mints(&self) -> bool {
+        !self.claimed.is_of(&self.entry.tag)
+    }
+
+    /// Returns whether the grant lives on with `found`, beyond this write: by at least two
+    /// generations, or at all if this write mints no token, so that no token is lost with it.
     fn is_history_of(&self, found: &Entry) -> bool {
+        if !self.mints() {
+            return true;
+        }
         let next = self.record.generation.saturating_add(1);
         Record::decode(&self.key, &found.tag, &found.value)
             .is_ok_and(|found| found.generation > next)
@@ -164,7 +172,9 @@ impl Commit {
         self.prepared_at = now;
         let time = self.record.time(now);
         let windows = shared.config().windows;
-        self.record.begin_windows(&self.presented, time, windows);
+        let current = self.entry.tag;
+        self.record
+            .begin_windows(&self.presented, &current, time, windows);
         if shared.config().hand_back {
             self.record = self.record.clone().handed_back(time, windows);
         }
