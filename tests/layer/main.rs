@@ -6,6 +6,7 @@ mod bad_requests;
 mod clocks;
 mod config;
 mod end_grant;
+mod fapi;
 mod grant_key;
 mod hand_back;
 mod hang_up;
