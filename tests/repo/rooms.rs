@@ -30,7 +30,7 @@ fn modules() -> BTreeMap<Vec<String>, String> {
             if module.last().is_some_and(|name| name == "mod") {
                 module.pop();
             }
-            let skipped = ["lib", "manual", "fuzzing", "tests"];
+            let skipped = ["lib", "manual", "fuzzing", "model", "tests"];
             let is_source = path.extension().is_some_and(|extension| extension == "rs");
             if is_source && !module.iter().any(|part| skipped.contains(&part.as_str())) {
                 found.insert(module, fs::read_to_string(&path).expect("source"));

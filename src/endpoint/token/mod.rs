@@ -27,6 +27,8 @@ mod entropy;
 mod issue;
 mod lease;
 mod mint;
+#[cfg(test)]
+mod model;
 mod refresh;
 mod replay;
 mod request;

@@ -1,0 +1,351 @@
+//! The state of the model: one grant, its clients, their requests and the upstream session.
+//!
+//! Numbers are the smallest ones that are not in use, so that states that differ only in them are
+//! one state. For the same reason, what no request can reach any more is removed.
+
+use super::Layer;
+use super::grant::{Grant, Link, Old, RETRY, SHARED, Sealed, Stored, Token, WriteId};
+use super::store::{Call, Put};
+use super::task::{Phase, Task};
+
+/// An honest copy of the token, or the thief.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Client {
+    pub(super) token: Option<Token>,
+    /// The requests that it may still send.
+    pub(super) requests: u8,
+}
+
+/// The rule that was broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Broken {
+    /// Two tokens were usable, and neither led to the other.
+    Unrelated,
+    /// The upstream saw a token that it had replaced.
+    Replaced,
+    /// An honest client was refused.
+    Refused,
+    /// A token was accepted after its window, although a newer one was presented.
+    Stale,
+    /// A thief and an owner both went on after the window.
+    Both,
+}
+
+/// What has happened so far, as far as the properties depend on it. The layer does not know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct History {
+    /// The tokens that were replaced, and the time left in their shared window.
+    pub(super) old: Vec<(Token, i32)>,
+    /// The token from which the last rotation was made.
+    pub(super) last: Option<Token>,
+    /// Whether the current token was presented by a request that held the lease.
+    pub(super) presented: bool,
+    /// Whether an instance crashed between an answer of the upstream and the commit.
+    pub(super) crashed: bool,
+    /// Whether an honest copy may be refused, because a copy was used after its window or stolen.
+    pub(super) excused: bool,
+    /// The owners that the end of the window has separated from the thief.
+    pub(super) apart: [bool; 2],
+    /// The clients that got an answer since.
+    pub(super) went_on: [bool; 3],
+    pub(super) broken: Option<Broken>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct State {
+    /// `None` once the grant has ended.
+    pub(super) entry: Option<Stored>,
+    pub(super) links: Vec<Link>,
+    /// The stored answers: the token that they contain, and the time left.
+    pub(super) answers: Vec<(Token, i32)>,
+    /// Two honest copies and the thief.
+    pub(super) clients: [Client; 3],
+    pub(super) tasks: Vec<Task>,
+    /// Copies of calls that have not reached the store yet.
+    pub(super) late: Vec<Call>,
+    pub(super) faults: u8,
+    pub(super) jumps: u8,
+    pub(super) history: History,
+}
+
+pub(super) const THIEF: u8 = 2;
+
+impl State {
+    pub(super) fn new(layer: &Layer) -> Self {
+        let first = Token {
+            generation: 0,
+            number: 0,
+        };
+        let second = Token {
+            generation: 1,
+            number: 0,
+        };
+        let current = if layer.rotated { second } else { first };
+        let client = |exists: bool, token: Token| Client {
+            token: exists.then_some(token),
+            requests: if exists { layer.requests } else { 0 },
+        };
+        let grant = Grant {
+            generation: current.generation,
+            sealed: Sealed {
+                number: 0,
+                live: true,
+            },
+            previous: layer.rotated.then_some(Old {
+                token: first,
+                next: second,
+                retry: RETRY,
+                shared: SHARED,
+            }),
+            presented: false,
+            repeat: None,
+        };
+        let mut state = Self {
+            entry: Some(Stored {
+                version: WriteId {
+                    number: 0,
+                    recovery: false,
+                },
+                current,
+                lease: None,
+                grant,
+            }),
+            links: Vec::new(),
+            answers: Vec::new(),
+            clients: [
+                client(true, current),
+                client(layer.copies > 1, first),
+                client(false, first),
+            ],
+            tasks: Vec::new(),
+            late: Vec::new(),
+            faults: layer.faults,
+            jumps: layer.jumps,
+            history: History::default(),
+        };
+        if layer.thief {
+            state.clients[usize::from(THIEF)].requests = layer.requests;
+        }
+        if layer.rotated {
+            state.history.old.push((first, SHARED));
+            state.history.last = Some(first);
+            if layer.replayable {
+                state.answers.push((second, RETRY));
+            }
+        }
+        state
+    }
+
+    /// Returns every entry that the store, a request or a late call contains.
+    fn entries(&self) -> impl Iterator<Item = &Stored> {
+        let tasks = self.tasks.iter().flat_map(Task::entries);
+        let late = self
+            .late
+            .iter()
+            .filter_map(Call::put)
+            .flat_map(Put::entries);
+        self.entry.iter().chain(tasks).chain(late)
+    }
+
+    fn tokens(&self) -> impl Iterator<Item = Token> {
+        let entries = self.entries().flat_map(|stored| {
+            let old = stored.grant.previous;
+            [Some(stored.current), old.map(|old| old.token)]
+                .into_iter()
+                .flatten()
+        });
+        let links = self.links.iter().flat_map(|link| [link.of, link.next]);
+        let clients = self.clients.iter().filter_map(|client| client.token);
+        let tasks = self.tasks.iter().flat_map(Task::tokens);
+        let late = self.late.iter().filter_map(Call::tag);
+        let answers = self.answers.iter().map(|(token, _)| *token);
+        entries
+            .chain(links)
+            .chain(clients)
+            .chain(tasks)
+            .chain(late)
+            .chain(answers)
+    }
+
+    pub(super) fn new_token(&self, generation: u8) -> Token {
+        let used: Vec<_> = self.tokens().collect();
+        (0..)
+            .map(|number| Token { generation, number })
+            .find(|token| !used.contains(token))
+            .unwrap()
+    }
+
+    pub(super) fn new_write(&self, recovery: bool) -> WriteId {
+        let entries = self.entries().map(|stored| stored.version.number);
+        let tasks = self.tasks.iter().flat_map(Task::writes);
+        let late = self.late.iter().flat_map(Call::writes);
+        let ids = tasks.chain(late).map(|id| id.number);
+        let used: Vec<_> = entries.chain(ids).collect();
+        let number = (0..).find(|number| !used.contains(number)).unwrap();
+        WriteId { number, recovery }
+    }
+
+    pub(super) fn new_seal(&self) -> Sealed {
+        let searched = self.tasks.iter().filter_map(|task| task.searched);
+        let searched = searched.map(|(_, number)| number);
+        let entries = self.entries().map(|stored| stored.grant.sealed.number);
+        let used: Vec<_> = entries.chain(searched).collect();
+        let number = (0..).find(|number| !used.contains(number)).unwrap();
+        Sealed { number, live: true }
+    }
+
+    /// The upstream replaces its token: every stored copy is now one that it has replaced.
+    pub(super) fn replace_upstream_token(&mut self) {
+        let tasks = self.tasks.iter_mut().flat_map(Task::entries_mut);
+        let late = self.late.iter_mut().filter_map(Call::put_mut);
+        let late = late.flat_map(Put::entries_mut);
+        for stored in self.entry.iter_mut().chain(tasks).chain(late) {
+            stored.grant.sealed.live = false;
+        }
+    }
+
+    /// Lets this many seconds pass.
+    pub(super) fn pass(&mut self, time: i32) {
+        if let Some(stored) = &mut self.entry {
+            stored.pass(time);
+        }
+        for put in self.late.iter_mut().filter_map(Call::put_mut) {
+            put.pass(time);
+        }
+        for link in &mut self.links {
+            link.left -= time;
+        }
+        self.links.retain(|link| link.left > 0);
+        for (_, left) in &mut self.answers {
+            *left -= time;
+        }
+        self.answers.retain(|(_, left)| *left > 0);
+        for (_, left) in &mut self.history.old {
+            *left = (*left - time).max(0);
+        }
+        for task in &mut self.tasks {
+            task.pass(time);
+        }
+    }
+
+    /// Returns the time left in the shared window of an old token.
+    pub(super) fn left(&self, token: Token) -> Option<i32> {
+        let old = &self.history.old;
+        old.iter()
+            .find(|(of, _)| *of == token)
+            .map(|(_, left)| *left)
+    }
+
+    pub(super) fn broke(&mut self, rule: Broken) {
+        self.history.broken.get_or_insert(rule);
+    }
+
+    /// Removes what no request can reach any more, and orders the rest.
+    pub(super) fn normalise(&mut self) {
+        let mut held: Vec<_> = self
+            .clients
+            .iter()
+            .filter_map(|client| client.token)
+            .chain(self.tasks.iter().flat_map(Task::tokens))
+            .collect();
+        let mut seen = 0;
+        while seen < held.len() {
+            let next = self.links.iter().filter(|link| link.of == held[seen]);
+            let next: Vec<_> = next.map(|link| link.next).collect();
+            held.extend(next);
+            seen += 1;
+            if held.len() > 64 {
+                break;
+            }
+        }
+        self.links.retain(|link| held.contains(&link.of));
+        self.history.old.retain(|(token, _)| held.contains(token));
+        let current = self.entry.map(|stored| stored.current);
+        let pending = |token: &Token| {
+            self.tasks
+                .iter()
+                .any(|task| task.tokens().any(|of| of == *token))
+        };
+        self.answers
+            .retain(|(token, _)| Some(*token) == current || pending(token));
+        if self.history.last.is_some_and(|last| !held.contains(&last)) {
+            self.history.last = None;
+        }
+        self.drop_late_calls();
+        self.links.sort_unstable();
+        self.answers.sort_unstable();
+        self.history.old.sort_unstable();
+        self.late.sort_unstable();
+        self.tasks.sort_unstable();
+        // The instances are alike: the first request is at the first one.
+        if self.tasks.first().is_some_and(|task| task.instance == 1) {
+            for task in &mut self.tasks {
+                task.instance = 1 - task.instance;
+            }
+            self.tasks.sort_unstable();
+        }
+    }
+
+    /// Removes the late calls that can have no effect any more: neither a version nor a tag of the
+    /// entry returns, unless a call that is still to come brings it.
+    fn drop_late_calls(&mut self) {
+        let puts = self.late.iter().filter_map(Call::put);
+        let tags: Vec<_> = self
+            .entry
+            .iter()
+            .map(|stored| stored.current)
+            .chain(puts.map(|put| put.stored.current))
+            .chain(self.commits().flat_map(Task::tokens))
+            .collect();
+        let versions = self.entry.iter().map(|stored| stored.version);
+        let claims = self.late.iter().filter_map(Call::claims);
+        let tasks = self.tasks.iter().map(|task| task.id);
+        let versions: Vec<_> = versions.chain(claims).chain(tasks).collect();
+        self.late.retain(|call| match call {
+            Call::Claim { tag, .. } => tags.contains(tag),
+            Call::Put { expected, .. } | Call::Remove { expected } => versions.contains(expected),
+        });
+    }
+
+    /// Returns the same state with the two honest copies exchanged.
+    pub(super) fn exchanged(&self) -> Self {
+        let mut state = self.clone();
+        state.clients.swap(0, 1);
+        state.history.apart.swap(0, 1);
+        state.history.went_on.swap(0, 1);
+        for task in &mut state.tasks {
+            task.client = task.client.map(|client| match client {
+                0 => 1,
+                1 => 0,
+                thief => thief,
+            });
+        }
+        state.normalise();
+        state
+    }
+
+    /// Returns whether a request of this client is still waiting for its answer.
+    pub(super) fn is_waiting(&self, client: u8) -> bool {
+        self.tasks.iter().any(|task| task.client == Some(client))
+    }
+
+    /// Returns the requests whose commit has not reached the store.
+    pub(super) fn commits(&self) -> impl Iterator<Item = &Task> {
+        self.tasks
+            .iter()
+            .filter(|task| matches!(task.phase, Phase::Commit { .. }))
+    }
+
+    /// Notes which owners the end of the shared token window separates from the thief.
+    pub(super) fn separate(&mut self, time: i32) {
+        let thief = self.clients[usize::from(THIEF)].token;
+        if time <= SHARED || thief.is_none() || !self.history.presented {
+            return;
+        }
+        for owner in 0..2 {
+            let token = self.clients[owner].token;
+            self.history.apart[owner] = token.is_some() && token != thief;
+        }
+        self.history.went_on = [false; 3];
+    }
+}
