@@ -143,3 +143,33 @@ async fn releasing_a_lease_taken_over_restores_the_expired_lease() {
     );
     assert!(claim(&app, &entry, 4).await.taken_over);
 }
+
+/// A request with the current token dies. A request with the previous token takes its lease over,
+/// and the reply to its claim is lost. The current token still counts as presented.
+#[tokio::test(start_paused = true)]
+async fn a_lost_takeover_keeps_the_mark_of_the_current_token() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let app = App::with(|builder| builder.shared_token_window(HOUR));
+    let previous = app.log_in("app").await;
+    written(&app);
+    app.refresh(&previous).await.token();
+    let entry = written(&app);
+    // No stored answer is left.
+    app.clock.advance(Duration::from_secs(100));
+    let_run_out(&app, &entry).await;
+    let mut claims = 0;
+    app.store.hook(move |_, call| {
+        claims += usize::from(*call == Call::Claim);
+        if *call == Call::Claim && claims == 2 {
+            Plan::LoseAnswer
+        } else {
+            Plan::Pass
+        }
+    });
+    assert_eq!(app.refresh(&previous).await.status, 503);
+    app.layer.drain().await;
+    app.clock.advance(HOUR);
+    assert_eq!(app.refresh(&previous).await.status, 400);
+    assert_eq!(app.events().last(), Some(&EventKind::ReuseDetected));
+    assert_eq!(app.upstream.refreshes(), 1);
+}

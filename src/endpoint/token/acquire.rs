@@ -232,10 +232,15 @@ pub(super) async fn acquire<St: Store>(
                 }
                 Step::Reclaim => {
                     lease.release().await;
+                    // If this lease expires, too, it must show the same as the one that it replaces.
+                    let presented = standing(&claim) == Standing::RanOut;
                     goal = Goal {
                         tag: current,
-                        purpose: Purpose::Recovery,
-                        presented: standing(&claim) == Standing::RanOut,
+                        purpose: match presented {
+                            true => Purpose::Rotation,
+                            false => Purpose::Recovery,
+                        },
+                        presented,
                     };
                     continue 'claim;
                 }

@@ -16,7 +16,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 ///
 /// If a lease for a rotation expires, the current token counts as presented, because its holder had
 /// presented it. If a lease for a recovery or a convergence expires, it does not, because its holder
-/// had presented an old token. The purpose is stored in the version because a marker in the record would
+/// had presented an old token. A lease that replaces an expired one for a rotation has that purpose,
+/// too. The purpose is stored in the version because a marker in the record would
 /// cost another call to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -251,10 +252,9 @@ async fn release<St: Store>(
         }
         LeaseState::Claiming => match shared.store().get(&key).await? {
             // The claim was granted, but its reply was lost. It may have replaced an expired lease,
-            // so an expired lease is left behind. It must not count the current token as presented,
-            // because nothing was done with the token: hence `Recovery`.
+            // so an expired lease of the same purpose is left behind.
             Some(entry) if entry.version == version => {
-                put(entry.tag, entry.value, Some(Purpose::Recovery))?
+                put(entry.tag, entry.value, Some(Purpose::of(version)))?
             }
             _ => return Ok(()),
         },
