@@ -1,9 +1,8 @@
 //! Links: how an old refresh token leads to the token that replaced it.
 //!
 //! A link holds the generation and the secret of the newer token, sealed under the secret of the
-//! older one, with the key of the grant and the client as authenticated data. So the holder of the
-//! old token can become the holder of the newer one, and nobody else can: the store cannot, and a
-//! link of another grant or client does not open.
+//! older one, with the key of the grant and the client as authenticated data. Only the holder of the
+//! old token can open it: the store cannot, and a link of another grant or client does not open.
 //!
 //! The link of the previous token is a part of the record. When the grant is rotated again while
 //! the window of that token still runs, the link moves to a sidecar named [`sidecar_name`].

@@ -455,7 +455,7 @@ async fn strict_and_never_go_together() {
 }
 
 /// Adoption replaces the token once. A client that does not save the new token is served with the
-/// adopted one, as long as nobody presents the new one.
+/// adopted one, until the new one is presented.
 #[tokio::test]
 async fn an_adopted_token_leads_to_the_kept_one() {
     let app = app(Never);

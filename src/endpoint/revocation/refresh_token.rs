@@ -120,7 +120,7 @@ enum Found {
     Nothing,
 }
 
-/// Reads and decides about the grant to revoke. Emits the event if there is none.
+/// Reads the grant to revoke, and decides about the token. Emits an event if the grant does not exist.
 async fn find<St: Store>(
     exchange: &RequestContext<St>,
     presentation: &PresentedToken<'_>,

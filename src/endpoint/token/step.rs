@@ -34,10 +34,10 @@ pub(super) struct Claimed<'a> {
 pub(super) enum Step {
     /// Rotate, converge or recover: this request holds the lease.
     Rotate(Proceed),
-    /// Look for the stored answer of the last rotation, and return it. If there is none for this
-    /// request, claim again.
+    /// Look for the stored answer of the last rotation, and return it. If no answer is stored for
+    /// this request, decide again.
     Replay,
-    /// Follow the links of the presented token, and claim again.
+    /// Follow the links of the presented token, and decide again.
     Follow,
     /// Pause and claim again: another request holds the lease.
     Wait,
