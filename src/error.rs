@@ -275,6 +275,11 @@ pub enum ConfigError {
     /// the latter, every `id_token` is kept anyway.
     #[error("keep_id_token requires reference_access_tokens")]
     IdTokenWithoutReference,
+    /// [`access_token_lifetime`](crate::RefreshLayerBuilder::access_token_lifetime) is set without
+    /// [`reference_access_tokens`](crate::RefreshLayerBuilder::reference_access_tokens). Without
+    /// the latter, clients get the access tokens of the inner service.
+    #[error("access_token_lifetime requires reference_access_tokens")]
+    AccessTokenLifetimeWithoutReference,
     /// [`hand_back`](crate::RefreshLayerBuilder::hand_back) is set together with
     /// [`reference_access_tokens`](crate::RefreshLayerBuilder::reference_access_tokens) or
     /// [`adopt_until`](crate::RefreshLayerBuilder::adopt_until).

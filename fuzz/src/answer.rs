@@ -404,7 +404,7 @@ fn by_reference(answer: &TokenResponse, object: &Object<'_>, token: &str) {
         return;
     }
     let written = answer
-        .with_access_token(token)
+        .with_access_token(token, None)
         .expect("the written answer can be parsed");
     let after = Object::from_bytes(written.body());
     assert_eq!(after.text("access_token").as_deref(), Some(token));

@@ -178,8 +178,9 @@ impl<St: Store> RefreshLayerBuilder<St> {
     ///
     /// An [`AccessLayer`](crate::AccessLayer) on the routes of the resource server exchanges it for
     /// the upstream access token, or removes it. It lives as long as the `expires_in` of the
-    /// response says (one hour if that is missing), but not longer than its grant. When the grant
-    /// is revoked, expires or ends because of reuse, its access tokens end too.
+    /// response says (one hour if that is missing, see also
+    /// [`access_token_lifetime`](Self::access_token_lifetime)), but not longer than its grant. When
+    /// the grant is revoked, expires or ends because of reuse, its access tokens end too.
     ///
     /// No token of the inner service reaches a client in a response of the token, revocation or
     /// introspection endpoint:
@@ -211,6 +212,22 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// `A-Z a-z 0-9 - . _ ~`, and different from the [`token_prefix`](Self::token_prefix).
     pub fn access_token_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.config.access_prefix = prefix.into();
+        self
+    }
+
+    /// Sets how long a reference access token lives. Default: as long as the upstream access token.
+    /// At least a millisecond, at most a hundred years. [`build`](Self::build) returns an error
+    /// without [`reference_access_tokens`](Self::reference_access_tokens).
+    ///
+    /// It lives shorter if the `expires_in` of the inner service says that the upstream access
+    /// token does, and it ends with its grant. With this setting, every token response of the layer
+    /// states the lifetime of its access token in `expires_in`, in whole seconds. If the inner
+    /// service states none, set it to the lifetime of the upstream access tokens or less, because
+    /// otherwise the layer accepts tokens that the inner service does not.
+    ///
+    /// A change of this setting applies to access tokens that are issued from then on.
+    pub fn access_token_lifetime(mut self, lifetime: Duration) -> Self {
+        self.config.access_token_lifetime = Some(lifetime);
         self
     }
 

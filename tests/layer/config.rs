@@ -104,7 +104,7 @@ fn invalid_settings_are_rejected() {
         setting: "token_prefix",
         prefix: prefix.to_owned(),
     };
-    let rows: [(&str, fn(Builder) -> Builder, ConfigError); 46] = [
+    let rows: [(&str, fn(Builder) -> Builder, ConfigError); 49] = [
         (
             "a prefix of access tokens with a space",
             |b| b.access_token_prefix("a t"),
@@ -273,6 +273,27 @@ fn invalid_settings_are_rejected() {
             { ConfigError::Duration("absolute_lifetime") },
         ),
         (
+            "a zero lifetime of access tokens",
+            |b| {
+                b.reference_access_tokens(true)
+                    .access_token_lifetime(Duration::ZERO)
+            },
+            ConfigError::Duration("access_token_lifetime"),
+        ),
+        (
+            "a lifetime of access tokens over a century",
+            |b| {
+                b.reference_access_tokens(true)
+                    .access_token_lifetime(CENTURY + MILLISECOND)
+            },
+            ConfigError::Duration("access_token_lifetime"),
+        ),
+        (
+            "a lifetime of the inner service's access tokens",
+            |b| b.access_token_lifetime(HOUR),
+            ConfigError::AccessTokenLifetimeWithoutReference,
+        ),
+        (
             "a zero time-out",
             |b| b.rotation_timeout(Duration::ZERO),
             ConfigError::Duration("rotation_timeout"),
@@ -414,7 +435,10 @@ fn valid_settings_are_accepted() {
         }),
         ("the longest prefix", |b| b.token_prefix("r".repeat(32))),
         ("a century", |b| {
-            b.idle_lifetime(CENTURY).absolute_lifetime(CENTURY)
+            b.idle_lifetime(CENTURY)
+                .absolute_lifetime(CENTURY)
+                .reference_access_tokens(true)
+                .access_token_lifetime(CENTURY)
         }),
         ("a millisecond", |b| {
             b.idle_lifetime(MILLISECOND)

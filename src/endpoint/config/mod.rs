@@ -37,6 +37,8 @@ pub(crate) struct Config {
     /// Whether clients get reference access tokens.
     pub(crate) reference: bool,
     pub(crate) access_prefix: String,
+    /// The longest lifetime of a reference access token. `None` if only the inner service limits it.
+    pub(crate) access_token_lifetime: Option<Duration>,
     pub(crate) keep_id_token: bool,
     /// The resources that an access token is valid for if its client requests them.
     pub(crate) allowed_resources: Vec<String>,
@@ -63,6 +65,7 @@ impl Default for Config {
             prefix: "rt_".into(),
             reference: false,
             access_prefix: ACCESS_PREFIX.into(),
+            access_token_lifetime: None,
             keep_id_token: false,
             allowed_resources: Vec::new(),
             windows: Windows::default(),
@@ -137,6 +140,9 @@ impl Config {
         if self.keep_id_token && !self.reference {
             return Err(ConfigError::IdTokenWithoutReference);
         }
+        if self.access_token_lifetime.is_some() && !self.reference {
+            return Err(ConfigError::AccessTokenLifetimeWithoutReference);
+        }
         if self.hand_back && (self.reference || self.adopt_until.is_some()) {
             return Err(ConfigError::HandBack);
         }
@@ -153,6 +159,7 @@ impl Config {
         let durations = [
             ("idle_lifetime", Some(self.idle_lifetime)),
             ("absolute_lifetime", self.absolute_lifetime),
+            ("access_token_lifetime", self.access_token_lifetime),
             ("rotation_timeout", Some(self.rotation_timeout)),
             ("issue_timeout", Some(self.issue_timeout)),
             ("request_body_timeout", Some(self.request_body_timeout)),

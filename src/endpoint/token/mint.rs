@@ -113,7 +113,7 @@ pub(crate) fn mint<St>(
         client_id: terms.client_id,
     };
     let sealed = Sealer::new(token.secret()).seal(draw.nonce, context, &[], upstream.as_bytes())?;
-    let lifetime = answer.lifetime().unwrap_or(DEFAULT_LIFETIME).min(CENTURY);
+    let lifetime = lifetime(config, answer);
     let record = AccessRecord {
         client_id: terms.client_id.into(),
         scope: terms.scope.as_deref().map(Into::into),
@@ -130,12 +130,26 @@ pub(crate) fn mint<St>(
         unknown: Vec::new(),
     };
     let text = token.encode(&config.access_prefix);
-    let answer = answer.with_access_token(&text).map_err(MintError::Answer)?;
+    let stated = config.access_token_lifetime.map(|_| lifetime);
+    let answer = answer
+        .with_access_token(&text, stated)
+        .map_err(MintError::Answer)?;
     let entry = record.entry(&key, draw.version);
     Ok(Some(MintedAccessToken {
         answer,
         write: AccessWrite { key, record, entry },
     }))
+}
+
+/// Returns the lifetime of an access token: the configured one, but not longer than the upstream
+/// access token lives, if the inner service names its lifetime.
+fn lifetime(config: &Config, answer: &TokenResponse) -> Duration {
+    let longest = match (config.access_token_lifetime, answer.lifetime()) {
+        (Some(own), Some(upstream)) => own.min(upstream),
+        (Some(lifetime), None) | (None, Some(lifetime)) => lifetime,
+        (None, None) => DEFAULT_LIFETIME,
+    };
+    longest.min(CENTURY)
 }
 
 /// The record of an access token, to be written to the store.

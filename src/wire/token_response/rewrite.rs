@@ -47,13 +47,19 @@ impl TokenResponse {
         self.edited(used.len() + 32, edit, &[Name::RefreshToken])
     }
 
-    /// Returns the answer with another access token.
-    pub fn with_access_token(&self, token: &str) -> Result<Self, AnswerError> {
-        let mut out = Splice::new(&self.body, token.len());
-        if let Some(member) = self.member(Name::AccessToken) {
-            write_string(out.replace(member.value.clone()), token);
-        }
-        Self::parse(out.finish())
+    /// Returns the answer with another access token. With a `lifetime`, `expires_in` states that of
+    /// the token, also if the answer has none.
+    pub fn with_access_token(
+        &self,
+        token: &str,
+        lifetime: Option<Duration>,
+    ) -> Result<Self, AnswerError> {
+        let edit = |name: Name| match name {
+            Name::AccessToken => Edit::Text(token),
+            Name::ExpiresIn => lifetime.map_or(Edit::Keep, Edit::Seconds),
+            _ => Edit::Keep,
+        };
+        Self::parse(self.edited(token.len() + 48, edit, &[Name::ExpiresIn]))
     }
 
     /// Returns the answer without the withheld tokens, except the two that the layer replaces. Also

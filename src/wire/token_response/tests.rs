@@ -532,7 +532,7 @@ fn the_access_token_is_replaced_and_members_that_disclose_it_are_removed() {
         let (disclosed, secrets) = answer(&body("a=/b+", &member))
             .disclosed(Withheld::ALL, Some("used"))
             .unwrap();
-        let written = disclosed.with_access_token("at_new").unwrap();
+        let written = disclosed.with_access_token("at_new", None).unwrap();
         assert_eq!(
             written.body(),
             &body("at_new", if goes { "" } else { &member }),

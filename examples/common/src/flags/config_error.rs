@@ -72,6 +72,9 @@ fn text(error: &ConfigError, scope_flag: &str) -> String {
         ConfigError::IdTokenWithoutReference => {
             "--keep-id-token needs --reference-access-tokens".into()
         }
+        ConfigError::AccessTokenLifetimeWithoutReference => {
+            "--access-token-lifetime needs --reference-access-tokens".into()
+        }
         ConfigError::Scope(scope) => format!("{scope_flag}: {scope:?} is not a scope"),
         ConfigError::Uri { setting, uri } => {
             format!(

@@ -38,6 +38,11 @@ pub struct SessionFlags {
     #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     absolute_lifetime: Option<Duration>,
 
+    /// Time in seconds for which an access token of the proxy is valid; shorter if the upstream's
+    /// access token expires earlier [default: as long as the upstream's access token]
+    #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
+    access_token_lifetime: Option<Duration>,
+
     /// Time in seconds that a client waits for a refresh before it gets 503; the refresh itself may
     /// take twice this time; at most 3600
     #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true, default_value = "10")]
@@ -117,6 +122,9 @@ impl SessionFlags {
         }
         if let Some(lifetime) = self.absolute_lifetime {
             builder = builder.absolute_lifetime(lifetime);
+        }
+        if let Some(lifetime) = self.access_token_lifetime {
+            builder = builder.access_token_lifetime(lifetime);
         }
         builder
     }

@@ -414,6 +414,10 @@ async fn invalid_command_lines_are_rejected() {
         (&["--strict", "--retry-window", "5"], "--strict"),
         (&["--rotation-timeout", "7200"], "--rotation-timeout"),
         (
+            &["--access-token-lifetime", "0"],
+            "--access-token-lifetime must be more than 0",
+        ),
+        (
             &["--shared-window", "2592001"],
             "--shared-window must be at most --idle-lifetime",
         ),
@@ -498,5 +502,5 @@ async fn invalid_command_lines_are_rejected() {
 
 #[test]
 fn every_flag_has_an_environment_variable_and_documentation() {
-    assert_flags(PROGRAM, "MCP_", include_str!("../../README.md"), 50);
+    assert_flags(PROGRAM, "MCP_", include_str!("../../README.md"), 51);
 }

@@ -346,6 +346,18 @@ fn invalid_flags_end_with_status_2_and_a_reason() {
         (&["--rotation-client", "alexa=0"], "use `every-use`"),
         (&["--idle-lifetime", "0"], "--idle-lifetime must be"),
         (&["--absolute-lifetime", "0"], "--absolute-lifetime must be"),
+        (
+            &["--access-token-lifetime", "60"],
+            "--access-token-lifetime needs --reference-access-tokens",
+        ),
+        (
+            &["--reference-access-tokens", "--access-token-lifetime", "0"],
+            "--access-token-lifetime must be more than 0",
+        ),
+        (
+            &["--access-token-lifetime", "an hour"],
+            "not a number of seconds",
+        ),
         (&["--rotation-timeout", "0"], "--rotation-timeout must be"),
         (
             &["--rotation-timeout", "3601"],
@@ -467,7 +479,7 @@ fn environment_variables_are_checked_like_flags() {
 
 #[test]
 fn every_flag_has_an_environment_variable_and_documentation() {
-    let help = assert_flags(PROGRAM, "PROXY_", include_str!("../../README.md"), 42);
+    let help = assert_flags(PROGRAM, "PROXY_", include_str!("../../README.md"), 43);
     assert!(
         help.contains("response_type with `token` or `id_token`"),
         "the help of --reference-access-tokens: {help}"
@@ -528,6 +540,7 @@ async fn environment_variables_set_all_flags() {
         ("PROXY_RECOVERY_WINDOW", "unlimited"),
         ("PROXY_IDLE_LIFETIME", "60"),
         ("PROXY_ABSOLUTE_LIFETIME", "60"),
+        ("PROXY_ACCESS_TOKEN_LIFETIME", "60"),
         ("PROXY_ROTATION_TIMEOUT", "1"),
         ("PROXY_ADOPT_UNTIL", "4102444800"),
         ("PROXY_STRICT", "no"),
