@@ -84,6 +84,11 @@ pub enum EventKind {
     AccessRevoked,
     /// The application ended a grant ([`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant)).
     EndedByApplication,
+    /// A session of a user could not be listed, because the store was unavailable for too long or
+    /// the user has more than 1,000 sessions. The session itself works.
+    /// [`RefreshLayer::sessions`](crate::RefreshLayer::sessions) does not return it, and
+    /// [`RefreshLayer::end_sessions`](crate::RefreshLayer::end_sessions) does not end it.
+    SessionUnlisted,
     /// An [`AccessLayer`](crate::AccessLayer) rejected an access token that has not expired: it was
     /// revoked, or its grant has ended. The event is emitted only while the store or the cache of
     /// the layer still has the token or its end. Expired and unknown tokens emit no event.
@@ -146,6 +151,7 @@ impl EventKind {
         Self::Revoked,
         Self::AccessRevoked,
         Self::EndedByApplication,
+        Self::SessionUnlisted,
         Self::AccessRefused,
         Self::Adopted,
         Self::HandedBack,
@@ -181,6 +187,7 @@ impl EventKind {
             Self::Revoked => "revoked",
             Self::AccessRevoked => "access_revoked",
             Self::EndedByApplication => "ended_by_application",
+            Self::SessionUnlisted => "session_unlisted",
             Self::AccessRefused => "access_refused",
             Self::Adopted => "adopted",
             Self::HandedBack => "handed_back",
@@ -218,6 +225,7 @@ impl EventKind {
             | Self::UpstreamTimeout
             | Self::StoreUnavailable
             | Self::StoreCorrupt
+            | Self::SessionUnlisted
             | Self::CommitLost
             | Self::Ahead
             | Self::Forged
@@ -252,12 +260,12 @@ impl fmt::Display for EventKind {
 
 /// The subject of an event: the client, and the key and the generation of a grant.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Subject<'a> {
+pub(crate) struct EventSubject<'a> {
     pub(crate) client_id: Option<&'a ClientId>,
     pub(crate) grant: Option<(&'a Key, Option<u32>)>,
 }
 
-impl<'a> Subject<'a> {
+impl<'a> EventSubject<'a> {
     /// The subject of a request that names no grant.
     pub(crate) const fn client(client_id: Option<&'a ClientId>) -> Self {
         Self {
@@ -283,7 +291,7 @@ pub(crate) fn tell(
     callback: Option<&Callback>,
     token: &'static str,
     kind: EventKind,
-    subject: Subject<'_>,
+    subject: EventSubject<'_>,
     elapsed: Duration,
     Detail { cause, reuse }: Detail<'_>,
 ) {

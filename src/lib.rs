@@ -163,6 +163,7 @@ mod body;
 mod clock;
 mod codec;
 mod endpoint;
+mod epochs;
 mod error;
 mod event;
 #[cfg(fuzzing)]
@@ -178,6 +179,7 @@ mod refresh;
 mod rotation_policy;
 mod seal;
 pub mod store;
+mod subject;
 mod token;
 mod wire;
 
@@ -187,6 +189,7 @@ pub use self::access::{
 };
 pub use self::body::{RequestBody, ResponseBody};
 pub use self::clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use self::endpoint::sessions::Session;
 pub use self::error::{ConfigError, RefreshError};
 pub use self::event::{ClientProof, Event, EventKind, Reuse};
 pub use self::grant::{GrantKey, InvalidGrantKey};
@@ -204,6 +207,7 @@ pub use self::store::{BoxStore, Store, StoreError};
 pub use self::store::{RedbOpenError, RedbStore, RedbStoreBuilder};
 #[cfg(feature = "redis")]
 pub use self::store::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
+pub use self::subject::{InvalidSubject, SessionLabel, Subject};
 pub use self::wire::client::{ClientId, InvalidClientId, SenderConstrained};
 pub use self::wire::path;
 

@@ -21,8 +21,10 @@ use crate::access_token::grant::AccessGrant;
 use crate::access_token::record::AccessRecord;
 use crate::clock::{Clock, Timestamp};
 use crate::endpoint::state::State;
-use crate::event::{self, Callback, Detail, EventKind, Subject};
+use crate::epochs::Epochs;
+use crate::event::{self, Callback, Detail, EventKind, EventSubject};
 use crate::store::{Key, Store, StoreError};
+use crate::subject::Profile;
 use crate::wire::client::ClientId;
 
 /// The state that a layer shares with its services and with the layers made from it.
@@ -31,6 +33,7 @@ pub(crate) struct Guard<St> {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) prefix: String,
     pub(crate) cache: Option<Arc<Cache>>,
+    pub(crate) epochs: Arc<Epochs>,
     pub(crate) subscriber: Subscriber,
     pub(crate) on_event: Option<Callback>,
     /// The time for which a read of a token is valid. `None` if responses do not end with their
@@ -82,7 +85,8 @@ impl<St: Store> Guard<St> {
         let Some(cache) = &self.cache else {
             return Ok(Lookup::Unknown(parsed));
         };
-        self.subscriber.ensure(self.store.get(), cache);
+        self.subscriber
+            .ensure(self.store.get(), cache, &self.epochs);
         match cache.find(&parsed.key, self.clock.now()) {
             Found::Nothing => Ok(Lookup::Unknown(parsed)),
             Found::Ended(grant) => Err(self.ended(&parsed, grant.as_ref(), Duration::ZERO)),
@@ -93,7 +97,13 @@ impl<St: Store> Guard<St> {
     /// Reads the token of a request from the store. Emits an event if it has ended.
     pub(crate) async fn load(&self, parsed: &ParsedToken) -> Result<ValidToken, AccessError> {
         let started = Instant::now();
-        let fetched = self.fetch(&parsed.key, &parsed.token.grant_key()).await;
+        let open_profile = |record: &AccessRecord| {
+            let opened = record.open_profile(&parsed.token, &parsed.key)?;
+            Ok(opened.map(Arc::new))
+        };
+        let fetched = self
+            .fetch(&parsed.key, &parsed.token.grant_key(), open_profile)
+            .await;
         match fetched.map_err(AccessError::Store)? {
             Fetched::Alive(valid) => Ok(valid),
             Fetched::Dead {
@@ -108,22 +118,35 @@ impl<St: Store> Guard<St> {
     }
 
     /// Reads a token from the store and inserts it into the cache.
-    async fn fetch(&self, key: &Key, grant_key: &Key) -> Result<Fetched, StoreError> {
+    async fn fetch(
+        &self,
+        key: &Key,
+        grant_key: &Key,
+        open_profile: impl FnOnce(&AccessRecord) -> Result<Option<Arc<Profile>>, StoreError>,
+    ) -> Result<Fetched, StoreError> {
         let load = self
             .cache
             .as_ref()
             .map_or_else(Load::without_cache, |cache| cache.begin());
-        let checked = check(self.store.get(), key, grant_key, self.clock.now()).await?;
-        let granted = |record: &AccessRecord| {
-            AccessGrant::new(record, record.has_grant.then(|| (*grant_key).into()))
+        let checked = check(
+            self.store.get(),
+            key,
+            grant_key,
+            self.clock.now(),
+            &self.epochs,
+        )
+        .await?;
+        let granted = |record: &AccessRecord, profile| {
+            let grant = record.has_grant.then(|| (*grant_key).into());
+            AccessGrant::new(record, grant, profile)
         };
         let valid = match checked {
             Checked::Alive { record, until } => ValidToken {
-                grant: granted(&record),
+                grant: granted(&record, open_profile(&record)?),
                 confirmed: load.confirmed(until),
             },
             Checked::Dead { dead, record } => {
-                let grant = record.as_ref().map(granted);
+                let grant = record.as_ref().map(|record| granted(record, None));
                 return Ok(Fetched::Dead { dead, grant });
             }
         };
@@ -163,6 +186,7 @@ impl<St: Store> Guard<St> {
             grant_key: parsed.token.grant_key(),
             generation: parsed.token.generation(),
             expires_at: valid.grant.expires_at(),
+            profile: valid.grant.profile(),
         };
         let guard: Arc<dyn Confirm> = Arc::clone(self) as _;
         Some(Box::new(Watch::new(guard, watched, valid.confirmed, ttl)))
@@ -177,7 +201,7 @@ impl<St: Store> Guard<St> {
     ) -> AccessError {
         let client_id = grant.and_then(|grant| ClientId::try_from(grant.client_id()).ok());
         let grant_key = grant.and_then(AccessGrant::grant);
-        let subject = Subject {
+        let subject = EventSubject {
             client_id: client_id.as_ref(),
             grant: grant_key
                 .as_ref()
@@ -208,7 +232,7 @@ impl<St: Store> Guard<St> {
         generation: u32,
         elapsed: Duration,
     ) {
-        let subject = Subject {
+        let subject = EventSubject {
             client_id: None,
             grant: Some((grant_key, Some(generation))),
         };
@@ -218,7 +242,12 @@ impl<St: Store> Guard<St> {
 
     /// Reads the token of an open response from the store.
     async fn read_again(&self, watched: &Watched) -> Result<Confirmed, Unconfirmed> {
-        let dead = match self.fetch(&watched.token, &watched.grant_key).await? {
+        let dead = match self
+            .fetch(&watched.token, &watched.grant_key, |_| {
+                Ok(watched.profile.clone())
+            })
+            .await?
+        {
             Fetched::Alive(valid) => return Ok(valid.confirmed),
             Fetched::Dead { dead, .. } => dead,
         };
@@ -230,7 +259,7 @@ impl<St: Store> Guard<St> {
             return Err(Unconfirmed::Ended(ResponseEnded::GrantEnded));
         }
         if let Some(grant) = &watched.grant
-            && grant_is_over(self.store.get(), grant, now).await?
+            && grant_is_over(self.store.get(), grant, now, &self.epochs).await?
         {
             return Err(Unconfirmed::Ended(ResponseEnded::GrantEnded));
         }
@@ -240,7 +269,7 @@ impl<St: Store> Guard<St> {
     fn tell(
         &self,
         kind: EventKind,
-        subject: Subject<'_>,
+        subject: EventSubject<'_>,
         elapsed: Duration,
         cause: Option<&(dyn Error + 'static)>,
     ) {
@@ -271,7 +300,8 @@ impl<St: Store> Confirm for Guard<St> {
     fn read(self: Arc<Self>, watched: Watched, max_age: Duration) -> Reading {
         Box::pin(async move {
             if let Some(cache) = &self.cache {
-                self.subscriber.ensure(self.store.get(), cache);
+                self.subscriber
+                    .ensure(self.store.get(), cache, &self.epochs);
                 match cache.find(&watched.token, self.clock.now()) {
                     Found::Alive(valid) if valid.confirmed.began.elapsed() < max_age => {
                         return Ok(valid.confirmed);

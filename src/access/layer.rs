@@ -333,7 +333,12 @@ impl<St: Store> AccessLayerBuilder<St> {
             state.register(cache);
         }
         let end_responses = end_responses.then_some(cache_ttl);
+        let epochs = match &store {
+            StoreHandle::Own(_) => Arc::default(),
+            StoreHandle::State(state) => Arc::clone(state.epochs()),
+        };
         let guard = Guard {
+            epochs,
             store,
             clock,
             prefix,

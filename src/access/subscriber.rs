@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use crate::access_token::cache::Cache;
+use crate::epochs::{self, Epochs};
 use crate::store::{Announcement, Announcements, Store};
 
 const IDLE: u8 = 0;
@@ -31,7 +32,7 @@ impl Subscriber {
     ///
     /// Must be called before a read from the store, because tokens that are read before the
     /// subscription begins are invalidated.
-    pub(crate) fn ensure<St: Store>(&self, store: &St, cache: &Arc<Cache>) {
+    pub(crate) fn ensure<St: Store>(&self, store: &St, cache: &Arc<Cache>, epochs: &Arc<Epochs>) {
         if self.state.load(Ordering::Acquire) != IDLE {
             return;
         }
@@ -54,6 +55,7 @@ impl Subscriber {
         let subscription = Subscription {
             state: Arc::clone(&self.state),
             cache: Arc::clone(cache),
+            epochs: Arc::clone(epochs),
             after: IDLE,
         };
         let task = handle.spawn(subscription.run(announcements)).abort_handle();
@@ -73,6 +75,7 @@ impl Drop for Subscriber {
 struct Subscription {
     state: Arc<AtomicU8>,
     cache: Arc<Cache>,
+    epochs: Arc<Epochs>,
     after: u8,
 }
 
@@ -80,8 +83,8 @@ impl Subscription {
     async fn run(mut self, mut announcements: Announcements) {
         while let Some(announcement) = announcements.next().await {
             match announcement {
-                Announcement::Ended(key) => self.cache.end(key),
-                Announcement::Lost => self.cache.forget(),
+                Announcement::Ended(key) if key != *epochs::key() => self.cache.end(key),
+                Announcement::Ended(_) | Announcement::Lost => self.forget(),
             }
         }
         // The store has closed its channel for good. From now on tokens end only with the time to
@@ -90,11 +93,20 @@ impl Subscription {
     }
 }
 
+impl Subscription {
+    /// Invalidates what was read. The epochs come first, because a token that is read after the
+    /// second step counts as valid.
+    fn forget(&self) {
+        self.epochs.forget();
+        self.cache.forget();
+    }
+}
+
 impl Drop for Subscription {
     fn drop(&mut self) {
         // The order matters: a read that starts in between either has a new subscription, or is
         // invalidated here.
         self.state.store(self.after, Ordering::Release);
-        self.cache.forget();
+        self.forget();
     }
 }

@@ -21,6 +21,7 @@ use crate::access_token::cache::{Cache, Confirmed};
 use crate::access_token::open::{News, Registration};
 use crate::clock::Timestamp;
 use crate::store::{Key, StoreError};
+use crate::subject::Profile;
 
 /// The time for which a read is valid if the time to live of the cache is shorter.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -48,6 +49,8 @@ pub(crate) struct Watched {
     pub(crate) grant_key: Key,
     pub(crate) generation: u32,
     pub(crate) expires_at: Timestamp,
+    /// What is known about the user. Only the token opens it.
+    pub(crate) profile: Option<Arc<Profile>>,
 }
 
 /// The reason why a read did not find the token valid.

@@ -1,9 +1,12 @@
 //! Reads a reference access token from the store and decides whether it is valid.
 
+#[cfg(feature = "access")]
 use futures_util::future::join;
+use futures_util::future::join3;
 
 use crate::access_token::record::AccessRecord;
 use crate::clock::Timestamp;
+use crate::epochs::{Epochs, Table};
 use crate::grant::Record;
 use crate::store::{Entry, Key, Store, StoreError};
 
@@ -47,21 +50,24 @@ pub(crate) async fn check<St: Store>(
     key: &Key,
     grant_key: &Key,
     now: Timestamp,
+    epochs: &Epochs,
 ) -> Result<Checked, StoreError> {
-    let (access, grant) = join(store.get(key), store.get(grant_key)).await;
+    let (access, grant, epochs) =
+        join3(store.get(key), store.get(grant_key), epochs.current(store)).await;
     let Some(entry) = access? else {
         return Ok(Checked::Dead {
             dead: Dead::Unknown,
             record: None,
         });
     };
+    let epochs = epochs?;
     let record = AccessRecord::decode(key, &entry).map_err(StoreError::corrupt)?;
     let grant = if record.has_grant {
         decode_grant(grant_key, grant?, now)?
     } else {
         None
     };
-    Ok(match judge(&record, grant.as_ref(), now) {
+    Ok(match judge(&record, grant.as_ref(), &epochs, now) {
         Ok(until) => Checked::Alive { record, until },
         Err(dead) => Checked::Dead {
             dead,
@@ -79,9 +85,12 @@ pub(crate) async fn grant_is_over<St: Store>(
     store: &St,
     grant_key: &Key,
     now: Timestamp,
+    epochs: &Epochs,
 ) -> Result<bool, StoreError> {
-    let grant = decode_grant(grant_key, store.get(grant_key).await?, now)?;
-    Ok(alive(grant.as_ref(), now).is_none())
+    let (grant, epochs) = join(store.get(grant_key), epochs.current(store)).await;
+    let grant = decode_grant(grant_key, grant?, now)?;
+    let epochs = epochs?;
+    Ok(!grant.is_some_and(|grant| grant.is_alive(now, &epochs)))
 }
 
 fn decode_grant(
@@ -96,13 +105,13 @@ fn decode_grant(
     Ok(Some(grant.at(now)))
 }
 
-/// Returns the grant if it has neither ended nor expired.
-fn alive(grant: Option<&Record>, now: Timestamp) -> Option<&Record> {
-    grant.filter(|grant| !grant.revocation_pending && grant.time(now) < grant.expires_at)
-}
-
 /// Returns the time until which an access token is valid, as far as it is known now.
-fn judge(record: &AccessRecord, grant: Option<&Record>, now: Timestamp) -> Result<Timestamp, Dead> {
+fn judge(
+    record: &AccessRecord,
+    grant: Option<&Record>,
+    epochs: &Table,
+    now: Timestamp,
+) -> Result<Timestamp, Dead> {
     if now >= record.expires_at {
         return Err(Dead::Expired);
     }
@@ -110,9 +119,15 @@ fn judge(record: &AccessRecord, grant: Option<&Record>, now: Timestamp) -> Resul
         return Err(Dead::Ended);
     }
     if !record.has_grant {
-        return Ok(record.expires_at);
+        let has_ended = epochs.ends(record.client_id.as_str(), record.issued_at);
+        return match has_ended {
+            true => Err(Dead::Ended),
+            false => Ok(record.expires_at),
+        };
     }
-    let grant = alive(grant, now).ok_or(Dead::Ended)?;
+    let grant = grant
+        .filter(|grant| grant.is_alive(now, epochs))
+        .ok_or(Dead::Ended)?;
     if grant.binding.client_id != record.client_id {
         // This cannot happen, because the key is a hash of random bytes. If it does, this is not
         // the grant of the token.
@@ -141,6 +156,7 @@ mod tests {
             expires_at: Timestamp::from_millis(expires_at),
             has_grant,
             sealed: Bytes::new(),
+            profile: None,
             revocation_pending,
             unknown: Vec::new(),
         }
@@ -246,7 +262,7 @@ mod tests {
         ];
         for (name, record, grant, expected) in rows {
             assert_eq!(
-                judge(&record, grant.as_ref(), NOW),
+                judge(&record, grant.as_ref(), &Table::default(), NOW),
                 expected.map(Timestamp::from_millis),
                 "{name}"
             );

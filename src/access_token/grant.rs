@@ -3,10 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde_core::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
 use crate::access_token::record::AccessRecord;
 use crate::clock::Timestamp;
 use crate::codec::Utf8;
 use crate::grant::GrantKey;
+use crate::subject::{Profile, Subject};
 use crate::wire::client::ClientId;
 
 /// The separator between resources, which a form value cannot contain.
@@ -40,10 +44,16 @@ struct Parts {
     grant: Option<GrantKey>,
     /// The sealed upstream access token, as stored.
     sealed: Box<[u8]>,
+    /// What is known about the user.
+    profile: Option<Arc<Profile>>,
 }
 
 impl AccessGrant {
-    pub(crate) fn new(record: &AccessRecord, grant: Option<GrantKey>) -> Self {
+    pub(crate) fn new(
+        record: &AccessRecord,
+        grant: Option<GrantKey>,
+        profile: Option<Arc<Profile>>,
+    ) -> Self {
         let scope = record.scope.as_ref().map(Utf8::as_str).unwrap_or_default();
         let resources = record.resources.iter().map(Utf8::as_str);
         Self::of(
@@ -53,6 +63,7 @@ impl AccessGrant {
             record.expires_at,
             grant,
             &record.sealed,
+            profile,
         )
     }
 
@@ -63,6 +74,7 @@ impl AccessGrant {
         expires_at: Timestamp,
         grant: Option<GrantKey>,
         sealed: &[u8],
+        profile: Option<Arc<Profile>>,
     ) -> Self {
         let mut text = String::from(client_id);
         let client_end = text.len();
@@ -80,6 +92,7 @@ impl AccessGrant {
             expires_at,
             grant,
             sealed,
+            profile,
         }))
     }
 
@@ -112,6 +125,8 @@ impl AccessGrant {
             resources: Vec::new(),
             expires_at,
             grant: None,
+            subject: None,
+            claims: Map::new(),
         }
     }
 
@@ -164,13 +179,48 @@ impl AccessGrant {
         self.0.grant
     }
 
+    /// Returns the user that the token was issued for, if the layer knows it: see [`Subject`].
+    #[must_use]
+    pub fn subject(&self) -> Option<&Subject> {
+        self.0.profile.as_ref().map(|profile| &profile.subject)
+    }
+
+    /// Returns a claim about the user, as in the last ID token of the grant. `None` if the layer
+    /// does not keep this claim ([`claims`](crate::RefreshLayerBuilder::claims)), if the ID token
+    /// does not have it, or if its value is not a `T`.
+    ///
+    /// ```
+    /// use tower_oauth_refresh::AccessGrant;
+    ///
+    /// fn is_admin(grant: &AccessGrant) -> bool {
+    ///     let groups: Vec<String> = grant.claim("groups").unwrap_or_default();
+    ///     groups.iter().any(|group| group == "admins")
+    /// }
+    /// # let user = tower_oauth_refresh::Subject::new("ann").unwrap();
+    /// # let grant = AccessGrant::builder("app".parse().unwrap()).subject(user);
+    /// # assert!(is_admin(&grant.claim("groups", vec!["admins"]).build()));
+    /// ```
+    #[must_use]
+    pub fn claim<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let value = self.0.profile.as_ref()?.claims.get(name)?;
+        T::deserialize(value).ok()
+    }
+
+    pub(crate) fn profile(&self) -> Option<Arc<Profile>> {
+        self.0.profile.clone()
+    }
+
     pub(crate) fn sealed(&self) -> &[u8] {
         &self.0.sealed
     }
 
     /// Returns the size in bytes, without the overhead of the allocations.
     pub(crate) fn size(&self) -> usize {
-        size_of::<Parts>() + 2 * size_of::<usize>() + self.0.text.len() + self.0.sealed.len()
+        size_of::<Parts>()
+            + 2 * size_of::<usize>()
+            + self.0.text.len()
+            + self.0.sealed.len()
+            + self.0.profile.as_ref().map_or(0, |profile| profile.size())
     }
 }
 
@@ -195,6 +245,8 @@ pub struct AccessGrantBuilder {
     resources: Vec<String>,
     expires_at: Timestamp,
     grant: Option<GrantKey>,
+    subject: Option<Subject>,
+    claims: Map<String, Value>,
 }
 
 impl AccessGrantBuilder {
@@ -222,10 +274,26 @@ impl AccessGrantBuilder {
         self
     }
 
+    /// Sets the user that the token was issued for.
+    pub fn subject(mut self, subject: Subject) -> Self {
+        self.subject = Some(subject);
+        self
+    }
+
+    /// Adds a claim about the user, if there is a [`subject`](Self::subject).
+    pub fn claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.claims.insert(name.into(), value.into());
+        self
+    }
+
     /// Builds the grant, as a route gets it.
     #[must_use]
     pub fn build(self) -> AccessGrant {
         let resources = self.resources.iter().map(String::as_str);
+        let claims = self.claims;
+        let profile = self
+            .subject
+            .map(|subject| Arc::new(Profile { subject, claims }));
         AccessGrant::of(
             self.client_id.as_str(),
             &self.scope,
@@ -233,6 +301,7 @@ impl AccessGrantBuilder {
             self.expires_at,
             self.grant,
             &[],
+            profile,
         )
     }
 }
@@ -255,6 +324,7 @@ mod tests {
             expires_at: NOW,
             has_grant: false,
             sealed: Bytes::from_static(b"sealed"),
+            profile: None,
             revocation_pending: false,
             unknown: Vec::new(),
         }
@@ -291,7 +361,7 @@ mod tests {
                     .grant(key),
             ),
         ] {
-            let (real, built) = (AccessGrant::new(&record, key), built.build());
+            let (real, built) = (AccessGrant::new(&record, key, None), built.build());
             assert_eq!(format!("{built:?}"), format!("{real:?}"), "{row}");
             assert_eq!(built.client_id(), "app", "{row}");
             assert!(built.scopes().eq(real.scopes()), "{row}");

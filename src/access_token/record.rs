@@ -12,6 +12,8 @@ use crate::clock::Timestamp;
 use crate::codec::{DecodeError, Fields, Utf8, Writer, read_timestamp, text};
 use crate::seal::{Context, Purpose, Sealer};
 use crate::store::{ClaimTag, Entry, Key, StoreError, Version};
+#[cfg(feature = "access")]
+use crate::subject::Profile;
 use crate::token::AccessToken;
 
 /// The format byte. It differs from that of a grant, so that one is never decoded as the other.
@@ -29,6 +31,7 @@ const EXPIRES_AT: u8 = 5;
 const GRANT: u8 = 6;
 const SEALED: u8 = 7;
 const REVOCATION_PENDING: u8 = 8;
+const PROFILE: u8 = 9;
 
 /// The properties of an access token, which are fixed when it is issued.
 #[derive(Clone, PartialEq, Eq)]
@@ -44,6 +47,8 @@ pub struct AccessRecord {
     pub has_grant: bool,
     /// The upstream access token, sealed under this token.
     pub(crate) sealed: Bytes,
+    /// What is known about the user, sealed under this token. `None` if nothing is.
+    pub(crate) profile: Option<Bytes>,
     /// Whether its revocation is pending: revoked here, not yet confirmed by the inner service.
     pub revocation_pending: bool,
     /// Fields of later versions, which are kept when the record is written again.
@@ -67,6 +72,9 @@ impl AccessRecord {
             out.put(GRANT, &[]);
         }
         out.put(SEALED, &self.sealed);
+        if let Some(profile) = &self.profile {
+            out.put(PROFILE, profile);
+        }
         if self.revocation_pending {
             out.put(REVOCATION_PENDING, &[]);
         }
@@ -87,8 +95,9 @@ impl AccessRecord {
             expires_at: fields.required(EXPIRES_AT, read_timestamp)?,
             has_grant: fields.flag(GRANT)?,
             sealed: fields.required(SEALED, Ok)?,
+            profile: fields.optional(PROFILE, Ok)?,
             revocation_pending: fields.flag(REVOCATION_PENDING)?,
-            unknown: fields.unknown(CLIENT_ID..=REVOCATION_PENDING),
+            unknown: fields.unknown(CLIENT_ID..=PROFILE),
         })
     }
 
@@ -106,6 +115,30 @@ impl AccessRecord {
         self.expires_at
             .saturating_since(now)
             .max(Duration::from_millis(1))
+    }
+
+    /// Opens what is known about the user. `key` is the key of the token.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] if the sealed value cannot be opened.
+    #[cfg(feature = "access")]
+    pub(crate) fn open_profile(
+        &self,
+        token: &AccessToken,
+        key: &Key,
+    ) -> Result<Option<Profile>, StoreError> {
+        let Some(sealed) = &self.profile else {
+            return Ok(None);
+        };
+        let context = Context {
+            purpose: Purpose::Profile,
+            key,
+            client_id: self.client_id.as_str(),
+        };
+        Profile::open(&Sealer::new(token.secret()), context, sealed)
+            .map(Some)
+            .map_err(StoreError::corrupt)
     }
 
     /// Opens the sealed upstream access token. `key` is the key of the token.
@@ -166,6 +199,7 @@ mod tests {
             expires_at: Timestamp::from_millis(3_601_000),
             has_grant: true,
             sealed: Bytes::from_static(b"sealed"),
+            profile: Some(Bytes::from_static(b"profile")),
             revocation_pending: false,
             unknown: vec![(77, Bytes::from_static(b"of a later version"))],
         }
@@ -177,6 +211,7 @@ mod tests {
             scope: None,
             resources: Vec::new(),
             has_grant: false,
+            profile: None,
             unknown: Vec::new(),
             ..record()
         };

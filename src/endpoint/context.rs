@@ -17,7 +17,7 @@ use crate::endpoint::progress::Progress;
 use crate::endpoint::state::State;
 use crate::endpoint::upstream::{self, Accept, Inner, Reading, Reply};
 use crate::error::RefreshError;
-use crate::event::{Detail, EventKind, Reuse, Subject};
+use crate::event::{Detail, EventKind, EventSubject, Reuse};
 use crate::random::RandomUnavailable;
 use crate::store::{CatchPanics, Key, Store, StoreError};
 use crate::token::RefreshToken;
@@ -80,11 +80,11 @@ impl<St: Store> RequestContext<St> {
         deadline
     }
 
-    pub(crate) fn emit(&self, kind: EventKind, subject: Subject<'_>) {
+    pub(crate) fn emit(&self, kind: EventKind, subject: EventSubject<'_>) {
         self.shared.tell(kind, subject, self.started.elapsed());
     }
 
-    pub(crate) fn emit_reuse(&self, kind: EventKind, subject: Subject<'_>, reuse: Reuse) {
+    pub(crate) fn emit_reuse(&self, kind: EventKind, subject: EventSubject<'_>, reuse: Reuse) {
         let detail = Detail {
             reuse: Some(reuse),
             ..Detail::default()
@@ -109,7 +109,7 @@ impl<St: Store> RequestContext<St> {
         &self,
         limit: Duration,
         timed_out: RefreshError,
-        subject: Subject<'_>,
+        subject: EventSubject<'_>,
         call: impl Future<Output = Result<Option<T>, E>>,
     ) -> Result<T, Failure<E>> {
         match timeout(limit, call).await {
@@ -132,7 +132,7 @@ impl<St: Store> RequestContext<St> {
         upstream: Box<I>,
         form: Bytes,
         secret: &str,
-        subject: Subject<'_>,
+        subject: EventSubject<'_>,
     ) -> Result<Reply<I::ResBody>, Failure<I::Error>> {
         let limit = self.shared.config().upstream_timeout();
         let call = upstream::token_request(upstream, form, self.reading(Some(secret)));
@@ -160,7 +160,7 @@ impl<St: Store> RequestContext<St> {
         body: Bytes,
     ) -> Outcome<I::ResBody, I::Error> {
         let config = self.shared.config();
-        let subject = Subject::client(None);
+        let subject = EventSubject::client(None);
         let call = async {
             if !config.reference {
                 // The client already has a token of the inner service, so nothing needs to be
@@ -185,7 +185,11 @@ impl<St: Store> RequestContext<St> {
     }
 
     /// Emits a store-failure event and returns the error for the client.
-    pub(crate) fn store_failed(&self, error: StoreError, subject: Subject<'_>) -> RefreshError {
+    pub(crate) fn store_failed(
+        &self,
+        error: StoreError,
+        subject: EventSubject<'_>,
+    ) -> RefreshError {
         self.shared.tell_why(
             EventKind::of_failure(&error),
             subject,

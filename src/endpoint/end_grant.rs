@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::endpoint::cas;
 use crate::endpoint::state::State;
-use crate::event::{EventKind, Subject};
+use crate::event::{EventKind, EventSubject};
 use crate::grant::Record;
 use crate::store::{Key, Store, StoreError};
 use crate::wire::client::ClientId;
@@ -24,7 +24,7 @@ pub(crate) async fn end<St: Store>(shared: Arc<State<St>>, key: Key) -> Ended {
     let started = Instant::now();
     let _in_flight = shared.in_flight().token();
     remove(&shared, key, started).await.inspect_err(|error| {
-        let subject = Subject {
+        let subject = EventSubject {
             client_id: None,
             grant: Some((&key, None)),
         };
@@ -61,7 +61,7 @@ async fn remove<St: Store>(shared: &State<St>, key: Key, started: Instant) -> En
             .as_ref()
             .and_then(|record| ClientId::try_from(record.binding.client_id.as_str()).ok());
         let grant = Some((&key, record.as_ref().map(|record| record.generation)));
-        let subject = Subject {
+        let subject = EventSubject {
             client_id: client_id.as_ref(),
             grant,
         };

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 use http_body::Body;
@@ -20,7 +21,7 @@ use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::upstream::{self, Accept, Inner};
 use crate::endpoint::walk;
 use crate::error::RefreshError;
-use crate::event::Subject;
+use crate::event::EventSubject;
 use crate::grant::{Record, Refusal, Standing, StoredGrant, Verdict, decide};
 use crate::seal::Sealer;
 use crate::store::{Store, StoreError};
@@ -59,7 +60,7 @@ pub(crate) async fn introspect<St: Store, I: Inner>(
     let missing = RefreshError::InvalidRequest("the parameter token is missing");
     let token = form.get(Param::Token).ok_or(missing)?;
     let config = exchange.shared.config();
-    let nobody = Subject::client(None);
+    let nobody = EventSubject::client(None);
     let found = if let Some(token) = RefreshToken::parse(&config.prefix, token) {
         find_refresh(exchange, token).await?
     } else if let Some(token) =
@@ -74,7 +75,7 @@ pub(crate) async fn introspect<St: Store, I: Inner>(
         Some((ours, secret)) => (Some(ours), secret),
         None => (None, exchange.never_issued()?),
     };
-    let subject = Subject::client(ours.as_ref().map(|ours| &ours.client_id));
+    let subject = EventSubject::client(ours.as_ref().map(|ours| &ours.client_id));
     let call = async {
         let request = form.replace(Param::Token, &secret);
         let response = upstream.send(request, Accept::Json).await?;
@@ -109,15 +110,21 @@ async fn find_refresh<St: Store>(
     exchange: &RequestContext<St>,
     token: RefreshToken,
 ) -> Result<Found, RefreshError> {
-    let failed = |error| exchange.store_failed(error, Subject::client(None));
+    let failed = |error| exchange.store_failed(error, EventSubject::client(None));
     let key = token.key();
-    let Some(entry) = exchange.store().get(&key).await.map_err(failed)? else {
+    let epochs = exchange.shared.epochs().current(exchange.store());
+    let (entry, epochs) = join(exchange.store().get(&key), epochs).await;
+    let Some(entry) = entry.map_err(failed)? else {
         return Ok(None);
     };
+    let epochs = epochs.map_err(failed)?;
     let now = exchange.shared.now();
     let record = Record::decode(&key, &entry.tag, &entry.value)
         .map_err(|error| failed(StoreError::corrupt(error)))?
         .at(now);
+    if record.has_ended(&epochs) {
+        return Ok(None);
+    }
     let client_id = ClientId::try_from(record.binding.client_id.as_str())
         .map_err(|error| failed(StoreError::corrupt(error)))?;
     let presentation = PresentedToken::new(token, &client_id);
@@ -163,6 +170,7 @@ async fn find_access<St: Store>(
         &key,
         &token.grant_key(),
         exchange.shared.now(),
+        exchange.shared.epochs(),
     )
     .await?
     else {

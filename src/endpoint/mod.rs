@@ -1,5 +1,5 @@
 //! The intercepted endpoints, one file or folder each: [`token`], [`revocation`] and
-//! [`introspection`], and [`end_grant`], which ends a grant for the application.
+//! [`introspection`], and those that the application calls: [`end_grant`] and [`sessions`].
 //!
 //! [`run`] handles one intercepted request: it reads the form, dispatches it to its endpoint, and
 //! turns errors into OAuth error responses. The endpoints share [`context`], [`upstream`],
@@ -37,7 +37,9 @@ mod presented;
 pub(crate) mod progress;
 mod proof;
 mod refusal;
+mod retryable_write;
 mod revocation;
+pub(crate) mod sessions;
 pub(crate) mod state;
 mod token;
 mod upstream;

@@ -4,11 +4,12 @@ use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
 use crate::codec::DecodeError;
-use crate::event::Subject;
+use crate::event::EventSubject;
 use crate::grant::{Presented, Record, Standing, StoredGrant, Verdict, decide};
 use crate::link;
 use crate::seal::{Context, Purpose, SealError, Sealer};
 use crate::store::{ClaimTag, Entry, Key};
+use crate::subject::Profile;
 use crate::token::RefreshToken;
 use crate::wire::client::ClientId;
 
@@ -34,8 +35,8 @@ impl<'a> PresentedToken<'a> {
         }
     }
 
-    pub(crate) fn subject(&self) -> Subject<'_> {
-        Subject {
+    pub(crate) fn subject(&self) -> EventSubject<'_> {
+        EventSubject {
             client_id: Some(self.client_id),
             grant: Some((&self.key, Some(self.token.generation()))),
         }
@@ -100,6 +101,18 @@ impl<'a> PresentedToken<'a> {
         } else {
             Err(SealError)
         }
+    }
+
+    /// Opens what is known about the user with the sealer of the current token.
+    pub(crate) fn open_profile(
+        &self,
+        sealer: &Sealer,
+        record: &Record,
+    ) -> Result<Option<Profile>, SealError> {
+        let sealed = record.profile.as_ref();
+        sealed
+            .map(|sealed| Profile::open(sealer, self.context(Purpose::Profile), sealed))
+            .transpose()
     }
 
     /// Opens the upstream token with the sealer of the current token. Returns `None` if the record

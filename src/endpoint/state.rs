@@ -15,10 +15,12 @@ use tokio_util::task::TaskTracker;
 use crate::access_token::cache::Cache;
 use crate::clock::{Clock, Timestamp};
 use crate::endpoint::config::Config;
-use crate::event::{self, Callback, Detail, EventKind, Subject};
+use crate::epochs::{self, Epochs};
+use crate::event::{self, Callback, Detail, EventKind, EventSubject};
 use crate::key_lock::KeyLock;
 use crate::random::{RandomUnavailable, SecureRandom};
-use crate::store::{CatchPanics, Key, Store};
+use crate::store::{CatchPanics, Key, Store, StoreError};
+use crate::wire::client::ClientId;
 
 /// The largest number of commits that are retried in the background at a time.
 const BACKGROUND_COMMITS: usize = 4096;
@@ -33,6 +35,7 @@ pub(crate) struct State<St> {
     /// The operations in progress, which a shutdown waits for.
     in_flight: TaskTracker,
     background: Arc<Semaphore>,
+    epochs: Arc<Epochs>,
     /// The caches of the access layers that were made from this layer.
     #[cfg(feature = "access")]
     caches: Mutex<Vec<Weak<Cache>>>,
@@ -54,6 +57,7 @@ impl<St> State<St> {
             on_event,
             key_lock: KeyLock::default(),
             in_flight: TaskTracker::new(),
+            epochs: Arc::default(),
             background: Arc::new(Semaphore::new(BACKGROUND_COMMITS)),
             #[cfg(feature = "access")]
             caches: Mutex::default(),
@@ -89,6 +93,10 @@ impl<St> State<St> {
         &self.in_flight
     }
 
+    pub(crate) const fn epochs(&self) -> &Arc<Epochs> {
+        &self.epochs
+    }
+
     #[cfg(feature = "access")]
     pub(crate) fn on_event(&self) -> Option<Callback> {
         self.on_event.clone()
@@ -120,7 +128,7 @@ impl<St> State<St> {
     }
 
     /// Logs an event and passes it to the callback of the application.
-    pub(crate) fn tell(&self, kind: EventKind, subject: Subject<'_>, elapsed: Duration) {
+    pub(crate) fn tell(&self, kind: EventKind, subject: EventSubject<'_>, elapsed: Duration) {
         self.tell_in_detail(kind, subject, elapsed, Detail::default());
     }
 
@@ -128,7 +136,7 @@ impl<St> State<St> {
     pub(crate) fn tell_why(
         &self,
         kind: EventKind,
-        subject: Subject<'_>,
+        subject: EventSubject<'_>,
         elapsed: Duration,
         cause: Option<&(dyn Error + 'static)>,
     ) {
@@ -142,7 +150,7 @@ impl<St> State<St> {
     pub(crate) fn tell_in_detail(
         &self,
         kind: EventKind,
-        subject: Subject<'_>,
+        subject: EventSubject<'_>,
         elapsed: Duration,
         detail: Detail<'_>,
     ) {
@@ -158,6 +166,28 @@ impl<St> State<St> {
 }
 
 impl<St: Store> State<St> {
+    /// Ends every grant that has begun, or every grant of one client, and publishes that.
+    pub(crate) async fn begin_epoch(&self, client_id: Option<&ClientId>) -> Result<(), StoreError> {
+        let longest = self.config.absolute_lifetime;
+        let begun = epochs::begin(&self.store, &*self.random, client_id, self.now(), longest).await;
+        self.epochs.forget();
+        #[cfg(feature = "access")]
+        self.caches(Cache::forget);
+        begun?;
+        if let Err(error) = self.store.announce(&[*epochs::key()]).await {
+            tracing::debug!(%error, "announcing an epoch failed, other instances notice it when they read the epochs again");
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "access")]
+    fn caches(&self, update: impl Fn(&Cache)) {
+        let caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
+        for cache in caches.iter().filter_map(Weak::upgrade) {
+            update(&cache);
+        }
+    }
+
     /// Publishes that the entry under `key` has ended.
     ///
     /// Updates the caches of this layer first, without the channel of the store. The channel has a
@@ -166,15 +196,7 @@ impl<St: Store> State<St> {
     /// they accept the token until their cache entry expires.
     pub(crate) async fn announce(&self, key: &Key) {
         #[cfg(feature = "access")]
-        for cache in self
-            .caches
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .filter_map(Weak::upgrade)
-        {
-            cache.end(*key);
-        }
+        self.caches(|cache| cache.end(*key));
         if let Err(error) = self.store.announce(&[*key]).await {
             tracing::debug!(%error, grant = ?key, "announcing an ended token or grant failed, other instances accept it until their cache entries expire");
         }

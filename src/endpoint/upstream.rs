@@ -22,6 +22,7 @@ use crate::body::{self, RequestBody, ResponseBody};
 use crate::error::RefreshError;
 use crate::grant::GrantKey;
 use crate::store::Key;
+use crate::subject::{IdToken, InvalidSubject, Profile, Subject};
 use crate::wire::disclosure::{Disclosed, Withheld};
 use crate::wire::json;
 use crate::wire::path::replace_path;
@@ -94,6 +95,8 @@ pub(crate) struct Reading<'a> {
 pub(crate) struct Granted {
     pub(crate) head: response::Parts,
     pub(crate) answer: TokenResponse,
+    /// The ID token of the answer, which the client may not get.
+    pub(crate) id_token: Option<Zeroizing<String>>,
 }
 
 impl<S, B> Upstream<S, B> {
@@ -206,9 +209,16 @@ async fn classify<ResBody: Body<Data = Bytes>>(
     {
         return None;
     }
+    let id_token = answer
+        .id_token()
+        .map(|token| Zeroizing::new(token.to_owned()));
     let (answer, secrets) = answer.disclosed(withheld, secret).ok()?;
     withheld.strip(&mut head.headers, &secrets);
-    Some(Reply::Granted(Granted { head, answer }))
+    Some(Reply::Granted(Granted {
+        head,
+        answer,
+        id_token,
+    }))
 }
 
 /// Returns the `error` of a response to a token request.
@@ -275,6 +285,21 @@ pub(crate) async fn read<ResBody: Body<Data = Bytes>>(
 }
 
 impl Granted {
+    /// Returns what the response says about the user: the [`Subject`] in its extensions, otherwise
+    /// that of the ID token, and those claims of the ID token that have these names. `Ok(None)` if
+    /// it names no subject.
+    pub(crate) fn profile(&self, claims: &[String]) -> Result<Option<Profile>, InvalidSubject> {
+        let id_token = self
+            .id_token
+            .as_deref()
+            .and_then(|token| IdToken::read(token));
+        let subject = match self.head.extensions.get::<Subject>() {
+            Some(subject) => Some(subject.clone()),
+            None => id_token.as_ref().map_or(Ok(None), IdToken::subject)?,
+        };
+        Ok(subject.map(|subject| Profile::new(subject, id_token.as_ref(), claims)))
+    }
+
     /// Returns the response to the client: the head from the inner service, with another body.
     pub(crate) fn respond<ResBody>(self, body: Bytes) -> Response<ResponseBody<ResBody>> {
         respond(self.head, body)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::{ClientProof, Detail, EventKind, Reuse, Subject, printable, tell};
+use super::{ClientProof, Detail, EventKind, EventSubject, Reuse, printable, tell};
 use crate::wire::client::ClientId;
 
 #[derive(Clone, Default)]
@@ -34,7 +34,7 @@ impl<'a> MakeWriter<'a> for Log {
 fn logged(json: bool, client_id: &str, cause: &str) -> String {
     let client_id = ClientId::try_from(client_id).unwrap();
     let cause: Box<dyn std::error::Error> = cause.into();
-    let subject = Subject::client(Some(&client_id));
+    let subject = EventSubject::client(Some(&client_id));
     let detail = Detail {
         cause: Some(&*cause),
         ..Detail::default()
@@ -138,7 +138,7 @@ fn a_reuse_is_logged_in_fields_of_its_own() {
         rotated_away_for: Duration::from_millis(7_200_900),
         client_proof: ClientProof::Disproved,
     };
-    let subject = Subject::client(None);
+    let subject = EventSubject::client(None);
     let detail = Detail {
         reuse: Some(reuse),
         ..Detail::default()

@@ -26,6 +26,7 @@ const PRESENTED: u8 = 14;
 const REPEAT_UNTIL: u8 = 15;
 const AUTHENTICATED: u8 = 16;
 const MINTED_AT: u8 = 17;
+const PROFILE: u8 = 18;
 
 impl Record {
     pub fn encode(&self, key: &Key, tag: &ClaimTag) -> Bytes {
@@ -60,6 +61,9 @@ impl Record {
         }
         out.put(GENERATION, &self.generation.to_be_bytes());
         out.put(SEALED, &self.sealed);
+        if let Some(profile) = &self.profile {
+            out.put(PROFILE, profile);
+        }
         if let Some(Previous {
             hash,
             link,
@@ -115,13 +119,14 @@ fn read(fields: &Fields) -> Result<Record, DecodeError> {
         expires_at: fields.required(EXPIRES_AT, read_timestamp)?,
         generation: fields.required(GENERATION, read_generation)?,
         sealed: fields.required(SEALED, Ok)?,
+        profile: fields.optional(PROFILE, Ok)?,
         previous: fields.optional(PREVIOUS, read_previous)?,
         presented: fields.flag(PRESENTED)?,
         repeat_until: fields.optional(REPEAT_UNTIL, read_timestamp)?,
         minted_at: fields.optional(MINTED_AT, read_timestamp)?,
         revocation_pending: fields.flag(REVOCATION_PENDING)?,
         authenticated: fields.flag(AUTHENTICATED)?,
-        unknown: fields.unknown(CLIENT_ID..=MINTED_AT),
+        unknown: fields.unknown(CLIENT_ID..=PROFILE),
     })
 }
 

@@ -25,6 +25,7 @@ pub(crate) use self::decide::{
 pub use self::key::{GrantKey, InvalidGrantKey};
 use crate::clock::Timestamp;
 use crate::codec::Utf8;
+use crate::epochs::Table;
 use crate::rotation_policy::RotationPolicy;
 use crate::store::ClaimTag;
 
@@ -62,6 +63,8 @@ pub struct Record {
     pub generation: u32,
     /// The upstream token, sealed for the current token.
     pub(crate) sealed: Bytes,
+    /// What is known about the user, sealed for the current token. `None` if nothing is.
+    pub(crate) profile: Option<Bytes>,
     pub previous: Option<Previous>,
     /// Whether the current token was presented. If so, its client has received it.
     pub presented: bool,
@@ -229,6 +232,7 @@ impl Record {
             expires_at,
             generation: 0,
             sealed,
+            profile: None,
             previous: None,
             presented: false,
             repeat_until: None,
@@ -237,6 +241,12 @@ impl Record {
             authenticated: false,
             unknown: Vec::new(),
         }
+    }
+
+    /// Returns the record with what is known about the user, sealed for the current token.
+    pub(crate) fn with_profile(mut self, profile: Option<Bytes>) -> Self {
+        self.profile = profile;
+        self
     }
 
     /// Returns the record after the inner service has granted a request, with or without a client
@@ -451,6 +461,16 @@ impl Record {
     pub(crate) fn link_from(&self, hash: &ClaimTag) -> Option<&Bytes> {
         let previous = self.previous.as_ref()?;
         previous.link.as_ref().filter(|_| previous.hash == *hash)
+    }
+
+    /// Returns whether the grant has neither ended nor expired.
+    pub(crate) fn is_alive(&self, now: Timestamp, epochs: &Table) -> bool {
+        !self.revocation_pending && self.time(now) < self.expires_at && !self.has_ended(epochs)
+    }
+
+    /// Returns whether all grants of the client that were as old have been ended.
+    pub(crate) fn has_ended(&self, epochs: &Table) -> bool {
+        epochs.ends(self.binding.client_id.as_str(), self.created_at)
     }
 
     /// Returns the time until the grant expires, at least one millisecond.

@@ -1109,6 +1109,7 @@ fn any_record() -> impl Strategy<Value = Record> {
                 generation,
                 sealed,
                 previous,
+                profile: None,
                 presented,
                 repeat_until,
                 minted_at,

@@ -16,6 +16,7 @@ use crate::random::{OsRandom, SecureRandom};
 use crate::refresh::layer::RefreshLayer;
 use crate::rotation_policy::{ClientInfo, PolicyOfClient, RotationPolicy};
 use crate::store::Store;
+use crate::subject::SubjectKey;
 
 /// A builder for [`RefreshLayer`]. [`build`](RefreshLayerBuilder::build) checks the settings.
 ///
@@ -515,6 +516,25 @@ impl<St: Store> RefreshLayerBuilder<St> {
         } else {
             StatusCode::BAD_REQUEST
         };
+        self
+    }
+
+    /// Sets the claims of the ID token that are kept with a grant, for
+    /// [`AccessGrant::claim`](crate::AccessGrant::claim). Default: none. They are read when the
+    /// [subject](crate::Subject) of the grant is, and again from each later ID token of the same
+    /// subject. The first claims, in this order, that fit into 2 KiB of JSON are kept. The store has
+    /// them sealed under the tokens of the grant.
+    pub fn claims(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.config.claims = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets a secret with which the store's list of the sessions of a user is found and sealed.
+    /// Default: none, and then an attacker with a copy of the store who guesses a
+    /// [subject](crate::Subject) learns that user's sessions. All instances must have the same
+    /// secret. If it changes, the sessions that began before are no longer listed.
+    pub fn subject_key(mut self, key: [u8; 32]) -> Self {
+        self.config.subject_key = Some(SubjectKey::new(key));
         self
     }
 

@@ -1,5 +1,5 @@
-//! The future of [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant), which runs to
-//! completion even if the caller drops it.
+//! The future of [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant) and the other calls that
+//! end grants. It runs to completion even if the caller drops it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,19 +7,17 @@ use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
 
-use crate::endpoint::end_grant::Ended;
-
-/// The future of a call that ends a grant. If it is dropped after its first poll, the rest
+/// The future of a call that ends grants. If it is dropped after its first poll, the rest
 /// continues as a task of the current tokio runtime, because the caller may be a request whose
 /// client disconnects.
-pub(crate) struct Ending {
+pub(crate) struct Ending<T: Send + 'static> {
     /// `None` while it is polled, so that nothing continues after a panic, and after completion.
-    rest: Option<Pin<Box<dyn Future<Output = Ended> + Send>>>,
+    rest: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
     begun: bool,
 }
 
-impl Ending {
-    pub(crate) fn new(end: impl Future<Output = Ended> + Send + 'static) -> Self {
+impl<T: Send> Ending<T> {
+    pub(crate) fn new(end: impl Future<Output = T> + Send + 'static) -> Self {
         Self {
             rest: Some(Box::pin(end)),
             begun: false,
@@ -27,12 +25,12 @@ impl Ending {
     }
 }
 
-impl Future for Ending {
-    type Output = Ended;
+impl<T: Send> Future for Ending<T> {
+    type Output = T;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let Some(mut rest) = self.rest.take() else {
-            panic!("`RefreshLayer::end_grant` polled after completion")
+            panic!("a future that ends grants was polled after completion")
         };
         self.begun = true;
         let polled = rest.as_mut().poll(cx);
@@ -43,7 +41,7 @@ impl Future for Ending {
     }
 }
 
-impl Drop for Ending {
+impl<T: Send> Drop for Ending<T> {
     fn drop(&mut self) {
         if let Some(rest) = self.rest.take().filter(|_| self.begun)
             && let Ok(handle) = Handle::try_current()

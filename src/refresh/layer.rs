@@ -12,6 +12,7 @@ use tower::Layer;
 use crate::clock::SystemClock;
 use crate::endpoint::config::Config;
 use crate::endpoint::end_grant;
+use crate::endpoint::sessions::{self, Session};
 use crate::endpoint::state::State;
 use crate::grant::GrantKey;
 use crate::random::OsRandom;
@@ -19,6 +20,8 @@ use crate::refresh::builder::RefreshLayerBuilder;
 use crate::refresh::ending::Ending;
 use crate::refresh::service::Refresh;
 use crate::store::{Store, StoreError};
+use crate::subject::Subject;
+use crate::wire::client::ClientId;
 
 /// Layer that applies the [`Refresh`] middleware.
 ///
@@ -72,8 +75,9 @@ impl<St: Store> RefreshLayer<St> {
         crate::AccessLayerBuilder::over(&self.shared)
     }
 
-    /// Ends a grant and its reference access tokens on every instance, for example to log a user
-    /// out everywhere, or because an authorization code was used twice (RFC 6749 §4.1.2).
+    /// Ends a grant and its reference access tokens on every instance, for example because an
+    /// authorization code was used twice (RFC 6749 §4.1.2).
+    /// [`end_sessions`](Self::end_sessions) ends all grants of a user.
     ///
     /// Returns `true` if the grant existed and this call ended it, and `false` if it had already
     /// ended or expired, or never existed. Requests that begin later find no grant. A rotation in
@@ -100,74 +104,108 @@ impl<St: Store> RefreshLayer<St> {
     ///
     /// [`StoreError`] if the store fails. The grant may or may not have ended; calling again is
     /// safe. The end is as durable as any other write of the store.
-    ///
-    /// # Example
-    ///
-    /// The app records every session of a user and ends all of them when the password changes:
-    ///
-    /// ```
-    /// use std::sync::{Arc, Mutex};
-    ///
-    /// use axum::response::Response;
-    /// use axum::{Extension, Router, middleware::map_response, routing::post};
-    /// use tower_oauth_refresh::{GrantKey, MemoryStore, RefreshLayer, StoreError};
-    ///
-    /// /// The user who logged in. The app's token endpoint adds it to the extensions of its response.
-    /// #[derive(Clone)]
-    /// struct User(u64);
-    ///
-    /// /// The table of sessions.
-    /// type Sessions = Arc<Mutex<Vec<(u64, GrantKey)>>>;
-    ///
-    /// async fn record(sessions: Sessions, response: Response) -> Response {
-    ///     let found = response.extensions();
-    ///     if let (Some(User(user)), Some(grant)) = (found.get(), found.get::<GrantKey>()) {
-    ///         sessions.lock().unwrap().push((*user, *grant));
-    ///     }
-    ///     response
-    /// }
-    ///
-    /// async fn password_changed(
-    ///     user: u64,
-    ///     sessions: &Sessions,
-    ///     refresh: &RefreshLayer<MemoryStore>,
-    /// ) -> Result<(), StoreError> {
-    ///     let all = sessions.lock().unwrap().clone();
-    ///     for (_, grant) in all.into_iter().filter(|(owner, _)| *owner == user) {
-    ///         refresh.end_grant(&grant).await?;
-    ///     }
-    ///     Ok(())
-    /// }
-    ///
-    /// # async fn token() -> impl axum::response::IntoResponse {
-    /// #     let body = r#"{"access_token":"a","token_type":"Bearer","refresh_token":"r"}"#;
-    /// #     (Extension(User(7)), body)
-    /// # }
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let sessions = Sessions::default();
-    /// let recorded = Arc::clone(&sessions);
-    /// let refresh = RefreshLayer::new(MemoryStore::new());
-    /// let app: Router = Router::new()
-    ///     .route("/token", post(token))
-    ///     .layer(refresh.clone())
-    ///     .layer(map_response(move |response| record(Arc::clone(&recorded), response)));
-    /// # let log_in = http::Request::post("/token")
-    /// #     .header("content-type", "application/x-www-form-urlencoded")
-    /// #     .body(axum::body::Body::from("grant_type=authorization_code&code=c&client_id=spa"))?;
-    /// # let response = tower::ServiceExt::oneshot(app, log_in).await?;
-    /// # assert_eq!(response.status(), 200);
-    /// # let grant = sessions.lock().unwrap()[0].1;
-    /// # password_changed(7, &sessions, &refresh).await?;
-    /// # assert!(!refresh.end_grant(&grant).await?, "the grant has already ended");
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn end_grant(
         &self,
         grant: &GrantKey,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send + use<St> {
         Ending::new(end_grant::end(Arc::clone(&self.shared), *grant.key()))
+    }
+
+    /// Returns the sessions of a user: the grants of this [`Subject`] that have neither ended nor
+    /// expired, oldest first. The list of an unknown subject is empty.
+    ///
+    /// It costs one call of the store and one for each session, at most 16 at a time. A user has at
+    /// most 1,000 listed sessions: a log-in beyond that replaces an ended session in the list, or the
+    /// oldest one ([`EventKind::SessionUnlisted`](crate::EventKind::SessionUnlisted)).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store fails, or if an entry is damaged.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_oauth_refresh::{MemoryStore, RefreshLayer, StoreError, Subject};
+    ///
+    /// /// The user has changed the password.
+    /// async fn password_changed(
+    ///     refresh: &RefreshLayer<MemoryStore>,
+    ///     user: &Subject,
+    /// ) -> Result<(), StoreError> {
+    ///     for session in refresh.sessions(user).await? {
+    ///         tracing::info!(client = session.client_id(), since = ?session.created_at(), "ending");
+    ///     }
+    ///     refresh.end_sessions(user).await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn sessions(
+        &self,
+        subject: &Subject,
+    ) -> impl Future<Output = Result<Vec<Session>, StoreError>> + Send + use<St> {
+        sessions::list(Arc::clone(&self.shared), subject.clone())
+    }
+
+    /// Ends every session of a user, like [`end_grant`](Self::end_grant). Returns how many this call
+    /// has ended.
+    ///
+    /// A log-in that has been answered before the call is ended. One that is answered during the
+    /// call may not be. A session whose listing failed is not ended
+    /// ([`EventKind::SessionUnlisted`](crate::EventKind::SessionUnlisted)); while it is only delayed,
+    /// because the store was unavailable, the event of that failure precedes it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store fails. Some sessions may have ended; calling again is safe.
+    pub fn end_sessions(
+        &self,
+        subject: &Subject,
+    ) -> impl Future<Output = Result<usize, StoreError>> + Send + use<St> {
+        Ending::new(sessions::end(Arc::clone(&self.shared), subject.clone()))
+    }
+
+    /// Ends every grant of a client that has begun until now, and its access tokens, for example
+    /// because the client was compromised. Its users can log in again.
+    ///
+    /// It costs two calls of the store, however many grants there are: grants that began before
+    /// the call are refused from now on, and their entries stay until they expire. The tokens that
+    /// the inner service issued stay valid there, and an upstream token that was never adopted can
+    /// still be adopted. Other instances refuse the grants a second later at the latest. Those that
+    /// guard resources refuse the access tokens as soon as they receive the announcement, and after
+    /// [`cache_ttl`](crate::AccessLayerBuilder::cache_ttl) at the latest.
+    ///
+    /// Whether a grant began before the call is decided by the clocks of the instances, which should
+    /// be within a second of each other.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store fails, or if 1,000 other clients have been ended within the
+    /// [`absolute_lifetime`](crate::RefreshLayerBuilder::absolute_lifetime) of a grant. Calling again
+    /// is safe.
+    pub fn end_client(
+        &self,
+        client_id: &ClientId,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<St> {
+        let (shared, client_id) = (Arc::clone(&self.shared), client_id.clone());
+        Ending::new(async move {
+            let _in_flight = shared.in_flight().token();
+            shared.begin_epoch(Some(&client_id)).await
+        })
+    }
+
+    /// Ends every grant that has begun until now, and its access tokens, like
+    /// [`end_client`](Self::end_client) for all clients. It also repairs a damaged entry of the
+    /// epochs, with which every request fails ([`StoreError::Corrupt`]).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store fails. Calling again is safe.
+    pub fn end_all(&self) -> impl Future<Output = Result<(), StoreError>> + Send + use<St> {
+        let shared = Arc::clone(&self.shared);
+        Ending::new(async move {
+            let _in_flight = shared.in_flight().token();
+            shared.begin_epoch(None).await
+        })
     }
 
     pub(crate) fn shared(&self) -> &State<St> {

@@ -7,3 +7,4 @@ mod guard;
 mod reference_tokens;
 mod responses;
 mod revocation;
+mod users;

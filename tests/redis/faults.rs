@@ -6,13 +6,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use test_support::hooked::epochs_key;
 use test_support::redis::{Fault, RedisServer, Wire};
 use test_support::requests::generation;
 use test_support::{Act, Answer, App, ManualClock, Upstream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tower_oauth_refresh::store::{RedisStore, TieredStore};
-use tower_oauth_refresh::{EventKind, RefreshLayerBuilder};
+use tower_oauth_refresh::{EventKind, GrantKey, RefreshLayerBuilder};
 
 pub(crate) type RedisApp = App<TieredStore<RedisStore>>;
 type Settings = RefreshLayerBuilder<TieredStore<RedisStore>>;
@@ -92,6 +93,14 @@ pub(crate) fn asked(words: &[Bytes]) -> Asked {
         },
         _ => Asked::Other,
     }
+}
+
+/// Returns the requests without the reads of the epochs, of which an instance makes at most one a
+/// second, at the same time as another request.
+pub(crate) fn without_epochs(mut commands: Vec<Vec<Bytes>>) -> Vec<Vec<Bytes>> {
+    let key = format!("{{{}}}", GrantKey::from(epochs_key()));
+    commands.retain(|words| words[0] != "GET" || !words[1].ends_with(key.as_bytes()));
+    commands
 }
 
 /// Holds everything that arrives until it is opened, and nothing from then on.

@@ -13,7 +13,7 @@ use tower_oauth_refresh::store::{RedisStore, TieredStore};
 
 use crate::faults::{
     Asked, RedisApp, asked, assert_nothing_lost, count, events, go_on, instance, instance_over,
-    log_in_many, refresh_each,
+    log_in_many, refresh_each, without_epochs,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -95,7 +95,11 @@ async fn a_rotation_takes_two_round_trips_on_any_instance() {
         // The second time, this instance has the grant in its cache.
         for cached in [false, true] {
             token = instance.refresh(&token).await.token();
-            let commands = wire.commands();
+            // An instance reads the epochs at most once a second, at the same time as it claims.
+            let all = wire.commands();
+            let sent = all.len();
+            let commands = without_epochs(all);
+            let read = sent - commands.len();
             assert!(
                 commands.iter().all(|words| words[0] == "EVALSHA"),
                 "{row}: {commands:?}"
@@ -106,7 +110,11 @@ async fn a_rotation_takes_two_round_trips_on_any_instance() {
                 [Asked::Claim, Asked::Commit],
                 "{row}, cached: {cached}"
             );
-            assert_eq!(wire.round_trips(), 2, "{row}, cached: {cached}");
+            let round_trips = wire.round_trips();
+            assert!(
+                (2..=2 + read).contains(&round_trips),
+                "{row}, cached: {cached}: {round_trips} round trips"
+            );
         }
     }
     assert_eq!((upstream.reuses(), upstream.alive()), (0, 1));

@@ -16,6 +16,7 @@ use crate::clock::{CENTURY, Timestamp};
 use crate::error::ConfigError;
 pub(crate) use crate::grant::Windows;
 use crate::rotation_policy::PolicyOfClient;
+use crate::subject::SubjectKey;
 use crate::wire::disclosure::Withheld;
 use crate::wire::scope::valid_resource;
 
@@ -40,6 +41,9 @@ pub(crate) struct Config {
     /// The longest lifetime of a reference access token. `None` if only the inner service limits it.
     pub(crate) access_token_lifetime: Option<Duration>,
     pub(crate) keep_id_token: bool,
+    /// The claims of the ID token that are kept with a grant.
+    pub(crate) claims: Vec<String>,
+    pub(crate) subject_key: Option<SubjectKey>,
     /// The resources that an access token is valid for if its client requests them.
     pub(crate) allowed_resources: Vec<String>,
     pub(crate) windows: Windows,
@@ -67,6 +71,8 @@ impl Default for Config {
             access_prefix: ACCESS_PREFIX.into(),
             access_token_lifetime: None,
             keep_id_token: false,
+            claims: Vec::new(),
+            subject_key: None,
             allowed_resources: Vec::new(),
             windows: Windows::default(),
             rotation_policy: PolicyOfClient::default(),

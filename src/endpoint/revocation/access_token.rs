@@ -4,7 +4,7 @@ use super::forward::{PENDING_FOR, Revocation, forward, revoked};
 use crate::access_token::record::AccessRecord;
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::upstream::Inner;
-use crate::event::{EventKind, Subject};
+use crate::event::{EventKind, EventSubject};
 use crate::store::{Change, Entry, Key, Store, StoreError, Ttl, Version};
 use crate::token::AccessToken;
 use crate::wire::client::ClientId;
@@ -22,7 +22,7 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
     let grant = token.grant_key();
     exchange.progress.begin();
     let _in_flight = exchange.shared.in_flight().token();
-    let stranger = Subject::client(Some(client_id));
+    let stranger = EventSubject::client(Some(client_id));
     let found = exchange
         .store()
         .get(&key)
@@ -34,7 +34,7 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
     };
     let damaged = |error| exchange.store_failed(StoreError::corrupt(error), stranger);
     let record = AccessRecord::decode(&key, &entry).map_err(damaged)?;
-    let subject = Subject {
+    let subject = EventSubject {
         grant: record
             .has_grant
             .then_some((&grant, Some(token.generation()))),

@@ -16,7 +16,7 @@ use crate::endpoint::context::{Failure, Outcome, RequestContext};
 use crate::endpoint::proof::{Proof, prove};
 use crate::endpoint::upstream::{self, Accept, Inner, Reading};
 use crate::error::RefreshError;
-use crate::event::{EventKind, Subject};
+use crate::event::{EventKind, EventSubject};
 use crate::store::{Change, Entry, Key, Store, StoreError};
 use crate::wire::token_request::{Param, TokenRequest};
 use crate::wire::token_response::TokenResponse;
@@ -38,7 +38,7 @@ pub(crate) struct Revocation<'a, F> {
     pub(crate) pending: F,
     /// The event when the token has ended.
     pub(crate) event: EventKind,
-    pub(crate) subject: Subject<'a>,
+    pub(crate) subject: EventSubject<'a>,
 }
 
 /// Forwards a revocation. If the inner service confirms it, the token ends. If the inner service is
@@ -111,7 +111,7 @@ pub(super) async fn unproven<St: Store, I: Inner>(
     exchange: &RequestContext<St>,
     upstream: Box<I>,
     form: &TokenRequest,
-    subject: Subject<'_>,
+    subject: EventSubject<'_>,
 ) -> Result<Option<Response<ResponseBody<I::ResBody>>>, Failure<I::Error>> {
     match prove(exchange, upstream, form).await? {
         Proof::Proved => Ok(None),

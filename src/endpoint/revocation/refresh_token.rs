@@ -7,6 +7,7 @@ use crate::endpoint::context::{Failure, Outcome, RequestContext};
 use crate::endpoint::precheck::precheck;
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::refusal::{refuse, refuse_reuse, unreadable};
+use crate::endpoint::sessions;
 use crate::endpoint::upstream::Inner;
 use crate::endpoint::walk;
 use crate::error::RefreshError;
@@ -49,6 +50,9 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
     let Some(upstream_token) = presentation.unseal(&sealer, &record) else {
         return Err(unreadable(exchange, &presentation, DecodeError::Damaged).into());
     };
+    let profile = presentation
+        .open_profile(&sealer, &record)
+        .unwrap_or_default();
     let revocation = Revocation {
         key: &presentation.key,
         entry,
@@ -58,7 +62,15 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
         event: EventKind::Revoked,
         subject: presentation.subject(),
     };
-    forward(exchange, upstream, form, revocation).await
+    let revoked = forward(exchange, upstream, form, revocation).await;
+    if revoked
+        .as_ref()
+        .is_ok_and(|response| response.status().is_success())
+        && let Some(profile) = profile
+    {
+        sessions::forget(&exchange.shared, profile.subject, presentation.key);
+    }
+    revoked
 }
 
 /// Returns the change that marks the grant as revocation pending.

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join;
 use tokio::time::{Instant, sleep};
 
 use super::entropy::Entropy;
@@ -136,8 +137,10 @@ pub(super) async fn acquire<St: Store>(
             Some(attempt) => attempt,
             None => Attempt::new(exchange, key, goal.purpose)?,
         };
-        let claim = lease.claim(&goal.tag).await;
-        let claim = claim.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
+        let epochs = exchange.shared.epochs().current(exchange.store());
+        let (claim, epochs) = join(lease.claim(&goal.tag), epochs).await;
+        let failed = |error| exchange.store_failed(error, presentation.subject());
+        let claim = claim.map_err(failed)?;
         let Some(claim) = claim else {
             return Err(refuse(exchange, presentation, Refusal::Unknown));
         };
@@ -149,6 +152,17 @@ pub(super) async fn acquire<St: Store>(
                 return Err(unreadable(exchange, presentation, error));
             }
         };
+        let has_ended = match epochs {
+            Ok(epochs) => record.has_ended(&epochs),
+            Err(error) => {
+                lease.release().await;
+                return Err(failed(error));
+            }
+        };
+        if has_ended {
+            lease.release().await;
+            return Err(refuse(exchange, presentation, Refusal::Unknown));
+        }
         // The lease that this one replaces showed it.
         if goal.presented && current == goal.tag {
             lease.presented(&record);

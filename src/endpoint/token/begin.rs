@@ -7,9 +7,10 @@ use super::replay;
 use super::request::RefreshRequest;
 use crate::clock::Timestamp;
 use crate::codec::Utf8;
+use crate::endpoint::sessions::NewSession;
 use crate::endpoint::state::State;
 use crate::endpoint::upstream::Granted;
-use crate::event::Subject;
+use crate::event::EventSubject;
 use crate::grant::{Binding, Record};
 use crate::seal::{Context, Purpose, Sealer};
 use crate::store::{Change, Entry, Key, Sidecar, Store, StoreError, Swap, Ttl};
@@ -43,7 +44,7 @@ impl NewGrant<'_> {
         let now = shared.now();
         let Minted {
             token: first,
-            nonces: [nonce, _, replay_nonce, _],
+            nonces: [nonce, _, replay_nonce, _, profile_nonce],
             version,
             access,
         } = minted;
@@ -57,6 +58,10 @@ impl NewGrant<'_> {
         let upstream_token = self.upstream_token.as_bytes();
         let sealer = Sealer::new(first.secret());
         let sealed = sealer.seal(nonce, context, &[], upstream_token)?;
+        let profile = self.access.profile;
+        let sealed_profile = profile
+            .map(|profile| profile.seal(&sealer, profile_nonce, context))
+            .transpose()?;
         let binding = Binding {
             client_id: self.client_id.as_str().into(),
             scope: self.scope.map(Utf8::from),
@@ -73,7 +78,8 @@ impl NewGrant<'_> {
             granted.answer.refresh_lifetime(),
             granted.answer.authorization_lifetime(),
         )
-        .granted_with(self.credential);
+        .granted_with(self.credential)
+        .with_profile(sealed_profile.map(Bytes::from));
         let owner = Owner::Grant(first.access_id(), 0);
         let access = mint(shared, now, owner, access, &self.access, &granted.answer)?;
         let answer = access
@@ -95,11 +101,19 @@ impl NewGrant<'_> {
         let entry = Entry::new(version, hash, record.encode(&key, &hash));
         Ok(Begun {
             key,
-            record,
             entry,
             sidecars,
             body,
             access,
+            session: profile.map(|profile| {
+                NewSession::new(
+                    profile.subject.clone(),
+                    key,
+                    &record,
+                    &granted.head.extensions,
+                )
+            }),
+            record,
         })
     }
 }
@@ -114,6 +128,8 @@ pub(crate) struct Begun {
     pub(crate) body: Bytes,
     /// The access token, if the layer has minted one.
     pub(crate) access: Option<MintedAccessToken>,
+    /// The session that the grant is for its user, if the user is known.
+    pub(crate) session: Option<NewSession>,
 }
 
 impl Begun {
@@ -142,8 +158,8 @@ impl Begun {
         self.access.as_ref().map(|access| &access.write)
     }
 
-    pub(crate) fn subject<'a>(&'a self, client_id: &'a ClientId) -> Subject<'a> {
-        Subject {
+    pub(crate) fn subject<'a>(&'a self, client_id: &'a ClientId) -> EventSubject<'a> {
+        EventSubject {
             client_id: Some(client_id),
             grant: Some((&self.key, Some(0))),
         }

@@ -18,7 +18,7 @@ const ID: usize = 12;
 /// the authorization code has already been used.
 pub(crate) struct Entropy {
     secret: Zeroizing<[u8; SECRET]>,
-    nonces: [SealNonce; 4],
+    nonces: [SealNonce; 5],
     version: Version,
     claim: [u8; VERSION],
     id: TokenId,
@@ -29,16 +29,19 @@ pub(crate) struct Entropy {
 pub(crate) struct AccessEntropy {
     pub(crate) secret: Zeroizing<[u8; SECRET]>,
     pub(crate) nonce: SealNonce,
+    /// For the profile of the user.
+    pub(crate) profile_nonce: SealNonce,
     pub(crate) version: Version,
 }
 
 impl Entropy {
     pub(crate) fn new<St>(shared: &State<St>) -> Result<Self, RandomUnavailable> {
-        let mut random = Zeroizing::new([0; 2 * SECRET + 5 * NONCE + 3 * VERSION + ID]);
+        let mut random = Zeroizing::new([0; 2 * SECRET + 7 * NONCE + 3 * VERSION + ID]);
         shared.fill(&mut *random)?;
         let mut rest = &random[..];
         let secret = Zeroizing::new(take(&mut rest)?);
         let nonces = [
+            take(&mut rest)?,
             take(&mut rest)?,
             take(&mut rest)?,
             take(&mut rest)?,
@@ -50,6 +53,7 @@ impl Entropy {
         let access = AccessEntropy {
             secret: Zeroizing::new(take(&mut rest)?),
             nonce: take(&mut rest)?,
+            profile_nonce: take(&mut rest)?,
             version: Version::new(take(&mut rest)?),
         };
         Ok(Self {
@@ -112,7 +116,7 @@ fn take<const N: usize>(random: &mut &[u8]) -> Result<[u8; N], RandomUnavailable
 /// The next token of a grant, with the nonces and the version that storing it needs.
 pub(crate) struct Minted {
     pub(crate) token: RefreshToken,
-    pub(crate) nonces: [SealNonce; 4],
+    pub(crate) nonces: [SealNonce; 5],
     pub(crate) version: Version,
     /// The randomness of the access token that is issued with it, if the layer mints one.
     pub(crate) access: AccessEntropy,

@@ -13,13 +13,14 @@ use crate::endpoint::token::mint::{
 use crate::endpoint::upstream::{self, Accept, Granted, Inner, Reading, Reply};
 use crate::error::RefreshError;
 use crate::event::EventKind;
-use crate::event::Subject;
+use crate::event::EventSubject;
 use crate::store::{Store, StoreError};
+use crate::subject::Profile;
 use crate::wire::client::{Client, ClientId};
 use crate::wire::scope::valid_scope;
 use crate::wire::token_request::{Param, TokenRequest};
 use crate::wire::token_response::{GrantedScope, is_refresh_token_type};
-use futures_util::future::join;
+use futures_util::future::join3;
 
 /// Handles a request with any other grant type: forwards it, and replaces the refresh token in the
 /// answer.
@@ -31,7 +32,7 @@ pub(crate) async fn issue<St: Store, I: Inner>(
     client: &Client<'_>,
 ) -> Outcome<I::ResBody, I::Error> {
     let client_id = client.id.as_ref();
-    let subject = Subject::client(client_id);
+    let subject = EventSubject::client(client_id);
     if exchange.shared.config().hand_back {
         let call = async {
             let response = upstream.send(body, Accept::Any).await?;
@@ -66,9 +67,21 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         Reply::Granted(granted) => granted,
         Reply::Rejected(response) | Reply::Refused(response) => return Ok(response),
     };
+    let profile = granted
+        .profile(&exchange.shared.config().claims)
+        .map_err(|error| {
+            exchange.emit(EventKind::UpstreamUnreadable, subject);
+            tracing::debug!(%error, "the inner service named a subject that cannot be stored");
+            RefreshError::UpstreamUnreadable
+        })?;
+    let profile = profile.as_ref();
     let Some(token) = granted.answer.refresh_token() else {
         let body = match client_id {
-            Some(client_id) => issue_alone(exchange, form, client_id, entropy, &granted).await?,
+            Some(client_id) => {
+                let terms =
+                    access_terms(exchange.shared.config(), form, client_id, &granted, profile);
+                issue_alone(exchange, client_id, entropy, &granted, &terms).await?
+            }
             None => granted.answer.body().clone(),
         };
         return Ok(granted.respond(body));
@@ -87,7 +100,7 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         resources,
         upstream_token: token,
         credential: client.credential.is_presented(),
-        access: access_terms(config, form, client_id, &granted),
+        access: access_terms(config, form, client_id, &granted, profile),
     };
     let body = match grant.begin(&exchange.shared, entropy.first(), &granted) {
         Ok(begun) => {
@@ -129,9 +142,17 @@ async fn store<St: Store>(
     granted: &Granted,
 ) -> Result<Stored, RefreshError> {
     let shared = &exchange.shared;
-    let subject = Subject::client(Some(client_id));
+    let subject = EventSubject::client(Some(client_id));
+    let mut begun = begun;
+    let session = begun.session.take();
+    let list = async {
+        if let Some(session) = session {
+            Box::pin(session.list(shared)).await;
+        }
+    };
     let access = mint::insert(begun.access_write(), shared);
-    let (grant, access) = join(begun.insert(shared.store(), shared.now()), access).await;
+    let insert = begun.insert(shared.store(), shared.now());
+    let (grant, access, ()) = join3(insert, access, list).await;
     access.map_err(|error| exchange.store_failed(error, subject))?;
     let Err(error) = grant else {
         exchange.emit(EventKind::Issued, begun.subject(client_id));
@@ -155,10 +176,10 @@ async fn store<St: Store>(
 /// replaced by one that belongs to no grant.
 async fn issue_alone<St: Store>(
     exchange: &RequestContext<St>,
-    form: &TokenRequest,
     client_id: &ClientId,
     entropy: Entropy,
     granted: &Granted,
+    terms: &Terms<'_>,
 ) -> Result<Bytes, RefreshError> {
     let shared = &exchange.shared;
     if !shared.config().reference {
@@ -170,7 +191,7 @@ async fn issue_alone<St: Store>(
         shared.now(),
         Owner::Alone(id),
         entropy,
-        &access_terms(shared.config(), form, client_id, granted),
+        terms,
         &granted.answer,
     );
     let Some(MintedAccessToken { answer, write }) =
@@ -179,7 +200,7 @@ async fn issue_alone<St: Store>(
         return Ok(granted.answer.body().clone());
     };
     let stored = write.insert(shared.store(), shared.now()).await;
-    stored.map_err(|error| exchange.store_failed(error, Subject::client(Some(client_id))))?;
+    stored.map_err(|error| exchange.store_failed(error, EventSubject::client(Some(client_id))))?;
     Ok(answer.body().clone())
 }
 
@@ -190,7 +211,7 @@ fn failed<St: Store>(
 ) -> RefreshError {
     exchange.store_failed(
         StoreError::unavailable(error),
-        Subject::client(Some(client_id)),
+        EventSubject::client(Some(client_id)),
     )
 }
 
@@ -200,12 +221,14 @@ fn access_terms<'a>(
     form: &'a TokenRequest,
     client_id: &'a ClientId,
     granted: &'a Granted,
+    profile: Option<&'a Profile>,
 ) -> Terms<'a> {
     let resources = granted_resources(config, &granted.answer, form.resources());
     Terms {
         client_id: client_id.as_str(),
         scope: scope(form, granted).map(Cow::Borrowed),
         resources,
+        profile,
     }
 }
 

@@ -12,6 +12,7 @@ use crate::endpoint::state::State;
 use crate::endpoint::token::entropy::AccessEntropy;
 use crate::seal::{Context, Purpose, SealError, Sealer};
 use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl};
+use crate::subject::Profile;
 use crate::token::{AccessToken, TokenId};
 use crate::wire::scope::resources_fit;
 use crate::wire::token_response::{AnswerError, TokenResponse};
@@ -29,6 +30,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) scope: Option<Cow<'a, str>>,
     /// The resources that it is valid for. Empty if unknown.
     pub(crate) resources: Vec<Cow<'a, str>>,
+    /// What is known about the user.
+    pub(crate) profile: Option<&'a Profile>,
 }
 
 /// Returns the resources that an access token is valid for: the ones that the response names,
@@ -112,7 +115,12 @@ pub(crate) fn mint<St>(
         key: &key,
         client_id: terms.client_id,
     };
-    let sealed = Sealer::new(token.secret()).seal(draw.nonce, context, &[], upstream.as_bytes())?;
+    let sealer = Sealer::new(token.secret());
+    let sealed = sealer.seal(draw.nonce, context, &[], upstream.as_bytes())?;
+    let profile = terms
+        .profile
+        .map(|profile| profile.seal(&sealer, draw.profile_nonce, context))
+        .transpose()?;
     let lifetime = lifetime(config, answer);
     let record = AccessRecord {
         client_id: terms.client_id.into(),
@@ -126,6 +134,7 @@ pub(crate) fn mint<St>(
         expires_at: now.saturating_add(lifetime),
         has_grant,
         sealed: sealed.into(),
+        profile: profile.map(Into::into),
         revocation_pending: false,
         unknown: Vec::new(),
     };

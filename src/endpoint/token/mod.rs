@@ -32,7 +32,6 @@ mod model;
 mod refresh;
 mod replay;
 mod request;
-mod retryable_write;
 mod step;
 
 pub(crate) use self::issue::issue;

@@ -135,6 +135,10 @@ async fn rotate<St: Store, I: Inner>(
         lease.release().await;
         return Err(unreadable(exchange, presentation, DecodeError::Damaged).into());
     };
+    let Ok(profile) = presentation.open_profile(&sealer, &record) else {
+        lease.release().await;
+        return Err(unreadable(exchange, presentation, DecodeError::Damaged).into());
+    };
     // A grant that is handed back needs no other token of the layer.
     let keeps = matches!(proceed, Proceed::Converge | Proceed::Keep);
     let minted = if keeps || exchange.shared.config().hand_back {
@@ -156,6 +160,7 @@ async fn rotate<St: Store, I: Inner>(
                 claimed,
                 proceed,
                 token,
+                profile,
                 minted,
             };
             rotation.commit(exchange, lease, turn, granted).await

@@ -84,7 +84,14 @@ fn read(mut message: &[u8]) -> Option<(Timestamp, Granted)> {
             .insert(CONTENT_TYPE, HeaderValue::from_bytes(content_type).ok()?);
     }
     let answer = TokenResponse::parse(Bytes::from_owner(Zeroizing::new(body.to_vec()))).ok()?;
-    Some((sent_at, Granted { head, answer }))
+    Some((
+        sent_at,
+        Granted {
+            head,
+            answer,
+            id_token: None,
+        },
+    ))
 }
 
 /// The result of looking for the stored answer of the last rotation.

@@ -155,6 +155,11 @@ impl TokenResponse {
         seconds(self.value(Name::ExpiresIn)?).map(Duration::from_secs)
     }
 
+    /// Returns the ID token (OpenID Connect Core §3.1.3.3), if it is a string.
+    pub(crate) fn id_token(&self) -> Option<&str> {
+        self.text(Name::IdToken)
+    }
+
     /// Returns the refresh token. `null` and an empty string count as absent.
     pub fn refresh_token(&self) -> Option<&str> {
         self.text(Name::RefreshToken)

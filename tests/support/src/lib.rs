@@ -23,6 +23,7 @@ pub mod tiered;
 pub mod tls;
 pub mod tokens;
 pub mod upstream;
+pub mod users;
 
 use std::time::Duration;
 

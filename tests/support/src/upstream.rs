@@ -25,6 +25,8 @@ pub enum Act {
     KeepToken,
     /// Serves the request, but adds or overrides these members of the response.
     With(&'static str),
+    /// Serves the request, and adds these extensions to the response.
+    Extended(http::Extensions),
     /// Breaks the connection without having seen the request.
     Break,
     /// Serves the request, but never responds.
@@ -362,6 +364,11 @@ where
                         value[name] = member.clone();
                     }
                     Ok(json(200, value.to_string()))
+                }
+                Some(Act::Extended(extensions)) => {
+                    let mut response = upstream.serve(&seen);
+                    response.extensions_mut().extend(extensions);
+                    Ok(response)
                 }
                 Some(Act::Break) => Err("the connection broke".into()),
                 Some(Act::Hang) => {

@@ -8,13 +8,13 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::foreign::{DONE, Foreign, Successor, UNDER_WAY};
 use crate::body::ResponseBody;
 use crate::endpoint::context::RequestContext;
+use crate::endpoint::retryable_write::{OVERRIDES, RetryableWrite, overridden, persist};
 use crate::endpoint::state::State;
 use crate::endpoint::token::begin::{Begun, NewGrant};
 use crate::endpoint::token::entropy::Minted;
 use crate::endpoint::token::lease::LeaseGuard;
 use crate::endpoint::token::mint::{self, MintError, Terms, granted_resources};
 use crate::endpoint::token::request::RefreshRequest;
-use crate::endpoint::token::retryable_write::{OVERRIDES, RetryableWrite, overridden, persist};
 use crate::endpoint::upstream::Granted;
 use crate::error::RefreshError;
 use crate::event::EventKind;
@@ -61,6 +61,8 @@ impl Adopted<'_> {
         } else {
             None
         };
+        // An unusable subject must not cost the session, whose upstream token has been used.
+        let profile = granted.profile(&config.claims).unwrap_or_default();
         let upstream_token = granted.answer.refresh_token().unwrap_or(foreign.token);
         let grant = NewGrant {
             client_id: foreign.client_id,
@@ -69,6 +71,7 @@ impl Adopted<'_> {
             upstream_token,
             credential: ask.has_credential(),
             access: Terms {
+                profile: profile.as_ref(),
                 client_id: foreign.client_id.as_str(),
                 // The scope of the grant is unknown, and the inner service may have ignored the
                 // requested one, so only the scope in the answer counts.
@@ -83,9 +86,10 @@ impl Adopted<'_> {
         };
         let [_, link_nonce, ..] = self.minted.nonces;
         let token = self.minted.token.clone();
-        let begun = grant
+        let mut begun = grant
             .begin(&exchange.shared, self.minted, &granted)
             .map_err(failed)?;
+        let session = begun.session.take();
         let key = begun.key;
         let body = begun.body.clone();
         let done = if !windows.are_zero() {
@@ -115,7 +119,13 @@ impl Adopted<'_> {
             done: change,
             client_id: foreign.client_id.clone(),
         };
-        match adoption.attempt(&exchange.shared).await {
+        let list = async {
+            if let Some(session) = session {
+                Box::pin(session.list(&exchange.shared)).await;
+            }
+        };
+        let (adopted, ()) = join(adoption.attempt(&exchange.shared), list).await;
+        match adopted {
             Ok(()) => exchange.emit(
                 EventKind::Adopted,
                 adoption.begun.subject(foreign.client_id),

@@ -3,7 +3,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
-use crate::event::Subject;
+use crate::event::EventSubject;
 use crate::seal::{Context, Purpose, SealError, SealNonce, Sealer, Secret};
 use crate::store::{ClaimTag, Key};
 use crate::token::RefreshToken;
@@ -58,8 +58,8 @@ impl<'a> Foreign<'a> {
         }
     }
 
-    pub(super) fn subject(&self) -> Subject<'a> {
-        Subject::client(Some(self.client_id))
+    pub(super) fn subject(&self) -> EventSubject<'a> {
+        EventSubject::client(Some(self.client_id))
     }
 
     /// Seals the successor. Only this token of this client opens it.

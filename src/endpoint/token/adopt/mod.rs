@@ -17,7 +17,7 @@ use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::refusal::{refuse, unreadable};
 use crate::endpoint::upstream::{Inner, Reply};
 use crate::error::RefreshError;
-use crate::event::{EventKind, Subject};
+use crate::event::{EventKind, EventSubject};
 use crate::grant::{Record, Refusal, SKEW, Verdict};
 use crate::key_lock::KeyLockGuard;
 use crate::store::{ClaimTag, Entry, Store, Version};
@@ -190,7 +190,7 @@ pub(super) async fn adopt<St: Store, I: Inner>(
     }
 }
 
-fn unknown<St: Store>(exchange: &RequestContext<St>, stranger: Subject<'_>) -> RefreshError {
+fn unknown<St: Store>(exchange: &RequestContext<St>, stranger: EventSubject<'_>) -> RefreshError {
     exchange.emit(EventKind::Unknown, stranger);
     RefreshError::InvalidGrant
 }

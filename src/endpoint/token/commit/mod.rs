@@ -4,6 +4,7 @@ mod write;
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use futures_util::future::join;
 use http::Response;
 use zeroize::Zeroizing;
 
@@ -14,13 +15,14 @@ use super::entropy::Minted;
 use super::lease::LeaseGuard;
 use super::replay::{self, Answer};
 use super::request::RefreshRequest;
-use super::retryable_write::RetryableWrite as _;
 use crate::body::ResponseBody;
 use crate::codec::Utf8;
 use crate::endpoint::config::Config;
 use crate::endpoint::context::{Failure, Outcome, RequestContext};
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::refusal::{refuse, unreadable};
+use crate::endpoint::retryable_write::RetryableWrite as _;
+use crate::endpoint::sessions::NewSession;
 use crate::endpoint::state::State;
 use crate::endpoint::token::mint::{MintError, Owner, Terms, granted_resources, mint};
 use crate::endpoint::upstream::Granted;
@@ -34,6 +36,7 @@ use crate::grant::{
 use crate::key_lock::KeyLockGuard;
 use crate::seal::{Purpose, Sealer};
 use crate::store::{ClaimTag, Entry, Sidecar, Store, StoreError, Version};
+use crate::subject::Profile;
 use crate::wire::scope::common_scope;
 use crate::wire::token_response::GrantedScope;
 
@@ -50,6 +53,8 @@ pub(crate) struct Rotation<'a> {
     pub(crate) proceed: Proceed,
     /// The upstream token that was sent to the inner service.
     pub(crate) token: Zeroizing<String>,
+    /// What is known about the user.
+    pub(crate) profile: Option<Profile>,
     /// The next token. If none was minted, this is the current token.
     pub(crate) minted: Minted,
 }
@@ -68,13 +73,19 @@ impl Rotation<'_> {
         let ask = self.ask;
         let event = self.event(exchange.shared.config());
         let subject = presentation.subject();
-        let (mut commit, body) =
-            self.prepare(&exchange.shared, expected, &granted)
-                .map_err(|error| {
-                    exchange.emit(EventKind::CommitLost, subject);
-                    exchange.store_failed(StoreError::unavailable(error), subject)
-                })?;
-        match commit.attempt(&exchange.shared).await {
+        let (mut commit, body, learnt) = self
+            .prepare(&exchange.shared, expected, &granted)
+            .map_err(|error| {
+                exchange.emit(EventKind::CommitLost, subject);
+                exchange.store_failed(StoreError::unavailable(error), subject)
+            })?;
+        let list = async {
+            if let Some(session) = learnt {
+                Box::pin(session.list(&exchange.shared)).await;
+            }
+        };
+        let (committed, ()) = join(commit.attempt(&exchange.shared), list).await;
+        match committed {
             Ok(Committed::Stored) => {
                 exchange.emit(event, subject);
                 Ok(granted.respond_for(&presentation.key, body))
@@ -108,13 +119,14 @@ impl Rotation<'_> {
         }
     }
 
-    /// Returns the write to be made, and the body of the answer to the client.
+    /// Returns the write to be made, the body of the answer to the client, and the session to be
+    /// listed, if this answer is the first that names its user.
     fn prepare<St>(
         self,
         shared: &State<St>,
         expected: Version,
         granted: &Granted,
-    ) -> Result<(Commit, Bytes), MintError> {
+    ) -> Result<(Commit, Bytes, Option<NewSession>), MintError> {
         let config = shared.config();
         let now = self.record.time(shared.now());
         let Minted {
@@ -123,7 +135,13 @@ impl Rotation<'_> {
             version,
             access,
         } = self.minted;
-        let [nonce, link_nonce, replay_nonce, dropped_nonce] = nonces;
+        let [
+            nonce,
+            link_nonce,
+            replay_nonce,
+            dropped_nonce,
+            profile_nonce,
+        ] = nonces;
         let presentation = self.presentation;
         let hash = next.hash();
         let brought = granted.answer.refresh_token();
@@ -141,7 +159,28 @@ impl Rotation<'_> {
             upstream_lifetime: granted.answer.refresh_lifetime(),
             authorization_lifetime: granted.answer.authorization_lifetime(),
         });
-        let record = record.granted_with(self.ask.has_credential());
+        let (profile, learnt) = match (self.profile, granted.profile(&config.claims)) {
+            (Some(known), Ok(Some(named))) if known.subject == named.subject => (
+                // The claims may have changed.
+                Some(if granted.id_token.is_some() {
+                    named
+                } else {
+                    known
+                }),
+                false,
+            ),
+            (None, Ok(Some(named))) => (Some(named), true),
+            // The subject of a grant never changes. An unusable one must not cost the session.
+            (known, _) => (known, false),
+        };
+        let context = presentation.context(Purpose::Profile);
+        let sealed_profile = profile
+            .as_ref()
+            .map(|profile| profile.seal(&next_sealer, profile_nonce, context))
+            .transpose()?;
+        let record = record
+            .granted_with(self.ask.has_credential())
+            .with_profile(sealed_profile.map(Bytes::from));
         let mut links = Links {
             presentation,
             current: (&self.claimed, &self.sealer),
@@ -164,7 +203,14 @@ impl Rotation<'_> {
         };
         let mut sidecars = links.sidecars;
         let lifetime = record.time_to_live(now);
-        let terms = access_terms(config, &self.record, self.ask, presentation, granted);
+        let terms = access_terms(
+            config,
+            &self.record,
+            self.ask,
+            presentation,
+            granted,
+            profile.as_ref(),
+        );
         let home = Owner::Grant(next.access_id(), next.generation());
         let reference = mint(shared, now, home, access, &terms, &granted.answer)?;
         let answer = reference
@@ -192,6 +238,9 @@ impl Rotation<'_> {
             sidecars.push(Sidecar::new(replay::name(&hash), sealed.into(), ttl));
         }
         let key = presentation.key;
+        let session = profile.filter(|_| learnt).map(|profile| {
+            NewSession::new(profile.subject, key, &record, &granted.head.extensions)
+        });
         let entry = Entry::new(version, hash, record.encode(&key, &hash));
         let access = reference.map(|reference| reference.write);
         let stored = false;
@@ -210,6 +259,7 @@ impl Rotation<'_> {
                 prepared_at,
             },
             body,
+            session,
         ))
     }
 }
@@ -229,6 +279,7 @@ fn access_terms<'a>(
     ask: &'a RefreshRequest<'_>,
     presentation: &'a PresentedToken<'_>,
     granted: &'a Granted,
+    profile: Option<&'a Profile>,
 ) -> Terms<'a> {
     let binding = &record.binding;
     let scope = match granted.answer.granted_scope() {
@@ -251,6 +302,7 @@ fn access_terms<'a>(
         client_id: presentation.client_id.as_str(),
         scope,
         resources,
+        profile,
     }
 }
 

@@ -6,10 +6,10 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::clock::Timestamp;
 use crate::endpoint::context::RequestContext;
+use crate::endpoint::retryable_write::{OVERRIDES, RetryableWrite, overridden, persist};
 use crate::endpoint::state::State;
 use crate::endpoint::token::mint::AccessWrite;
-use crate::endpoint::token::retryable_write::{OVERRIDES, RetryableWrite, overridden, persist};
-use crate::event::{EventKind, Subject};
+use crate::event::{EventKind, EventSubject};
 use crate::grant::{Record, Revision};
 use crate::key_lock::KeyLockGuard;
 use crate::store::{Change, ClaimTag, Entry, Key, Sidecar, Store, StoreError, Swap, Ttl, Version};
@@ -223,7 +223,7 @@ impl Background {
         let grant = Some((&self.commit.key, Some(self.generation)));
         shared.tell(
             kind,
-            Subject {
+            EventSubject {
                 client_id: Some(&self.client_id),
                 grant,
             },

@@ -12,11 +12,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// The number of times that one attempt overrides a lease that another request has taken over.
-pub(super) const OVERRIDES: usize = 32;
+pub(crate) const OVERRIDES: usize = 32;
 
 /// Returns the error of a write that other requests have overridden in each of [`OVERRIDES`]
 /// attempts.
-pub(super) fn overridden() -> StoreError {
+pub(crate) fn overridden() -> StoreError {
     StoreError::unavailable(
         "failed to write the entry: other requests changed it during each of 32 attempts",
     )

@@ -1,0 +1,172 @@
+//! The index: one entry of the store for each user, with the sessions of that user.
+//!
+//! Its key and the key that seals it are derived from the subject. So a dump of the store neither
+//! names a user nor says that two grants belong to the same one, unless an attacker guesses the
+//! subject. With [`subject_key`](crate::RefreshLayerBuilder::subject_key) not even then.
+
+use bytes::{Buf as _, BufMut as _, Bytes};
+use hkdf::Hkdf;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::clock::Timestamp;
+use crate::codec::{DecodeError, Fields, Writer};
+use crate::seal::{Context, Purpose, SealError, SealNonce, Sealer, Secret};
+use crate::store::{ClaimTag, Entry, Key, StoreError, Version};
+use crate::subject::{Subject, SubjectKey};
+
+const FORMAT: u8 = 67;
+const TAG: ClaimTag = ClaimTag::new([4; 32]);
+const SEALED: u8 = 1;
+
+const KEY_INFO: &[u8] = b"tower-oauth-refresh v1 sessions key";
+const SEAL_INFO: &[u8] = b"tower-oauth-refresh v1 sessions seal";
+
+/// The sessions of one user in the store.
+pub(crate) struct Index {
+    pub(crate) key: Key,
+    sealer: Sealer,
+}
+
+/// One session in an index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    /// The key of the grant.
+    pub(crate) grant: Key,
+    pub(crate) created_at: Timestamp,
+    /// When the grant ends at the latest.
+    pub(crate) until: Timestamp,
+    /// The label, or an empty text.
+    pub(crate) label: Box<str>,
+}
+
+impl Index {
+    pub(crate) fn of(subject: &Subject, subject_key: Option<&SubjectKey>) -> Self {
+        let mut text = Zeroizing::new(Vec::new());
+        // The lengths keep two subjects from having the same encoding.
+        match subject.issuer() {
+            None => text.put_u8(0),
+            Some(issuer) => {
+                text.put_u8(1);
+                text.put_u64(issuer.len() as u64);
+                text.put_slice(issuer.as_bytes());
+            }
+        }
+        text.put_slice(subject.id().as_bytes());
+        let derived = Hkdf::<Sha256>::new(subject_key.map(SubjectKey::as_bytes), &text);
+        let expand = |info| {
+            let mut bytes = Zeroizing::new([0; 32]);
+            derived
+                .expand(info, &mut *bytes)
+                .expect("HKDF can expand to 32 bytes");
+            bytes
+        };
+        Self {
+            key: Key::new(*expand(KEY_INFO)),
+            sealer: Sealer::new(Secret::new(&expand(SEAL_INFO))),
+        }
+    }
+
+    /// Returns the entry with these sessions.
+    pub(crate) fn entry(
+        &self,
+        sessions: &[Listed],
+        nonce: SealNonce,
+        version: Version,
+    ) -> Result<Entry, SealError> {
+        let mut text = Zeroizing::new(Vec::new());
+        for session in sessions {
+            text.put_slice(session.grant.as_bytes());
+            text.put_u64(session.created_at.as_millis());
+            text.put_u64(session.until.as_millis());
+            text.put_u8(session.label.len() as u8);
+            text.put_slice(session.label.as_bytes());
+        }
+        let sealed = self.sealer.seal(nonce, self.context(), &[], &text)?;
+        let mut out = Writer::new(FORMAT);
+        out.put(SEALED, &sealed);
+        Ok(Entry::new(version, TAG, out.finish(&self.key, &TAG)))
+    }
+
+    /// Returns the sessions in this entry.
+    pub(crate) fn open(&self, entry: &Entry) -> Result<Vec<Listed>, StoreError> {
+        let fields = Fields::checked(FORMAT, &self.key, &entry.tag, &entry.value);
+        let sealed: Bytes = fields
+            .and_then(|fields| fields.required(SEALED, Ok))
+            .map_err(StoreError::corrupt)?;
+        let text = self
+            .sealer
+            .open(self.context(), &[], &sealed)
+            .map_err(StoreError::corrupt)?;
+        let mut rest = &text[..];
+        let mut sessions = Vec::new();
+        while rest.has_remaining() {
+            let session = listed(&mut rest).ok_or(StoreError::corrupt(DecodeError::Damaged))?;
+            sessions.push(session);
+        }
+        Ok(sessions)
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context {
+            purpose: Purpose::Sessions,
+            key: &self.key,
+            client_id: "",
+        }
+    }
+}
+
+fn listed(rest: &mut &[u8]) -> Option<Listed> {
+    let mut grant = [0; 32];
+    rest.try_copy_to_slice(&mut grant).ok()?;
+    let created_at = Timestamp::from_millis(rest.try_get_u64().ok()?);
+    let until = Timestamp::from_millis(rest.try_get_u64().ok()?);
+    let len = rest.try_get_u8().ok()?.into();
+    let label = std::str::from_utf8(rest.split_off(..len)?).ok()?;
+    Some(Listed {
+        grant: Key::new(grant),
+        created_at,
+        until,
+        label: label.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(number: u8, label: &str) -> Listed {
+        Listed {
+            grant: Key::new([number; 32]),
+            created_at: Timestamp::from_millis(1_000),
+            until: Timestamp::from_millis(2_000),
+            label: label.into(),
+        }
+    }
+
+    #[test]
+    fn only_the_subject_finds_and_opens_an_index() {
+        let ann = || Subject::with_issuer("https://id.example", "ann").unwrap();
+        let key = SubjectKey::new([7; 32]);
+        let index = Index::of(&ann(), None);
+        let sessions = vec![session(1, "phone"), session(2, "")];
+        let entry = index
+            .entry(&sessions, [9; 12], Version::new([1; 8]))
+            .unwrap();
+        assert_eq!(Index::of(&ann(), None).open(&entry).unwrap(), sessions);
+        let others = [
+            Index::of(&Subject::new("ann").unwrap(), None),
+            Index::of(
+                &Subject::with_issuer("https://id.exampl", "eann").unwrap(),
+                None,
+            ),
+            Index::of(&ann(), Some(&key)),
+        ];
+        for other in others {
+            assert_ne!(other.key, index.key);
+            assert!(other.open(&entry).is_err());
+        }
+        let found = |needle: &[u8]| entry.value.windows(needle.len()).any(|part| part == needle);
+        assert!(!found(b"ann") && !found(b"phone") && !found(&[1; 32]));
+    }
+}

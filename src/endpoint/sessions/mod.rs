@@ -1,0 +1,402 @@
+//! The sessions of a user: the grants that belong to one subject.
+//!
+//! The [`Index`] of a user lists them. It is written when a grant begins or is revoked, never when
+//! it is rotated. It may list a grant that has ended, which is dropped when it is next read.
+
+mod index;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http::Extensions;
+use tokio::time::Instant;
+
+use self::index::{Index, Listed};
+use crate::clock::{CENTURY, Timestamp};
+use crate::endpoint::end_grant;
+use crate::endpoint::retryable_write::{RetryableWrite, persist};
+use crate::endpoint::state::State;
+use crate::epochs::Table;
+use crate::event::{EventKind, EventSubject};
+use crate::grant::{GrantKey, Record};
+use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl, Version};
+use crate::subject::{SessionLabel, Subject};
+
+/// The most sessions of one user.
+const MOST: usize = 1000;
+
+/// How many of the oldest sessions are looked up if a user has too many.
+const LOOKED_UP: usize = 32;
+
+/// How many grants are read or ended at a time.
+const AT_ONCE: usize = 16;
+
+/// For this time after a log-in, a session stays in the index although its grant is not found: the
+/// index may have been written first.
+const YOUNG: Duration = Duration::from_secs(300);
+
+/// The number of attempts to write an index. Each one that fails means that another log-in or end of
+/// the same user has written it.
+const ATTEMPTS: usize = 32;
+
+/// A session of a user: one grant that has neither ended nor expired.
+#[derive(Clone)]
+pub struct Session {
+    grant: GrantKey,
+    record: Record,
+    label: Box<str>,
+}
+
+impl Session {
+    /// Returns the key of the grant, for [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant).
+    #[must_use]
+    pub fn grant(&self) -> GrantKey {
+        self.grant
+    }
+
+    /// Returns the client that the user logged in to.
+    #[must_use]
+    pub fn client_id(&self) -> &str {
+        self.record.binding.client_id.as_str()
+    }
+
+    /// Returns when the grant began.
+    #[must_use]
+    pub fn created_at(&self) -> Timestamp {
+        self.record.created_at
+    }
+
+    /// Returns the time of the last refresh. `None` before the first one.
+    #[must_use]
+    pub fn last_refreshed_at(&self) -> Option<Timestamp> {
+        self.record.rotated_at
+    }
+
+    /// Returns when the grant expires, unless it is refreshed before.
+    #[must_use]
+    pub fn expires_at(&self) -> Timestamp {
+        self.record.expires_at
+    }
+
+    /// Returns the granted scope tokens (RFC 6749 §3.3). The iterator is empty if the scope is
+    /// unknown.
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        let scope = self.record.binding.scope.as_ref();
+        let scope = scope.map(|scope| scope.as_str()).unwrap_or_default();
+        scope.split(' ').filter(|token| !token.is_empty())
+    }
+
+    /// Returns the text of the [`SessionLabel`] that the inner service set at the log-in.
+    #[must_use]
+    pub fn label(&self) -> Option<&str> {
+        Some(&*self.label).filter(|label| !label.is_empty())
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("grant", &self.grant)
+            .field("client_id", &self.client_id())
+            .field("expires_at", &self.expires_at())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A session that begins, to be listed in the index of its user.
+#[derive(Clone, Debug)]
+pub(crate) struct NewSession {
+    subject: Subject,
+    session: Listed,
+}
+
+impl NewSession {
+    /// Returns the session of a grant. `response` are the extensions of the response that began it,
+    /// or in which the subject was named first.
+    pub(crate) fn new(
+        subject: Subject,
+        grant: Key,
+        record: &Record,
+        response: &Extensions,
+    ) -> Self {
+        let label = response.get::<SessionLabel>().map(SessionLabel::as_str);
+        let created_at = record.created_at;
+        let until = record.binding.absolute_end;
+        Self {
+            subject,
+            session: Listed {
+                grant,
+                created_at,
+                until: until.unwrap_or_else(|| created_at.saturating_add(CENTURY)),
+                label: label.unwrap_or_default().into(),
+            },
+        }
+    }
+
+    /// Lists the session. If the store fails, emits an event and tries again in the background, so
+    /// that the log-in does not fail.
+    pub(crate) async fn list<St: Store>(mut self, shared: &Arc<State<St>>) {
+        let started = Instant::now();
+        let Err(error) = self.attempt(shared).await else {
+            return;
+        };
+        self.tell(shared, EventKind::of_failure(&error), started);
+        let Some(permit) = shared.background() else {
+            self.tell(shared, EventKind::SessionUnlisted, started);
+            return;
+        };
+        let shared = Arc::clone(shared);
+        let in_flight = shared.in_flight().token();
+        tokio::spawn(async move {
+            let _held = (permit, in_flight);
+            if persist(&mut self, &shared).await.is_none() {
+                self.tell(&shared, EventKind::SessionUnlisted, started);
+            }
+        });
+    }
+
+    fn tell<St: Store>(&self, shared: &State<St>, kind: EventKind, started: Instant) {
+        let subject = EventSubject {
+            client_id: None,
+            grant: Some((&self.session.grant, None)),
+        };
+        shared.tell(kind, subject, started.elapsed());
+    }
+}
+
+impl RetryableWrite for NewSession {
+    type Done = ();
+
+    async fn attempt<St: Store>(&mut self, shared: &State<St>) -> Result<(), StoreError> {
+        let index = index(shared, &self.subject);
+        let session = &self.session;
+        let mut full = false;
+        let add = |sessions: &mut Vec<Listed>| {
+            if sessions.iter().any(|other| other.grant == session.grant) {
+                return false;
+            }
+            sessions.push(session.clone());
+            full = sessions.len() > MOST;
+            true
+        };
+        // A user without another session needs one round trip.
+        change(shared, &index, None, add).await?;
+        if full {
+            make_room(shared, &index).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Drops sessions from an index that is too long: of the oldest ones those that have ended, or else
+/// the oldest one, which is then not listed any more.
+async fn make_room<St: Store>(shared: &State<St>, index: &Index) -> Result<(), StoreError> {
+    let Some(entry) = shared.store().get(&index.key).await? else {
+        return Ok(());
+    };
+    let mut sessions = index.open(&entry)?;
+    sessions.sort_by_key(|session| session.created_at);
+    let epochs = shared.epochs().current(shared.store()).await?;
+    let oldest = sessions
+        .get(..LOOKED_UP.min(sessions.len()))
+        .unwrap_or_default();
+    let found = look_up(shared, oldest, &epochs).await?;
+    let mut ended: HashSet<Key> = found
+        .into_iter()
+        .filter_map(|(session, record)| record.is_none().then_some(session.grant))
+        .collect();
+    if ended.is_empty()
+        && let Some(first) = oldest.first()
+    {
+        ended.insert(first.grant);
+        let subject = EventSubject {
+            client_id: None,
+            grant: Some((&first.grant, None)),
+        };
+        shared.tell(EventKind::SessionUnlisted, subject, Duration::ZERO);
+    }
+    drop_from(shared, index, Some(entry), &ended).await
+}
+
+/// Returns the sessions of a user, oldest first.
+pub(crate) async fn list<St: Store>(
+    shared: Arc<State<St>>,
+    subject: Subject,
+) -> Result<Vec<Session>, StoreError> {
+    let index = index(&shared, &subject);
+    let Some(entry) = shared.store().get(&index.key).await? else {
+        return Ok(Vec::new());
+    };
+    let mut listed = index.open(&entry)?;
+    listed.sort_by_key(|session| session.created_at);
+    let epochs = shared.epochs().current(shared.store()).await?;
+    let mut sessions = Vec::new();
+    let mut ended = HashSet::new();
+    let now = shared.now();
+    for (session, record) in look_up(&shared, &listed, &epochs).await? {
+        match record {
+            Some(record) => sessions.push(Session {
+                grant: session.grant.into(),
+                record,
+                label: session.label.clone(),
+            }),
+            None if is_young(session, now) => {}
+            None => drop(ended.insert(session.grant)),
+        }
+    }
+    if !ended.is_empty()
+        && let Err(error) = drop_from(&shared, &index, Some(entry), &ended).await
+    {
+        tracing::debug!(%error, "failed to drop ended sessions from the index of a user");
+    }
+    Ok(sessions)
+}
+
+/// Ends every session of a user. Returns how many this call has ended.
+pub(crate) async fn end<St: Store>(
+    shared: Arc<State<St>>,
+    subject: Subject,
+) -> Result<usize, StoreError> {
+    let _in_flight = shared.in_flight().token();
+    let index = index(&shared, &subject);
+    let Some(entry) = shared.store().get(&index.key).await? else {
+        return Ok(0);
+    };
+    let listed = index.open(&entry)?;
+    let now = shared.now();
+    let mut count = 0;
+    let mut ended = HashSet::new();
+    for some in listed.chunks(AT_ONCE) {
+        let ends = some
+            .iter()
+            .map(|session| end_grant::end(Arc::clone(&shared), session.grant));
+        for (session, end) in some.iter().zip(join_all(ends).await) {
+            let was_alive = end?;
+            count += usize::from(was_alive);
+            if was_alive || !is_young(session, now) {
+                ended.insert(session.grant);
+            }
+        }
+    }
+    drop_from(&shared, &index, Some(entry), &ended).await?;
+    Ok(count)
+}
+
+/// Drops the session of a grant that its client has revoked, in the background. If that fails, the
+/// session is dropped when the index is next read.
+pub(crate) fn forget<St: Store>(shared: &Arc<State<St>>, subject: Subject, grant: Key) {
+    let Some(permit) = shared.background() else {
+        return;
+    };
+    let shared = Arc::clone(shared);
+    let in_flight = shared.in_flight().token();
+    tokio::spawn(async move {
+        let _held = (permit, in_flight);
+        let index = index(&shared, &subject);
+        let found = match shared.store().get(&index.key).await {
+            Ok(found) => drop_from(&shared, &index, found, &HashSet::from([grant])).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = found {
+            tracing::debug!(%error, "failed to drop an ended session from the index of its user");
+        }
+    });
+}
+
+fn index<St>(shared: &State<St>, subject: &Subject) -> Index {
+    Index::of(subject, shared.config().subject_key.as_ref())
+}
+
+fn is_young(session: &Listed, now: Timestamp) -> bool {
+    now.saturating_since(session.created_at) < YOUNG
+}
+
+/// Returns each session with the record of its grant, if that is alive.
+async fn look_up<'a, St: Store>(
+    shared: &State<St>,
+    sessions: &'a [Listed],
+    epochs: &Table,
+) -> Result<Vec<(&'a Listed, Option<Record>)>, StoreError> {
+    let mut found = Vec::with_capacity(sessions.len());
+    for some in sessions.chunks(AT_ONCE) {
+        let reads = some
+            .iter()
+            .map(|session| shared.store().get(&session.grant));
+        for (session, entry) in some.iter().zip(join_all(reads).await) {
+            let record = match entry? {
+                None => None,
+                Some(entry) => {
+                    let record = Record::decode(&session.grant, &entry.tag, &entry.value);
+                    let record = record.map_err(StoreError::corrupt)?.at(shared.now());
+                    Some(record).filter(|record| record.is_alive(shared.now(), epochs))
+                }
+            };
+            found.push((session, record));
+        }
+    }
+    Ok(found)
+}
+
+async fn drop_from<St: Store>(
+    shared: &State<St>,
+    index: &Index,
+    found: Option<Entry>,
+    ended: &HashSet<Key>,
+) -> Result<(), StoreError> {
+    if found.is_none() {
+        return Ok(());
+    }
+    change(shared, index, found, |sessions| {
+        let before = sessions.len();
+        sessions.retain(|session| !ended.contains(&session.grant));
+        sessions.len() < before
+    })
+    .await
+}
+
+/// Changes an index, which was read as `found`. `edit` changes the sessions that are stored, and
+/// returns whether there is something to write.
+async fn change<St: Store>(
+    shared: &State<St>,
+    index: &Index,
+    mut found: Option<Entry>,
+    mut edit: impl FnMut(&mut Vec<Listed>) -> bool,
+) -> Result<(), StoreError> {
+    for _ in 0..ATTEMPTS {
+        let mut sessions = match &found {
+            Some(entry) => index.open(entry)?,
+            None => Vec::new(),
+        };
+        if !edit(&mut sessions) {
+            return Ok(());
+        }
+        let change = match sessions.iter().map(|session| session.until).max() {
+            None => Change::Remove,
+            Some(until) => {
+                let nonce = shared.random().map_err(StoreError::unavailable)?;
+                let version = Version::new(shared.random().map_err(StoreError::unavailable)?);
+                let entry = index
+                    .entry(&sessions, nonce, version)
+                    .map_err(StoreError::unavailable)?;
+                let left = until.saturating_since(shared.now());
+                let ttl = Ttl::After(left.clamp(YOUNG, CENTURY));
+                Change::Put { entry, ttl }
+            }
+        };
+        let expected = found.map(|entry| entry.version);
+        match shared
+            .store()
+            .swap(&index.key, expected, change, &[])
+            .await?
+        {
+            Swap::Swapped => return Ok(()),
+            Swap::Conflict(current) => found = current,
+        }
+    }
+    Err(StoreError::unavailable(
+        "failed to write the sessions of a user: others changed them during each of 32 attempts",
+    ))
+}

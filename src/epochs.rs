@@ -1,0 +1,241 @@
+//! The ends of all grants of a client, or of every grant, at once: a grant that began before such an
+//! epoch is refused.
+//!
+//! One entry of the store has all epochs. Every instance caches it for [`MAX_AGE`], and reads it
+//! again when its change is announced. A read runs at the same time as the read of the grant or of
+//! the access token, so it costs no time of its own.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+
+use crate::clock::{CENTURY, Timestamp};
+use crate::codec::{DecodeError, Fields, TIMESTAMP, Utf8, Writer, read_timestamp, text, timestamp};
+use crate::random::SecureRandom;
+use crate::store::{Change, ClaimTag, Entry, Key, Store, StoreError, Swap, Ttl, Version};
+use crate::wire::client::ClientId;
+
+/// How long an instance uses the epochs that it has read.
+pub(crate) const MAX_AGE: Duration = Duration::from_secs(1);
+
+/// The most clients with an epoch of their own.
+const MOST_CLIENTS: usize = 1000;
+
+/// The number of attempts to write. Each one that fails means that another instance has written.
+const ATTEMPTS: usize = 32;
+
+/// The format byte. No other kind of entry has it.
+const FORMAT: u8 = 66;
+const TAG: ClaimTag = ClaimTag::new([3; 32]);
+
+const ALL: u8 = 1;
+const CLIENT: u8 = 2;
+
+/// Returns the key of the entry with the epochs.
+pub(crate) fn key() -> &'static Key {
+    static KEY: OnceLock<Key> = OnceLock::new();
+    KEY.get_or_init(|| Key::new(Sha256::digest(b"tower-oauth-refresh v1 epochs").into()))
+}
+
+/// The epochs as one instance knows them.
+#[derive(Debug, Default)]
+pub(crate) struct Epochs(Mutex<Cached>);
+
+#[derive(Debug, Default)]
+struct Cached {
+    /// When the epochs were read, and what was read.
+    read: Option<(Instant, Arc<Table>)>,
+    /// Counts the changes that were announced. What was read before the last one does not count.
+    changes: u64,
+}
+
+impl Epochs {
+    /// Returns the epochs, at most [`MAX_AGE`] old.
+    pub(crate) async fn current<St: Store>(&self, store: &St) -> Result<Arc<Table>, StoreError> {
+        let began = Instant::now();
+        let changes = {
+            let cached = self.lock();
+            match &cached.read {
+                Some((read, table)) if began.saturating_duration_since(*read) < MAX_AGE => {
+                    return Ok(Arc::clone(table));
+                }
+                _ => cached.changes,
+            }
+        };
+        let entry = store.get(key()).await?;
+        let table = entry.as_ref().map_or(Ok(Table::default()), Table::decode);
+        let table = Arc::new(table.map_err(StoreError::corrupt)?);
+        let mut cached = self.lock();
+        if cached.changes == changes {
+            cached.read = Some((began, Arc::clone(&table)));
+        }
+        Ok(table)
+    }
+
+    /// Forgets the epochs, because they have changed.
+    pub(crate) fn forget(&self) {
+        let mut cached = self.lock();
+        cached.read = None;
+        cached.changes += 1;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Cached> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends every grant of a client that began before `now`, or every grant if no client is named.
+/// `longest` is the longest lifetime of a grant, if it is limited.
+pub(crate) async fn begin<St: Store>(
+    store: &St,
+    random: &dyn SecureRandom,
+    client_id: Option<&ClientId>,
+    now: Timestamp,
+    longest: Option<Duration>,
+) -> Result<(), StoreError> {
+    let mut found = store.get(key()).await?;
+    for _ in 0..ATTEMPTS {
+        let mut table = match found.as_ref().map_or(Ok(Table::default()), Table::decode) {
+            // The new epoch ends whatever the damaged entry has ended.
+            Err(DecodeError::Damaged) if client_id.is_none() => Table::default(),
+            read => read.map_err(StoreError::corrupt)?,
+        };
+        table.add(client_id, now, longest)?;
+        let mut version = [0; 8];
+        random.fill(&mut version).map_err(StoreError::unavailable)?;
+        let change = Change::Put {
+            entry: table.entry(Version::new(version)),
+            ttl: Ttl::After(longest.unwrap_or(CENTURY)),
+        };
+        let expected = found.map(|entry| entry.version);
+        match store.swap(key(), expected, change, &[]).await? {
+            Swap::Swapped => return Ok(()),
+            Swap::Conflict(current) => found = current,
+        }
+    }
+    Err(StoreError::unavailable(
+        "failed to write the epochs: other instances changed them during each of 32 attempts",
+    ))
+}
+
+/// All epochs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Table {
+    all: Timestamp,
+    clients: Vec<(Utf8, Timestamp)>,
+    /// Fields of later versions, which are kept when the entry is written again.
+    unknown: Vec<(u8, Bytes)>,
+}
+
+impl Table {
+    /// Returns whether a grant of this client that began at `began` has ended.
+    pub(crate) fn ends(&self, client_id: &str, began: Timestamp) -> bool {
+        began < self.all
+            || self
+                .clients
+                .iter()
+                .any(|(client, epoch)| began < *epoch && client.as_str() == client_id)
+    }
+
+    fn add(
+        &mut self,
+        client_id: Option<&ClientId>,
+        now: Timestamp,
+        longest: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        // A grant that began at this very moment has ended, too.
+        let now = now.saturating_add(Duration::from_millis(1));
+        let Some(client_id) = client_id.map(ClientId::as_str) else {
+            self.all = self.all.max(now);
+            self.clients.retain(|(_, epoch)| *epoch > now);
+            return Ok(());
+        };
+        // No grant is so old that one of these ends it.
+        self.clients.retain(|(client, epoch)| {
+            let over = longest.is_some_and(|longest| epoch.saturating_add(longest) <= now);
+            client.as_str() != client_id && !over
+        });
+        if self.clients.len() >= MOST_CLIENTS {
+            return Err(StoreError::unavailable(
+                "1,000 clients have been ended already, which is the most that one store keeps",
+            ));
+        }
+        self.clients.push((client_id.into(), now));
+        Ok(())
+    }
+
+    fn entry(&self, version: Version) -> Entry {
+        let mut out = Writer::new(FORMAT);
+        out.put_time(ALL, self.all);
+        for (client, epoch) in &self.clients {
+            out.put_parts(CLIENT, &[&timestamp(*epoch), client.as_bytes()]);
+        }
+        for (field, bytes) in &self.unknown {
+            out.put(*field, bytes);
+        }
+        Entry::new(version, TAG, out.finish(key(), &TAG))
+    }
+
+    fn decode(entry: &Entry) -> Result<Self, DecodeError> {
+        let fields = Fields::checked(FORMAT, key(), &entry.tag, &entry.value)?;
+        Ok(Self {
+            all: fields.required(ALL, read_timestamp)?,
+            clients: fields.repeated(CLIENT, |mut bytes: Bytes| {
+                let epoch = bytes
+                    .try_get_uint(TIMESTAMP)
+                    .map_err(|_| DecodeError::Damaged)?;
+                Ok((text(bytes)?, Timestamp::from_millis(epoch)))
+            })?,
+            unknown: fields.unknown(ALL..=CLIENT),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    #[test]
+    fn an_epoch_ends_what_began_before_it() {
+        let mut table = Table::default();
+        assert!(!table.ends("app", at(0)));
+        let app: ClientId = "app".parse().unwrap();
+        table.add(Some(&app), at(10), None).unwrap();
+        let rows = [("app", 9), ("app", 10), ("app", 11), ("other", 9)];
+        let ended = rows.map(|(client, began)| table.ends(client, at(began)));
+        assert_eq!(ended, [true, true, false, false]);
+        table.add(None, at(20), None).unwrap();
+        let rows = [("app", 11), ("other", 20), ("other", 21)];
+        let ended = rows.map(|(client, began)| table.ends(client, at(began)));
+        assert_eq!(ended, [true, true, false]);
+        assert!(table.clients.is_empty(), "the epoch of all covers them");
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_survives_a_round_trip() {
+        let mut table = Table::default();
+        let client = |number| ClientId::try_from(format!("client-{number}").as_str()).unwrap();
+        for number in 0..MOST_CLIENTS {
+            table.add(Some(&client(number)), at(5), None).unwrap();
+        }
+        assert!(table.add(Some(&client(MOST_CLIENTS)), at(6), None).is_err());
+        table
+            .add(Some(&client(0)), at(6), None)
+            .expect("a client that has an epoch already");
+        let entry = table.entry(Version::new([1; 8]));
+        assert_eq!(Table::decode(&entry).unwrap(), table);
+        // With a limited lifetime, old epochs make room.
+        let lifetime = Some(Duration::from_millis(100));
+        table
+            .add(Some(&client(MOST_CLIENTS)), at(200), lifetime)
+            .unwrap();
+        assert_eq!(table.clients.len(), 1);
+    }
+}
