@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -137,10 +138,13 @@ impl PathPrefix {
     /// Returns a covered path with the prefix as it is configured, and the rest in the normal form
     /// of RFC 3986 §6.2.2, without empty segments. Returns `None` if the prefix in `path` is not
     /// [the same](Spelling::Same), because the respelled path could then lead to another resource.
-    pub(super) fn respell(&self, path: &str) -> Option<String> {
+    pub(super) fn respell<'p>(&self, path: &'p str) -> Option<Cow<'p, str>> {
         let (Spelling::Same, rest) = self.read(path, false)? else {
             return None;
         };
+        if path.strip_suffix(rest) == Some(self.trimmed()) && is_normal(rest) {
+            return Some(Cow::Borrowed(path));
+        }
         let mut respelled = String::with_capacity(self.text.len() + rest.len());
         respelled.push_str(self.trimmed());
         for segment in rest.split('/').filter(|segment| !is_nothing(segment)) {
@@ -150,7 +154,7 @@ impl PathPrefix {
         if rest.ends_with('/') || respelled.is_empty() {
             respelled.push('/');
         }
-        Some(respelled)
+        Some(Cow::Owned(respelled))
     }
 
     /// Returns whether an allowed ambiguous path has a reading that this prefix covers.
@@ -323,6 +327,13 @@ pub(super) fn folded(unit: Unit) -> Folded {
 
 pub(super) const fn is_blank(folded: &Folded) -> bool {
     matches!(folded, Folded::Ascii(b' ' | b'+'))
+}
+
+/// Returns whether `rest`, which is empty or begins with `/`, certainly is in the normal form: it
+/// has no escapes, no empty segments, and no characters that some server ignores.
+fn is_normal(rest: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*,=:@".contains(&byte);
+    rest.bytes().all(is_plain) && !rest.contains("//")
 }
 
 /// Appends a segment in the normal form: unreserved characters are decoded, escapes have capital

@@ -100,13 +100,15 @@ impl PathRules {
     /// (`/orders.csv`, `/orders:batchGet`); or if any segment of the prefix has an encoded query, a
     /// dot at its end or a non-ASCII character. A guard with a single handler for everything below
     /// a prefix, such as a token endpoint, can forward the configured path instead.
+    ///
+    /// It does not allocate for a path of plain segments that has the configured spelling.
     #[must_use]
     pub fn canonical<'p>(&self, index: usize, path: &'p str) -> Option<Cow<'p, str>> {
         let respelled = self.guarded.get(index)?.respell(path)?;
         if respelled == path {
             return Some(Cow::Borrowed(path));
         }
-        (self.find(&respelled) == PathMatch::Guarded(index)).then_some(Cow::Owned(respelled))
+        (self.find(&respelled) == PathMatch::Guarded(index)).then_some(respelled)
     }
 
     /// Returns whether an ambiguous path may pass.

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use path_readings::{is_served, readings};
 use proptest::prelude::*;
 use url::Url;
@@ -489,6 +491,19 @@ proptest! {
                 prop_assert!(path.starts_with(guarded), "{path}");
                 prop_assert_eq!(rules.canonical(0, &path), Some(path.clone()));
             }
+        }
+    }
+
+    /// Such a path is not copied, so compare it with a path that is.
+    #[test]
+    fn a_path_of_plain_segments_is_canonical(rest in "(/[a-zA-Z0-9._~!$&'()*,=:@-]{1,6}){0,3}/?") {
+        let rules = PathRules::new([prefix("/oauth/token")], []);
+        let path = format!("/oauth/token{rest}");
+        if let PathMatch::Guarded(_) = rules.find(&path) {
+            let canonical = rules.canonical(0, &path);
+            prop_assert!(matches!(canonical, Some(Cow::Borrowed(same)) if same == path));
+            let respelled = format!("/{path}");
+            prop_assert_eq!(rules.canonical(0, &respelled), canonical);
         }
     }
 
