@@ -227,11 +227,13 @@ pub enum ConfigError {
         /// The path that was set.
         path: String,
     },
-    /// A guarded path is ambiguous, although
-    /// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) is set (see
-    /// [`InvalidPath::Ambiguous`](crate::wire::path::InvalidPath::Ambiguous)).
+    /// A path that must be guarded in all spellings is ambiguous (see
+    /// [`InvalidPath::Ambiguous`](crate::wire::path::InvalidPath::Ambiguous)): a path of an
+    /// endpoint although
+    /// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) is set, or a
+    /// path of `resource_for`.
     #[error(
-        "{setting}: {path:?} can be read in more than one way, which match_normalized_paths does not allow"
+        "{setting}: {path:?} can be read in more than one way, so not all spellings can be guarded"
     )]
     AmbiguousPath {
         /// The builder method that sets the path.
@@ -248,7 +250,7 @@ pub enum ConfigError {
     /// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths), spellings of
     /// the same path. Or a prefix of
     /// [`allow_ambiguous_paths`](crate::RefreshLayerBuilder::allow_ambiguous_paths) is a guarded
-    /// path or below one.
+    /// path or below one. Or two paths of `resource_for` are spellings of the same path.
     #[error("{} and {} overlap: both are {path:?} or below it", settings[0], settings[1])]
     SamePath {
         /// The builder methods that set them.
@@ -288,6 +290,17 @@ pub enum ConfigError {
     /// A required scope is not exactly one scope token (RFC 6749 §3.3).
     #[error("require_scope: {0:?} is not one scope token")]
     Scope(String),
+    /// `require_any_scope` names no scope token, so that no access token would be accepted.
+    #[error("require_any_scope needs at least one scope token")]
+    NoScope,
+    /// A path of `resource_for` is below another one whose tokens must be for another resource.
+    #[error("resource_for: {inner:?} is below {outer:?}, which requires another resource")]
+    NestedResource {
+        /// The inner path.
+        inner: String,
+        /// The path around it.
+        outer: String,
+    },
     /// A resource or the URL of its metadata is not an absolute URI without a fragment (RFC 8707
     /// §2, RFC 9728 §3).
     #[error("{setting}: {uri:?} is not an absolute URI without a fragment")]

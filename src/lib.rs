@@ -135,6 +135,7 @@
 //! - `redb`: `RedbStore`, which keeps the grants of a single process in a file. Needs Rust 1.90.
 //! - `tiered` (default): [`TieredStore`], a cache in front of another store.
 //! - `access` (default): [`AccessLayer`], which guards a resource server, and its cache.
+//! - `axum`: [`AccessGrant`] is an extractor of axum 0.8.
 //! - `conformance`: [`store_conformance!`], which tests an implementation of [`Store`] against its
 //!   contract.
 #![forbid(unsafe_code)]

@@ -9,8 +9,8 @@
 //! app's.
 //!
 //! ```text
-//! cargo run --example axum                        # with the layers
-//! cargo run --example axum -- --without-layer     # without them
+//! cargo run --features axum --example axum                        # with the layers
+//! cargo run --features axum --example axum -- --without-layer     # without them
 //! ```
 //!
 //! To try it, log in as the client `app` (`demo` / `demo`), with the challenge of RFC 7636,

@@ -26,6 +26,15 @@ pub enum AccessError {
     /// 403 `insufficient_scope`: the token does not have the required scope.
     #[error("the access token does not have the required scope")]
     InsufficientScope,
+    /// 400 `invalid_request`: servers could resolve the path of the request to different resources
+    /// (see [`path`](crate::path)). Only with
+    /// [`resource_for`](crate::AccessLayerBuilder::resource_for).
+    #[error("the path of the request can be read in more than one way")]
+    AmbiguousPath,
+    /// 500 `server_error`: a handler extracts an [`AccessGrant`](crate::AccessGrant), and no
+    /// [`AccessLayer`](crate::AccessLayer) guards its route. Only with the feature `axum`.
+    #[error("the route is not guarded")]
+    Unguarded,
     /// 503 `temporarily_unavailable`: the store failed. 500 `server_error`: the stored entry is
     /// corrupt.
     #[error("the server is unavailable")]
@@ -38,10 +47,12 @@ impl AccessError {
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::TokenMissing | Self::InvalidToken => StatusCode::UNAUTHORIZED,
-            Self::InvalidRequest => StatusCode::BAD_REQUEST,
+            Self::InvalidRequest | Self::AmbiguousPath => StatusCode::BAD_REQUEST,
             Self::InsufficientScope => StatusCode::FORBIDDEN,
             Self::Store(StoreError::Unavailable(_)) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Store(StoreError::Corrupt(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unguarded | Self::Store(StoreError::Corrupt(_)) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 
@@ -52,24 +63,29 @@ impl AccessError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::TokenMissing => "unauthorized",
-            Self::InvalidRequest => "invalid_request",
+            Self::InvalidRequest | Self::AmbiguousPath => "invalid_request",
             Self::InvalidToken => "invalid_token",
             Self::InsufficientScope => "insufficient_scope",
             Self::Store(StoreError::Unavailable(_)) => "temporarily_unavailable",
-            Self::Store(StoreError::Corrupt(_)) => "server_error",
+            Self::Unguarded | Self::Store(StoreError::Corrupt(_)) => "server_error",
         }
     }
 
     /// Returns the error response.
-    pub(crate) fn into_response<B>(self, challenges: &Challenges) -> Response<ResponseBody<B>> {
-        let challenge = challenges.of(&self).cloned();
+    pub(crate) fn respond<B>(self, challenge: Option<HeaderValue>) -> Response<ResponseBody<B>> {
         let mut response = error_response(self.status(), self.code(), &self, challenge);
         response.extensions_mut().insert(self);
         response
     }
 }
 
-/// The `WWW-Authenticate` values of one layer, which are written when the layer is built.
+/// The challenge for a request without a token that the layer accepts. It is in the extensions of
+/// the request, so that a handler that needs a token can send it.
+#[cfg(feature = "axum")]
+#[derive(Clone, Debug)]
+pub(crate) struct AnonymousChallenge(pub(crate) HeaderValue);
+
+/// The `WWW-Authenticate` values of one route, which are written when the layer is built.
 #[derive(Debug)]
 pub(crate) struct Challenges {
     missing: HeaderValue,
@@ -109,13 +125,13 @@ impl Challenges {
         })
     }
 
-    const fn of(&self, error: &AccessError) -> Option<&HeaderValue> {
+    pub(crate) const fn of(&self, error: &AccessError) -> Option<&HeaderValue> {
         match error {
             AccessError::TokenMissing => Some(&self.missing),
             AccessError::InvalidRequest => Some(&self.malformed),
             AccessError::InvalidToken => Some(&self.invalid),
             AccessError::InsufficientScope => Some(&self.insufficient),
-            AccessError::Store(_) => None,
+            AccessError::AmbiguousPath | AccessError::Unguarded | AccessError::Store(_) => None,
         }
     }
 }

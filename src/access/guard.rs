@@ -12,7 +12,7 @@ use http::Request;
 use crate::access::bearer::{BearerHeader, ParsedToken};
 use crate::access::body::ResponseEnded;
 use crate::access::challenge::AccessError;
-use crate::access::policy::ValidatedPolicy;
+use crate::access::route::Route;
 use crate::access::subscriber::Subscriber;
 use crate::access::watch::{Confirm, Reading, Unconfirmed, Watch, Watched};
 use crate::access_token::cache::{Cache, Confirmed, Found, Load, ValidToken};
@@ -164,17 +164,17 @@ impl<St: Store> Guard<St> {
         Ok(Fetched::Alive(valid))
     }
 
-    /// Applies the policy of a route to a request with a valid token. Returns the watch for its
+    /// Checks a route's requirements for a request with a valid token. Returns the watch for its
     /// response, if responses end with their tokens.
     pub(crate) fn admit<B>(
         self: &Arc<Self>,
-        policy: &ValidatedPolicy,
+        route: &Route,
         request: &mut Request<B>,
         parsed: &ParsedToken,
         valid: ValidToken,
     ) -> Result<Option<Box<Watch>>, AccessError> {
         let watch = self.watch(parsed, &valid);
-        policy.admit(request, parsed, valid.grant)?;
+        route.admit(request, parsed, valid.grant)?;
         Ok(watch)
     }
 

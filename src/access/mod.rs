@@ -15,28 +15,39 @@
 //!    of that grant from then on. Without an announcement, a token is rejected when its cache entry
 //!    expires.
 
-// `layer`, `service` and `future` are the middleware: `bearer` parses the `Authorization` header,
-// `guard` validates tokens with the help of the cache, `policy` checks their scope and resource,
+// `layer`, `builder`, `service` and `future` are the middleware: `policy` finds the route of a
+// request by its path, `bearer` parses the `Authorization` header, `guard` validates tokens with the
+// help of the cache, `route` checks their scope and resource against its `requirements`,
 // `subscriber` applies announcements to the cache, `challenge` writes the error responses, and
-// `body` is the response body. If responses end with their tokens, `watch` decides when.
+// `body` is the response body. If responses end with their tokens, `watch` decides when. `extract`
+// is the extractor for axum.
 
 mod bearer;
 mod body;
+mod builder;
 mod challenge;
+#[cfg(feature = "axum")]
+mod extract;
 mod future;
 mod guard;
 mod layer;
 mod policy;
+mod requirements;
+mod route;
 mod service;
 mod subscriber;
 mod watch;
 
 pub use crate::access_token::grant::{AccessGrant, AccessGrantBuilder};
 
+#[cfg(feature = "axum")]
+pub use self::extract::AccessRejection;
 pub use self::{
     body::{AccessBody, ResponseEnded},
+    builder::AccessLayerBuilder,
     challenge::AccessError,
     future::ResponseFuture,
-    layer::{AccessLayer, AccessLayerBuilder},
+    layer::AccessLayer,
+    requirements::Requirements,
     service::Access,
 };

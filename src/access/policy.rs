@@ -1,117 +1,243 @@
-//! The requirements for the tokens of a route, and the changes to a request that meets them.
+//! Finds the requirements for a request, by its path.
 
-use bytes::Bytes;
-use http::header::AUTHORIZATION;
-use http::{HeaderValue, Request};
+use std::cmp::Reverse;
+use std::sync::Arc;
 
-use crate::access::bearer::ParsedToken;
-use crate::access::challenge::{AccessError, Challenges};
-use crate::access_token::grant::AccessGrant;
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, ORIGIN};
+use http::{Method, Request};
+
+use crate::access::requirements::{Requirements, ScopePolicy};
+use crate::access::route::Route;
+use crate::endpoint::config::{ALLOWED, prefix};
 use crate::error::ConfigError;
-use crate::seal::{Context, Purpose, open_behind};
-use crate::store::StoreError;
-use crate::wire::scope::{valid_resource, valid_scope};
+use crate::wire::path::{PathMatch, PathPrefix, PathRules, replace_path};
+
+const RESOURCE_FOR: &str = "resource_for";
 
 /// The settings of a policy, before they are checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
     pub(crate) strip: bool,
     pub(crate) realm: String,
-    pub(crate) scopes: Vec<String>,
-    pub(crate) resource: Option<String>,
-    pub(crate) metadata: Option<String>,
+    pub(crate) scope_policy: ScopePolicy,
+    /// The requirements for all paths. The ones of a resource are added to them.
+    pub(crate) base: Requirements,
+    /// The resources, by path prefix.
+    pub(crate) resources: Vec<(String, Requirements)>,
+    /// Prefixes below which ambiguous paths are allowed.
+    pub(crate) allowed: Vec<String>,
+    pub(crate) open_elsewhere: bool,
+    pub(crate) pass_preflights: bool,
+    pub(crate) allow_anonymous: bool,
 }
 
-/// A checked [`Policy`], with the challenges for requests that do not meet it.
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            strip: false,
+            realm: "oauth".into(),
+            scope_policy: ScopePolicy::default(),
+            base: Requirements::new(),
+            resources: Vec::new(),
+            allowed: Vec::new(),
+            open_elsewhere: false,
+            pass_preflights: false,
+            allow_anonymous: false,
+        }
+    }
+}
+
+/// A checked [`Policy`].
 #[derive(Debug)]
 pub(crate) struct ValidatedPolicy {
     policy: Policy,
-    challenges: Challenges,
+    /// The route of paths without a resource.
+    elsewhere: Arc<Route>,
+    table: Option<Table>,
+}
+
+/// The routes by path.
+#[derive(Debug)]
+struct Table {
+    rules: PathRules,
+    /// The route of each guarded prefix.
+    routes: Vec<Arc<Route>>,
+}
+
+/// The result of matching a request.
+pub(crate) enum Place<'a> {
+    /// The request needs no token.
+    Open,
+    Guarded(&'a Arc<Route>),
+    /// Servers could resolve the path to different resources, or to a resource although it is not
+    /// one.
+    Refused,
 }
 
 impl ValidatedPolicy {
     pub(crate) fn new(policy: Policy) -> Result<Self, ConfigError> {
-        let Policy {
-            realm,
-            scopes,
-            resource,
-            metadata,
-            ..
-        } = &policy;
+        let realm = &policy.realm;
         if realm.is_empty() || !realm.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             return Err(ConfigError::Realm(realm.clone()));
         }
-        for (setting, uri) in [("resource", resource), ("resource_metadata", metadata)] {
-            if let Some(uri) = uri.as_ref().filter(|uri| !valid_resource(uri)) {
-                return Err(ConfigError::Uri {
-                    setting,
-                    uri: uri.clone(),
-                });
-            }
-        }
-        if let Some(scope) = scopes
-            .iter()
-            .find(|scope| !valid_scope(scope) || scope.contains(' '))
-        {
-            return Err(ConfigError::Scope(scope.clone()));
-        }
-        let scope = (!scopes.is_empty()).then(|| scopes.join(" "));
-        let challenges = Challenges::new(realm, scope.as_deref(), metadata.as_deref())?;
-        Ok(Self { policy, challenges })
+        let elsewhere = policy.route(policy.base.clone())?;
+        let table = if policy.resources.is_empty() {
+            None
+        } else {
+            Some(policy.table()?)
+        };
+        Ok(Self {
+            policy,
+            elsewhere,
+            table,
+        })
     }
 
-    /// Returns a changed copy.
-    pub(crate) fn but(&self, change: impl FnOnce(&mut Policy)) -> Result<Self, ConfigError> {
+    /// Returns a copy with other requirements for all paths.
+    pub(crate) fn require(
+        &self,
+        change: impl FnOnce(Requirements) -> Requirements,
+    ) -> Result<Self, ConfigError> {
         let mut policy = self.policy.clone();
-        change(&mut policy);
+        policy.base = change(policy.base);
         Self::new(policy)
     }
 
-    pub(crate) const fn challenges(&self) -> &Challenges {
-        &self.challenges
+    pub(crate) const fn allows_anonymous(&self) -> bool {
+        self.policy.allow_anonymous
     }
 
-    /// Checks the resource and the scope of a token, and prepares the request for the inner
-    /// service.
-    pub(crate) fn admit<B>(
-        &self,
-        request: &mut Request<B>,
-        parsed: &ParsedToken,
-        grant: AccessGrant,
-    ) -> Result<(), AccessError> {
-        if let Some(resource) = &self.policy.resource
-            && !grant.resources().any(|known| known == resource)
-        {
-            tracing::debug!("an access token was rejected because it is for another resource");
-            return Err(AccessError::InvalidToken);
-        }
-        let mut scopes = self.policy.scopes.iter();
-        if !scopes.all(|scope| grant.has_scope(scope)) {
-            return Err(AccessError::InsufficientScope);
-        }
-        if self.policy.strip {
+    /// Returns the route of paths without a resource.
+    pub(crate) fn elsewhere(&self) -> &Route {
+        &self.elsewhere
+    }
+
+    /// Finds the route of a request. Changes the path of a request for a resource to the configured
+    /// spelling, and removes the credentials of a preflight that passes.
+    pub(crate) fn place<B>(&self, request: &mut Request<B>) -> Place<'_> {
+        let found = match &self.table {
+            Some(table) => table.find(request),
+            None => Place::Open,
+        };
+        let route = match found {
+            Place::Open if self.policy.open_elsewhere => return Place::Open,
+            Place::Open => &self.elsewhere,
+            Place::Guarded(route) => route,
+            Place::Refused => return Place::Refused,
+        };
+        if self.policy.pass_preflights && is_preflight(request) {
             request.headers_mut().remove(AUTHORIZATION);
-        } else {
-            let value = upstream_header(parsed, &grant).map_err(AccessError::Store)?;
-            request.headers_mut().insert(AUTHORIZATION, value);
+            #[cfg(feature = "axum")]
+            route.mark_anonymous(request);
+            return Place::Open;
         }
-        request.extensions_mut().insert(grant);
-        Ok(())
+        Place::Guarded(route)
     }
 }
 
-/// Returns the `Authorization` header with the upstream access token.
-fn upstream_header(parsed: &ParsedToken, grant: &AccessGrant) -> Result<HeaderValue, StoreError> {
-    let context = Context {
-        purpose: Purpose::Access,
-        key: &parsed.key,
-        client_id: grant.client_id(),
-    };
-    let secret = parsed.token.secret();
-    let opened =
-        open_behind(b"Bearer ", secret, context, grant.sealed()).map_err(StoreError::corrupt)?;
-    let mut value =
-        HeaderValue::from_maybe_shared(Bytes::from(opened)).map_err(StoreError::corrupt)?;
-    value.set_sensitive(true);
-    Ok(value)
+impl Policy {
+    fn route(&self, requirements: Requirements) -> Result<Arc<Route>, ConfigError> {
+        let scope_policy = self.scope_policy.clone();
+        Route::new(self.strip, &self.realm, requirements, scope_policy).map(Arc::new)
+    }
+
+    fn table(&self) -> Result<Table, ConfigError> {
+        let mut resources = Vec::with_capacity(self.resources.len());
+        for (path, requirements) in &self.resources {
+            resources.push((prefix(RESOURCE_FOR, path)?, requirements));
+        }
+        // The innermost prefix comes first. Of two prefixes with equal depth, the longer one may be
+        // below the other: `/api.v2` is a format of `/api`.
+        resources.sort_by_key(|(prefix, _)| Reverse((prefix.depth(), prefix.as_str().len())));
+        let allowed = self.allowed.iter();
+        let allowed: Vec<_> = allowed
+            .map(|path| prefix(ALLOWED, path))
+            .collect::<Result<_, _>>()?;
+        for (at, (outer, _)) in resources.iter().enumerate() {
+            let overlap = |setting| ConfigError::SamePath {
+                settings: [RESOURCE_FOR, setting],
+                path: outer.as_str().to_owned(),
+            };
+            // An earlier prefix would hide this one. They are spellings of the same path.
+            let mut before = resources.iter().take(at);
+            if before.any(|(inner, _)| inner.encloses(outer)) {
+                return Err(overlap(RESOURCE_FOR));
+            }
+            if allowed.iter().any(|allowed| outer.encloses(allowed)) {
+                return Err(overlap(ALLOWED));
+            }
+        }
+        let mut routes = Vec::with_capacity(resources.len());
+        for at in 0..resources.len() {
+            let requirements = self.requirements(resources.get(at..).unwrap_or_default())?;
+            routes.push(self.route(requirements)?);
+        }
+        let prefixes = resources.into_iter().map(|(prefix, _)| prefix);
+        Ok(Table {
+            rules: PathRules::new(prefixes, allowed),
+            routes,
+        })
+    }
+
+    /// Returns the requirements for the first of these resources, with those of the others that are
+    /// around it. So if the inner service resolves a path to the outer resource where this layer
+    /// matched the inner one, the token still meets the outer requirements.
+    fn requirements(
+        &self,
+        resources: &[(PathPrefix, &Requirements)],
+    ) -> Result<Requirements, ConfigError> {
+        let mut all = self.base.clone();
+        let [(inner, own), around @ ..] = resources else {
+            return Ok(all);
+        };
+        let outermost_first = around.iter().rev();
+        for (outer, requirements) in outermost_first.filter(|(outer, _)| outer.encloses(inner)) {
+            all = requirements.below(&all);
+            if let (Some(one), Some(other)) = (&own.resource, &all.resource)
+                && one != other
+            {
+                return Err(ConfigError::NestedResource {
+                    inner: inner.as_str().to_owned(),
+                    outer: outer.as_str().to_owned(),
+                });
+            }
+        }
+        Ok(own.below(&all))
+    }
+}
+
+impl Table {
+    fn find<B>(&self, request: &mut Request<B>) -> Place<'_> {
+        let path = request.uri().path();
+        // The request concerns the server as a whole (RFC 9110 §9.3.7).
+        if *request.method() == Method::OPTIONS && path == "*" {
+            return Place::Open;
+        }
+        let index = match self.rules.find(path) {
+            PathMatch::Open => return Place::Open,
+            PathMatch::Guarded(index) => index,
+            PathMatch::Refused => return Place::Refused,
+        };
+        let (Some(route), Some(canonical)) =
+            (self.routes.get(index), self.rules.canonical(index, path))
+        else {
+            return Place::Refused;
+        };
+        if canonical != path {
+            match replace_path(request.uri().clone(), &canonical) {
+                Ok(uri) => *request.uri_mut() = uri,
+                Err(_) => return Place::Refused,
+            }
+        }
+        Place::Guarded(route)
+    }
+}
+
+/// Returns whether this is a CORS preflight (Fetch §3.3.2), which a browser sends without
+/// credentials before a request with credentials.
+fn is_preflight<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    *request.method() == Method::OPTIONS
+        && headers.contains_key(ORIGIN)
+        && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }

@@ -16,7 +16,8 @@ use crate::access::body::AccessBody;
 use crate::access::challenge::AccessError;
 use crate::access::future::ResponseFuture;
 use crate::access::guard::{Guard, Lookup};
-use crate::access::policy::ValidatedPolicy;
+use crate::access::policy::{Place, ValidatedPolicy};
+use crate::access::route::Route;
 use crate::body::ResponseBody;
 use crate::store::Store;
 
@@ -93,9 +94,17 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let route = match self.policy.place(&mut request) {
+            Place::Open => return ResponseFuture::inner(self.inner.call(request), None),
+            Place::Refused => {
+                let elsewhere = self.policy.elsewhere();
+                return ResponseFuture::refused(refused(AccessError::AmbiguousPath, elsewhere));
+            }
+            Place::Guarded(route) => route,
+        };
         let admitted = match self.guard.look(&request) {
             Ok(Lookup::Alive(parsed, valid)) => {
-                let admitted = self.guard.admit(&self.policy, &mut request, &parsed, valid);
+                let admitted = self.guard.admit(route, &mut request, &parsed, valid);
                 admitted.map_err(|error| self.guard.report(error, &parsed, Duration::ZERO))
             }
             Ok(Lookup::Unknown(parsed)) => {
@@ -105,35 +114,38 @@ where
                 let inner = self.inner.clone();
                 drop(mem::replace(&mut self.inner, inner.clone()));
                 let guard = Arc::clone(&self.guard);
-                let policy = Arc::clone(&self.policy);
+                let route = Arc::clone(route);
                 return ResponseFuture::loading(Box::pin(async move {
                     let started = Instant::now();
                     let loaded = guard.load(&parsed).await;
                     let admitted = loaded
-                        .and_then(|valid| guard.admit(&policy, &mut request, &parsed, valid))
+                        .and_then(|valid| guard.admit(&route, &mut request, &parsed, valid))
                         .map_err(|error| guard.report(error, &parsed, started.elapsed()));
                     drop(guard);
                     drop(parsed);
                     let watch = match admitted {
                         Ok(watch) => watch,
-                        Err(error) => return Ok(refused(error, &policy)),
+                        Err(error) => return Ok(refused(error, &route)),
                     };
                     let response = inner.oneshot(request).await?;
                     Ok(response.map(|body| AccessBody::new(ResponseBody::inner(body), watch)))
                 }));
             }
+            Err(AccessError::TokenMissing) if self.policy.allows_anonymous() => {
+                #[cfg(feature = "axum")]
+                route.mark_anonymous(&mut request);
+                Ok(None)
+            }
             Err(error) => Err(error),
         };
         match admitted {
             Ok(watch) => ResponseFuture::inner(self.inner.call(request), watch),
-            Err(error) => ResponseFuture::refused(refused(error, &self.policy)),
+            Err(error) => ResponseFuture::refused(refused(error, route)),
         }
     }
 }
 
 /// Returns the error response for the client.
-fn refused<B>(error: AccessError, policy: &ValidatedPolicy) -> Response<AccessBody<B>> {
-    error
-        .into_response(policy.challenges())
-        .map(|body| AccessBody::new(body, None))
+fn refused<B>(error: AccessError, route: &Route) -> Response<AccessBody<B>> {
+    route.refuse(error).map(|body| AccessBody::new(body, None))
 }

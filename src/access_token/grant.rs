@@ -27,6 +27,9 @@ const SEPARATOR: char = '\0';
 /// }
 /// ```
 ///
+/// With the feature `axum` it is an extractor: a handler takes an `AccessGrant` or an
+/// `Option<AccessGrant>`.
+///
 /// Clones are cheap and share their data. Tests of a route can create one with
 /// [`builder`](AccessGrant::builder).
 #[derive(Clone)]

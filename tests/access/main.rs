@@ -2,9 +2,13 @@
 
 mod ends;
 mod events;
+#[cfg(feature = "axum")]
+mod extract;
 mod faults;
 mod guard;
 mod reference_tokens;
+mod resources;
 mod responses;
 mod revocation;
+mod scopes;
 mod users;

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt as _, Full};
 use test_support::access::{Guarded, LOG_IN, access_token, pair, referencing};
 use test_support::{Call, post};
 use tower::{Layer as _, Service, ServiceExt as _};
-use tower_oauth_refresh::access::Access;
+use tower_oauth_refresh::access::{Access, Requirements};
 use tower_oauth_refresh::{AccessGrant, AccessLayer, Event, MemoryStore, RefreshLayer};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -104,7 +104,18 @@ fn a_cache_hit_allocates_only_the_header_value_and_the_extension() {
         let builder = || layer.access().cache_ttl(HOUR).on_event(told);
         let swap: AccessLayer<MemoryStore> = builder().build().unwrap();
         let strip = builder().strip(true).build().unwrap();
-        for (name, layer, header) in [("swap", &swap, 1), ("strip", &strip, 0)] {
+        let orders = Requirements::new().require_any_scope(["none", "read"]);
+        let table = builder()
+            .scope_policy(|_, _| false)
+            .resource_for("/orders", orders)
+            .resource_for("/orders/x", Requirements::new())
+            .build()
+            .unwrap();
+        for (name, layer, header) in [
+            ("swap", &swap, 1),
+            ("strip", &strip, 0),
+            ("with a table of resources", &table, 1),
+        ] {
             let mut service = layer.layer(Server);
             assert_eq!(service.call(request(&token)).await.unwrap().status(), 200);
             // The box in which the extensions keep each value.

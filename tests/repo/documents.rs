@@ -565,7 +565,7 @@ fn every_option_is_documented() {
     let guide = read("docs/guide.md");
     for (layer, least) in [
         ("RefreshLayer", 24),
-        ("AccessLayer", 11),
+        ("AccessLayer", 19),
         ("TieredStore", 2),
         ("RedisStore", 6),
         ("RedbStore", 3),

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+#[cfg(feature = "access")]
+pub(crate) use self::paths::{ALLOWED, prefix};
 pub(crate) use self::paths::{Paths, Target};
 use crate::clock::{CENTURY, Timestamp};
 use crate::error::ConfigError;

@@ -152,7 +152,8 @@ impl Paths {
     }
 }
 
-const ALLOWED: &str = "allow_ambiguous_paths";
+/// The setting of [`Paths::allowed`].
+pub(crate) const ALLOWED: &str = "allow_ambiguous_paths";
 
 fn check_path(setting: &'static str, path: &str) -> Result<(), ConfigError> {
     let parsed = path.parse::<http::uri::PathAndQuery>();
@@ -173,7 +174,8 @@ fn check_path(setting: &'static str, path: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn prefix(setting: &'static str, path: &str) -> Result<PathPrefix, ConfigError> {
+/// Parses the path of a setting that guards all spellings.
+pub(crate) fn prefix(setting: &'static str, path: &str) -> Result<PathPrefix, ConfigError> {
     let path_owned = || path.to_owned();
     path.parse().map_err(|error| match error {
         InvalidPath::NotAbsolute => ConfigError::Path {

@@ -16,6 +16,7 @@ fn flag(setting: &str) -> String {
         // The setting is a list, the flag is repeated.
         "allow_ambiguous_paths" => "allow_ambiguous_path",
         "allowed_resources" => "allowed_resource",
+        "resource_for" => "resource_prefix",
         "shared_token_window" => "shared_window",
         setting => setting,
     };
@@ -76,6 +77,9 @@ fn text(error: &ConfigError, scope_flag: &str) -> String {
             "--access-token-lifetime needs --reference-access-tokens".into()
         }
         ConfigError::Scope(scope) => format!("{scope_flag}: {scope:?} is not a scope"),
+        ConfigError::NestedResource { inner, outer } => {
+            format!("--resource: {inner} is below {outer}, which requires another resource")
+        }
         ConfigError::Uri { setting, uri } => {
             format!(
                 "{}: {uri:?} is not a URI such as https://a/b",
@@ -90,6 +94,7 @@ fn text(error: &ConfigError, scope_flag: &str) -> String {
         | ConfigError::Prefix { .. }
         | ConfigError::SamePrefix(_)
         | ConfigError::Realm(_)
+        | ConfigError::NoScope
         | ConfigError::Limit(_) => error.to_string(),
         _ => error.to_string(),
     }

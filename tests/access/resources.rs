@@ -1,0 +1,437 @@
+//! One `AccessLayer` in front of several resources, each below a path.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::extract::Request;
+use http::StatusCode;
+use serde_json::{Value, json};
+use test_support::access::{LOG_IN, access_token};
+use test_support::http::{raw, serve};
+use test_support::{Act, App, TestStore, post};
+use tower::Layer as _;
+use tower_oauth_refresh::access::Requirements;
+use tower_oauth_refresh::{AccessGrant, AccessLayer, AccessLayerBuilder, ConfigError, MemoryStore};
+
+const ONE: &str = "https://api.example/one";
+const TWO: &str = "https://api.example/two";
+const API: &str = "https://api.example/";
+
+type Builder = AccessLayerBuilder<TestStore>;
+
+fn issuing() -> App {
+    App::with(|builder| {
+        builder
+            .reference_access_tokens(true)
+            .allowed_resources([ONE, TWO, API])
+    })
+}
+
+async fn issued(app: &App, members: &'static str, resources: &[&str]) -> String {
+    app.upstream.then(Act::With(members));
+    let mut form = LOG_IN.to_vec();
+    form.extend(resources.iter().map(|resource| ("resource", *resource)));
+    access_token(&app.send(post("/token", &form)).await.unwrap())
+}
+
+/// Responds with what has reached the inner service.
+async fn echo(request: Request) -> axum::Json<Value> {
+    let headers = request.headers().get_all("authorization").iter();
+    let grant = request.extensions().get::<AccessGrant>();
+    axum::Json(json!({
+        "path": request.uri().to_string(),
+        "authorization": headers.map(|value| value.to_str().unwrap()).collect::<Vec<_>>(),
+        "client": grant.map(AccessGrant::client_id),
+    }))
+}
+
+/// A guarded server.
+struct Server(SocketAddr);
+
+struct Reply {
+    status: StatusCode,
+    challenge: String,
+    body: Value,
+}
+
+impl Server {
+    async fn start(app: &App, settings: impl FnOnce(Builder) -> Builder) -> Self {
+        let layer = settings(app.layer.access()).build().unwrap();
+        let guarded = layer.layer(Router::new().fallback(echo));
+        Self(serve(Router::new().fallback_service(guarded)).await)
+    }
+
+    async fn send(&self, method: &str, path: &str, headers: &[&str]) -> Reply {
+        let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{headers}Connection: close\r\n\r\n");
+        let answer = raw(self.0, &request).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let challenge = head
+            .lines()
+            .find_map(|line| line.strip_prefix("www-authenticate: "));
+        Reply {
+            status,
+            challenge: challenge.unwrap_or_default().to_owned(),
+            body: serde_json::from_str(body).unwrap_or_default(),
+        }
+    }
+
+    async fn get(&self, path: &str, token: &str) -> Reply {
+        let header = format!("Authorization: Bearer {token}");
+        self.send("GET", path, &[&header]).await
+    }
+
+    async fn status(&self, path: &str, token: &str) -> u16 {
+        self.get(path, token).await.status.as_u16()
+    }
+}
+
+fn table(builder: Builder) -> Builder {
+    let one = Requirements::new()
+        .resource(ONE)
+        .resource_metadata("https://api.example/meta/one")
+        .require_scope("one");
+    let two = Requirements::new().resource(TWO);
+    builder
+        .require_scope("use")
+        .resource(API)
+        .resource_metadata("https://api.example/meta")
+        .resource_for("/one", one)
+        .resource_for(
+            "/one/admin",
+            Requirements::new().require_any_scope(["admin", "root"]),
+        )
+        .resource_for("/two/", two)
+}
+
+#[tokio::test]
+async fn each_path_has_the_requirements_of_its_resource() {
+    let app = issuing();
+    let server = Server::start(&app, table).await;
+    let use_api = issued(&app, r#"{"scope":"use"}"#, &[API]).await;
+    let use_one = issued(&app, r#"{"scope":"use one"}"#, &[ONE]).await;
+    let only_one = issued(&app, r#"{"scope":"one"}"#, &[ONE]).await;
+    let root_one = issued(&app, r#"{"scope":"root use one"}"#, &[ONE]).await;
+    let use_two = issued(&app, r#"{"scope":"use one admin"}"#, &[TWO]).await;
+    let paths = [
+        "/",
+        "/one",
+        "/one/x",
+        "/ones",
+        "/one/admin",
+        "/one/admins",
+        "/two/x",
+    ];
+    for (name, token, expected) in [
+        ("api", &use_api, [200, 401, 401, 200, 401, 401, 401]),
+        ("one", &use_one, [401, 200, 200, 401, 403, 200, 401]),
+        (
+            "no layer scope",
+            &only_one,
+            [401, 403, 403, 401, 403, 403, 401],
+        ),
+        ("one, root", &root_one, [401, 200, 200, 401, 200, 200, 401]),
+        ("two", &use_two, [401, 401, 401, 401, 401, 401, 200]),
+    ] {
+        for (path, expected) in paths.into_iter().zip(expected) {
+            assert_eq!(server.status(path, token).await, expected, "{name}: {path}");
+        }
+    }
+    let challenge = |scope: &str, metadata: &str| {
+        let base = "https://api.example/meta";
+        format!(r#"Bearer realm="oauth", scope="{scope}", resource_metadata="{base}{metadata}""#)
+    };
+    for (path, expected) in [
+        ("/x", challenge("use", "")),
+        ("/one/x", challenge("use one", "/one")),
+        ("/one/admin/x", challenge("use one admin", "/one")),
+        ("/two", challenge("use", "")),
+    ] {
+        let reply = server.send("GET", path, &[]).await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.challenge),
+            (401, expected),
+            "{path}"
+        );
+    }
+    app.store.calls();
+    assert_eq!(server.status("/one/y", &root_one).await, 200);
+    assert_eq!(app.store.calls(), [], "the resources share a cache");
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_path_has_other_requirements() {
+    let app = issuing();
+    let server = Server::start(&app, table).await;
+    let api = issued(&app, r#"{"scope":"use"}"#, &[API]).await;
+    let one = issued(&app, r#"{"scope":"use one"}"#, &[ONE]).await;
+    for (path, forwarded) in [
+        ("/one", "/one"),
+        ("/one/?a=/../b", "/one/?a=/../b"),
+        ("//one/x", "/one/x"),
+        ("/ONE//x/", "/one/x/"),
+        ("/%6fne/%78", "/one/x"),
+        ("/one;a=b/x;c", "/one/x;c"),
+        ("/one+/x", "/one/x"),
+    ] {
+        assert_eq!(server.status(path, &api).await, 401, "{path}");
+        let reply = server.get(path, &one).await;
+        assert_eq!(reply.status, 200, "{path}");
+        assert_eq!(reply.body["path"], forwarded, "{path}");
+        assert_eq!(
+            reply.body["authorization"],
+            json!(["Bearer at-1-0"]),
+            "{path}"
+        );
+    }
+    for path in [
+        "/one.json",
+        "/one:get",
+        "/index.php/one",
+        "/one%2Fx",
+        "/./one",
+        "/x/../one",
+        "/one/../x",
+        "/x/..;/one",
+        "/x%5cone",
+        "//x/one",
+        "/100%25",
+    ] {
+        for headers in [&[][..], &[&*format!("Authorization: Bearer {one}")]] {
+            let reply = server.send("GET", path, headers).await;
+            assert_eq!(reply.status, 400, "{path}");
+            assert_eq!(reply.body["error"], "invalid_request", "{path}");
+            assert_eq!(
+                reply.challenge, "",
+                "{path}: the credentials are not the reason"
+            );
+        }
+    }
+    for path in ["/X//y;z", "/%61?b"] {
+        let reply = server.get(path, &api).await;
+        assert_eq!(reply.body["path"], path, "other paths are unchanged");
+    }
+    assert_eq!(server.send("OPTIONS", "*", &[]).await.status, 401);
+}
+
+#[tokio::test]
+async fn without_resources_paths_are_not_compared() {
+    let app = issuing();
+    let server = Server::start(&app, |builder| builder).await;
+    let token = issued(&app, r#"{"scope":"use"}"#, &[]).await;
+    for path in ["/x/../one", "/a%2Fb", "//x;y/../z"] {
+        let reply = server.get(path, &token).await;
+        assert_eq!(reply.body["path"], path);
+        assert_eq!(server.send("GET", path, &[]).await.status, 401);
+    }
+}
+
+#[tokio::test]
+async fn an_allowed_ambiguous_path_has_the_requirements_of_other_paths() {
+    let app = issuing();
+    let server = Server::start(&app, |builder| {
+        table(builder).allow_ambiguous_paths("/projects")
+    })
+    .await;
+    let api = issued(&app, r#"{"scope":"use"}"#, &[API]).await;
+    let one = issued(&app, r#"{"scope":"use one"}"#, &[ONE]).await;
+    let path = "/projects/group%2Fname";
+    assert_eq!(server.get(path, &api).await.body["path"], path);
+    assert_eq!(server.status(path, &one).await, 401);
+    for path in ["/projects/..%2fone", "/others/a%2Fb"] {
+        assert_eq!(server.status(path, &one).await, 400, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn paths_without_a_resource_can_be_open() {
+    let app = issuing();
+    let server = Server::start(&app, |builder| table(builder).open_elsewhere(true)).await;
+    let one = issued(&app, r#"{"scope":"use one"}"#, &[ONE]).await;
+    for path in ["/", "/ones", "/X//y"] {
+        for token in ["anything", &*one] {
+            let reply = server.get(path, token).await;
+            let authorization = [format!("Bearer {token}")];
+            let expected = json!({"path": path, "authorization": authorization, "client": null});
+            assert_eq!(reply.body, expected, "{path}");
+        }
+        assert_eq!(server.send("GET", path, &[]).await.status, 200, "{path}");
+    }
+    assert_eq!(server.send("OPTIONS", "*", &[]).await.status, 200);
+    for path in ["/one", "//ONE/x", "/two"] {
+        assert_eq!(server.send("GET", path, &[]).await.status, 401, "{path}");
+    }
+    assert_eq!(server.status("/one", &one).await, 200);
+    assert_eq!(server.status("/x/../one", &one).await, 400);
+}
+
+#[tokio::test]
+async fn preflights_pass_without_credentials() {
+    const ORIGIN: &str = "Origin: https://app.example";
+    const METHOD: &str = "Access-Control-Request-Method: GET";
+    let app = issuing();
+    let passing = Server::start(&app, |builder| table(builder).pass_preflights(true)).await;
+    let strict = Server::start(&app, table).await;
+    let credentials = "Authorization: Bearer anything";
+    for (path, forwarded) in [("/x", "/x"), ("/ONE/x", "/one/x")] {
+        let headers = [ORIGIN, METHOD, credentials];
+        let reply = passing.send("OPTIONS", path, &headers).await;
+        let expected = json!({"path": forwarded, "authorization": [], "client": null});
+        assert_eq!(
+            (reply.status.as_u16(), reply.body),
+            (200, expected),
+            "{path}"
+        );
+        let refused = strict.send("OPTIONS", path, &headers).await;
+        assert_eq!(refused.status, 401, "{path}");
+        for (method, headers) in [
+            ("OPTIONS", &[METHOD, credentials][..]),
+            ("OPTIONS", &[ORIGIN, credentials]),
+            ("GET", &[ORIGIN, METHOD, credentials]),
+        ] {
+            let reply = passing.send(method, path, headers).await;
+            assert_eq!(reply.status, 401, "{method} {headers:?}");
+        }
+    }
+    let reply = passing
+        .send("OPTIONS", "/x/../one", &[ORIGIN, METHOD])
+        .await;
+    assert_eq!(reply.status, 400);
+}
+
+#[tokio::test]
+async fn requests_without_a_token_pass_if_allowed() {
+    let app = issuing();
+    let server = Server::start(&app, |builder| table(builder).allow_anonymous(true)).await;
+    let one = issued(&app, r#"{"scope":"use one"}"#, &[ONE]).await;
+    for path in ["/", "/one/admin"] {
+        for headers in [&[][..], &["Authorization: Basic YTpi"]] {
+            let reply = server.send("GET", path, headers).await;
+            assert_eq!(reply.status, 200, "{path}");
+            assert_eq!(reply.body["client"], Value::Null, "{path}");
+        }
+    }
+    assert_eq!(server.get("/one", &one).await.body["client"], "app");
+    assert_eq!(server.status("/one/admin", &one).await, 403);
+    assert_eq!(server.status("/one", "anything").await, 401);
+    let twice = ["Authorization: Bearer a", "Authorization: Basic YTpi"];
+    assert_eq!(server.send("GET", "/one", &twice).await.status, 400);
+}
+
+#[test]
+fn invalid_tables_are_rejected() {
+    let required = || Requirements::new().require_scope("a");
+    let path = |path: &str| ConfigError::Path {
+        setting: "resource_for",
+        path: path.into(),
+    };
+    let same = |other: &'static str, path: &str| ConfigError::SamePath {
+        settings: ["resource_for", other],
+        path: path.into(),
+    };
+    let nested = |inner: &str, outer: &str| ConfigError::NestedResource {
+        inner: inner.into(),
+        outer: outer.into(),
+    };
+    type Builder = AccessLayerBuilder<MemoryStore>;
+    type Row = (&'static str, Box<dyn Fn(Builder) -> Builder>, ConfigError);
+    fn row(
+        name: &'static str,
+        set: impl Fn(Builder) -> Builder + 'static,
+        error: ConfigError,
+    ) -> Row {
+        (name, Box::new(set), error)
+    }
+    let rows = [
+        row(
+            "no path",
+            |b| b.resource_for("api", Requirements::new()),
+            path("api"),
+        ),
+        row(
+            "a query",
+            |b| b.resource_for("/api?x", Requirements::new()),
+            path("/api?x"),
+        ),
+        row(
+            "a pattern",
+            |b| b.resource_for("/{tenant}", Requirements::new()),
+            ConfigError::PathPattern {
+                setting: "resource_for",
+                path: "/{tenant}".into(),
+            },
+        ),
+        row(
+            "an ambiguous path",
+            |b| b.resource_for("/a/../b", Requirements::new()),
+            ConfigError::AmbiguousPath {
+                setting: "resource_for",
+                path: "/a/../b".into(),
+            },
+        ),
+        row(
+            "the same path",
+            move |b| {
+                b.resource_for("/api", required())
+                    .resource_for("/x", required())
+                    .resource_for("/API/", Requirements::new())
+            },
+            same("resource_for", "/api"),
+        ),
+        row(
+            "an allowed path below a resource",
+            |b| {
+                b.resource_for("/api", Requirements::new())
+                    .allow_ambiguous_paths("/Api/x")
+            },
+            same("allow_ambiguous_paths", "/api"),
+        ),
+        row(
+            "a resource below another one",
+            |b| {
+                b.resource_for("/api", Requirements::new().resource(ONE))
+                    .resource_for("/api/x/y", Requirements::new().resource(TWO))
+            },
+            nested("/api/x/y", "/api"),
+        ),
+        row(
+            "a format of another resource",
+            |b| {
+                b.resource_for("/api", Requirements::new().resource(ONE))
+                    .resource_for("/api.v2", Requirements::new().resource(TWO))
+            },
+            nested("/api.v2", "/api"),
+        ),
+        row(
+            "an invalid scope",
+            |b| b.resource_for("/api", Requirements::new().require_scope("a b")),
+            ConfigError::Scope("a b".into()),
+        ),
+        row(
+            "none of no scopes",
+            |b| b.resource_for("/api", Requirements::new().require_any_scope([""; 0])),
+            ConfigError::NoScope,
+        ),
+        row(
+            "an invalid resource",
+            |b| b.resource_for("/api", Requirements::new().resource("/api")),
+            ConfigError::Uri {
+                setting: "resource",
+                uri: "/api".into(),
+            },
+        ),
+    ];
+    for (name, set, error) in rows {
+        let built = set(AccessLayer::builder(MemoryStore::new())).build();
+        assert_eq!(built.unwrap_err(), error, "{name}");
+    }
+    let built = AccessLayer::builder(MemoryStore::new())
+        .resource(API)
+        .resource_for("/", Requirements::new())
+        .resource_for("/api", Requirements::new().resource(API))
+        .resource_for("/api/x", Requirements::new().resource(API))
+        .build();
+    assert!(built.is_ok(), "{built:?}");
+}
