@@ -8,9 +8,9 @@ use server_common::flags::{SharedFlags, seconds, timeout};
 use server_common::networks::Network;
 use server_common::upstream::{PublicUrl, Upstream};
 use tower_oauth_refresh::path::PathPrefix;
-use tower_oauth_refresh::{RefreshLayerBuilder, Store};
+use tower_oauth_refresh::{AccessLayerBuilder, RefreshLayerBuilder, Store};
 
-use crate::rules::{Rule, rules};
+use crate::rules::Resources;
 
 /// A reverse proxy that binds the refresh tokens of an authorization server to their clients and
 /// rotates them.
@@ -216,7 +216,7 @@ impl Cli {
         if !self.reference_access_tokens && !self.allowed_resource.is_empty() {
             return Err("--allowed-resource needs --reference-access-tokens".into());
         }
-        self.rules()?;
+        self.resources()?;
         for allowed in &self.allow_ambiguous_path {
             if let Some(prefix) = self
                 .resource_prefix
@@ -260,14 +260,31 @@ impl Cli {
         Ok(())
     }
 
-    /// Returns the rules of the resource prefixes.
-    pub(crate) fn rules(&self) -> Result<Vec<Rule>, String> {
-        rules(
+    fn resources(&self) -> Result<Resources, String> {
+        Resources::read(
             &self.resource_prefix,
             &self.resource_scope,
             &self.resource,
             &self.resource_metadata,
         )
+    }
+
+    /// Applies these flags to the builder of the access layer, which guards the paths of
+    /// --resource-prefix and no others.
+    pub(crate) fn configure_access<S: Store>(
+        &self,
+        builder: AccessLayerBuilder<S>,
+    ) -> Result<AccessLayerBuilder<S>, String> {
+        let builder = builder.open_elsewhere(true).pass_preflights(true);
+        if self.resource_prefix.is_empty() {
+            // All requests pass unchecked.
+            return Ok(builder.cache_size(0));
+        }
+        let allowed = self.allow_ambiguous_path.iter();
+        let builder = allowed.fold(self.shared.configure_access(builder), |builder, prefix| {
+            builder.allow_ambiguous_paths(prefix.as_str())
+        });
+        Ok(self.resources()?.configure(builder))
     }
 
     pub(crate) fn token_path(&self) -> &str {

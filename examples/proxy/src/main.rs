@@ -15,7 +15,6 @@ mod demo;
 mod discovery;
 mod metered;
 mod metrics;
-mod resources;
 mod rules;
 mod server;
 
@@ -33,13 +32,12 @@ use server_common::shutdown::Signals;
 use server_common::store::StoreChoice;
 use server_common::upstream::{PublicUrl, Upstream};
 use tokio::runtime;
-use tower_oauth_refresh::{ConfigError, RefreshLayer, Store};
+use tower_oauth_refresh::{AccessLayer, ConfigError, RefreshLayer, Store};
 
 use crate::cli::Cli;
 use crate::discovery::Discovery;
 use crate::metered::Metered;
 use crate::metrics::{Metrics, Scrape};
-use crate::resources::Resources;
 use crate::server::Server;
 
 /// Rotations make many small, short-lived allocations, for which mimalloc is faster than the
@@ -90,15 +88,11 @@ fn layer<S: Store>(
     builder.build().map_err(invalid)
 }
 
-fn resources<S: Store>(cli: &Cli, layer: &RefreshLayer<S>) -> Result<Resources<S>, Failure> {
-    let rules = cli.rules().map_err(Failure::Usage)?;
-    if rules.is_empty() {
-        return Ok(Resources::none());
-    }
-    let access = cli.shared.configure_access(layer.access()).build();
-    let resources =
-        access.and_then(|access| Resources::below(rules, &cli.allow_ambiguous_path, &access));
-    resources.map_err(invalid)
+fn access<S: Store>(cli: &Cli, layer: &RefreshLayer<S>) -> Result<AccessLayer<S>, Failure> {
+    let builder = cli
+        .configure_access(layer.access())
+        .map_err(Failure::Usage)?;
+    builder.build().map_err(invalid)
 }
 
 fn invalid(error: ConfigError) -> Failure {
@@ -130,7 +124,7 @@ async fn serve<S: Store>(
         .limits
         .limits(MAX_BUFFERED_BODY)
         .within_descriptors();
-    let resources = resources(cli, &layer)?;
+    let access = access(cli, &layer)?;
     if let (Some(address), Some(scrape)) = (cli.admin, admin) {
         let listener = bind("--admin", address).await?;
         tracing::info!("admin listening on http://{}", listener.local_addr()?);
@@ -172,7 +166,7 @@ async fn serve<S: Store>(
 
     let server = Server {
         layer: layer.clone(),
-        resources,
+        access,
         inner,
         metrics,
     };

@@ -1,26 +1,8 @@
 //! The requirements of each `--resource-prefix`.
 
+use tower_oauth_refresh::access::Requirements;
 use tower_oauth_refresh::path::PathPrefix;
-
-/// The requirements that an access token must meet below one prefix.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Rule {
-    pub(crate) prefix: PathPrefix,
-    /// The required scopes, all of which a token must have.
-    pub(crate) scopes: Vec<String>,
-    /// The resource that a token must be issued for (RFC 8707).
-    pub(crate) resource: Option<String>,
-    /// The URL of the protected resource metadata (RFC 9728).
-    pub(crate) metadata: Option<String>,
-}
-
-impl Rule {
-    /// Returns whether every token that meets this rule also meets `other`.
-    pub(crate) fn includes(&self, other: &Self) -> bool {
-        let resource = other.resource.is_none() || other.resource == self.resource;
-        resource && other.scopes.iter().all(|scope| self.scopes.contains(scope))
-    }
-}
+use tower_oauth_refresh::{AccessLayerBuilder, Store};
 
 /// The values of one flag. A value applies to every prefix, or, after `PATH=`, to that prefix.
 struct Flag<'a> {
@@ -57,98 +39,100 @@ impl<'a> Flag<'a> {
         })
     }
 
-    /// Returns all values that apply below this prefix, including those of the prefixes around it.
-    fn all(&self, prefix: &PathPrefix) -> impl Iterator<Item = &'a str> {
-        let holds = |named: &Option<&PathPrefix>| named.is_none_or(|named| named.encloses(prefix));
+    /// Returns the values that are set for this prefix, or for every prefix.
+    fn values(&self, prefix: Option<&PathPrefix>) -> impl Iterator<Item = &'a str> {
         self.values
             .iter()
-            .filter(move |(named, _)| holds(named))
+            .filter(move |(named, _)| *named == prefix)
             .map(|(_, value)| *value)
     }
 
-    /// Returns the value that applies below this prefix, for a flag with one value per prefix: the
-    /// value of the innermost prefix around it.
-    ///
-    /// Returns an error if that prefix has two different values.
-    fn one(&self, prefix: &PathPrefix) -> Result<Option<&'a str>, String> {
-        let depth = |named: Option<&PathPrefix>| named.map(PathPrefix::depth);
-        let holding = || {
-            self.values
-                .iter()
-                .filter(|(named, _)| named.is_none_or(|named| named.encloses(prefix)))
-        };
-        let Some((innermost, value)) = holding().max_by_key(|(named, _)| depth(*named)) else {
+    /// Returns the value that is set for this prefix, or for every prefix, for a flag with one value
+    /// per prefix.
+    fn value(&self, prefix: Option<&PathPrefix>) -> Result<Option<&'a str>, String> {
+        let mut values = self.values(prefix);
+        let Some(value) = values.next() else {
             return Ok(None);
         };
-        let mut rivals = holding().filter(|(named, _)| depth(*named) == depth(*innermost));
-        match rivals.find(|(_, rival)| rival != value) {
-            Some((_, rival)) => Err(format!(
-                "{}: {rival} and {value} are both set for {prefix}",
-                self.name
+        match values.find(|rival| *rival != value) {
+            Some(rival) => Err(format!(
+                "{}: {value} and {rival} are both set for {}",
+                self.name,
+                prefix.map_or("every --resource-prefix", PathPrefix::as_str)
             )),
-            None => Ok(Some(*value)),
+            None => Ok(Some(value)),
         }
     }
 }
 
-/// Returns the rule of each prefix, the innermost first.
-///
-/// The requirements of an outer prefix also apply below the inner one. So if the upstream resolves
-/// a path to the outer prefix where the proxy matched the inner one, the token still meets the
-/// outer requirements.
-pub(crate) fn rules(
-    prefixes: &[PathPrefix],
-    scopes: &[String],
-    resources: &[String],
-    metadata: &[String],
-) -> Result<Vec<Rule>, String> {
-    let scopes = Flag::read("--resource-scope", scopes, prefixes)?;
-    let resources = Flag::read("--resource", resources, prefixes)?;
-    let metadata = Flag::read("--resource-metadata", metadata, prefixes)?;
-    let rule = |prefix: &PathPrefix| {
-        let mut rule = Rule {
-            prefix: prefix.clone(),
-            scopes: Vec::new(),
-            resource: resources.one(prefix)?.map(str::to_owned),
-            metadata: metadata.one(prefix)?.map(str::to_owned),
-        };
-        for scope in scopes.all(prefix) {
-            let mut scopes = scope
-                .split(' ')
-                .filter(|scope| !scope.is_empty())
-                .peekable();
-            if scopes.peek().is_none() {
-                return Err("--resource-scope: the value contains no scope".to_owned());
+/// The resources that the proxy guards, each with its path. They are empty without
+/// `--resource-prefix`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Resources {
+    /// The requirements that apply below every prefix.
+    everywhere: Requirements,
+    prefixes: Vec<(PathPrefix, Requirements)>,
+}
+
+impl Resources {
+    /// Reads the values of the flags.
+    pub(crate) fn read(
+        prefixes: &[PathPrefix],
+        scopes: &[String],
+        resources: &[String],
+        metadata: &[String],
+    ) -> Result<Self, String> {
+        let scopes = Flag::read("--resource-scope", scopes, prefixes)?;
+        let resources = Flag::read("--resource", resources, prefixes)?;
+        let metadata = Flag::read("--resource-metadata", metadata, prefixes)?;
+        let requirements = |prefix: Option<&PathPrefix>| {
+            let mut requirements = Requirements::new();
+            for value in scopes.values(prefix) {
+                let mut scopes = value
+                    .split(' ')
+                    .filter(|scope| !scope.is_empty())
+                    .peekable();
+                if scopes.peek().is_none() {
+                    return Err("--resource-scope: the value contains no scope".to_owned());
+                }
+                requirements = scopes.fold(requirements, Requirements::require_scope);
             }
-            let new: Vec<_> = scopes
-                .filter(|scope| !rule.scopes.iter().any(|known| known == scope))
-                .collect();
-            rule.scopes.extend(new.into_iter().map(str::to_owned));
-        }
-        Ok(rule)
-    };
-    let mut rules = prefixes.iter().map(rule).collect::<Result<Vec<_>, _>>()?;
-    for inner in &rules {
-        let around = |outer: &&Rule| outer.prefix.encloses(&inner.prefix) && !inner.includes(outer);
-        if let Some(outer) = rules.iter().find(around) {
-            let Rule { prefix, .. } = inner;
-            return Err(format!(
-                "--resource: {prefix} is below {}, which requires another resource",
-                outer.prefix
-            ));
-        }
+            if let Some(resource) = resources.value(prefix)? {
+                requirements = requirements.resource(resource);
+            }
+            if let Some(metadata) = metadata.value(prefix)? {
+                requirements = requirements.resource_metadata(metadata);
+            }
+            Ok(requirements)
+        };
+        let prefixes = prefixes.iter().map(|prefix| {
+            let requirements = requirements(Some(prefix))?;
+            Ok((prefix.clone(), requirements))
+        });
+        Ok(Self {
+            everywhere: requirements(None)?,
+            prefixes: prefixes.collect::<Result<_, String>>()?,
+        })
     }
-    // Of two prefixes with equal depth, the longer one may be below the other: `/api.v2` is a
-    // format of `/api`.
-    rules.sort_by_key(|rule| std::cmp::Reverse((rule.prefix.depth(), rule.prefix.as_str().len())));
-    Ok(rules)
+
+    /// Adds the resources to the builder of an access layer.
+    pub(crate) fn configure<S: Store>(
+        self,
+        builder: AccessLayerBuilder<S>,
+    ) -> AccessLayerBuilder<S> {
+        let builder = builder.require(self.everywhere);
+        let add = |builder: AccessLayerBuilder<S>, (prefix, requirements): (PathPrefix, _)| {
+            builder.resource_for(prefix.as_str(), requirements)
+        };
+        self.prefixes.into_iter().fold(builder, add)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(prefixes: &[&str], flags: [&[&str]; 3]) -> Result<Vec<Rule>, String> {
+    fn read(prefixes: &[&str], flags: [&[&str]; 3]) -> Result<Resources, String> {
         let prefixes: Vec<PathPrefix> = prefixes
             .iter()
             .map(|prefix| prefix.parse().unwrap())
@@ -159,41 +143,42 @@ mod tests {
                 .map(|value| (*value).to_owned())
                 .collect::<Vec<_>>()
         });
-        rules(&prefixes, &scopes, &resources, &metadata)
+        Resources::read(&prefixes, &scopes, &resources, &metadata)
     }
 
     #[test]
-    fn requirements_of_outer_prefixes_apply_below_inner_ones() {
-        let rules = read(
+    fn values_are_for_their_prefix_or_for_every_prefix() {
+        let resources = read(
             &["/api", "/api/admin", "/v2", "/a=b"],
             [
-                &["read", "/api/admin=write admin", "/v2=read", "/a=b=x=y"],
-                &["https://all", "/api=https://api", "/v2=https://v2?a=b"],
-                &["/api=https://api/meta", "/api/admin=https://api/admin-meta"],
+                &["read", "/api/admin=write admin", "/a=b=x=y"],
+                &["https://all", "/v2=https://v2?a=b", "https://all"],
+                &["/api=https://api/meta"],
             ],
         );
-        let shown: Vec<_> = rules
-            .unwrap()
+        let resources = resources.unwrap();
+        let requirements = Requirements::new;
+        let everywhere = requirements().require_scope("read").resource("https://all");
+        assert_eq!(resources.everywhere, everywhere);
+        let found: Vec<_> = resources
+            .prefixes
             .into_iter()
-            .map(|rule| {
-                let [resource, metadata] =
-                    [rule.resource, rule.metadata].map(Option::unwrap_or_default);
-                format!(
-                    "{} {} {resource} {metadata}",
-                    rule.prefix,
-                    rule.scopes.join("+")
-                )
-            })
+            .map(|(prefix, requirements)| (prefix.to_string(), requirements))
             .collect();
+        let expected = [
+            ("/api", requirements().resource_metadata("https://api/meta")),
+            (
+                "/api/admin",
+                requirements().require_scope("write").require_scope("admin"),
+            ),
+            ("/v2", requirements().resource("https://v2?a=b")),
+            ("/a=b", requirements().require_scope("x=y")),
+        ];
         assert_eq!(
-            shown,
-            [
-                "/api/admin read+write+admin https://api https://api/admin-meta",
-                "/api read https://api https://api/meta",
-                "/a=b read+x=y https://all ",
-                "/v2 read https://v2?a=b ",
-            ]
+            found,
+            expected.map(|(prefix, all)| (prefix.to_owned(), all))
         );
+        assert_eq!(read(&[], [&[], &[], &[]]), Ok(Resources::default()));
     }
 
     #[test]
@@ -203,7 +188,7 @@ mod tests {
             [&'static [&'static str]; 3],
             &'static str,
         );
-        let rows: [Row; 8] = [
+        let rows: [Row; 7] = [
             (
                 &[],
                 [&["read"], &[], &[]],
@@ -235,44 +220,13 @@ mod tests {
                 "--resource: https://a and https://b are both set for /api",
             ),
             (
-                &["/api", "/api/x"],
-                [&[], &["/api=https://a", "/api/x=https://b"], &[]],
-                "--resource: /api/x is below /api, which requires another resource",
-            ),
-            (
-                &["/api", "/API/"],
-                [&[], &[], &["/api=https://a", "/API/=https://b"]],
-                "--resource-metadata: https://a and https://b are both set for /api",
+                &["/api"],
+                [&[], &[], &["https://a", "/api=https://c", "https://b"]],
+                "--resource-metadata: https://a and https://b are both set for every --resource-prefix",
             ),
         ];
         for (prefixes, flags, why) in rows {
             assert_eq!(read(prefixes, flags).unwrap_err(), why);
         }
-    }
-
-    #[test]
-    fn a_rule_includes_rules_with_fewer_requirements() {
-        let rules = read(
-            &["/a", "/b", "/c", "/d"],
-            [
-                &["/a=x", "/b=x y", "/d=x y"],
-                &["/b=https://b", "/d=https://d"],
-                &["https://m"],
-            ],
-        );
-        let rules = rules.unwrap();
-        let includes = |one: usize, other: usize| rules[one].includes(&rules[other]);
-        let table: Vec<_> = (0..4)
-            .map(|one| (0..4).map(|other| includes(one, other)).collect::<Vec<_>>())
-            .collect();
-        assert_eq!(
-            table,
-            [
-                [true, false, true, false],
-                [true, true, true, false],
-                [false, false, true, false],
-                [true, false, true, true]
-            ]
-        );
     }
 }

@@ -19,12 +19,12 @@ use server_common::forward::{Forward, ForwardError};
 use server_common::listener::{self, Connections, Listener};
 use server_common::oauth_error::oauth_error;
 use tower::{Layer as _, ServiceExt as _, service_fn};
-use tower_oauth_refresh::{Refresh, RefreshLayer, RequestBody, ResponseBody, Store};
+use tower_oauth_refresh::access::{Access, AccessBody};
+use tower_oauth_refresh::{AccessLayer, Refresh, RefreshLayer, RequestBody, ResponseBody, Store};
 
 use crate::answer;
 use crate::discovery::Discovery;
 use crate::metrics::{InFlight, Metrics};
-use crate::resources::{self, Guarded, Resources};
 
 type Inner = Discovery<Forward<RequestBody<listener::RequestBody>>>;
 
@@ -34,7 +34,7 @@ type InnerBody = Either<Incoming, Full<Bytes>>;
 /// The server of one proxy.
 pub(crate) struct Server<S> {
     pub(crate) layer: RefreshLayer<S>,
-    pub(crate) resources: Resources<S>,
+    pub(crate) access: AccessLayer<S>,
     pub(crate) inner: Inner,
     pub(crate) metrics: Metrics,
 }
@@ -48,7 +48,7 @@ impl<S: Store> Server<S> {
     ) -> Connections {
         let service = |client: SocketAddr| {
             let inner = self.inner.around(self.inner.get_ref().for_client(client));
-            let service = self.layer.layer(self.resources.layer(inner));
+            let service = self.layer.layer(self.access.layer(inner));
             let metrics = self.metrics.clone();
             service_fn(move |request| answer(service.clone(), metrics.in_flight(), request))
         };
@@ -58,7 +58,7 @@ impl<S: Store> Server<S> {
 
 /// Answers one request. Errors become error responses.
 async fn answer<S: Store>(
-    service: Refresh<Guarded<Inner, S>, S>,
+    service: Refresh<Access<Inner, S>, S>,
     in_flight: InFlight,
     request: Request<listener::RequestBody>,
 ) -> Result<Response<AnswerBody>, Infallible> {
@@ -122,7 +122,7 @@ fn failed(error: &ForwardError) -> Response<Full<Bytes>> {
 #[pin_project]
 struct AnswerBody {
     #[pin]
-    body: Either<ResponseBody<resources::Body<InnerBody>>, Full<Bytes>>,
+    body: Either<ResponseBody<AccessBody<InnerBody>>, Full<Bytes>>,
     _in_flight: InFlight,
 }
 

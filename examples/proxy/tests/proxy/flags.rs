@@ -271,7 +271,7 @@ fn invalid_flags_end_with_status_2_and_a_reason() {
                 "--resource",
                 "https://a,https://b",
             ],
-            "--resource: https://a and https://b are both set for /api",
+            "--resource: https://a and https://b are both set for every --resource-prefix",
         ),
         (
             &[
@@ -280,6 +280,10 @@ fn invalid_flags_end_with_status_2_and_a_reason() {
                 "--resource=/api=https://a,/api/x=https://b",
             ],
             "--resource: /api/x is below /api, which requires another resource",
+        ),
+        (
+            &["--reference-access-tokens", "--resource-prefix=/api,/API/"],
+            r#"--resource-prefix and --resource-prefix are both "/api" or below it"#,
         ),
         (
             &[
