@@ -10,7 +10,7 @@ use server_common::upstream::{PublicUrl, Upstream};
 use tower_oauth_refresh::path::PathPrefix;
 use tower_oauth_refresh::{AccessLayerBuilder, RefreshLayerBuilder, Store};
 
-use crate::rules::Resources;
+use crate::resources::Resources;
 
 /// A reverse proxy that binds the refresh tokens of an authorization server to their clients and
 /// rotates them.

@@ -15,7 +15,7 @@ mod demo;
 mod discovery;
 mod metered;
 mod metrics;
-mod rules;
+mod resources;
 mod server;
 
 use std::io::Write as _;
