@@ -22,6 +22,7 @@ use crate::forwarded::{self, Edge};
 use crate::front_channel::{BodyCheck, Refusal, check_path, check_query};
 use crate::headers;
 use crate::listener::Held;
+use crate::metrics::Metrics;
 use crate::upload::Upload;
 use crate::upstream::{PathError, Upstream};
 
@@ -62,6 +63,7 @@ pub struct Settings {
     pub unlimited: Vec<String>,
     /// Whether authorization requests that return tokens on the front channel are refused.
     pub refuse_front_channel: bool,
+    pub metrics: Metrics,
 }
 
 /// The reason why a request got no response from the upstream.
@@ -224,17 +226,11 @@ where
         };
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            let mut response = match limit {
-                Some(limit) => {
-                    let progress = request.body().progress();
-                    tokio::select! {
-                        biased;
-                        response = shared.send(request) => response?,
-                        () = progress.stalled(limit) => return Err(ForwardError::TimedOut),
-                    }
-                }
-                None => shared.send(request).await?,
-            };
+            let metrics = &shared.settings.metrics;
+            let response = metrics.upstream_call(shared.respond(request, limit), |response| {
+                !response.status().is_server_error()
+            });
+            let mut response = response.await?;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 return Err(ForwardError::Switched);
             }
@@ -250,6 +246,22 @@ where
     B: Body<Data = Bytes> + Default + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
+    async fn respond(
+        &self,
+        request: Request<Upload<B>>,
+        limit: Option<Duration>,
+    ) -> Result<Response<Incoming>, ForwardError> {
+        let Some(limit) = limit else {
+            return self.send(request).await;
+        };
+        let progress = request.body().progress();
+        tokio::select! {
+            biased;
+            response = self.send(request) => response,
+            () = progress.stalled(limit) => Err(ForwardError::TimedOut),
+        }
+    }
+
     async fn send(&self, request: Request<Upload<B>>) -> Result<Response<Incoming>, ForwardError> {
         let again = repeatable(&request);
         // If nothing of the request was sent, the pool has already retried on another connection.

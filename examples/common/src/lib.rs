@@ -1,6 +1,9 @@
 //! Code that both servers share: the listener with its limits, the HTTP client of the upstream, the
-//! choice of a store, flags, logging and the demo servers.
+//! choice of a store, flags, logging, metrics, the admin server, the endpoints that end sessions, and
+//! the demo servers.
 
+pub mod admin;
+pub mod bearer;
 pub mod causes;
 pub mod connect;
 pub mod demo;
@@ -11,9 +14,13 @@ pub mod front_channel;
 pub mod headers;
 pub mod listener;
 pub mod logging;
+pub mod metered;
+pub mod metrics;
 pub mod networks;
 pub mod oauth_error;
 pub mod program;
+pub mod receivers;
+pub mod sessions;
 pub mod shutdown;
 pub mod store;
 pub mod upload;

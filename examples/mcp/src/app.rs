@@ -7,13 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Request, State as Extract};
 use axum::http::StatusCode;
 use axum::middleware::map_request;
-use server_common::flags::config_error;
+use axum::response::Response;
+use axum::routing::any;
+use server_common::flags::{About, config_error};
 use server_common::listener::{Held, Listener};
+use server_common::metered::Metered;
+use server_common::metrics::Metrics;
 use server_common::program::{Failure, bind, shut_down};
+use server_common::receivers::Receivers;
 use server_common::shutdown::Signals;
+use server_common::store::{OpenStore, StoreChoice};
 use tokio::time::Instant;
 use tower_oauth_refresh::store::BoxStore;
 use tower_oauth_refresh::{AccessLayer, RefreshLayer};
@@ -51,6 +58,8 @@ pub(crate) struct State {
     pub(crate) clients: Clients,
     pub(crate) provider: Provider,
     pub(crate) refresh: RefreshLayer<BoxStore>,
+    /// The endpoints at which other servers end sessions.
+    pub(crate) receivers: Receivers,
     /// The time in which a repeated exchange of an authorization code gets the same response.
     pub(crate) code_window: Duration,
     /// The types of expiration that token responses state.
@@ -66,8 +75,16 @@ impl Deref for App {
 }
 
 /// Serves until a signal arrives, then shuts down gracefully.
-pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
+pub(crate) async fn serve(
+    cli: &Cli,
+    opened: OpenStore,
+    choice: &StoreChoice,
+) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
+    let admin = cli.admin().map_err(Failure::Usage)?;
+    let (metrics, exporter) = admin.record(None)?;
+    let store = opened.store.clone();
+    let scrape = exporter.map(|exporter| exporter.over(opened));
     let scope_descriptions = cli.scope_descriptions().map_err(Failure::Usage)?;
     let limits = cli
         .shared
@@ -90,7 +107,15 @@ pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
             &issuer,
         )?,
     };
-    let (refresh, access) = layers(cli, store.clone(), &issuer)?;
+    let (refresh, access) = layers(cli, metered(store.clone(), &metrics), &issuer, &metrics)?;
+    let about = About {
+        server: env!("CARGO_PKG_NAME"),
+        store: choice.to_string(),
+    };
+    admin
+        .serve(scrape, metrics.clone(), &refresh, about)
+        .await?;
+    let receivers = admin.receivers(&refresh, store.clone())?;
     let records = Records::new(store);
     let app = App(Arc::new(State {
         issuer,
@@ -98,8 +123,9 @@ pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
         scope_descriptions,
         clients: Clients::new(&records, &cli.clients, cli.scopes())?,
         records,
-        provider: Provider::new(settings)?,
+        provider: Provider::new(settings, metrics)?,
         refresh: refresh.clone(),
+        receivers,
         code_window: cli.code_window(),
         expiration_types: cli.shared.sessions.expiration_types(),
     }));
@@ -124,11 +150,21 @@ pub(crate) async fn serve(cli: &Cli, store: BoxStore) -> Result<(), Failure> {
     shut_down(signals, connections, refresh.drain(), timeout).await
 }
 
+/// Returns the store of the layers. Its calls are measured if metrics are recorded.
+fn metered(store: BoxStore, metrics: &Metrics) -> BoxStore {
+    if metrics.enabled() {
+        BoxStore::new(Metered::new(store, metrics.clone()))
+    } else {
+        store
+    }
+}
+
 /// Builds the layer for the token routes and the layer for the MCP endpoint.
 fn layers(
     cli: &Cli,
     store: BoxStore,
     issuer: &Issuer,
+    metrics: &Metrics,
 ) -> Result<(RefreshLayer<BoxStore>, AccessLayer<BoxStore>), Failure> {
     let invalid = |error| config_error(&error, "--require-scope");
     let refresh = RefreshLayer::builder(store)
@@ -137,7 +173,11 @@ fn layers(
     // The middleware in front of the layer checks the requested resource and replaces it with this
     // one.
     let refresh = refresh.allowed_resources([issuer.resource()]);
-    let refresh = cli.configure(refresh).build().map_err(invalid)?;
+    let metrics = metrics.clone();
+    let refresh = cli
+        .configure(refresh)
+        .on_event(move |event| metrics.event(event));
+    let refresh = refresh.build().map_err(invalid)?;
     let strip = cli.endpoint.mcp_upstream.is_some() && cli.endpoint.mcp_token == TokenUse::Strip;
     let mut access = cli
         .shared
@@ -155,6 +195,9 @@ fn layers(
 /// Builds the router. All routes are below the path of the issuer, except the well-known documents,
 /// which are at the root of the host.
 fn router(app: &App, mcp: Router<App>) -> Router {
+    let receivers = app.receivers.paths().fold(Router::new(), |router, path| {
+        router.route(path, any(receive))
+    });
     let endpoints = Router::new()
         .merge(authorize::routes())
         .merge(register::routes())
@@ -163,7 +206,8 @@ fn router(app: &App, mcp: Router<App>) -> Router {
         .layer(map_request(async |request| {
             limit_body_time(request, BODY_TIMEOUT)
         }))
-        .merge(with_cors(mcp));
+        .merge(with_cors(mcp))
+        .merge(receivers);
     let router = discovery::routes(app).merge(landing::routes(app));
     let router = match app.issuer.path() {
         "" => router.merge(endpoints),
@@ -176,6 +220,11 @@ fn router(app: &App, mcp: Router<App>) -> Router {
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(hardening::layer(&app.issuer))
         .with_state(app.clone())
+}
+
+/// Answers a request of another server that ends sessions.
+async fn receive(Extract(app): Extract<App>, request: Request) -> Response {
+    app.receivers.answer(request).await.map(Body::new)
 }
 
 /// Sets the time limit for the body of a request. The listener responds with 408 when it expires.

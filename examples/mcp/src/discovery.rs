@@ -6,6 +6,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use bytes::Bytes;
 use serde_json::{Value, json};
+use server_common::receivers::REVOCATION_PATH;
 
 use crate::app::App;
 use crate::clients::{AUTH_METHODS, GRANT_TYPES, RESPONSE_TYPES};
@@ -56,10 +57,10 @@ fn document(value: &Value) -> impl IntoResponse + Clone + Send + Sync + use<> {
 }
 
 /// Returns the metadata of RFC 8414 §2, with the members of RFC 9207 §3 and of the drafts on client
-/// ID metadata documents (§5) and on refresh token expiration (§8).
+/// ID metadata documents (§5), on refresh token expiration (§8) and on global token revocation (§5).
 fn authorization_server(app: &App) -> Value {
     let issuer = &app.issuer;
-    json!({
+    let mut metadata = json!({
         "issuer": issuer.as_str(),
         "authorization_endpoint": issuer.join("/authorize"),
         "token_endpoint": issuer.join("/token"),
@@ -75,7 +76,12 @@ fn authorization_server(app: &App) -> Value {
         "authorization_response_iss_parameter_supported": true,
         "client_id_metadata_document_supported": app.clients.knows_documents(),
         "refresh_token_expiration_types_supported": app.expiration_types,
-    })
+    });
+    if app.receivers.receives(REVOCATION_PATH) {
+        metadata["global_token_revocation_endpoint"] = issuer.join(REVOCATION_PATH).into();
+        metadata["global_token_revocation_endpoint_auth_methods_supported"] = json!(["Bearer"]);
+    }
+    metadata
 }
 
 /// Returns the metadata of RFC 9728 §2.

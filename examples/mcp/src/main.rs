@@ -54,7 +54,7 @@ fn start(cli: &Cli) -> Result<(), Failure> {
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {
         let opened = store.open(&choice).await?;
-        app::serve(cli, opened.store).await
+        app::serve(cli, opened, &choice).await
     });
     runtime.shutdown_background();
     result

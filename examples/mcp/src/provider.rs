@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use reqwest::redirect::Policy;
+use server_common::metrics::Metrics;
 use url::Url;
 
 /// The time limit for a request to the provider.
@@ -90,15 +91,23 @@ impl fmt::Debug for ProviderAnswer {
 pub(crate) struct Provider {
     http: reqwest::Client,
     settings: ProviderSettings,
+    metrics: Metrics,
 }
 
 impl Provider {
-    pub(crate) fn new(settings: ProviderSettings) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(
+        settings: ProviderSettings,
+        metrics: Metrics,
+    ) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .redirect(Policy::none())
             .timeout(TIMEOUT)
             .build()?;
-        Ok(Self { http, settings })
+        Ok(Self {
+            http,
+            settings,
+            metrics,
+        })
     }
 
     pub(crate) const fn settings(&self) -> &ProviderSettings {
@@ -183,7 +192,10 @@ impl Provider {
             .bearer_auth(token)
             .header("accept", "application/json");
         // GitHub rejects requests without a `User-Agent`.
-        Some(send(request.header("user-agent", "tower-oauth-refresh")).await)
+        Some(
+            self.send(request.header("user-agent", "tower-oauth-refresh"))
+                .await,
+        )
     }
 
     async fn post(
@@ -191,7 +203,15 @@ impl Provider {
         endpoint: &Url,
         fields: &[(&str, &str)],
     ) -> Result<ProviderAnswer, ProviderError> {
-        send(self.request(endpoint, fields)).await
+        self.send(self.request(endpoint, fields)).await
+    }
+
+    async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<ProviderAnswer, ProviderError> {
+        let is_good = |answer: &ProviderAnswer| !answer.status.is_server_error();
+        self.metrics.upstream_call(send(request), is_good).await
     }
 
     fn request(&self, endpoint: &Url, fields: &[(&str, &str)]) -> reqwest::RequestBuilder {

@@ -178,11 +178,6 @@ pub(crate) struct Cli {
     #[arg(long)]
     hand_back: bool,
 
-    /// Address to listen on for GET /healthz and GET /metrics (Prometheus), without authentication
-    /// [default: none]
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) admin: Option<SocketAddr>,
-
     #[command(flatten)]
     pub(crate) shared: SharedFlags,
 }
@@ -190,9 +185,8 @@ pub(crate) struct Cli {
 impl Cli {
     /// Checks the rules that concern more than one flag.
     pub(crate) fn check(&self) -> Result<(), String> {
-        if self.admin == Some(self.listen) && self.listen.port() != 0 {
-            return Err(format!("--admin and --listen are both {}", self.listen));
-        }
+        self.shared.admin.check(self.listen)?;
+        self.check_receivers()?;
         if self.upstream.is_none() {
             let flags = [
                 ("--preserve-host", self.preserve_host),
@@ -207,6 +201,28 @@ impl Cli {
             }
         }
         self.check_resources()
+    }
+
+    /// The endpoints that end sessions are in front of the layer, so that they would hide a guarded
+    /// path.
+    fn check_receivers(&self) -> Result<(), String> {
+        for (flag, path) in self.shared.admin.receiver_paths() {
+            let resource = self
+                .resource_prefix
+                .iter()
+                .find(|prefix| prefix.covers(path));
+            if let Some(prefix) = resource {
+                return Err(format!(
+                    "{flag}: its path {path} is below --resource-prefix {prefix}"
+                ));
+            }
+            if self.guarded_paths().any(|guarded| guarded == path) {
+                return Err(format!(
+                    "{flag}: its path {path} is that of a guarded endpoint"
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn check_resources(&self) -> Result<(), String> {

@@ -8,13 +8,10 @@
 //! cargo run -p oauth-refresh-proxy -- --help
 //! ```
 
-mod admin;
 mod answer;
 mod cli;
 mod demo;
 mod discovery;
-mod metered;
-mod metrics;
 mod resources;
 mod server;
 
@@ -23,11 +20,14 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
-use server_common::flags::{self, SharedFlags, config_error};
+use server_common::flags::{self, About, SharedFlags, config_error};
 use server_common::forward::{self, Forward};
 use server_common::forwarded::Edge;
 use server_common::listener::Listener;
+use server_common::metered::Metered;
+use server_common::metrics::{Metrics, Scrape};
 use server_common::program::{Failure, bind, exit, shut_down};
+use server_common::receivers::Receivers;
 use server_common::shutdown::Signals;
 use server_common::store::StoreChoice;
 use server_common::upstream::{PublicUrl, Upstream};
@@ -36,8 +36,6 @@ use tower_oauth_refresh::{AccessLayer, ConfigError, RefreshLayer, Store};
 
 use crate::cli::Cli;
 use crate::discovery::Discovery;
-use crate::metered::Metered;
-use crate::metrics::{Metrics, Scrape};
 use crate::server::Server;
 
 /// Rotations make many small, short-lived allocations, for which mimalloc is faster than the
@@ -59,16 +57,14 @@ fn start(cli: &Cli) -> Result<(), Failure> {
         .and_then(|choice| cli.check().map(|()| choice))
         .map_err(Failure::Usage)?;
     log.init(env!("CARGO_CRATE_NAME"))?;
-    let (metrics, exporter) = match cli.admin {
-        Some(_) => Metrics::prometheus().map(|(metrics, exporter)| (metrics, Some(exporter)))?,
-        None => Default::default(),
-    };
+    let (metrics, exporter) = cli.shared.admin.record(Some("proxy_requests_in_flight"))?;
     let runtime = runtime()?;
     let result = runtime.block_on(async {
         let opened = store.open(&choice).await?;
-        let admin = exporter.map(|exporter| exporter.over(opened.clone()));
-        let layer = layer(cli, opened.store, &metrics)?;
-        serve(cli, layer, &choice, metrics, admin).await
+        let scrape = exporter.map(|exporter| exporter.over(opened.clone()));
+        let layer = layer(cli, opened.store.clone(), &metrics)?;
+        let receivers = cli.shared.admin.receivers(&layer, opened.store)?;
+        serve(cli, layer, receivers, &choice, metrics, scrape).await
     });
     // Does not wait for blocking tasks: name resolution may hang.
     runtime.shutdown_background();
@@ -114,9 +110,10 @@ fn runtime() -> std::io::Result<runtime::Runtime> {
 async fn serve<S: Store>(
     cli: &Cli,
     layer: RefreshLayer<S>,
+    receivers: Receivers,
     store: &StoreChoice,
     metrics: Metrics,
-    admin: Option<Scrape>,
+    scrape: Option<Scrape>,
 ) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let limits = cli
@@ -125,12 +122,12 @@ async fn serve<S: Store>(
         .limits(MAX_BUFFERED_BODY)
         .within_descriptors();
     let access = access(cli, &layer)?;
-    if let (Some(address), Some(scrape)) = (cli.admin, admin) {
-        let listener = bind("--admin", address).await?;
-        tracing::info!("admin listening on http://{}", listener.local_addr()?);
-        tokio::spawn(metrics::upkeep(scrape.clone()));
-        tokio::spawn(admin::serve(listener, scrape));
-    }
+    let about = About {
+        server: env!("CARGO_PKG_NAME"),
+        store: store.to_string(),
+    };
+    let admin = &cli.shared.admin;
+    admin.serve(scrape, metrics.clone(), &layer, about).await?;
     let listener = bind("--listen", cli.listen).await?;
     let listen = listener.local_addr()?;
     let (upstream, public) = match &cli.upstream {
@@ -145,6 +142,7 @@ async fn serve<S: Store>(
         timeout: cli.upstream_timeout,
         unlimited: cli.guarded_paths().map(str::to_owned).collect(),
         refuse_front_channel: cli.reference_access_tokens,
+        metrics: metrics.clone(),
     })?;
     let inner = Discovery::new(
         forward.clone(),
@@ -168,6 +166,7 @@ async fn serve<S: Store>(
         layer: layer.clone(),
         access,
         inner,
+        receivers,
         metrics,
     };
     let connections = server

@@ -17,14 +17,15 @@ use pin_project::pin_project;
 use server_common::causes;
 use server_common::forward::{Forward, ForwardError};
 use server_common::listener::{self, Connections, Listener};
+use server_common::metrics::{InFlight, Metrics};
 use server_common::oauth_error::oauth_error;
+use server_common::receivers::Receivers;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_oauth_refresh::access::{Access, AccessBody};
 use tower_oauth_refresh::{AccessLayer, Refresh, RefreshLayer, RequestBody, ResponseBody, Store};
 
 use crate::answer;
 use crate::discovery::Discovery;
-use crate::metrics::{InFlight, Metrics};
 
 type Inner = Discovery<Forward<RequestBody<listener::RequestBody>>>;
 
@@ -36,6 +37,7 @@ pub(crate) struct Server<S> {
     pub(crate) layer: RefreshLayer<S>,
     pub(crate) access: AccessLayer<S>,
     pub(crate) inner: Inner,
+    pub(crate) receivers: Receivers,
     pub(crate) metrics: Metrics,
 }
 
@@ -50,7 +52,11 @@ impl<S: Store> Server<S> {
             let inner = self.inner.around(self.inner.get_ref().for_client(client));
             let service = self.layer.layer(self.access.layer(inner));
             let metrics = self.metrics.clone();
-            service_fn(move |request| answer(service.clone(), metrics.in_flight(), request))
+            let receivers = self.receivers.clone();
+            service_fn(move |request| {
+                let service = service.clone();
+                answer(service, receivers.clone(), metrics.in_flight(), request)
+            })
         };
         listener.run(service, end).await
     }
@@ -59,6 +65,7 @@ impl<S: Store> Server<S> {
 /// Answers one request. Errors become error responses.
 async fn answer<S: Store>(
     service: Refresh<Access<Inner, S>, S>,
+    receivers: Receivers,
     in_flight: InFlight,
     request: Request<listener::RequestBody>,
 ) -> Result<Response<AnswerBody>, Infallible> {
@@ -72,6 +79,9 @@ async fn answer<S: Store>(
     });
     let response = match refuse(&request) {
         Some((status, why)) => answer::error(status, why).map(Either::Right),
+        None if receivers.receives(request.uri().path()) => {
+            receivers.answer(request).await.map(Either::Right)
+        }
         None => match service.oneshot(request).await {
             Ok(response) => response.map(Either::Left),
             Err(error) => failed(&error).map(Either::Right),

@@ -14,6 +14,7 @@ pub mod hooked;
 pub mod http;
 pub mod limits;
 pub mod oauth;
+pub mod openid;
 pub mod process;
 pub mod redis;
 pub mod requests;

@@ -1,6 +1,7 @@
 //! The command line: the flags that both servers have, parsers of values, and the environment
 //! variables.
 
+mod admin;
 mod config_error;
 mod limits;
 mod log;
@@ -14,6 +15,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Arg, ArgAction, Parser};
 use tower_oauth_refresh::{AccessLayerBuilder, Store};
 
+pub use self::admin::{About, AdminFlags};
 pub use self::config_error::config_error;
 pub use self::limits::LimitFlags;
 pub use self::log::LogFlags;
@@ -32,6 +34,9 @@ pub struct SharedFlags {
 
     #[command(flatten)]
     pub limits: LimitFlags,
+
+    #[command(flatten)]
+    pub admin: AdminFlags,
 
     #[command(flatten)]
     pub log: LogFlags,

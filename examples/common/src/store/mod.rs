@@ -4,4 +4,4 @@ mod choice;
 mod opened;
 
 pub use self::choice::{Settings, StoreChoice};
-pub use self::opened::{CacheLookups, OpenStore};
+pub use self::opened::{CacheState, OpenStore};

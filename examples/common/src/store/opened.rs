@@ -14,11 +14,15 @@ pub struct OpenStore {
     cached: Option<TieredStore<RedisStore>>,
 }
 
-/// The numbers of cache hits and misses.
+/// The statistics of the cache.
 #[derive(Clone, Copy, Debug)]
-pub struct CacheLookups {
+pub struct CacheState {
     pub hits: u64,
     pub misses: u64,
+    /// The number of keys with a fact.
+    pub entries: u64,
+    /// The memory of these facts.
+    pub bytes: u64,
 }
 
 impl OpenStore {
@@ -40,13 +44,15 @@ impl OpenStore {
     }
 
     /// Returns the cache statistics; `None` if there is no cache.
-    pub fn cache_lookups(&self) -> Option<CacheLookups> {
+    pub fn cache(&self) -> Option<CacheState> {
         #[cfg(feature = "redis")]
         if let Some(store) = &self.cached {
             let stats = store.cache_stats();
-            return Some(CacheLookups {
+            return Some(CacheState {
                 hits: stats.hits,
                 misses: stats.misses,
+                entries: stats.entries,
+                bytes: stats.bytes,
             });
         }
         None

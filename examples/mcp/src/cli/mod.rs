@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use server_common::flags::{SharedFlags, seconds};
+use server_common::flags::{AdminFlags, SharedFlags, seconds};
 use tower_oauth_refresh::{RefreshLayerBuilder, Store};
 use url::Url;
 
@@ -173,6 +173,25 @@ impl Cli {
             auth: self.client_auth,
             extra: self.authorization_param.clone(),
         }))
+    }
+
+    /// Returns the flags for operators and other servers. A provider whose issuer is known may end
+    /// the sessions of its users.
+    pub(crate) fn admin(&self) -> Result<AdminFlags, String> {
+        let mut admin = self.shared.admin.clone();
+        if admin.backchannel_logout_issuer.is_none()
+            && let Some(issuer) = &self.provider_issuer
+        {
+            admin.backchannel_logout_issuer = issuer.parse().ok();
+        }
+        if admin.backchannel_logout_issuer.is_some() && admin.backchannel_logout_audience.is_empty()
+        {
+            admin
+                .backchannel_logout_audience
+                .extend(self.client_id.clone());
+        }
+        admin.check(self.listen)?;
+        Ok(admin)
     }
 
     /// Returns the time in which a repeated exchange of an authorization code gets the same

@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use server_common::causes::causes;
 use server_common::forward::{Forward, ForwardError, Settings};
 use server_common::forwarded::Edge;
+use server_common::metrics::Metrics;
 use server_common::program::Failure;
 use tower::{Service, ServiceExt as _};
 
@@ -49,6 +50,8 @@ impl Proxied {
             timeout: flags.mcp_upstream_timeout,
             unlimited: Vec::new(),
             refuse_front_channel: false,
+            // The page for operators has the figures of the identity provider.
+            metrics: Metrics::default(),
         })?;
         let metadata = issuer.well_known("oauth-protected-resource", "/mcp");
         let challenge =

@@ -8,6 +8,7 @@ mod client;
 mod codes;
 mod consent;
 mod discovery;
+mod ended_by_others;
 mod instances;
 mod landing;
 mod metadata_documents;

@@ -416,6 +416,50 @@ fn invalid_flags_end_with_status_2_and_a_reason() {
             &["--admin", "127.0.0.1:8080"],
             "--admin and --listen are both 127.0.0.1:8080",
         ),
+        (
+            &["--admin-token", "short"],
+            "-token needs at least 32 characters",
+        ),
+        (
+            &["--admin-token", "0123456789abcdef0123456789abcdef"],
+            "--admin-token needs --admin",
+        ),
+        (
+            &[
+                "--global-revocation-token",
+                "0123456789abcdef 0123456789abcdef",
+            ],
+            "-token needs at least 32 characters",
+        ),
+        (
+            &["--backchannel-logout-issuer", "http://login.example.com"],
+            "the scheme must be https",
+        ),
+        (
+            &["--backchannel-logout-issuer", "https://login.example.com"],
+            "--backchannel-logout-issuer needs --backchannel-logout-audience",
+        ),
+        (
+            &["--backchannel-logout-audience", "app"],
+            "--backchannel-logout-audience needs --backchannel-logout-issuer",
+        ),
+        (
+            &[
+                "--reference-access-tokens",
+                "--resource-prefix=/backchannel-logout",
+                "--backchannel-logout-issuer=https://login.example.com",
+                "--backchannel-logout-audience=app",
+            ],
+            "--backchannel-logout-issuer: its path /backchannel-logout is below --resource-prefix",
+        ),
+        (
+            &[
+                "--upstream=http://a",
+                "--revocation-path=/global-token-revocation",
+                "--global-revocation-token=0123456789abcdef0123456789abcdef",
+            ],
+            "--global-revocation-token: its path /global-token-revocation is that of a guarded",
+        ),
         (&["--preserve-host"], "--preserve-host needs --upstream"),
         (&["--token-path", "/x"], "--token-path needs --upstream"),
         (
@@ -483,7 +527,7 @@ fn environment_variables_are_checked_like_flags() {
 
 #[test]
 fn every_flag_has_an_environment_variable_and_documentation() {
-    let help = assert_flags(PROGRAM, "PROXY_", include_str!("../../README.md"), 43);
+    let help = assert_flags(PROGRAM, "PROXY_", include_str!("../../README.md"), 47);
     assert!(
         help.contains("response_type with `token` or `id_token`"),
         "the help of --reference-access-tokens: {help}"
@@ -495,6 +539,17 @@ fn every_flag_has_an_environment_variable_and_documentation() {
         "[default: unlimited]",
     ] {
         assert!(words.contains(text), "{text}: {help}");
+    }
+}
+
+#[test]
+fn a_rejected_token_is_not_printed() {
+    for flag in ["--admin-token", "--global-revocation-token"] {
+        let stderr = refused(&["--admin", "127.0.0.1:0", flag, "swordfish"], &[]);
+        assert!(
+            stderr.contains(flag) && !stderr.contains("swordfish"),
+            "{stderr}"
+        );
     }
 }
 
@@ -521,6 +576,16 @@ async fn environment_variables_set_all_flags() {
     let envs = [
         ("PROXY_LISTEN", "127.0.0.1:0"),
         ("PROXY_ADMIN", "127.0.0.1:0"),
+        ("PROXY_ADMIN_TOKEN", "0123456789abcdef0123456789abcdef"),
+        (
+            "PROXY_GLOBAL_REVOCATION_TOKEN",
+            "fedcba9876543210fedcba9876543210",
+        ),
+        (
+            "PROXY_BACKCHANNEL_LOGOUT_ISSUER",
+            "https://login.example.com",
+        ),
+        ("PROXY_BACKCHANNEL_LOGOUT_AUDIENCE", "app,other"),
         ("PROXY_UPSTREAM", "http://127.0.0.1:1"),
         ("PROXY_PUBLIC_URL", "https://login.example.com"),
         ("PROXY_PRESERVE_HOST", "true"),

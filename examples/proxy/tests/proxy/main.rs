@@ -1,11 +1,13 @@
 //! The proxy, run as a process.
 
 mod access;
+mod admin;
 mod client;
 mod connections;
 mod deaths;
 mod demo;
 mod discovery;
+mod ended_by_others;
 mod flags;
 mod forwarding;
 mod front_channel;

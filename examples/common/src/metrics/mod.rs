@@ -1,15 +1,22 @@
-//! The metrics of the proxy.
+//! The metrics of a server, for Prometheus and for the admin page.
+
+mod live;
+mod window;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::store::{CacheState, OpenStore};
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
     gauge, histogram,
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use server_common::store::{CacheLookups, OpenStore};
 use tower_oauth_refresh::{Event, EventKind};
+
+use self::live::Live;
+pub use self::live::{KindFigures, Recent, Snapshot, visible};
+pub use self::window::Minute;
 
 /// The interval at which the buffers of the histograms are drained.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -29,7 +36,7 @@ const ROTATION_KINDS: [EventKind; 5] = [
 
 /// The operations of a store.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum StoreOp {
+pub enum StoreOp {
     Get,
     Swap,
     Sidecar,
@@ -45,7 +52,7 @@ const STORE_OPS: [(StoreOp, &str); 4] = [
 
 /// A recorder of metrics. Clones share their counters. The default records nothing.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Metrics(Option<Arc<Handles>>);
+pub struct Metrics(Option<Arc<Handles>>);
 
 #[derive(Debug)]
 struct Handles {
@@ -53,13 +60,15 @@ struct Handles {
     rotations: [(EventKind, Histogram); ROTATION_KINDS.len()],
     /// In the order of [`STORE_OPS`].
     store_calls: [(Histogram, Counter); STORE_OPS.len()],
-    in_flight: Gauge,
+    in_flight: Option<Gauge>,
     cache: CacheCounters,
+    live: Live,
 }
 
 impl Metrics {
-    /// Creates a recorder and the exporter of its metrics in the Prometheus format.
-    pub(crate) fn prometheus() -> Result<(Self, Exporter), BuildError> {
+    /// Creates a recorder and the exporter of its metrics in the Prometheus format. `in_flight` is
+    /// the name of the metric for requests in flight, if the server counts them.
+    pub fn prometheus(in_flight: Option<&'static str>) -> Result<(Self, Exporter), BuildError> {
         let rotations = Matcher::Full(ROTATIONS.into());
         let store_calls = Matcher::Full(STORE_CALLS.into());
         let recorder = PrometheusBuilder::new()
@@ -79,7 +88,7 @@ impl Metrics {
             )?
             .build_recorder();
         let handles = metrics::with_local_recorder(&recorder, || {
-            describe();
+            describe(in_flight);
             Handles {
                 events: EventKind::ALL
                     .iter()
@@ -97,11 +106,12 @@ impl Metrics {
                     let errors = counter!("oauth_refresh_store_call_errors_total", "op" => op);
                     (histogram!(STORE_CALLS, "op" => op), errors)
                 }),
-                in_flight: gauge!("proxy_requests_in_flight"),
+                in_flight: in_flight.map(|name| gauge!(name)),
                 cache: CacheCounters {
                     hits: counter!(CACHE_LOOKUPS, "result" => "hit"),
                     misses: counter!(CACHE_LOOKUPS, "result" => "miss"),
                 },
+                live: Live::default(),
             }
         });
         handles.start_at_zero();
@@ -115,11 +125,11 @@ impl Metrics {
         ))
     }
 
-    pub(crate) const fn enabled(&self) -> bool {
+    pub const fn enabled(&self) -> bool {
         self.0.is_some()
     }
 
-    pub(crate) fn event(&self, event: &Event) {
+    pub fn event(&self, event: &Event) {
         let Some(handles) = &self.0 else { return };
         if let Some((_, counter)) = handles.events.iter().find(|(kind, _)| *kind == event.kind) {
             counter.increment(1);
@@ -131,21 +141,49 @@ impl Metrics {
         {
             histogram.record(event.elapsed);
         }
+        handles.live.event(event);
     }
 
-    pub(crate) fn store_call(&self, op: StoreOp, elapsed: Duration, failed: bool) {
+    pub fn store_call(&self, op: StoreOp, elapsed: Duration, failed: bool) {
         let Some(handles) = &self.0 else { return };
         let (calls, errors) = &handles.store_calls[op as usize];
         calls.record(elapsed);
         if failed {
             errors.increment(1);
         }
+        handles.live.store_call(op, elapsed, failed);
+    }
+
+    /// Measures a request to the upstream, to the head of its response. It fails if there is no
+    /// response, or none that is good.
+    pub async fn upstream_call<T, E>(
+        &self,
+        call: impl Future<Output = Result<T, E>>,
+        is_good: impl Fn(&T) -> bool,
+    ) -> Result<T, E> {
+        let Some(handles) = &self.0 else {
+            return call.await;
+        };
+        let start = Instant::now();
+        let result = call.await;
+        let failed = !result.as_ref().is_ok_and(is_good);
+        handles.live.upstream_call(start.elapsed(), failed);
+        result
+    }
+
+    /// Returns the figures for the admin page; `None` if nothing is recorded.
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        self.0.as_ref().map(|handles| handles.live.snapshot())
     }
 
     /// Counts a request as in flight until the returned guard is dropped.
-    pub(crate) fn in_flight(&self) -> InFlight {
-        if let Some(handles) = &self.0 {
-            handles.in_flight.increment(1.0);
+    pub fn in_flight(&self) -> InFlight {
+        if let Some(in_flight) = self
+            .0
+            .as_ref()
+            .and_then(|handles| handles.in_flight.as_ref())
+        {
+            in_flight.increment(1.0);
         }
         InFlight(self.clone())
     }
@@ -160,7 +198,9 @@ impl Handles {
         for (_, errors) in &self.store_calls {
             errors.absolute(0);
         }
-        self.in_flight.set(0.0);
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.set(0.0);
+        }
         self.cache.hits.absolute(0);
         self.cache.misses.absolute(0);
     }
@@ -168,26 +208,27 @@ impl Handles {
 
 /// A guard for a request in flight.
 #[derive(Debug)]
-pub(crate) struct InFlight(Metrics);
+pub struct InFlight(Metrics);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if let Some(handles) = &self.0.0 {
-            handles.in_flight.decrement(1.0);
+        let handles = self.0.0.as_ref();
+        if let Some(in_flight) = handles.and_then(|handles| handles.in_flight.as_ref()) {
+            in_flight.decrement(1.0);
         }
     }
 }
 
 /// The exporter of the recorded metrics.
 #[derive(Clone, Debug)]
-pub(crate) struct Exporter {
+pub struct Exporter {
     handle: PrometheusHandle,
     lookups: CacheCounters,
 }
 
 impl Exporter {
     /// Adds the statistics that `store` records itself.
-    pub(crate) const fn over(self, store: OpenStore) -> Scrape {
+    pub const fn over(self, store: OpenStore) -> Scrape {
         Scrape {
             exporter: self,
             store,
@@ -197,15 +238,20 @@ impl Exporter {
 
 /// The metrics of the recorder and of the store.
 #[derive(Clone, Debug)]
-pub(crate) struct Scrape {
+pub struct Scrape {
     exporter: Exporter,
     store: OpenStore,
 }
 
 impl Scrape {
+    /// Returns the state of the cache in front of the store, if there is one.
+    pub fn cache(&self) -> Option<CacheState> {
+        self.store.cache()
+    }
+
     /// Renders the metrics in the text format of Prometheus.
-    pub(crate) fn render(&self) -> String {
-        if let Some(CacheLookups { hits, misses }) = self.store.cache_lookups() {
+    pub fn render(&self) -> String {
+        if let Some(CacheState { hits, misses, .. }) = self.cache() {
             self.exporter.lookups.hits.absolute(hits);
             self.exporter.lookups.misses.absolute(misses);
         }
@@ -215,13 +261,13 @@ impl Scrape {
 
 /// The counters of the hits and misses of the cache in front of the store.
 #[derive(Clone, Debug)]
-pub(crate) struct CacheCounters {
+pub struct CacheCounters {
     hits: Counter,
     misses: Counter,
 }
 
 /// Drains the buffers of the histograms periodically. Never returns.
-pub(crate) async fn upkeep(scrape: Scrape) {
+pub async fn upkeep(scrape: Scrape) {
     let mut interval = tokio::time::interval(UPKEEP);
     loop {
         interval.tick().await;
@@ -229,7 +275,7 @@ pub(crate) async fn upkeep(scrape: Scrape) {
     }
 }
 
-fn describe() {
+fn describe(in_flight: Option<&'static str>) {
     describe_counter!("oauth_refresh_events_total", Unit::Count, "Events, by kind");
     describe_histogram!(
         ROTATIONS,
@@ -251,9 +297,7 @@ fn describe() {
         Unit::Count,
         "Lookups in the cache in front of the store, by result"
     );
-    describe_gauge!(
-        "proxy_requests_in_flight",
-        Unit::Count,
-        "Requests whose response is not finished"
-    );
+    if let Some(name) = in_flight {
+        describe_gauge!(name, Unit::Count, "Requests whose response is not finished");
+    }
 }

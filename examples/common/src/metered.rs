@@ -13,13 +13,13 @@ use crate::metrics::{Metrics, StoreOp};
 
 /// A store that records the duration and the errors of the calls of another store.
 #[derive(Debug)]
-pub(crate) struct Metered<S> {
+pub struct Metered<S> {
     inner: S,
     metrics: Metrics,
 }
 
 impl<S> Metered<S> {
-    pub(crate) const fn new(inner: S, metrics: Metrics) -> Self {
+    pub const fn new(inner: S, metrics: Metrics) -> Self {
         Self { inner, metrics }
     }
 

@@ -1,0 +1,138 @@
+//! The issuer identifier of the provider.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use url::{Host, Url};
+
+/// The issuer identifier of an OpenID provider: an https URL, or an http URL of this computer.
+///
+/// It is compared as text, and so it must be spelled as in the provider's tokens.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    text: String,
+    is_https: bool,
+}
+
+impl Issuer {
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Returns the URL of the provider's discovery document (OpenID Connect Discovery §4).
+    pub(super) fn discovery_document(&self) -> String {
+        let base = self.text.trim_end_matches('/');
+        format!("{base}/.well-known/openid-configuration")
+    }
+
+    /// Returns whether the provider's keys may be fetched from `url`. Without TLS an attacker on the
+    /// way could replace them.
+    pub(super) fn trusts(&self, url: &Url) -> bool {
+        url.scheme() == "https" || (!self.is_https && is_local_http(url))
+    }
+
+    pub(super) const fn is_https(&self) -> bool {
+        self.is_https
+    }
+}
+
+fn is_local_http(url: &Url) -> bool {
+    let local = match url.host() {
+        Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    url.scheme() == "http" && local
+}
+
+impl FromStr for Issuer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let url = Url::parse(text)
+            .map_err(|error| format!("not a URL such as https://login.example.com: {error}"))?;
+        let is_https = url.scheme() == "https";
+        if !is_https && !is_local_http(&url) {
+            return Err("the scheme must be https, except on this computer".into());
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("the URL must not contain a user name or a password".into());
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err("the URL must not contain a query or a fragment".into());
+        }
+        Ok(Self {
+            text: text.to_owned(),
+            is_https,
+        })
+    }
+}
+
+impl fmt::Display for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_over_tls_or_from_this_computer() {
+        for text in [
+            "https://login.example.com",
+            "https://login.example.com/realms/a/",
+            "http://127.0.0.1:8080",
+            "http://[::1]/x",
+            "http://localhost",
+        ] {
+            assert!(text.parse::<Issuer>().is_ok(), "{text}");
+        }
+        for text in [
+            "login.example.com",
+            "http://login.example.com",
+            "http://10.0.0.1",
+            "http://localhost.example.com",
+            "ftp://localhost",
+            "https://u@a.example",
+            "https://a.example/?x",
+            "https://a.example/#x",
+        ] {
+            assert!(text.parse::<Issuer>().is_err(), "{text}");
+        }
+        let trusts = |issuer: &str, url: &str| {
+            let issuer: Issuer = issuer.parse().unwrap();
+            issuer.trusts(&Url::parse(url).unwrap())
+        };
+        assert!(trusts("https://a.example", "https://keys.example/jwks"));
+        assert!(trusts("http://localhost:1", "http://127.0.0.1:2/jwks"));
+        assert!(!trusts("https://a.example", "http://a.example/jwks"));
+        assert!(!trusts("https://a.example", "http://127.0.0.1/jwks"));
+        assert!(!trusts("http://localhost:1", "http://a.example/jwks"));
+        assert!(!trusts("http://localhost:1", "file:///etc/passwd"));
+    }
+
+    #[test]
+    fn the_discovery_document_is_below_the_issuer() {
+        for (issuer, document) in [
+            (
+                "https://a.example",
+                "https://a.example/.well-known/openid-configuration",
+            ),
+            (
+                "https://a.example/",
+                "https://a.example/.well-known/openid-configuration",
+            ),
+            (
+                "https://a.example/t/1",
+                "https://a.example/t/1/.well-known/openid-configuration",
+            ),
+        ] {
+            let issuer: Issuer = issuer.parse().unwrap();
+            assert_eq!(issuer.discovery_document(), document);
+        }
+    }
+}

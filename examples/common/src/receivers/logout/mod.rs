@@ -1,0 +1,76 @@
+//! OpenID Connect Back-Channel Logout 1.0: the provider of the users says that one has logged out.
+
+mod fetch;
+mod issuer;
+mod keys;
+mod replay;
+mod token;
+
+use std::time::SystemTime;
+
+use tower_oauth_refresh::store::BoxStore;
+
+pub use self::issuer::Issuer;
+use self::keys::Keys;
+use self::replay::{Replays, Use};
+use super::Refused;
+use crate::sessions::Sessions;
+
+/// The receiver of logout tokens.
+#[derive(Debug)]
+pub struct Logout {
+    issuer: Issuer,
+    /// The client IDs that the provider may name in `aud`.
+    audience: Vec<String>,
+    keys: Keys,
+    replays: Replays,
+}
+
+impl Logout {
+    /// Creates a receiver of logout tokens of `issuer` for the clients in `audience`. It remembers
+    /// used tokens in `store`, so that no instance accepts one again.
+    pub fn new(issuer: Issuer, audience: Vec<String>, store: BoxStore) -> std::io::Result<Self> {
+        Ok(Self {
+            keys: Keys::new(issuer.clone())?,
+            replays: Replays::new(store),
+            issuer,
+            audience,
+        })
+    }
+
+    /// Ends the sessions of the user that the logout token in the form names.
+    pub(super) async fn receive(&self, form: &[u8], sessions: &Sessions) -> Result<(), Refused> {
+        let mut tokens = form_urlencoded::parse(form).filter(|(name, _)| name == "logout_token");
+        let (Some((_, token)), None) = (tokens.next(), tokens.next()) else {
+            return Err(Refused::invalid("there must be exactly one logout_token"));
+        };
+        let claims = token::verify(&token, &self.keys).await?;
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        claims.check(self.issuer.as_str(), &self.audience, now)?;
+        // The provider names the session, too, if it knows it. All sessions of the user end.
+        let sub = claims.sub.as_deref().ok_or(Refused::invalid(
+            "a logout token without sub is not supported",
+        ))?;
+        let subjects = sessions.subjects(sub, Some(self.issuer.as_str()));
+        let subjects = subjects.map_err(|_| Refused::invalid("the claim sub is invalid"))?;
+        let used = match self
+            .replays
+            .first_use(self.issuer.as_str(), &claims.jti)
+            .await?
+        {
+            Use::First(used) => used,
+            Use::Again => return Err(Refused::invalid("the logout token was used before")),
+        };
+        match sessions.end(&subjects).await {
+            Ok(ended) => {
+                tracing::info!(ended, "the identity provider logged a user out");
+                Ok(())
+            }
+            Err(error) => {
+                // The provider may send the same token again.
+                self.replays.forget(used).await;
+                Err(error.into())
+            }
+        }
+    }
+}

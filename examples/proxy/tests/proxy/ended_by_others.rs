@@ -1,0 +1,377 @@
+//! The identity provider and other servers end the sessions of a user at the proxy.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::http::StatusCode;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::Algorithm;
+use serde_json::{Map, Value, json};
+use test_support::http::{Answer, get, post, send};
+use test_support::openid::{OpenId, sign_hmac, sign_rsa};
+use test_support::process::Example;
+use test_support::redis::RedisServer;
+use test_support::refresh_form;
+
+use crate::proxy;
+
+const TOKEN: &str = "a-token-of-another-server-0123456789";
+
+/// Starts a proxy in front of the provider, which may end sessions.
+async fn start(provider: &OpenId, flags: &[&str]) -> Example {
+    let issuer = provider.issuer();
+    let own = [
+        "--backchannel-logout-issuer",
+        &issuer,
+        "--backchannel-logout-audience",
+        "other,app",
+        "--global-revocation-token",
+        TOKEN,
+        "--log-level",
+        "trace",
+    ];
+    proxy::start(&issuer, &[&own, flags].concat()).await
+}
+
+/// Logs a user in with the client `app`. Returns the refresh token.
+async fn log_in(proxy: &Example, user: &str) -> String {
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", user),
+        ("client_id", "app"),
+    ];
+    let answer = post(&proxy.url("/token"), &form).await;
+    answer.string("refresh_token")
+}
+
+/// Returns the next refresh token, if the session is alive.
+async fn refresh(proxy: &Example, token: &str) -> Option<String> {
+    let answer = post(&proxy.url("/token"), &refresh_form("app", token)).await;
+    match answer.status {
+        StatusCode::OK => Some(answer.string("refresh_token")),
+        status => {
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{}", answer.text());
+            assert_eq!(answer.string("error"), "invalid_grant");
+            None
+        }
+    }
+}
+
+async fn log_out(proxy: &Example, token: &str) -> Answer {
+    post(
+        &proxy.url("/backchannel-logout"),
+        &[("logout_token", token)],
+    )
+    .await
+}
+
+fn assert_refused(answer: &Answer, why: &str) {
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{why}: {answer:?}");
+    assert_eq!(answer.string("error"), "invalid_request", "{why}");
+    assert_eq!(answer.headers["cache-control"], "no-store", "{why}");
+}
+
+#[tokio::test]
+async fn a_logout_token_ends_all_sessions_of_its_user() {
+    let provider = OpenId::start().await;
+    let proxy = start(&provider, &[]).await;
+    for rsa in [false, true] {
+        let ada = [log_in(&proxy, "ada").await, log_in(&proxy, "ada").await];
+        let bob = log_in(&proxy, "bob").await;
+        let claims = provider.logout("ada");
+        let token = if rsa {
+            sign_rsa(Algorithm::RS256, &claims)
+        } else {
+            provider.sign(&claims)
+        };
+        let answer = log_out(&proxy, &token).await;
+        assert_eq!((answer.status, answer.text()), (StatusCode::OK, ""));
+        assert_eq!(answer.headers["cache-control"], "no-store");
+        for token in &ada {
+            assert_eq!(refresh(&proxy, token).await, None);
+        }
+        assert!(refresh(&proxy, &bob).await.is_some());
+        let again = log_in(&proxy, "ada").await;
+        assert!(refresh(&proxy, &again).await.is_some());
+    }
+    let nobody = provider.logout_token("nobody");
+    assert_eq!(log_out(&proxy, &nobody).await.status, StatusCode::OK);
+    assert_eq!(provider.fetched(), 1, "the keys are cached");
+    let log = proxy.stderr();
+    assert!(!log.contains("ada"), "a user is in the log: {log}");
+}
+
+/// Returns the claims with some replaced; `null` removes one.
+fn but(claims: &Map<String, Value>, changes: Value) -> Map<String, Value> {
+    let mut claims = claims.clone();
+    let Value::Object(changes) = changes else {
+        unreachable!()
+    };
+    for (name, value) in changes {
+        if value == Value::Null {
+            claims.remove(&name);
+        } else {
+            claims.insert(name, value);
+        }
+    }
+    claims
+}
+
+fn unsigned(algorithm: &str, claims: &Map<String, Value>) -> String {
+    let encoded = |text: String| URL_SAFE_NO_PAD.encode(text);
+    let header = json!({ "alg": algorithm, "typ": "logout+jwt", "kid": "ec" });
+    let claims = Value::Object(claims.clone());
+    format!(
+        "{}.{}.",
+        encoded(header.to_string()),
+        encoded(claims.to_string())
+    )
+}
+
+#[tokio::test]
+async fn a_forged_or_unsuitable_logout_token_ends_nothing() {
+    let provider = OpenId::start().await;
+    let proxy = start(&provider, &[]).await;
+    let mut ada = log_in(&proxy, "ada").await;
+    let good = provider.logout("ada");
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let event = "http://schemas.openid.net/event/backchannel-logout";
+    for changes in [
+        json!({ "iss": "https://other.example" }),
+        json!({ "iss": format!("{}/", provider.issuer()) }),
+        json!({ "iss": null }),
+        json!({ "aud": "a stranger" }),
+        json!({ "aud": ["a", "b"] }),
+        json!({ "aud": [] }),
+        json!({ "aud": null }),
+        json!({ "iat": now - 3600 }),
+        json!({ "iat": now + 3600 }),
+        json!({ "iat": now.to_string() }),
+        json!({ "iat": null }),
+        json!({ "exp": now - 300 }),
+        json!({ "exp": "never" }),
+        json!({ "exp": null }),
+        json!({ "events": null }),
+        json!({ "events": {} }),
+        json!({ "events": { event: true } }),
+        json!({ "events": [event] }),
+        json!({ "nonce": "n" }),
+        json!({ "jti": null }),
+        json!({ "jti": "" }),
+        json!({ "jti": 7 }),
+        json!({ "sub": null, "sid": "a session" }),
+        json!({ "sub": "" }),
+        json!({ "sub": "x".repeat(2000) }),
+    ] {
+        let token = provider.sign(&but(&good, changes.clone()));
+        assert_refused(&log_out(&proxy, &token).await, &changes.to_string());
+    }
+    let null = Map::from_iter([("nonce".to_owned(), Value::Null)]);
+    let mut with_null = good.clone();
+    with_null.extend(null);
+    let token = provider.sign(&with_null);
+    assert_refused(&log_out(&proxy, &token).await, "a nonce of null");
+
+    let stranger = OpenId::start().await;
+    let valid = provider.sign(&good);
+    let [head, body, signature] = *valid.split('.').collect::<Vec<_>>() else {
+        unreachable!()
+    };
+    let other = provider.sign(&provider.logout("bob"));
+    let other_body = other.split('.').nth(1).unwrap();
+    let critical = URL_SAFE_NO_PAD.encode(r#"{"alg":"ES256","kid":"ec","crit":["x"],"x":1}"#);
+    for (why, token) in [
+        ("a key of another provider", stranger.sign(&good)),
+        ("no signature", unsigned("none", &good)),
+        ("an empty signature", unsigned("ES256", &good)),
+        ("a secret instead of a key", sign_hmac(&good)),
+        (
+            "an algorithm that the key does not have",
+            sign_rsa(Algorithm::RS512, &good),
+        ),
+        ("other claims", format!("{head}.{other_body}.{signature}")),
+        (
+            "a critical header",
+            format!("{critical}.{body}.{signature}"),
+        ),
+        ("a part too few", format!("{head}.{body}")),
+        ("a part too many", format!("{valid}.x")),
+        ("an id_token", provider.id_token("ada")),
+        ("no token", String::new()),
+        ("not a token", "x".into()),
+    ] {
+        assert_refused(&log_out(&proxy, &token).await, why);
+    }
+    let url = proxy.url("/backchannel-logout");
+    let twice = [("logout_token", &*valid), ("logout_token", &valid)];
+    assert_refused(&post(&url, &twice).await, "two tokens");
+    assert_refused(&post(&url, &[("token", &valid)]).await, "another name");
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    let body = format!("logout_token={valid}");
+    let json = ("content-type", "application/json");
+    for (method, header, body, status) in [
+        ("GET", form, "", 405),
+        ("PUT", form, &*body, 405),
+        ("POST", json, &body, 415),
+        ("POST", form, &"x".repeat(17 << 10), 413),
+    ] {
+        let answer = send(method, &url, &[header], body.to_owned()).await;
+        assert_eq!(answer.status, status, "{method} {header:?}");
+    }
+    // An unknown key makes the proxy fetch the keys again, but not for every token.
+    assert_eq!(provider.fetched(), 1);
+
+    ada = refresh(&proxy, &ada).await.expect("nothing has ended");
+    assert_eq!(log_out(&proxy, &valid).await.status, StatusCode::OK);
+    assert_eq!(refresh(&proxy, &ada).await, None);
+}
+
+#[tokio::test]
+async fn a_logout_token_is_accepted_once_by_all_instances() {
+    let redis = RedisServer::start().await;
+    let provider = OpenId::start().await;
+    let store = ["--store", &redis.url()];
+    let first = start(&provider, &store).await;
+    let second = start(&provider, &store).await;
+    let ada = log_in(&first, "ada").await;
+    let token = provider.logout_token("ada");
+    assert_eq!(log_out(&first, &token).await.status, StatusCode::OK);
+    assert_eq!(refresh(&second, &ada).await, None);
+    let again = log_in(&second, "ada").await;
+    for instance in [&first, &second] {
+        assert_refused(&log_out(instance, &token).await, "replayed");
+    }
+    assert!(refresh(&first, &again).await.is_some());
+}
+
+#[tokio::test]
+async fn without_the_keys_of_the_provider_a_logout_is_refused_for_now() {
+    let provider = OpenId::start().await;
+    let proxy = start(&provider, &[]).await;
+    let ada = log_in(&proxy, "ada").await;
+    provider.fail(true);
+    let answer = log_out(&proxy, &provider.logout_token("ada")).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.headers["retry-after"], "1");
+    assert!(refresh(&proxy, &ada).await.is_some());
+    proxy.wait_for("cannot fetch the keys of the identity provider");
+
+    let other = OpenId::start().await;
+    let proxy = start(&other, &[]).await;
+    other.pretend("https://other.example");
+    let answer = log_out(&proxy, &other.logout_token("ada")).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    proxy.wait_for("the discovery document is that of another issuer");
+}
+
+async fn revoke(proxy: &Example, bearer: &str, body: &Value) -> Answer {
+    let headers = [
+        ("authorization", bearer),
+        ("content-type", "application/json"),
+    ];
+    let url = proxy.url("/global-token-revocation");
+    send("POST", &url, &headers, body.to_string()).await
+}
+
+#[tokio::test]
+async fn another_server_ends_all_sessions_of_a_user() {
+    let provider = OpenId::start().await;
+    let proxy = start(&provider, &[]).await;
+    let bearer = format!("Bearer {TOKEN}");
+    let issuer = provider.issuer();
+    let address = "ada@example.com";
+    for (user, sub_id) in [
+        (
+            "ada",
+            json!({ "format": "iss_sub", "iss": issuer, "sub": "ada" }),
+        ),
+        ("ada", json!({ "format": "opaque", "id": "ada" })),
+        (address, json!({ "format": "email", "email": address })),
+    ] {
+        let body = json!({ "sub_id": sub_id });
+        let tokens = [log_in(&proxy, user).await, log_in(&proxy, user).await];
+        let bob = log_in(&proxy, "bob").await;
+        let other = TOKEN.replace('a', "b");
+        for wrong in [
+            "",
+            "Bearer",
+            &format!("Basic {TOKEN}"),
+            &format!("Bearer {other}"),
+        ] {
+            let answer = revoke(&proxy, wrong, &body).await;
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{wrong}");
+            assert!(answer.headers.contains_key("www-authenticate"));
+        }
+        let answer = revoke(&proxy, &bearer, &body).await;
+        assert_eq!(answer.status, StatusCode::NO_CONTENT, "{sub_id}");
+        assert_eq!(answer.headers["cache-control"], "no-store");
+        for token in &tokens {
+            assert_eq!(refresh(&proxy, token).await, None, "{sub_id}");
+        }
+        assert!(refresh(&proxy, &bob).await.is_some(), "{sub_id}");
+    }
+    let log = proxy.stderr();
+    assert!(!log.contains("ada") && !log.contains(TOKEN), "{log}");
+}
+
+#[tokio::test]
+async fn an_unusable_revocation_request_ends_nothing() {
+    let provider = OpenId::start().await;
+    let proxy = start(&provider, &[]).await;
+    let ada = log_in(&proxy, "ada").await;
+    let bearer = format!("Bearer {TOKEN}");
+    for (sub_id, status) in [
+        (
+            json!({ "format": "iss_sub", "iss": "https://other.example", "sub": "ada" }),
+            204,
+        ),
+        (json!({ "format": "opaque", "id": "nobody" }), 204),
+        (
+            json!({ "format": "email", "email": "ada@example.com" }),
+            404,
+        ),
+        (
+            json!({ "format": "phone_number", "phone_number": "+1" }),
+            400,
+        ),
+        (json!({ "format": "iss_sub", "sub": "ada" }), 400),
+        (json!({ "format": "opaque", "id": "" }), 400),
+        (json!({ "format": "opaque", "id": 7 }), 400),
+        (json!("ada"), 400),
+    ] {
+        let answer = revoke(&proxy, &bearer, &json!({ "sub_id": sub_id })).await;
+        assert_eq!(answer.status, status, "{sub_id}");
+    }
+    let subject = json!({ "subject": { "format": "opaque", "id": "ada" } });
+    assert_eq!(revoke(&proxy, &bearer, &subject).await.status, 400);
+    assert!(refresh(&proxy, &ada).await.is_some());
+}
+
+#[tokio::test]
+async fn the_token_of_another_server_does_not_open_the_admin_server() {
+    let provider = OpenId::start().await;
+    let operators = "the-token-of-the-operators-0123456789";
+    let flags = ["--admin=127.0.0.1:0", "--admin-token", operators];
+    let proxy = start(&provider, &flags).await;
+    let url = format!("http://{}/sessions?subject=ada", proxy.admin_addr());
+    for (token, status) in [(TOKEN, 401), (operators, 200)] {
+        let bearer = format!("Bearer {token}");
+        let answer = send("GET", &url, &[("authorization", &bearer)], "").await;
+        assert_eq!(answer.status, status);
+    }
+    let body = json!({ "sub_id": { "format": "opaque", "id": "ada" } });
+    let answer = revoke(&proxy, &format!("Bearer {operators}"), &body).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn without_flags_the_upstream_has_the_paths() {
+    let upstream = test_support::http::Recorder::start(|_| "from the upstream").await;
+    let proxy = proxy::start(&upstream.url(), &[]).await;
+    for path in ["/backchannel-logout", "/global-token-revocation"] {
+        assert_eq!(get(&proxy.url(path)).await.text(), "from the upstream");
+    }
+}
