@@ -1,9 +1,10 @@
-//! The admin server: health, metrics, and with a token an API for operators.
+//! The admin server: health, metrics, and with a token an API and a page for operators.
 //!
 //! Its address belongs in a private network. Health and metrics need no token, because they name no
 //! user. The rest needs [`Console::token`], and exists only with it.
 
 mod api;
+mod page;
 
 use std::future::pending;
 
@@ -20,7 +21,7 @@ use crate::listener::{Limits, Listener, RequestBody};
 use crate::metrics::{Metrics, Scrape};
 use crate::sessions::Sessions;
 
-/// What the API needs.
+/// What the API and the page need.
 #[derive(Clone, Debug)]
 pub struct Console {
     pub token: BearerToken,
@@ -34,17 +35,20 @@ pub struct Console {
 
 /// Serves `/healthz` and `/metrics`, and what `console` has. Never returns.
 pub async fn serve(listener: TcpListener, scrape: Scrape, console: Option<Console>) {
+    let render = scrape.clone();
     let metrics = move || async move {
         (
             [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-            scrape.render(),
+            render.render(),
         )
     };
     let mut router = Router::new()
         .route("/healthz", get("ok"))
         .route("/metrics", get(metrics));
     if let Some(console) = console {
-        router = router.merge(api::routes(console));
+        router = router
+            .merge(api::routes(console.clone()))
+            .merge(page::routes(console, scrape));
     }
     let service = |_| {
         let router = router.clone();

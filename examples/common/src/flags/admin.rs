@@ -17,14 +17,14 @@ pub struct AdminFlags {
     /// Address to listen on for GET /healthz and GET /metrics (Prometheus), without authentication
     /// [default: none]
     ///
-    /// With --admin-token, it also serves an API. It is plain HTTP: keep the address in a
+    /// With --admin-token, it also serves a page and an API. It is plain HTTP: keep the address in a
     /// private network.
     #[arg(long, value_name = "ADDR")]
     admin: Option<SocketAddr>,
 
-    /// Token for the API at --admin, which shows and ends the sessions of users; at least
+    /// Token for the page and the API at --admin, which show and end the sessions of users; at least
     /// 32 characters, such as the output of `openssl rand -hex 32`; set it in the environment to
-    /// keep it out of process lists; needs --admin [default: it does not exist]
+    /// keep it out of process lists; needs --admin [default: neither exists]
     #[arg(long, value_name = "TOKEN", hide_env_values = true)]
     admin_token: Option<BearerToken>,
 
@@ -150,7 +150,7 @@ impl AdminFlags {
     }
 }
 
-/// What the admin server says about its server.
+/// What the admin page says about its server.
 #[derive(Clone, Debug)]
 pub struct About {
     pub server: &'static str,

@@ -1,5 +1,6 @@
 //! The server, run as a process.
 
+mod admin_page;
 mod authorize;
 mod bodies;
 mod browser;

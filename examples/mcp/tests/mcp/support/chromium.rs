@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 
 use fantoccini::elements::Element;
 use fantoccini::error::CmdError;
+use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
+use http::Method;
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use test_support::PATIENCE;
+use url::{ParseError, Url};
 
 /// A browser with its own profile. It is killed when dropped.
 pub(crate) struct Chromium {
@@ -115,6 +118,26 @@ impl Chromium {
         self.page.find(Locator::Css("body")).await?.text().await
     }
 
+    /// Sends a command of the Chrome DevTools Protocol.
+    pub(crate) async fn devtools(&self, command: &'static str, params: Value) {
+        let command = DevTools { command, params };
+        self.page.issue_cmd(command).await.unwrap();
+    }
+
+    /// Waits until the visible text of the page has these words.
+    pub(crate) async fn shows(&self, words: &str) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            // The text cannot be read while a page is replaced.
+            let text = self.text().await;
+            if text.as_ref().is_ok_and(|text| text.contains(words)) {
+                return;
+            }
+            assert!(Instant::now() < end, "{words:?} is missing: {text:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Evaluates a JavaScript expression in the page.
     pub(crate) async fn value(&self, script: &str) -> Value {
         self.page
@@ -138,6 +161,24 @@ impl Drop for Chromium {
                 .args(["-c", "kill -KILL \"$0\"", &id.to_string()])
                 .status();
         }
+    }
+}
+
+#[derive(Debug)]
+struct DevTools {
+    command: &'static str,
+    params: Value,
+}
+
+impl WebDriverCompatibleCommand for DevTools {
+    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, ParseError> {
+        let session = session.unwrap_or_default();
+        base.join(&format!("session/{session}/goog/cdp/execute"))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        let body = json!({ "cmd": self.command, "params": self.params });
+        (Method::POST, Some(body.to_string()))
     }
 }
 
