@@ -10,6 +10,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
+/// 1 January 2026. A clock that shows an earlier time has not been set.
+pub(crate) const EARLIEST: Timestamp = Timestamp::from_millis(1_767_225_600_000);
+
 /// The longest duration that the layer accepts as a setting, or computes with. Longer lifetimes of
 /// tokens and of stored entries are reduced to it.
 pub(crate) const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

@@ -18,6 +18,10 @@ use sha2::{Digest as _, Sha256};
 use crate::clock::Timestamp;
 use crate::store::{ClaimTag, Key};
 
+/// The format bytes of entries that are not grants: access tokens, epochs, and the sessions of a
+/// user.
+pub(crate) const NO_GRANT: RangeInclusive<u8> = 65..=67;
+
 const CHECKSUM: usize = 4;
 const HEAD: usize = 1 + CHECKSUM;
 pub(crate) const TIMESTAMP: usize = 6;

@@ -12,7 +12,7 @@ use bytes::{Buf as _, Bytes};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use crate::clock::{CENTURY, Timestamp};
+use crate::clock::{CENTURY, EARLIEST, Timestamp};
 use crate::codec::{DecodeError, Fields, TIMESTAMP, Utf8, Writer, read_timestamp, text, timestamp};
 use crate::random::SecureRandom;
 use crate::store::{Change, ClaimTag, Entry, Key, Store, StoreError, Swap, Ttl, Version};
@@ -88,14 +88,17 @@ impl Epochs {
 }
 
 /// Ends every grant of a client that began before `now`, or every grant if no client is named.
-/// `longest` is the longest lifetime of a grant, if it is limited.
 pub(crate) async fn begin<St: Store>(
     store: &St,
     random: &dyn SecureRandom,
     client_id: Option<&ClientId>,
     now: Timestamp,
-    longest: Option<Duration>,
 ) -> Result<(), StoreError> {
+    if now < EARLIEST {
+        return Err(StoreError::unavailable(
+            "the clock of this machine is not set, so it cannot tell which grants have begun",
+        ));
+    }
     let mut found = store.get(key()).await?;
     for _ in 0..ATTEMPTS {
         let mut table = match found.as_ref().map_or(Ok(Table::default()), Table::decode) {
@@ -103,12 +106,12 @@ pub(crate) async fn begin<St: Store>(
             Err(DecodeError::Damaged) if client_id.is_none() => Table::default(),
             read => read.map_err(StoreError::corrupt)?,
         };
-        table.add(client_id, now, longest)?;
+        table.add(client_id, now)?;
         let mut version = [0; 8];
         random.fill(&mut version).map_err(StoreError::unavailable)?;
         let change = Change::Put {
             entry: table.entry(Version::new(version)),
-            ttl: Ttl::After(longest.unwrap_or(CENTURY)),
+            ttl: Ttl::After(CENTURY),
         };
         let expected = found.map(|entry| entry.version);
         match store.swap(key(), expected, change, &[]).await? {
@@ -140,12 +143,7 @@ impl Table {
                 .any(|(client, epoch)| began < *epoch && client.as_str() == client_id)
     }
 
-    fn add(
-        &mut self,
-        client_id: Option<&ClientId>,
-        now: Timestamp,
-        longest: Option<Duration>,
-    ) -> Result<(), StoreError> {
+    fn add(&mut self, client_id: Option<&ClientId>, now: Timestamp) -> Result<(), StoreError> {
         // A grant that began at this very moment has ended, too.
         let now = now.saturating_add(Duration::from_millis(1));
         let Some(client_id) = client_id.map(ClientId::as_str) else {
@@ -153,14 +151,16 @@ impl Table {
             self.clients.retain(|(_, epoch)| *epoch > now);
             return Ok(());
         };
-        // No grant is so old that one of these ends it.
-        self.clients.retain(|(client, epoch)| {
-            let over = longest.is_some_and(|longest| epoch.saturating_add(longest) <= now);
-            client.as_str() != client_id && !over
-        });
+        let mut known = self.clients.iter_mut();
+        if let Some((_, epoch)) = known.find(|(client, _)| client.as_str() == client_id) {
+            // A slower call must not undo a later one.
+            *epoch = now.max(*epoch);
+            return Ok(());
+        }
         if self.clients.len() >= MOST_CLIENTS {
             return Err(StoreError::unavailable(
-                "1,000 clients have been ended already, which is the most that one store keeps",
+                "1,000 clients have been ended already, which is the most that one store keeps; \
+                 ending all grants makes room",
             ));
         }
         self.clients.push((client_id.into(), now));
@@ -207,11 +207,13 @@ mod tests {
         let mut table = Table::default();
         assert!(!table.ends("app", at(0)));
         let app: ClientId = "app".parse().unwrap();
-        table.add(Some(&app), at(10), None).unwrap();
+        table.add(Some(&app), at(10)).unwrap();
+        table.add(Some(&app), at(5)).unwrap();
         let rows = [("app", 9), ("app", 10), ("app", 11), ("other", 9)];
         let ended = rows.map(|(client, began)| table.ends(client, at(began)));
         assert_eq!(ended, [true, true, false, false]);
-        table.add(None, at(20), None).unwrap();
+        table.add(None, at(20)).unwrap();
+        table.add(None, at(15)).unwrap();
         let rows = [("app", 11), ("other", 20), ("other", 21)];
         let ended = rows.map(|(client, began)| table.ends(client, at(began)));
         assert_eq!(ended, [true, true, false]);
@@ -223,19 +225,15 @@ mod tests {
         let mut table = Table::default();
         let client = |number| ClientId::try_from(format!("client-{number}").as_str()).unwrap();
         for number in 0..MOST_CLIENTS {
-            table.add(Some(&client(number)), at(5), None).unwrap();
+            table.add(Some(&client(number)), at(5)).unwrap();
         }
-        assert!(table.add(Some(&client(MOST_CLIENTS)), at(6), None).is_err());
+        assert!(table.add(Some(&client(MOST_CLIENTS)), at(6)).is_err());
         table
-            .add(Some(&client(0)), at(6), None)
+            .add(Some(&client(0)), at(6))
             .expect("a client that has an epoch already");
         let entry = table.entry(Version::new([1; 8]));
         assert_eq!(Table::decode(&entry).unwrap(), table);
-        // With a limited lifetime, old epochs make room.
-        let lifetime = Some(Duration::from_millis(100));
-        table
-            .add(Some(&client(MOST_CLIENTS)), at(200), lifetime)
-            .unwrap();
-        assert_eq!(table.clients.len(), 1);
+        table.add(None, at(7)).unwrap();
+        assert!(table.clients.is_empty());
     }
 }

@@ -82,7 +82,10 @@ pub enum EventKind {
     Revoked,
     /// The client revoked an access token (RFC 7009). Its grant continues.
     AccessRevoked,
-    /// The application ended a grant ([`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant)).
+    /// The application ended a grant ([`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant),
+    /// [`end_sessions`](crate::RefreshLayer::end_sessions)). Without a grant: all grants of the
+    /// client ([`end_client`](crate::RefreshLayer::end_client)), or without a client all grants
+    /// ([`end_all`](crate::RefreshLayer::end_all)).
     EndedByApplication,
     /// A session of a user could not be listed, because the store was unavailable for too long or
     /// the user has more than 1,000 sessions. The session itself works.

@@ -2,7 +2,7 @@
 //!
 //! The key is derived from the secret of the token that the client holds, by the expand step of
 //! HKDF-SHA-256 (RFC 5869 §2.3). The secret is uniformly random, so the extract step is not needed
-//! (RFC 5869 §3.3). The cipher is AES-256-GCM with a random nonce. One token seals two messages
+//! (RFC 5869 §3.3). The cipher is AES-256-GCM with a random nonce. One token seals a few messages
 //! for each call of the inner service, far less than the 2^32 that are allowed for one key (NIST SP
 //! 800-38D §8.3).
 

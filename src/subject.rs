@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::seal::{Context, Purpose, SealError, SealNonce, Sealer};
+use crate::seal::{Context, SealError, SealNonce, Sealer};
 
 /// The longest issuer and the longest id, in bytes.
 const LONGEST: usize = 1024;
@@ -26,7 +26,8 @@ const LONGEST_LABEL: usize = 128;
 /// is a subject without an issuer.
 ///
 /// The layer learns the subject of a grant when it begins: from a `Subject` in the extensions of the
-/// response of the inner service, otherwise from the `id_token` in that response, with its `iss`.
+/// response of the inner service, otherwise from the `id_token` in that response, with its `iss`
+/// ([`subject_claim`](crate::RefreshLayerBuilder::subject_claim) names another claim than `sub`).
 /// It never changes. A grant whose subject was unknown, such as an adopted one, learns it with the
 /// first rotation that names one.
 ///
@@ -166,8 +167,8 @@ impl fmt::Debug for SubjectKey {
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Profile {
     pub(crate) subject: Subject,
-    /// The configured claims, if the ID token has any of them.
-    pub(crate) claims: Map<String, Value>,
+    /// The configured claims, a JSON object, if the ID token has any of them.
+    pub(crate) claims: Option<Box<str>>,
 }
 
 impl Profile {
@@ -176,7 +177,19 @@ impl Profile {
         let claims = id_token
             .map(|token| token.claims(names))
             .unwrap_or_default();
+        Self::with_claims(subject, claims)
+    }
+
+    pub(crate) fn with_claims(subject: Subject, claims: Map<String, Value>) -> Self {
+        let claims = (!claims.is_empty()).then(|| Value::Object(claims).to_string().into());
         Self { subject, claims }
+    }
+
+    /// Returns the claim with this name.
+    #[cfg(feature = "access")]
+    pub(crate) fn claim(&self, name: &str) -> Option<Value> {
+        let mut claims: Map<String, Value> = serde_json::from_str(self.claims.as_ref()?).ok()?;
+        claims.remove(name)
     }
 
     pub(crate) fn seal(
@@ -190,11 +203,11 @@ impl Profile {
             members.insert("iss".into(), issuer.into());
         }
         members.insert("sub".into(), self.subject.id().into());
-        if !self.claims.is_empty() {
-            members.insert("claims".into(), Value::Object(self.claims.clone()));
+        if let Some(claims) = &self.claims {
+            members.insert("claims".into(), (&**claims).into());
         }
         let text = Zeroizing::new(Value::Object(members).to_string());
-        sealer.seal(nonce, profile(context), &[], text.as_bytes())
+        sealer.seal(nonce, context, &[], text.as_bytes())
     }
 
     pub(crate) fn open(
@@ -202,7 +215,7 @@ impl Profile {
         context: Context<'_>,
         sealed: &[u8],
     ) -> Result<Self, SealError> {
-        let text = sealer.open(profile(context), &[], sealed)?;
+        let text = sealer.open(context, &[], sealed)?;
         let mut members: Map<String, Value> =
             serde_json::from_slice(&text).map_err(|_| SealError)?;
         let mut string = |name: &str| match members.remove(name) {
@@ -213,22 +226,15 @@ impl Profile {
             issuer: string("iss"),
             id: string("sub").ok_or(SealError)?,
         };
-        let claims = match members.remove("claims") {
-            Some(Value::Object(claims)) => claims,
-            _ => Map::new(),
-        };
+        let claims = string("claims");
         Ok(Self { subject, claims })
     }
 
-    /// Returns the size in bytes, about.
+    /// Returns the size in bytes.
     #[cfg(feature = "access")]
     pub(crate) fn size(&self) -> usize {
         let issuer = self.subject.issuer().map_or(0, str::len);
-        let claims = if self.claims.is_empty() {
-            0
-        } else {
-            2 * LARGEST_CLAIMS
-        };
+        let claims = self.claims.as_ref().map_or(0, |claims| claims.len());
         size_of::<Self>() + issuer + self.subject.id.len() + claims
     }
 }
@@ -236,13 +242,6 @@ impl Profile {
 impl fmt::Debug for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Profile").finish_non_exhaustive()
-    }
-}
-
-fn profile(context: Context<'_>) -> Context<'_> {
-    Context {
-        purpose: Purpose::Profile,
-        ..context
     }
 }
 
@@ -266,10 +265,10 @@ impl IdToken {
         serde_json::from_slice(&payload).ok().map(Self)
     }
 
-    /// Returns the user that it names. `Ok(None)` if it names none.
-    pub(crate) fn subject(&self) -> Result<Option<Subject>, InvalidSubject> {
+    /// Returns the user whose id is in the claim `id`. `Ok(None)` if it names none.
+    pub(crate) fn subject(&self, id: &str) -> Result<Option<Subject>, InvalidSubject> {
         let string = |name| self.0.get(name).and_then(Value::as_str);
-        match (string("iss"), string("sub")) {
+        match (string("iss"), string(id)) {
             (Some(issuer), Some(id)) => Subject::with_issuer(issuer, id).map(Some),
             (None, Some(id)) => Subject::new(id).map(Some),
             (_, None) => Ok(None),

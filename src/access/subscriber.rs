@@ -51,6 +51,7 @@ impl Subscriber {
             return;
         };
         // Another request may have started a read before this one subscribed.
+        epochs.forget();
         cache.forget();
         let subscription = Subscription {
             state: Arc::clone(&self.state),

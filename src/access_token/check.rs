@@ -63,7 +63,7 @@ pub(crate) async fn check<St: Store>(
     let epochs = epochs?;
     let record = AccessRecord::decode(key, &entry).map_err(StoreError::corrupt)?;
     let grant = if record.has_grant {
-        decode_grant(grant_key, grant?, now)?
+        decode_grant(grant_key, grant?, &epochs, now)?
     } else {
         None
     };
@@ -88,21 +88,22 @@ pub(crate) async fn grant_is_over<St: Store>(
     epochs: &Epochs,
 ) -> Result<bool, StoreError> {
     let (grant, epochs) = join(store.get(grant_key), epochs.current(store)).await;
-    let grant = decode_grant(grant_key, grant?, now)?;
-    let epochs = epochs?;
-    Ok(!grant.is_some_and(|grant| grant.is_alive(now, &epochs)))
+    let grant = decode_grant(grant_key, grant?, &*epochs?, now)?;
+    Ok(grant.is_none_or(|grant| grant.is_over(now)))
 }
 
+/// Decodes a grant. Returns `None` if it is absent, or was ended with others.
 fn decode_grant(
     key: &Key,
     entry: Option<Entry>,
+    epochs: &Table,
     now: Timestamp,
 ) -> Result<Option<Record>, StoreError> {
     let Some(entry) = entry else {
         return Ok(None);
     };
     let grant = Record::decode(key, &entry.tag, &entry.value).map_err(StoreError::corrupt)?;
-    Ok(Some(grant.at(now)))
+    Ok((!grant.has_ended(epochs)).then(|| grant.at(now)))
 }
 
 /// Returns the time until which an access token is valid, as far as it is known now.
@@ -126,7 +127,7 @@ fn judge(
         };
     }
     let grant = grant
-        .filter(|grant| grant.is_alive(now, epochs))
+        .filter(|grant| !grant.is_over(now))
         .ok_or(Dead::Ended)?;
     if grant.binding.client_id != record.client_id {
         // This cannot happen, because the key is a hash of random bytes. If it does, this is not

@@ -205,8 +205,7 @@ impl AccessGrant {
     /// ```
     #[must_use]
     pub fn claim<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        let value = self.0.profile.as_ref()?.claims.get(name)?;
-        T::deserialize(value).ok()
+        serde_json::from_value(self.0.profile.as_ref()?.claim(name)?).ok()
     }
 
     pub(crate) fn profile(&self) -> Option<Arc<Profile>> {
@@ -296,7 +295,7 @@ impl AccessGrantBuilder {
         let claims = self.claims;
         let profile = self
             .subject
-            .map(|subject| Arc::new(Profile { subject, claims }));
+            .map(|subject| Arc::new(Profile::with_claims(subject, claims)));
         AccessGrant::of(
             self.client_id.as_str(),
             &self.scope,

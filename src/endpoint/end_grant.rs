@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use crate::codec::{DecodeError, NO_GRANT};
 use crate::endpoint::cas;
 use crate::endpoint::state::State;
 use crate::event::{EventKind, EventSubject};
@@ -39,17 +40,27 @@ pub(crate) async fn end<St: Store>(shared: Arc<State<St>>, key: Key) -> Ended {
 
 async fn remove<St: Store>(shared: &State<St>, key: Key, started: Instant) -> Ended {
     let found = shared.store().get(&key).await?;
-    // A corrupt entry is removed, too: no request can use it.
-    let record = found
+    let record = match found
         .as_ref()
-        .and_then(|entry| Record::decode(&key, &entry.tag, &entry.value).ok());
+        .map(|entry| Record::decode(&key, &entry.tag, &entry.value))
+    {
+        // This is the key of something else.
+        Some(Err(DecodeError::Format(format))) if NO_GRANT.contains(&format) => return Ok(false),
+        // A corrupt entry is removed, too: no request can use it.
+        None | Some(Err(_)) => None,
+        Some(Ok(record)) => Some(record),
+    };
     // Grants with a pending revocation and expired grants have ended already, although their
-    // entries stay in the store for a while.
+    // entries stay in the store for a while. The entry of an expired grant is removed: a rotation
+    // that began before the expiry could renew it.
     let now = shared.now();
-    let over = |record: &Record| record.revocation_pending || record.time(now) >= record.expires_at;
     let record = record.map(|record| record.at(now));
-    let entry = found.filter(|_| !record.as_ref().is_some_and(over));
-    let there = entry.is_some();
+    let is_pending = record
+        .as_ref()
+        .is_some_and(|record| record.revocation_pending);
+    let is_over = record.as_ref().is_some_and(|record| record.is_over(now));
+    let entry = found.filter(|_| !is_pending);
+    let there = entry.is_some() && !is_over;
     if let Some(entry) = entry {
         cas::remove(shared.store(), &key, entry).await?;
     }

@@ -120,11 +120,11 @@ async fn find_refresh<St: Store>(
     let epochs = epochs.map_err(failed)?;
     let now = exchange.shared.now();
     let record = Record::decode(&key, &entry.tag, &entry.value)
-        .map_err(|error| failed(StoreError::corrupt(error)))?
-        .at(now);
+        .map_err(|error| failed(StoreError::corrupt(error)))?;
     if record.has_ended(&epochs) {
         return Ok(None);
     }
+    let record = record.at(now);
     let client_id = ClientId::try_from(record.binding.client_id.as_str())
         .map_err(|error| failed(StoreError::corrupt(error)))?;
     let presentation = PresentedToken::new(token, &client_id);

@@ -103,16 +103,16 @@ impl<'a> PresentedToken<'a> {
         }
     }
 
-    /// Opens what is known about the user with the sealer of the current token.
-    pub(crate) fn open_profile(
-        &self,
-        sealer: &Sealer,
-        record: &Record,
-    ) -> Result<Option<Profile>, SealError> {
-        let sealed = record.profile.as_ref();
-        sealed
-            .map(|sealed| Profile::open(sealer, self.context(Purpose::Profile), sealed))
-            .transpose()
+    /// Opens what is known about the user with the sealer of the current token. A profile that
+    /// cannot be opened counts as unknown: an instance of an older version, which keeps the field as
+    /// it is, may have rotated the grant.
+    pub(crate) fn open_profile(&self, sealer: &Sealer, record: &Record) -> Option<Profile> {
+        let sealed = record.profile.as_ref()?;
+        Profile::open(sealer, self.context(Purpose::Profile), sealed)
+            .inspect_err(
+                |_| tracing::debug!(grant = ?self.key, "the profile of a grant cannot be opened"),
+            )
+            .ok()
     }
 
     /// Opens the upstream token with the sealer of the current token. Returns `None` if the record
@@ -123,5 +123,46 @@ impl<'a> PresentedToken<'a> {
         String::from_utf8(std::mem::take(&mut *opened))
             .ok()
             .map(Zeroizing::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::grant::Binding;
+    use crate::subject::Subject;
+    use crate::token::TokenId;
+
+    #[test]
+    fn a_profile_that_was_sealed_for_another_token_counts_as_unknown() {
+        let client_id: ClientId = "app".parse().unwrap();
+        let id: TokenId = [1; 12];
+        let older = RefreshToken::new(id, 0, &[2; 32]);
+        let presented = PresentedToken::new(RefreshToken::new(id, 1, &[3; 32]), &client_id);
+        let profile = Profile::new(Subject::new("ann").unwrap(), None, &[]);
+        let record = |sealer: &Sealer| {
+            let context = presented.context(Purpose::Profile);
+            let sealed = profile.seal(sealer, [4; 12], context).unwrap();
+            let binding = Binding {
+                client_id: "app".into(),
+                scope: None,
+                resources: Vec::new(),
+                absolute_end: None,
+            };
+            let now = Timestamp::from_millis(1_800_000_000_000);
+            let hour = Duration::from_secs(3600);
+            Record::begin(binding, Bytes::new(), now, hour, None, None)
+                .with_profile(Some(sealed.into()))
+        };
+        let (old, new) = (
+            Sealer::new(older.secret()),
+            Sealer::new(presented.token.secret()),
+        );
+        assert!(presented.open_profile(&new, &record(&new)) == Some(profile.clone()));
+        assert!(presented.open_profile(&new, &record(&old)).is_none());
     }
 }

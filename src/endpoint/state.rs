@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 #[cfg(feature = "access")]
@@ -25,6 +26,10 @@ use crate::wire::client::ClientId;
 /// The largest number of commits that are retried in the background at a time.
 const BACKGROUND_COMMITS: usize = 4096;
 
+/// The largest number of sessions that are listed or dropped in the background at a time. They have
+/// a limit of their own, because a commit matters more.
+const BACKGROUND_LISTS: usize = 1024;
+
 pub(crate) struct State<St> {
     store: CatchPanics<St>,
     config: Config,
@@ -35,6 +40,7 @@ pub(crate) struct State<St> {
     /// The operations in progress, which a shutdown waits for.
     in_flight: TaskTracker,
     background: Arc<Semaphore>,
+    lists: Arc<Semaphore>,
     epochs: Arc<Epochs>,
     /// The caches of the access layers that were made from this layer.
     #[cfg(feature = "access")]
@@ -59,6 +65,7 @@ impl<St> State<St> {
             in_flight: TaskTracker::new(),
             epochs: Arc::default(),
             background: Arc::new(Semaphore::new(BACKGROUND_COMMITS)),
+            lists: Arc::new(Semaphore::new(BACKGROUND_LISTS)),
             #[cfg(feature = "access")]
             caches: Mutex::default(),
         }
@@ -127,6 +134,12 @@ impl<St> State<St> {
         Arc::clone(&self.background).try_acquire_owned().ok()
     }
 
+    /// Returns a permit to list or drop one more session in the background, or `None` if the limit
+    /// is reached.
+    pub(crate) fn background_list(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.lists).try_acquire_owned().ok()
+    }
+
     /// Logs an event and passes it to the callback of the application.
     pub(crate) fn tell(&self, kind: EventKind, subject: EventSubject<'_>, elapsed: Duration) {
         self.tell_in_detail(kind, subject, elapsed, Detail::default());
@@ -168,12 +181,18 @@ impl<St> State<St> {
 impl<St: Store> State<St> {
     /// Ends every grant that has begun, or every grant of one client, and publishes that.
     pub(crate) async fn begin_epoch(&self, client_id: Option<&ClientId>) -> Result<(), StoreError> {
-        let longest = self.config.absolute_lifetime;
-        let begun = epochs::begin(&self.store, &*self.random, client_id, self.now(), longest).await;
+        let started = Instant::now();
+        let subject = EventSubject::client(client_id);
+        let begun = epochs::begin(&self.store, &*self.random, client_id, self.now()).await;
         self.epochs.forget();
         #[cfg(feature = "access")]
         self.caches(Cache::forget);
-        begun?;
+        if let Err(error) = begun {
+            let kind = EventKind::of_failure(&error);
+            self.tell_why(kind, subject, started.elapsed(), error.source());
+            return Err(error);
+        }
+        self.tell(EventKind::EndedByApplication, subject, started.elapsed());
         if let Err(error) = self.store.announce(&[*epochs::key()]).await {
             tracing::debug!(%error, "announcing an epoch failed, other instances notice it when they read the epochs again");
         }

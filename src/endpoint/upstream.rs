@@ -19,6 +19,7 @@ use tower::{Service, ServiceExt as _};
 use zeroize::Zeroizing;
 
 use crate::body::{self, RequestBody, ResponseBody};
+use crate::endpoint::config::Config;
 use crate::error::RefreshError;
 use crate::grant::GrantKey;
 use crate::store::Key;
@@ -286,18 +287,21 @@ pub(crate) async fn read<ResBody: Body<Data = Bytes>>(
 
 impl Granted {
     /// Returns what the response says about the user: the [`Subject`] in its extensions, otherwise
-    /// that of the ID token, and those claims of the ID token that have these names. `Ok(None)` if
+    /// that of the ID token, and the configured claims of the ID token. `Ok(None)` if
     /// it names no subject.
-    pub(crate) fn profile(&self, claims: &[String]) -> Result<Option<Profile>, InvalidSubject> {
+    pub(crate) fn profile(&self, config: &Config) -> Result<Option<Profile>, InvalidSubject> {
         let id_token = self
             .id_token
             .as_deref()
             .and_then(|token| IdToken::read(token));
         let subject = match self.head.extensions.get::<Subject>() {
             Some(subject) => Some(subject.clone()),
-            None => id_token.as_ref().map_or(Ok(None), IdToken::subject)?,
+            None => match &id_token {
+                Some(token) => token.subject(&config.subject_claim)?,
+                None => None,
+            },
         };
-        Ok(subject.map(|subject| Profile::new(subject, id_token.as_ref(), claims)))
+        Ok(subject.map(|subject| Profile::new(subject, id_token.as_ref(), &config.claims)))
     }
 
     /// Returns the response to the client: the head from the inner service, with another body.

@@ -27,6 +27,7 @@ const REPEAT_UNTIL: u8 = 15;
 const AUTHENTICATED: u8 = 16;
 const MINTED_AT: u8 = 17;
 const PROFILE: u8 = 18;
+const LISTED_UNTIL: u8 = 19;
 
 impl Record {
     pub fn encode(&self, key: &Key, tag: &ClaimTag) -> Bytes {
@@ -53,6 +54,7 @@ impl Record {
             (EXPIRES_AT, Some(self.expires_at)),
             (REPEAT_UNTIL, self.repeat_until),
             (MINTED_AT, self.minted_at),
+            (LISTED_UNTIL, self.listed_until),
         ];
         for (field, time) in times {
             if let Some(time) = time {
@@ -124,9 +126,10 @@ fn read(fields: &Fields) -> Result<Record, DecodeError> {
         presented: fields.flag(PRESENTED)?,
         repeat_until: fields.optional(REPEAT_UNTIL, read_timestamp)?,
         minted_at: fields.optional(MINTED_AT, read_timestamp)?,
+        listed_until: fields.optional(LISTED_UNTIL, read_timestamp)?,
         revocation_pending: fields.flag(REVOCATION_PENDING)?,
         authenticated: fields.flag(AUTHENTICATED)?,
-        unknown: fields.unknown(CLIENT_ID..=PROFILE),
+        unknown: fields.unknown(CLIENT_ID..=LISTED_UNTIL),
     })
 }
 

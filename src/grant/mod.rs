@@ -23,14 +23,11 @@ pub(crate) use self::decide::{
     may_have_link, may_replay, without_answer,
 };
 pub use self::key::{GrantKey, InvalidGrantKey};
-use crate::clock::Timestamp;
+use crate::clock::{EARLIEST, Timestamp};
 use crate::codec::Utf8;
 use crate::epochs::Table;
 use crate::rotation_policy::RotationPolicy;
 use crate::store::ClaimTag;
-
-/// 1 January 2026. A clock that shows an earlier time has not been set.
-const EARLIEST: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
 /// If the clock of another instance is ahead of this one by more than this, it counts as not set.
 /// Up to this limit, the later of the two clocks counts: if the earlier one counted and was wrong,
@@ -65,6 +62,8 @@ pub struct Record {
     pub(crate) sealed: Bytes,
     /// What is known about the user, sealed for the current token. `None` if nothing is.
     pub(crate) profile: Option<Bytes>,
+    /// Until when the index of the user lists the grant, if it was ever listed.
+    pub(crate) listed_until: Option<Timestamp>,
     pub previous: Option<Previous>,
     /// Whether the current token was presented. If so, its client has received it.
     pub presented: bool,
@@ -233,6 +232,7 @@ impl Record {
             generation: 0,
             sealed,
             profile: None,
+            listed_until: None,
             previous: None,
             presented: false,
             repeat_until: None,
@@ -246,6 +246,23 @@ impl Record {
     /// Returns the record with what is known about the user, sealed for the current token.
     pub(crate) fn with_profile(mut self, profile: Option<Bytes>) -> Self {
         self.profile = profile;
+        self
+    }
+
+    /// Returns whether the index of the user must list the grant anew at `now`, because the grant
+    /// may live longer than the index lists it.
+    pub(crate) fn must_be_listed(&self, now: Timestamp, idle_lifetime: Duration) -> bool {
+        let wanted = now.saturating_add(idle_lifetime);
+        let end = now.saturating_add(idle_lifetime.saturating_mul(3));
+        !self
+            .listed_until
+            .is_some_and(|until| (wanted..end).contains(&until))
+    }
+
+    /// Returns the record of a grant that the index of the user lists at `now`: for twice the time
+    /// after which it expires without a refresh.
+    pub(crate) fn listed(mut self, now: Timestamp, idle_lifetime: Duration) -> Self {
+        self.listed_until = Some(now.saturating_add(idle_lifetime.saturating_mul(2)));
         self
     }
 
@@ -463,12 +480,14 @@ impl Record {
         previous.link.as_ref().filter(|_| previous.hash == *hash)
     }
 
-    /// Returns whether the grant has neither ended nor expired.
-    pub(crate) fn is_alive(&self, now: Timestamp, epochs: &Table) -> bool {
-        !self.revocation_pending && self.time(now) < self.expires_at && !self.has_ended(epochs)
+    /// Returns whether the grant has expired, or its revocation is pending.
+    pub(crate) fn is_over(&self, now: Timestamp) -> bool {
+        self.revocation_pending || self.time(now) >= self.expires_at
     }
 
-    /// Returns whether all grants of the client that were as old have been ended.
+    /// Returns whether all grants of the client that were as old have been ended. Must be asked
+    /// before [`at`](Self::at), which moves the times of a clock that was not set: such a grant may
+    /// have begun before any epoch.
     pub(crate) fn has_ended(&self, epochs: &Table) -> bool {
         epochs.ends(self.binding.client_id.as_str(), self.created_at)
     }

@@ -1110,6 +1110,7 @@ fn any_record() -> impl Strategy<Value = Record> {
                 sealed,
                 previous,
                 profile: None,
+                listed_until: None,
                 presented,
                 repeat_until,
                 minted_at,

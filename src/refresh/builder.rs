@@ -529,6 +529,14 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
+    /// Sets the claim of the ID token that is the id of the [subject](crate::Subject). Default: `sub`.
+    /// It must identify the user for ever: Microsoft Entra ID, whose `sub` differs from client to
+    /// client, has `oid`. An email address can change its owner.
+    pub fn subject_claim(mut self, name: impl Into<String>) -> Self {
+        self.config.subject_claim = name.into();
+        self
+    }
+
     /// Sets a secret with which the store's list of the sessions of a user is found and sealed.
     /// Default: none, and then an attacker with a copy of the store who guesses a
     /// [subject](crate::Subject) learns that user's sessions. All instances must have the same

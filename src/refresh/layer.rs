@@ -150,13 +150,13 @@ impl<St: Store> RefreshLayer<St> {
     /// has ended.
     ///
     /// A log-in that has been answered before the call is ended. One that is answered during the
-    /// call may not be. A session whose listing failed is not ended
-    /// ([`EventKind::SessionUnlisted`](crate::EventKind::SessionUnlisted)); while it is only delayed,
-    /// because the store was unavailable, the event of that failure precedes it.
+    /// call may not be. A session that could not be listed is not ended
+    /// ([`EventKind::SessionUnlisted`](crate::EventKind::SessionUnlisted)).
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store fails. Some sessions may have ended; calling again is safe.
+    /// The first [`StoreError`] if the store fails. The other sessions have ended nevertheless, and
+    /// calling again is safe.
     pub fn end_sessions(
         &self,
         subject: &Subject,
@@ -167,21 +167,21 @@ impl<St: Store> RefreshLayer<St> {
     /// Ends every grant of a client that has begun until now, and its access tokens, for example
     /// because the client was compromised. Its users can log in again.
     ///
-    /// It costs two calls of the store, however many grants there are: grants that began before
+    /// It costs three calls of the store, however many grants there are: grants that began before
     /// the call are refused from now on, and their entries stay until they expire. The tokens that
     /// the inner service issued stay valid there, and an upstream token that was never adopted can
     /// still be adopted. Other instances refuse the grants a second later at the latest. Those that
-    /// guard resources refuse the access tokens as soon as they receive the announcement, and after
-    /// [`cache_ttl`](crate::AccessLayerBuilder::cache_ttl) at the latest.
+    /// guard resources refuse the access tokens as soon as they receive the announcement, and a
+    /// second after [`cache_ttl`](crate::AccessLayerBuilder::cache_ttl) at the latest.
     ///
-    /// Whether a grant began before the call is decided by the clocks of the instances, which should
-    /// be within a second of each other.
+    /// Whether a grant began before the call is decided by the clocks of the instances: one that
+    /// began within their difference may survive the call. The event is
+    /// [`EndedByApplication`](crate::EventKind::EndedByApplication), without a grant.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store fails, or if 1,000 other clients have been ended within the
-    /// [`absolute_lifetime`](crate::RefreshLayerBuilder::absolute_lifetime) of a grant. Calling again
-    /// is safe.
+    /// [`StoreError`] if the store fails, if the clock of this machine is not set, or if 1,000 other
+    /// clients have been ended since the last [`end_all`](Self::end_all). Calling again is safe.
     pub fn end_client(
         &self,
         client_id: &ClientId,
@@ -212,8 +212,8 @@ impl<St: Store> RefreshLayer<St> {
         &self.shared
     }
 
-    /// Waits until no rotation, adoption or revocation is in progress, and no call of
-    /// [`end_grant`](Self::end_grant).
+    /// Waits until no rotation, adoption or revocation is in progress, no session is being listed,
+    /// and no call that ends grants is running.
     ///
     /// The graceful shutdown of a server waits for connections. Work that continues after its
     /// client has disconnected belongs to no connection. So call this after the server has stopped

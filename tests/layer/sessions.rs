@@ -190,30 +190,6 @@ async fn a_session_whose_grant_is_stored_after_the_list_stays_listed() {
 }
 
 #[tokio::test]
-async fn a_user_has_at_most_a_thousand_listed_sessions() {
-    let app = App::new();
-    let first = log_in(&app, "app", "ann").await;
-    let ended = log_in(&app, "app", "ann").await;
-    for _ in 2..1000 {
-        log_in(&app, "app", "ann").await;
-    }
-    assert_eq!(app.layer.sessions(&ann()).await.unwrap().len(), 1000);
-    app.clock.advance(Duration::from_secs(600));
-    // An ended one makes room.
-    let grant = app.take_events()[1].grant.unwrap();
-    app.layer.end_grant(&grant).await.unwrap();
-    let _ = ended;
-    log_in(&app, "app", "ann").await;
-    assert!(!app.events().contains(&EventKind::SessionUnlisted));
-    assert_eq!(app.layer.sessions(&ann()).await.unwrap().len(), 1000);
-    // Otherwise the oldest one does.
-    log_in(&app, "app", "ann").await;
-    assert!(app.events().contains(&EventKind::SessionUnlisted));
-    assert_eq!(app.layer.end_sessions(&ann()).await.unwrap(), 1000);
-    app.refresh(&first).await.token();
-}
-
-#[tokio::test]
 async fn an_epoch_ends_every_grant_that_began_before() {
     let app = App::new();
     let other = app.another();
@@ -244,6 +220,78 @@ async fn an_epoch_ends_every_grant_that_began_before() {
     app.clock.advance(Duration::from_millis(10));
     let after = app.log_in("two").await;
     app.refresh_as("two", &after).await.token();
+}
+
+#[tokio::test]
+async fn a_session_in_use_is_listed_anew_before_its_listing_ends() {
+    let day = Duration::from_secs(24 * 3600);
+    let app = App::with(|builder| builder.idle_lifetime(day));
+    let mut token = log_in(&app, "app", "ann").await;
+    log_in(&app, "app", "ann").await;
+    for hours in [20, 20, 20, 20, 20] {
+        app.clock.advance(Duration::from_secs(hours * 3600));
+        token = app.refresh(&token).await.token();
+    }
+    assert_eq!(app.layer.sessions(&ann()).await.unwrap().len(), 1);
+    assert_eq!(app.layer.end_sessions(&ann()).await.unwrap(), 1);
+    // What is used no more leaves the store.
+    log_in(&app, "app", "ann").await;
+    app.clock.advance(3 * day);
+    app.store.calls();
+    assert!(app.layer.sessions(&ann()).await.unwrap().is_empty());
+    assert_eq!(app.store.calls(), [Call::Get]);
+}
+
+#[tokio::test]
+async fn a_rotation_that_outlasts_its_grant_does_not_survive_the_end_of_the_sessions() {
+    let app = App::with(|builder| builder.idle_lifetime(Duration::from_secs(600)));
+    let token = log_in(&app, "app", "ann").await;
+    let gate = std::sync::Arc::new(tokio::sync::Notify::new());
+    app.clock.advance(Duration::from_secs(599));
+    app.upstream
+        .then(test_support::Act::Wait(std::sync::Arc::clone(&gate)));
+    let late = app.clone();
+    let refresh = tokio::spawn(async move { late.refresh(&token).await });
+    settle().await;
+    app.clock.advance(Duration::from_secs(2));
+    assert!(app.layer.sessions(&ann()).await.unwrap().is_empty());
+    app.layer.end_sessions(&ann()).await.unwrap();
+    gate.notify_one();
+    assert_eq!(refresh.await.unwrap().error(), refused());
+}
+
+#[tokio::test]
+async fn one_session_that_cannot_end_does_not_keep_the_others() {
+    let app = App::new();
+    let stuck = log_in(&app, "app", "ann").await;
+    let key = *app
+        .store
+        .writes()
+        .iter()
+        .map(|(key, _)| key)
+        .next()
+        .unwrap();
+    let free = log_in(&app, "app", "ann").await;
+    app.store
+        .hook(move |other, call| match (*other == key, call) {
+            (true, Call::Swap { .. }) => Plan::Lose,
+            _ => Plan::Pass,
+        });
+    assert!(app.layer.end_sessions(&ann()).await.is_err());
+    app.store.unhook();
+    assert_eq!(app.refresh(&free).await.error(), refused());
+    app.refresh(&stuck).await.token();
+    assert_eq!(app.layer.end_sessions(&ann()).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn only_grants_end_by_their_key() {
+    let app = App::new();
+    log_in(&app, "app", "ann").await;
+    app.layer.end_all().await.unwrap();
+    let epochs = test_support::hooked::epochs_key();
+    assert!(!app.layer.end_grant(&epochs.into()).await.unwrap());
+    assert!(app.store.get(&epochs).await.unwrap().is_some());
 }
 
 #[tokio::test]

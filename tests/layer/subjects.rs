@@ -96,6 +96,42 @@ async fn a_subject_never_changes_and_can_be_learnt_later() {
 }
 
 #[tokio::test]
+async fn a_response_that_begins_no_token_of_the_layer_is_passed_on() {
+    let app = App::new();
+    let claims = format!(r#"{{"sub":"{}"}}"#, "u".repeat(2_000));
+    next_id_token(&app, &claims);
+    let credentials = [("grant_type", "client_credentials"), ("client_id", "app")];
+    assert_eq!(app.post("/token", &credentials).await.status, 200);
+    next_id_token(&app, &claims);
+    let unbound = [("grant_type", "authorization_code"), ("code", "c")];
+    assert_eq!(app.post("/token", &unbound).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_repeated_id_token_names_nobody() {
+    let app = App::new();
+    let token = id_token(ANN);
+    let body = format!(
+        r#"{{"access_token":"a","token_type":"Bearer","refresh_token":"upstream-0-0","id_token":"{token}","id_token":"{token}"}}"#
+    );
+    app.upstream
+        .then(Act::Answer(200, "application/json", body.leak()));
+    app.log_in("app").await;
+    assert_eq!(count(&app, &ann()).await, 0);
+}
+
+#[tokio::test]
+async fn another_claim_can_be_the_id() {
+    let app = App::with(|builder| builder.subject_claim("oid"));
+    next_id_token(
+        &app,
+        r#"{"iss":"https://id.example","sub":"per client","oid":"ann"}"#,
+    );
+    app.log_in("app").await;
+    assert_eq!(count(&app, &ann()).await, 1);
+}
+
+#[tokio::test]
 async fn a_dump_of_the_store_names_no_user() {
     let app = App::with(|builder| builder.reference_access_tokens(true).claims(["email"]));
     for _ in 0..2 {

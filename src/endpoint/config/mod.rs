@@ -45,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) keep_id_token: bool,
     /// The claims of the ID token that are kept with a grant.
     pub(crate) claims: Vec<String>,
+    /// The claim of the ID token that is the id of the user.
+    pub(crate) subject_claim: String,
     pub(crate) subject_key: Option<SubjectKey>,
     /// The resources that an access token is valid for if its client requests them.
     pub(crate) allowed_resources: Vec<String>,
@@ -74,6 +76,7 @@ impl Default for Config {
             access_token_lifetime: None,
             keep_id_token: false,
             claims: Vec::new(),
+            subject_claim: "sub".into(),
             subject_key: None,
             allowed_resources: Vec::new(),
             windows: Windows::default(),

@@ -50,9 +50,7 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
     let Some(upstream_token) = presentation.unseal(&sealer, &record) else {
         return Err(unreadable(exchange, &presentation, DecodeError::Damaged).into());
     };
-    let profile = presentation
-        .open_profile(&sealer, &record)
-        .unwrap_or_default();
+    let profile = presentation.open_profile(&sealer, &record);
     let revocation = Revocation {
         key: &presentation.key,
         entry,

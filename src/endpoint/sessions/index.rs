@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::clock::Timestamp;
 use crate::codec::{DecodeError, Fields, Writer};
 use crate::seal::{Context, Purpose, SealError, SealNonce, Sealer, Secret};
-use crate::store::{ClaimTag, Entry, Key, StoreError, Version};
+use crate::store::{ClaimTag, Entry, Key, Version};
 use crate::subject::{Subject, SubjectKey};
 
 const FORMAT: u8 = 67;
@@ -34,7 +34,7 @@ pub(crate) struct Listed {
     /// The key of the grant.
     pub(crate) grant: Key,
     pub(crate) created_at: Timestamp,
-    /// When the grant ends at the latest.
+    /// Until when it is listed. A grant that is used longer is listed anew.
     pub(crate) until: Timestamp,
     /// The label, or an empty text.
     pub(crate) label: Box<str>,
@@ -89,19 +89,15 @@ impl Index {
     }
 
     /// Returns the sessions in this entry.
-    pub(crate) fn open(&self, entry: &Entry) -> Result<Vec<Listed>, StoreError> {
-        let fields = Fields::checked(FORMAT, &self.key, &entry.tag, &entry.value);
-        let sealed: Bytes = fields
-            .and_then(|fields| fields.required(SEALED, Ok))
-            .map_err(StoreError::corrupt)?;
-        let text = self
-            .sealer
-            .open(self.context(), &[], &sealed)
-            .map_err(StoreError::corrupt)?;
+    pub(crate) fn open(&self, entry: &Entry) -> Result<Vec<Listed>, DecodeError> {
+        let fields = Fields::checked(FORMAT, &self.key, &entry.tag, &entry.value)?;
+        let sealed: Bytes = fields.required(SEALED, Ok)?;
+        let text = self.sealer.open(self.context(), &[], &sealed);
+        let text = text.map_err(|_| DecodeError::Damaged)?;
         let mut rest = &text[..];
         let mut sessions = Vec::new();
         while rest.has_remaining() {
-            let session = listed(&mut rest).ok_or(StoreError::corrupt(DecodeError::Damaged))?;
+            let session = listed(&mut rest).ok_or(DecodeError::Damaged)?;
             sessions.push(session);
         }
         Ok(sessions)

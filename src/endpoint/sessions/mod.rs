@@ -1,7 +1,9 @@
 //! The sessions of a user: the grants that belong to one subject.
 //!
-//! The [`Index`] of a user lists them. It is written when a grant begins or is revoked, never when
-//! it is rotated. It may list a grant that has ended, which is dropped when it is next read.
+//! The [`Index`] of a user lists them, each for twice the idle lifetime of a grant. It is written
+//! when a grant begins or is revoked, and again in the background when a rotation finds that the
+//! grant is listed for less than another idle lifetime. It may list a grant that has ended, which is
+//! dropped when the index is next read.
 
 mod index;
 
@@ -12,10 +14,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::Extensions;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use self::index::{Index, Listed};
 use crate::clock::{CENTURY, Timestamp};
+use crate::codec::{DecodeError, Utf8};
 use crate::endpoint::end_grant;
 use crate::endpoint::retryable_write::{RetryableWrite, persist};
 use crate::endpoint::state::State;
@@ -24,6 +27,7 @@ use crate::event::{EventKind, EventSubject};
 use crate::grant::{GrantKey, Record};
 use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl, Version};
 use crate::subject::{SessionLabel, Subject};
+use crate::wire::client::ClientId;
 
 /// The most sessions of one user.
 const MOST: usize = 1000;
@@ -40,7 +44,7 @@ const YOUNG: Duration = Duration::from_secs(300);
 
 /// The number of attempts to write an index. Each one that fails means that another log-in or end of
 /// the same user has written it.
-const ATTEMPTS: usize = 32;
+const ATTEMPTS: u64 = 32;
 
 /// A session of a user: one grant that has neither ended nor expired.
 #[derive(Clone)]
@@ -110,12 +114,13 @@ impl fmt::Debug for Session {
 #[derive(Clone, Debug)]
 pub(crate) struct NewSession {
     subject: Subject,
+    client_id: Utf8,
     session: Listed,
 }
 
 impl NewSession {
     /// Returns the session of a grant. `response` are the extensions of the response that began it,
-    /// or in which the subject was named first.
+    /// or because of which it is listed.
     pub(crate) fn new(
         subject: Subject,
         grant: Key,
@@ -123,28 +128,32 @@ impl NewSession {
         response: &Extensions,
     ) -> Self {
         let label = response.get::<SessionLabel>().map(SessionLabel::as_str);
-        let created_at = record.created_at;
-        let until = record.binding.absolute_end;
         Self {
             subject,
+            client_id: record.binding.client_id.clone(),
             session: Listed {
                 grant,
-                created_at,
-                until: until.unwrap_or_else(|| created_at.saturating_add(CENTURY)),
+                created_at: record.created_at,
+                until: record.listed_until.unwrap_or(record.expires_at),
                 label: label.unwrap_or_default().into(),
             },
         }
     }
 
-    /// Lists the session. If the store fails, emits an event and tries again in the background, so
-    /// that the log-in does not fail.
-    pub(crate) async fn list<St: Store>(mut self, shared: &Arc<State<St>>) {
+    /// Lists the session. If the store fails, emits an event and returns the session, to be listed
+    /// [in the background](Self::list_in_background): a log-in does not fail because of it.
+    pub(crate) async fn list<St: Store>(mut self, shared: &State<St>) -> Option<Self> {
         let started = Instant::now();
-        let Err(error) = self.attempt(shared).await else {
-            return;
-        };
+        let error = self.attempt(shared).await.err()?;
         self.tell(shared, EventKind::of_failure(&error), started);
-        let Some(permit) = shared.background() else {
+        Some(self)
+    }
+
+    /// Lists the session in the background, and tries for up to a minute. Emits an event if that
+    /// fails.
+    pub(crate) fn list_in_background<St: Store>(mut self, shared: &Arc<State<St>>) {
+        let started = Instant::now();
+        let Some(permit) = shared.background_list() else {
             self.tell(shared, EventKind::SessionUnlisted, started);
             return;
         };
@@ -159,8 +168,9 @@ impl NewSession {
     }
 
     fn tell<St: Store>(&self, shared: &State<St>, kind: EventKind, started: Instant) {
+        let client_id = ClientId::try_from(self.client_id.as_str()).ok();
         let subject = EventSubject {
-            client_id: None,
+            client_id: client_id.as_ref(),
             grant: Some((&self.session.grant, None)),
         };
         shared.tell(kind, subject, started.elapsed());
@@ -173,18 +183,30 @@ impl RetryableWrite for NewSession {
     async fn attempt<St: Store>(&mut self, shared: &State<St>) -> Result<(), StoreError> {
         let index = index(shared, &self.subject);
         let session = &self.session;
-        let mut full = false;
+        let now = shared.now();
+        let mut len = 0;
         let add = |sessions: &mut Vec<Listed>| {
-            if sessions.iter().any(|other| other.grant == session.grant) {
-                return false;
-            }
-            sessions.push(session.clone());
-            full = sessions.len() > MOST;
-            true
+            let known = sessions
+                .iter_mut()
+                .find(|other| other.grant == session.grant);
+            let changes = match known {
+                Some(known) if known.until >= session.until => false,
+                Some(known) => {
+                    known.until = session.until;
+                    true
+                }
+                None => {
+                    sessions.retain(|other| now < other.until);
+                    sessions.push(session.clone());
+                    true
+                }
+            };
+            len = sessions.len();
+            changes
         };
         // A user without another session needs one round trip.
-        change(shared, &index, None, add).await?;
-        if full {
+        change(shared, &index, None, Damaged::Replace, add).await?;
+        if len > MOST {
             make_room(shared, &index).await?;
         }
         Ok(())
@@ -192,31 +214,34 @@ impl RetryableWrite for NewSession {
 }
 
 /// Drops sessions from an index that is too long: of the oldest ones those that have ended, or else
-/// the oldest one, which is then not listed any more.
+/// the oldest ones, which are then not listed any more.
 async fn make_room<St: Store>(shared: &State<St>, index: &Index) -> Result<(), StoreError> {
     let Some(entry) = shared.store().get(&index.key).await? else {
         return Ok(());
     };
-    let mut sessions = index.open(&entry)?;
+    let mut sessions = index.open(&entry).map_err(StoreError::corrupt)?;
     sessions.sort_by_key(|session| session.created_at);
+    let excess = sessions.len().saturating_sub(MOST);
     let epochs = shared.epochs().current(shared.store()).await?;
     let oldest = sessions
-        .get(..LOOKED_UP.min(sessions.len()))
+        .get(..LOOKED_UP.max(excess).min(sessions.len()))
         .unwrap_or_default();
     let found = look_up(shared, oldest, &epochs).await?;
     let mut ended: HashSet<Key> = found
         .into_iter()
         .filter_map(|(session, record)| record.is_none().then_some(session.grant))
         .collect();
-    if ended.is_empty()
-        && let Some(first) = oldest.first()
-    {
-        ended.insert(first.grant);
-        let subject = EventSubject {
-            client_id: None,
-            grant: Some((&first.grant, None)),
-        };
-        shared.tell(EventKind::SessionUnlisted, subject, Duration::ZERO);
+    for session in oldest {
+        if ended.len() >= excess {
+            break;
+        }
+        if ended.insert(session.grant) {
+            let subject = EventSubject {
+                client_id: None,
+                grant: Some((&session.grant, None)),
+            };
+            shared.tell(EventKind::SessionUnlisted, subject, Duration::ZERO);
+        }
     }
     drop_from(shared, index, Some(entry), &ended).await
 }
@@ -230,7 +255,7 @@ pub(crate) async fn list<St: Store>(
     let Some(entry) = shared.store().get(&index.key).await? else {
         return Ok(Vec::new());
     };
-    let mut listed = index.open(&entry)?;
+    let mut listed = index.open(&entry).map_err(StoreError::corrupt)?;
     listed.sort_by_key(|session| session.created_at);
     let epochs = shared.epochs().current(shared.store()).await?;
     let mut sessions = Vec::new();
@@ -238,6 +263,8 @@ pub(crate) async fn list<St: Store>(
     let now = shared.now();
     for (session, record) in look_up(&shared, &listed, &epochs).await? {
         match record {
+            // A rotation that began before the expiry may still renew it.
+            Some(record) if record.is_over(now) => {}
             Some(record) => sessions.push(Session {
                 grant: session.grant.into(),
                 record,
@@ -265,16 +292,24 @@ pub(crate) async fn end<St: Store>(
     let Some(entry) = shared.store().get(&index.key).await? else {
         return Ok(0);
     };
-    let listed = index.open(&entry)?;
+    let listed = index.open(&entry).map_err(StoreError::corrupt)?;
     let now = shared.now();
     let mut count = 0;
+    let mut failure = None;
     let mut ended = HashSet::new();
     for some in listed.chunks(AT_ONCE) {
         let ends = some
             .iter()
             .map(|session| end_grant::end(Arc::clone(&shared), session.grant));
         for (session, end) in some.iter().zip(join_all(ends).await) {
-            let was_alive = end?;
+            let was_alive = match end {
+                Ok(was_alive) => was_alive,
+                // The others end nevertheless.
+                Err(error) => {
+                    failure.get_or_insert(error);
+                    continue;
+                }
+            };
             count += usize::from(was_alive);
             if was_alive || !is_young(session, now) {
                 ended.insert(session.grant);
@@ -282,13 +317,16 @@ pub(crate) async fn end<St: Store>(
         }
     }
     drop_from(&shared, &index, Some(entry), &ended).await?;
-    Ok(count)
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(count),
+    }
 }
 
 /// Drops the session of a grant that its client has revoked, in the background. If that fails, the
 /// session is dropped when the index is next read.
 pub(crate) fn forget<St: Store>(shared: &Arc<State<St>>, subject: Subject, grant: Key) {
-    let Some(permit) = shared.background() else {
+    let Some(permit) = shared.background_list() else {
         return;
     };
     let shared = Arc::clone(shared);
@@ -314,7 +352,8 @@ fn is_young(session: &Listed, now: Timestamp) -> bool {
     now.saturating_since(session.created_at) < YOUNG
 }
 
-/// Returns each session with the record of its grant, if that is alive.
+/// Returns each session with the record of its grant, unless the grant is absent, revoked or has
+/// been ended with others. It may have expired.
 async fn look_up<'a, St: Store>(
     shared: &State<St>,
     sessions: &'a [Listed],
@@ -330,8 +369,9 @@ async fn look_up<'a, St: Store>(
                 None => None,
                 Some(entry) => {
                     let record = Record::decode(&session.grant, &entry.tag, &entry.value);
-                    let record = record.map_err(StoreError::corrupt)?.at(shared.now());
-                    Some(record).filter(|record| record.is_alive(shared.now(), epochs))
+                    let record = record.map_err(StoreError::corrupt)?;
+                    let has_ended = record.revocation_pending || record.has_ended(epochs);
+                    (!has_ended).then(|| record.at(shared.now()))
                 }
             };
             found.push((session, record));
@@ -349,12 +389,20 @@ async fn drop_from<St: Store>(
     if found.is_none() {
         return Ok(());
     }
-    change(shared, index, found, |sessions| {
+    change(shared, index, found, Damaged::Fail, |sessions| {
         let before = sessions.len();
         sessions.retain(|session| !ended.contains(&session.grant));
         sessions.len() < before
     })
     .await
+}
+
+/// What to do with an index that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Damaged {
+    Fail,
+    /// Emit an event, and begin a new one.
+    Replace,
 }
 
 /// Changes an index, which was read as `found`. `edit` changes the sessions that are stored, and
@@ -363,12 +411,20 @@ async fn change<St: Store>(
     shared: &State<St>,
     index: &Index,
     mut found: Option<Entry>,
+    damaged: Damaged,
     mut edit: impl FnMut(&mut Vec<Listed>) -> bool,
 ) -> Result<(), StoreError> {
-    for _ in 0..ATTEMPTS {
-        let mut sessions = match &found {
-            Some(entry) => index.open(entry)?,
-            None => Vec::new(),
+    for attempt in 0..ATTEMPTS {
+        let opened = found
+            .as_ref()
+            .map_or(Ok(Vec::new()), |entry| index.open(entry));
+        let mut sessions = match opened {
+            Err(DecodeError::Damaged) if damaged == Damaged::Replace => {
+                let nobody = EventSubject::client(None);
+                shared.tell(EventKind::StoreCorrupt, nobody, Duration::ZERO);
+                Vec::new()
+            }
+            opened => opened.map_err(StoreError::corrupt)?,
         };
         if !edit(&mut sessions) {
             return Ok(());
@@ -395,8 +451,102 @@ async fn change<St: Store>(
             Swap::Swapped => return Ok(()),
             Swap::Conflict(current) => found = current,
         }
+        if attempt >= 4 {
+            sleep(Duration::from_millis(attempt)).await;
+        }
     }
     Err(StoreError::unavailable(
         "failed to write the sessions of a user: others changed them during each of 32 attempts",
     ))
+}
+
+#[cfg(all(test, feature = "memory"))]
+mod tests {
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::grant::Binding;
+    use crate::{MemoryStore, RefreshLayer};
+
+    fn ann() -> Subject {
+        Subject::new("ann").unwrap()
+    }
+
+    fn session(number: u16) -> Listed {
+        let mut grant = [0; 32];
+        grant[..2].copy_from_slice(&number.to_be_bytes());
+        Listed {
+            grant: Key::new(grant),
+            created_at: Timestamp::from_millis(number.into()),
+            until: Timestamp::from_millis(4_000_000_000_000),
+            label: "".into(),
+        }
+    }
+
+    async fn listed(shared: &State<MemoryStore>) -> Vec<Listed> {
+        let index = index(shared, &ann());
+        let entry = shared.store().get(&index.key).await.unwrap().unwrap();
+        index.open(&entry).unwrap()
+    }
+
+    /// Lists the session with this number, and returns the events.
+    async fn add(shared: &State<MemoryStore>, number: u16) {
+        let mut new = NewSession {
+            subject: ann(),
+            client_id: "app".into(),
+            session: session(number),
+        };
+        new.attempt(shared).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_full_list_drops_ended_sessions_and_then_the_oldest() {
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&events);
+        let layer = RefreshLayer::builder(MemoryStore::new())
+            .on_event(move |event| told.lock().unwrap().push(event.kind))
+            .build()
+            .unwrap();
+        let shared = layer.shared();
+        let index = index(shared, &ann());
+        let fill = |sessions: &mut Vec<Listed>| {
+            sessions.extend((0..1000).map(session));
+            true
+        };
+        change(shared, &index, None, Damaged::Fail, fill)
+            .await
+            .unwrap();
+        add(shared, 1000).await;
+        let left = listed(shared).await;
+        assert_eq!(left.len(), 1001 - LOOKED_UP);
+        assert!(!left.contains(&session(31)) && left.contains(&session(32)));
+        assert_eq!(*events.lock().unwrap(), []);
+
+        // The oldest ones are alive.
+        for number in 32..64 {
+            let key = session(number).grant;
+            let binding = Binding {
+                client_id: "app".into(),
+                scope: None,
+                resources: Vec::new(),
+                absolute_end: None,
+            };
+            let hour = Duration::from_secs(3600);
+            let record = Record::begin(binding, Bytes::new(), shared.now(), hour, None, None);
+            let tag = crate::store::ClaimTag::new([1; 32]);
+            let entry = Entry::new(Version::new([1; 8]), tag, record.encode(&key, &tag));
+            let ttl = Ttl::After(hour);
+            let put = Change::Put { entry, ttl };
+            let _ = shared.store().swap(&key, None, put, &[]).await.unwrap();
+        }
+        for number in 1001..=1032 {
+            add(shared, number).await;
+        }
+        let left = listed(shared).await;
+        assert_eq!(left.len(), MOST);
+        assert!(!left.contains(&session(32)) && left.contains(&session(1032)));
+        assert_eq!(*events.lock().unwrap(), [EventKind::SessionUnlisted]);
+    }
 }

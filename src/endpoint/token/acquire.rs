@@ -145,8 +145,8 @@ pub(super) async fn acquire<St: Store>(
             return Err(refuse(exchange, presentation, Refusal::Unknown));
         };
         let current = claim.entry.tag;
-        let mut record = match Record::decode(&key, &current, &claim.entry.value) {
-            Ok(record) => record.at(exchange.shared.now()),
+        let record = match Record::decode(&key, &current, &claim.entry.value) {
+            Ok(record) => record,
             Err(error) => {
                 lease.release().await;
                 return Err(unreadable(exchange, presentation, error));
@@ -163,6 +163,7 @@ pub(super) async fn acquire<St: Store>(
             lease.release().await;
             return Err(refuse(exchange, presentation, Refusal::Unknown));
         }
+        let mut record = record.at(exchange.shared.now());
         // The lease that this one replaces showed it.
         if goal.presented && current == goal.tag {
             lease.presented(&record);

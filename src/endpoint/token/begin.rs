@@ -60,7 +60,10 @@ impl NewGrant<'_> {
         let sealed = sealer.seal(nonce, context, &[], upstream_token)?;
         let profile = self.access.profile;
         let sealed_profile = profile
-            .map(|profile| profile.seal(&sealer, profile_nonce, context))
+            .map(|profile| {
+                let purpose = Purpose::Profile;
+                profile.seal(&sealer, profile_nonce, Context { purpose, ..context })
+            })
             .transpose()?;
         let binding = Binding {
             client_id: self.client_id.as_str().into(),
@@ -80,6 +83,10 @@ impl NewGrant<'_> {
         )
         .granted_with(self.credential)
         .with_profile(sealed_profile.map(Bytes::from));
+        let record = match profile {
+            Some(_) => record.listed(now, config.idle_lifetime),
+            None => record,
+        };
         let owner = Owner::Grant(first.access_id(), 0);
         let access = mint(shared, now, owner, access, &self.access, &granted.answer)?;
         let answer = access

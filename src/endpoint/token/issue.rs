@@ -67,13 +67,17 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         Reply::Granted(granted) => granted,
         Reply::Rejected(response) | Reply::Refused(response) => return Ok(response),
     };
-    let profile = granted
-        .profile(&exchange.shared.config().claims)
-        .map_err(|error| {
+    // A response with which no token of the layer begins is passed on, whomever it names.
+    let begins = client_id.is_some()
+        && (granted.answer.refresh_token().is_some() || exchange.shared.config().reference);
+    let profile = match begins {
+        true => granted.profile(exchange.shared.config()).map_err(|error| {
             exchange.emit(EventKind::UpstreamUnreadable, subject);
             tracing::debug!(%error, "the inner service named a subject that cannot be stored");
             RefreshError::UpstreamUnreadable
-        })?;
+        })?,
+        false => None,
+    };
     let profile = profile.as_ref();
     let Some(token) = granted.answer.refresh_token() else {
         let body = match client_id {
@@ -146,13 +150,19 @@ async fn store<St: Store>(
     let mut begun = begun;
     let session = begun.session.take();
     let list = async {
-        if let Some(session) = session {
-            Box::pin(session.list(shared)).await;
+        match session {
+            Some(session) => Box::pin(session.list(shared)).await,
+            None => None,
         }
     };
     let access = mint::insert(begun.access_write(), shared);
     let insert = begun.insert(shared.store(), shared.now());
-    let (grant, access, ()) = join3(insert, access, list).await;
+    let (grant, access, unlisted) = join3(insert, access, list).await;
+    if let Some(session) = unlisted
+        && grant.is_ok()
+    {
+        session.list_in_background(shared);
+    }
     access.map_err(|error| exchange.store_failed(error, subject))?;
     let Err(error) = grant else {
         exchange.emit(EventKind::Issued, begun.subject(client_id));

@@ -119,7 +119,10 @@ pub(crate) fn mint<St>(
     let sealed = sealer.seal(draw.nonce, context, &[], upstream.as_bytes())?;
     let profile = terms
         .profile
-        .map(|profile| profile.seal(&sealer, draw.profile_nonce, context))
+        .map(|profile| {
+            let purpose = Purpose::Profile;
+            profile.seal(&sealer, draw.profile_nonce, Context { purpose, ..context })
+        })
         .transpose()?;
     let lifetime = lifetime(config, answer);
     let record = AccessRecord {

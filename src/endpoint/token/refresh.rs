@@ -135,10 +135,7 @@ async fn rotate<St: Store, I: Inner>(
         lease.release().await;
         return Err(unreadable(exchange, presentation, DecodeError::Damaged).into());
     };
-    let Ok(profile) = presentation.open_profile(&sealer, &record) else {
-        lease.release().await;
-        return Err(unreadable(exchange, presentation, DecodeError::Damaged).into());
-    };
+    let profile = presentation.open_profile(&sealer, &record);
     // A grant that is handed back needs no other token of the layer.
     let keeps = matches!(proceed, Proceed::Converge | Proceed::Keep);
     let minted = if keeps || exchange.shared.config().hand_back {

@@ -155,9 +155,13 @@ impl TokenResponse {
         seconds(self.value(Name::ExpiresIn)?).map(Duration::from_secs)
     }
 
-    /// Returns the ID token (OpenID Connect Core §3.1.3.3), if it is a string.
+    /// Returns the ID token (OpenID Connect Core §3.1.3.3), if there is one, and it is a string.
     pub(crate) fn id_token(&self) -> Option<&str> {
-        self.text(Name::IdToken)
+        let is_one = |member: &&MemberAt| member.known == Some(Name::IdToken);
+        match self.members.iter().filter(is_one).count() {
+            1 => self.text(Name::IdToken),
+            _ => None,
+        }
     }
 
     /// Returns the refresh token. `null` and an empty string count as absent.

@@ -62,7 +62,7 @@ impl Name {
 
     /// Whether the layer reads its value. Such a member must not be repeated.
     pub(super) const fn is_read(self) -> bool {
-        !matches!(self, Self::TokenType)
+        !matches!(self, Self::TokenType | Self::IdToken)
     }
 
     /// Whether the layer reads its value as a string.

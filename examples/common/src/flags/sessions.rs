@@ -43,6 +43,11 @@ pub struct SessionFlags {
     #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     access_token_lifetime: Option<Duration>,
 
+    /// Claim of the ID token that is the id of the user, by which sessions are listed and ended;
+    /// `oid` for Microsoft Entra ID [default: sub]
+    #[arg(long, value_name = "NAME")]
+    subject_claim: Option<String>,
+
     /// Time in seconds that a client waits for a refresh before it gets 503; the refresh itself may
     /// take twice this time; at most 3600
     #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true, default_value = "10")]
@@ -125,6 +130,9 @@ impl SessionFlags {
         }
         if let Some(lifetime) = self.access_token_lifetime {
             builder = builder.access_token_lifetime(lifetime);
+        }
+        if let Some(claim) = &self.subject_claim {
+            builder = builder.subject_claim(claim);
         }
         builder
     }

@@ -527,7 +527,7 @@ fn environment_variables_are_checked_like_flags() {
 
 #[test]
 fn every_flag_has_an_environment_variable_and_documentation() {
-    let help = assert_flags(PROGRAM, "PROXY_", include_str!("../../README.md"), 47);
+    let help = assert_flags(PROGRAM, "PROXY_", include_str!("../../README.md"), 48);
     assert!(
         help.contains("response_type with `token` or `id_token`"),
         "the help of --reference-access-tokens: {help}"

@@ -145,13 +145,19 @@ async fn events_and_store_calls_are_measured() {
         );
         assert!(sum > 0.0 && sum < 10.0, "{kind} took {sum} s");
     }
-    for op in ["claim", "swap", "sidecar"] {
+    let [gets, claims, ..] = ["get", "claim", "swap", "sidecar"].map(|op| {
         let count = value(
             &seen,
             &format!("oauth_refresh_store_call_duration_seconds_count{{op=\"{op}\"}}"),
         );
         assert!(count >= 1.0, "{op}");
-    }
+        count
+    });
+    // A claim that is not forwarded to the inner store is a read, too.
+    assert!(
+        gets <= claims,
+        "only the epochs are read: {gets} of {claims}"
+    );
 
     upstream.then(test_support::Act::Wait(std::sync::Arc::clone(&gate)));
     let waiting =

@@ -62,7 +62,7 @@ impl Adopted<'_> {
             None
         };
         // An unusable subject must not cost the session, whose upstream token has been used.
-        let profile = granted.profile(&config.claims).unwrap_or_default();
+        let profile = granted.profile(config).unwrap_or_default();
         let upstream_token = granted.answer.refresh_token().unwrap_or(foreign.token);
         let grant = NewGrant {
             client_id: foreign.client_id,
@@ -120,11 +120,15 @@ impl Adopted<'_> {
             client_id: foreign.client_id.clone(),
         };
         let list = async {
-            if let Some(session) = session {
-                Box::pin(session.list(&exchange.shared)).await;
+            match session {
+                Some(session) => Box::pin(session.list(&exchange.shared)).await,
+                None => None,
             }
         };
-        let (adopted, ()) = join(adoption.attempt(&exchange.shared), list).await;
+        let (adopted, unlisted) = join(adoption.attempt(&exchange.shared), list).await;
+        if let Some(session) = unlisted {
+            session.list_in_background(&exchange.shared);
+        }
         match adopted {
             Ok(()) => exchange.emit(
                 EventKind::Adopted,

@@ -4,7 +4,6 @@ mod write;
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use futures_util::future::join;
 use http::Response;
 use zeroize::Zeroizing;
 
@@ -73,20 +72,19 @@ impl Rotation<'_> {
         let ask = self.ask;
         let event = self.event(exchange.shared.config());
         let subject = presentation.subject();
-        let (mut commit, body, learnt) = self
+        let (mut commit, body, session) = self
             .prepare(&exchange.shared, expected, &granted)
             .map_err(|error| {
                 exchange.emit(EventKind::CommitLost, subject);
                 exchange.store_failed(StoreError::unavailable(error), subject)
             })?;
-        let list = async {
-            if let Some(session) = learnt {
-                Box::pin(session.list(&exchange.shared)).await;
-            }
-        };
-        let (committed, ()) = join(commit.attempt(&exchange.shared), list).await;
-        match committed {
+        match commit.attempt(&exchange.shared).await {
             Ok(Committed::Stored) => {
+                if let Some(session) = session
+                    && let Some(unlisted) = Box::pin(session.list(&exchange.shared)).await
+                {
+                    unlisted.list_in_background(&exchange.shared);
+                }
                 exchange.emit(event, subject);
                 Ok(granted.respond_for(&presentation.key, body))
             }
@@ -104,6 +102,9 @@ impl Rotation<'_> {
                     generation,
                 };
                 background.settle(exchange, in_flight, turn);
+                if let Some(session) = session {
+                    session.list_in_background(&exchange.shared);
+                }
                 Err(Failure::Refused(exchange.store_failed(error, subject)))
             }
         }
@@ -119,8 +120,8 @@ impl Rotation<'_> {
         }
     }
 
-    /// Returns the write to be made, the body of the answer to the client, and the session to be
-    /// listed, if this answer is the first that names its user.
+    /// Returns the write to be made, the body of the answer to the client, and the session if the
+    /// index of its user must list it anew.
     fn prepare<St>(
         self,
         shared: &State<St>,
@@ -159,19 +160,16 @@ impl Rotation<'_> {
             upstream_lifetime: granted.answer.refresh_lifetime(),
             authorization_lifetime: granted.answer.authorization_lifetime(),
         });
-        let (profile, learnt) = match (self.profile, granted.profile(&config.claims)) {
-            (Some(known), Ok(Some(named))) if known.subject == named.subject => (
-                // The claims may have changed.
-                Some(if granted.id_token.is_some() {
-                    named
-                } else {
-                    known
-                }),
-                false,
-            ),
-            (None, Ok(Some(named))) => (Some(named), true),
+        let profile = match (self.profile, granted.profile(config)) {
+            (None, Ok(named)) => named,
+            // The claims may have changed.
+            (Some(known), Ok(Some(named)))
+                if known.subject == named.subject && granted.id_token.is_some() =>
+            {
+                Some(named)
+            }
             // The subject of a grant never changes. An unusable one must not cost the session.
-            (known, _) => (known, false),
+            (known, _) => known,
         };
         let context = presentation.context(Purpose::Profile);
         let sealed_profile = profile
@@ -181,6 +179,13 @@ impl Rotation<'_> {
         let record = record
             .granted_with(self.ask.has_credential())
             .with_profile(sealed_profile.map(Bytes::from));
+        let listed = profile.is_some()
+            && !config.hand_back
+            && record.must_be_listed(now, config.idle_lifetime);
+        let record = match listed {
+            true => record.listed(now, config.idle_lifetime),
+            false => record,
+        };
         let mut links = Links {
             presentation,
             current: (&self.claimed, &self.sealer),
@@ -238,7 +243,7 @@ impl Rotation<'_> {
             sidecars.push(Sidecar::new(replay::name(&hash), sealed.into(), ttl));
         }
         let key = presentation.key;
-        let session = profile.filter(|_| learnt).map(|profile| {
+        let session = profile.filter(|_| listed).map(|profile| {
             NewSession::new(profile.subject, key, &record, &granted.head.extensions)
         });
         let entry = Entry::new(version, hash, record.encode(&key, &hash));
