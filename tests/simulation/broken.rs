@@ -1,5 +1,7 @@
 //! The layer with injected bugs, each of which the simulation must find.
 
+mod breakage;
+
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -13,84 +15,11 @@ use tower_oauth_refresh::store::{
     SidecarName, Store, StoreError, Swap, Ttl, Version,
 };
 
+pub(crate) use breakage::Breakage;
+
 use super::check::link_name;
-use super::shelf::UNDER_WAY;
-
-/// The injected bug.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Breakage {
-    /// A claim takes the lease although another request holds it.
-    NoLease,
-    /// A swap writes without comparing the version.
-    NoVersionCheck,
-    /// A request is cancelled when its client hangs up.
-    NoDetach,
-    /// A failed commit releases the lease and drops the response of the upstream.
-    GiveBackAfterFailure,
-    /// A replay is returned without the client's secret.
-    ReplayWithoutCredential,
-    /// An instance replays from its cached record instead of the stored one.
-    ReplayFromHint,
-    /// The store drops the sidecar of a commit.
-    NoReplay,
-    /// The end of a grant is not written.
-    NoEnd,
-    /// A claim does not report that it replaces an expired lease, so the new holder does not wait
-    /// for the commit of the previous one.
-    SilentTakeover,
-    /// The cache treats a failed store call as the end of the grant.
-    EndFromFailure,
-    /// The cache returns whole entries, even if other instances have changed them since.
-    StaleTier,
-    /// Concurrent adoptions of the same token do not wait for each other.
-    NoWaitToAdopt,
-    /// An instance receives neither announcements nor a notice that some may have been lost.
-    Deaf,
-    /// The store drops every link beside a record.
-    NoLinks,
-    /// A recovery or convergence stores no link of the token that it drops.
-    NoLinkOfDropped,
-    /// A link beside a record outlives its window.
-    EternalLink,
-    /// A link that replaces an older one of the same token is not written: the older one stays.
-    OldLink,
-    /// A recovery or convergence takes the lease although another request holds it.
-    ConvergeWithoutLease,
-    /// A reused token ends its grant without the proof of the client.
-    NoProof,
-    /// No client can prove itself.
-    NoClientProves,
-}
-
-impl Breakage {
-    pub(crate) const ALL: [Self; 20] = [
-        Self::NoLease,
-        Self::NoVersionCheck,
-        Self::NoDetach,
-        Self::GiveBackAfterFailure,
-        Self::ReplayWithoutCredential,
-        Self::ReplayFromHint,
-        Self::NoReplay,
-        Self::NoEnd,
-        Self::SilentTakeover,
-        Self::EndFromFailure,
-        Self::StaleTier,
-        Self::NoWaitToAdopt,
-        Self::Deaf,
-        Self::NoLinks,
-        Self::NoLinkOfDropped,
-        Self::EternalLink,
-        Self::OldLink,
-        Self::ConvergeWithoutLease,
-        Self::NoProof,
-        Self::NoClientProves,
-    ];
-
-    /// Returns whether the bug is in the cache in front of the store.
-    pub(crate) const fn is_of_tier(self) -> bool {
-        matches!(self, Self::EndFromFailure | Self::StaleTier)
-    }
-}
+use super::shelf::{EPOCHS, INDEX, UNDER_WAY};
+use super::token::epochs_key;
 
 /// The secret of a client, in a place that the layer does not read.
 #[derive(Clone)]
@@ -144,6 +73,7 @@ struct Memory {
     /// The token that each lease was claimed with.
     claimed: HashMap<Version, ClaimTag>,
     links: HashMap<SidecarName, Bytes>,
+    epochs: HashMap<Key, Option<Entry>>,
 }
 
 /// The length of a link. Stored responses are longer.
@@ -280,6 +210,16 @@ type ClaimResult = Result<Option<Claim>, StoreError>;
 
 impl<S: Store> Store for Broken<S> {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        if self.is(Breakage::EpochsReadOnce) && *key == epochs_key() {
+            let read = self.memory.lock().unwrap().epochs.get(key).cloned();
+            if let Some(read) = read {
+                return Ok(read);
+            }
+            let found = self.store.get(key).await?;
+            let mut memory = self.memory.lock().unwrap();
+            memory.epochs.insert(*key, found.clone());
+            return Ok(found);
+        }
         if !self.is(Breakage::StaleTier) {
             return self.store.get(key).await;
         }
@@ -311,6 +251,16 @@ impl<S: Store> Store for Broken<S> {
             }
             (Some(Breakage::NoReplay), _) => self.store.swap(key, expected, change, &[]).await,
             (Some(Breakage::NoEnd), Change::Remove) => Ok(Swap::Swapped),
+            (Some(Breakage::EpochNotWritten), Change::Put { entry, .. }) if entry.tag == EPOCHS => {
+                Ok(Swap::Swapped)
+            }
+            (Some(Breakage::IndexOverwritten), Change::Put { entry, .. }) if entry.tag == INDEX => {
+                self.swap_anyway(key, change, sidecars).await
+            }
+            (Some(Breakage::IndexNotRetried), Change::Put { entry, .. }) if entry.tag == INDEX => {
+                let written = self.store.swap(key, expected, change, sidecars).await;
+                Ok(written.unwrap_or(Swap::Swapped))
+            }
             (Some(Breakage::StaleTier), _) => {
                 let swap = self
                     .store

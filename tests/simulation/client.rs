@@ -46,11 +46,18 @@ impl Jar {
             asserts: user.asserts,
             entitled: true,
             named: true,
+            person: user.person,
         };
         let held = user.foreign.then(|| {
-            let session = world.sessions().begin(user.client.clone());
+            let session = world
+                .sessions()
+                .begin(user.client.clone(), user.person, true);
             let token = Token::foreign(Sessions::first(session));
+            let owner = world.sessions().owner(session);
             world.ledger().began_before(session, &token);
+            if let Some(owner) = owner {
+                world.ledger().began(session, owner);
+            }
             Held {
                 token,
                 session,
@@ -169,7 +176,7 @@ async fn age(world: &World) {
     }
 }
 
-async fn log_in(world: &Arc<World>, jar: &Jar) {
+pub(crate) async fn log_in(world: &Arc<World>, jar: &Jar) {
     for _ in 0..10 {
         if let Learned::Token(held) = send(world, &jar.caller, &Ask::LogIn).await {
             if jar.copied {

@@ -137,7 +137,7 @@ fn begin(world: &Arc<World>, life: Life) -> Instance {
         .on_event(move |event| {
             if told.cluster.is_alive(life) {
                 told.note(|| format!("i{} tells {} {:?}", life.instance, event.kind, event.grant));
-                told.ledger().told(event, told.elapsed());
+                told.ledger().told(event, life, told.elapsed());
             }
         });
     builder = if plan.strict {
@@ -180,7 +180,7 @@ pub(crate) fn crash(world: &Arc<World>, life: Life) {
         return;
     };
     world.note(|| format!("i{} crashes", life.instance));
-    world.ledger().crashed(life);
+    world.ledger().crashed(life, world.elapsed());
     instance.crashed.notify_waiters();
     let (world, down) = (Arc::clone(world), world.millis(0, 5000));
     tokio::spawn(async move {

@@ -10,6 +10,7 @@ mod check;
 mod client;
 mod cluster;
 mod plan;
+mod program;
 mod request;
 mod run;
 mod shelf;
@@ -101,7 +102,7 @@ fn a_seed_always_gives_the_same_run() {
 /// grant.
 #[test]
 fn every_possible_event_occurs() {
-    const KINDS: [EventKind; 19] = [
+    const KINDS: [EventKind; 20] = [
         EventKind::Issued,
         EventKind::Rotated,
         EventKind::Kept,
@@ -121,6 +122,7 @@ fn every_possible_event_occurs() {
         EventKind::Forged,
         EventKind::Adopted,
         EventKind::AccessRefused,
+        EventKind::EndedByApplication,
     ];
     let happened = |what: &str| {
         (0..3000).any(|seed| {

@@ -22,6 +22,8 @@ pub(crate) struct User {
     pub(crate) keeps: bool,
     /// Whether it was logged in before the layer was installed.
     pub(crate) foreign: bool,
+    /// The person who uses the device, if the authorization server names persons.
+    pub(crate) person: Option<usize>,
     /// How often each tab refreshes.
     pub(crate) steps: usize,
 }
@@ -140,9 +142,10 @@ impl Plan {
                 }
             })
             .collect();
-        let users: Vec<_> = (0..if rng.random_ratio(1, 5) { 2 } else { 1 })
+        let mut users: Vec<_> = (0..if rng.random_ratio(1, 5) { 2 } else { 1 })
             .map(|number| user(number, &mut rng))
             .collect();
+        name_persons(seed, &mut users);
         let copied = users.iter().any(|user| user.processes > 1);
         let long = rng.random_ratio(if copied { 6 } else { 2 }, 8);
         let shared_token_window =
@@ -205,6 +208,11 @@ impl Plan {
         }
     }
 
+    /// Returns whether the authorization server names persons.
+    pub(crate) fn has_persons(&self) -> bool {
+        self.users.iter().any(|user| user.person.is_some())
+    }
+
     /// Returns whether the store is unreachable for longer than a commit is retried in the
     /// background.
     pub(crate) fn long_outage(&self) -> bool {
@@ -248,5 +256,31 @@ fn user(number: usize, rng: &mut StdRng) -> User {
         },
         processes: if copied { rng.random_range(2..=4) } else { 1 },
         steps: rng.random_range(2..=4),
+        person: None,
+    }
+}
+
+/// The number of persons, if the authorization server names them.
+pub(crate) const PERSONS: usize = 2;
+
+/// In one of eight runs, gives each device to one of two persons, and adds devices.
+fn name_persons(seed: u64, users: &mut Vec<User>) {
+    // A stream of its own, so that the other runs are the same as without persons.
+    let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed_0000_0000_0001);
+    if !rng.random_ratio(1, 8) {
+        return;
+    }
+    for _ in 0..rng.random_range(1..=2) {
+        let other = users[rng.random_range(0..users.len())].clone();
+        users.push(User {
+            tabs: 1,
+            processes: 1,
+            foreign: false,
+            steps: 2,
+            ..other
+        });
+    }
+    for user in users {
+        user.person = Some(rng.random_range(0..PERSONS));
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Caller {
     pub(crate) entitled: bool,
     /// Whether the client id is that of the token.
     pub(crate) named: bool,
+    /// The person who logs in, if the authorization server names persons.
+    pub(crate) person: Option<usize>,
 }
 
 /// The result of a request, as its client sees it.
@@ -96,10 +98,16 @@ pub(crate) async fn send(world: &Arc<World>, caller: &Caller, ask: &Ask) -> Lear
 }
 
 fn request(world: &World, caller: &Caller, ask: &Ask) -> Request<Full<Bytes>> {
+    let code = caller
+        .person
+        .map_or_else(|| "c".into(), |person| person.to_string());
     let (path, mut form) = match ask {
         Ask::LogIn => (
             "/token",
-            vec![("grant_type", "authorization_code"), ("code", "c")],
+            vec![
+                ("grant_type", "authorization_code"),
+                ("code", code.as_str()),
+            ],
         ),
         Ask::Refresh(token) => (
             "/token",

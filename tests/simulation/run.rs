@@ -12,6 +12,7 @@ use super::access::{self, REMEMBERED};
 use super::broken::Breakage;
 use super::client::{self, Jar};
 use super::cluster;
+use super::program;
 use super::thief;
 use super::world::World;
 
@@ -89,6 +90,9 @@ async fn play(world: &Arc<World>) {
             ));
         }
     }
+    if world.plan.has_persons() {
+        actors.spawn(program::program(Arc::clone(world), jars.clone()));
+    }
     for _ in 0..world.plan.thefts {
         actors.spawn(thief::theft(Arc::clone(world), jars.clone()));
     }
@@ -121,6 +125,10 @@ async fn aftermath(world: &Arc<World>, jars: &[Arc<Jar>]) {
         refresh_all(world, jars).await;
         sleep(REMEMBERED).await;
         access::present_old(world, "thief", 4).await;
+    }
+    if world.plan.has_persons() {
+        program::last_calls(world, jars).await;
+        refresh_all(world, jars).await;
     }
     for instance in world.cluster.instances() {
         if instance.hints() > 0 {

@@ -39,6 +39,10 @@ pub(crate) enum Effect {
     Adopted(Key),
     /// An access token was stored.
     Minted(Key),
+    /// An index of the sessions of a user was written.
+    Indexed(Key),
+    /// The epochs were written.
+    Epoch,
     /// The entry was removed: its grant has ended.
     Removed(Key),
     /// An expired lease was taken over by another request.
@@ -50,6 +54,9 @@ pub(crate) const UNDER_WAY: ClaimTag = ClaimTag::new([0; 32]);
 const DONE: ClaimTag = ClaimTag::new([1; 32]);
 /// The tag of every access token.
 pub(crate) const ACCESS: ClaimTag = ClaimTag::new([2; 32]);
+/// The tags of the entry of the epochs, and of the index of each user.
+pub(crate) const EPOCHS: ClaimTag = ClaimTag::new([3; 32]);
+pub(crate) const INDEX: ClaimTag = ClaimTag::new([4; 32]);
 
 #[derive(Clone, Debug)]
 struct Slot {
@@ -186,10 +193,12 @@ impl Shelf {
             }
             (Some(found), Change::Remove) => {
                 self.write(*key, None, now);
-                return (
-                    Swap::Swapped,
-                    (![UNDER_WAY, ACCESS].contains(&found.tag)).then_some(Effect::Removed(*key)),
-                );
+                let effect = match found.tag {
+                    tag if [UNDER_WAY, ACCESS].contains(&tag) => None,
+                    tag if tag == INDEX => Some(Effect::Indexed(*key)),
+                    _ => Some(Effect::Removed(*key)),
+                };
+                return (Swap::Swapped, effect);
             }
             (_, Change::Put { entry, ttl }) => (entry.clone(), *ttl),
         };
@@ -221,6 +230,8 @@ impl Shelf {
         let effect = match tag {
             tag if tag == UNDER_WAY => None,
             tag if tag == ACCESS => Some(Effect::Minted(*key)),
+            tag if tag == INDEX => Some(Effect::Indexed(*key)),
+            tag if tag == EPOCHS => Some(Effect::Epoch),
             tag if tag == DONE => Some(Effect::Adopted(*key)),
             tag => {
                 let names = new.iter().map(|sidecar| sidecar.name).collect();

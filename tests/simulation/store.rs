@@ -15,7 +15,7 @@ use tower_oauth_refresh::store::{
 
 use super::access::Ear;
 use super::cluster::{self, Life};
-use super::shelf::{ACCESS, Answer, Call, UNDER_WAY};
+use super::shelf::{ACCESS, Answer, Call, EPOCHS, INDEX, UNDER_WAY};
 use super::world::World;
 
 /// A call that takes longer has failed for its caller, whatever its effect.
@@ -183,7 +183,7 @@ impl Link {
             return pending().await;
         }
         let commits = matches!(&call, Call::Swap(_, _, Change::Put { entry, ttl: Ttl::After(_) }, _)
-            if ![UNDER_WAY, ACCESS].contains(&entry.tag));
+            if ![UNDER_WAY, ACCESS, EPOCHS, INDEX].contains(&entry.tag));
         let key = match call {
             Call::Get(key) | Call::Swap(key, ..) | Call::Sidecar(key, _) | Call::Claim(key, ..) => {
                 key

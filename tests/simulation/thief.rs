@@ -57,6 +57,7 @@ pub(crate) async fn theft(world: Arc<World>, jars: Vec<Arc<Jar>>) {
         entitled: loot == Loot::Everything
             || (loot == Loot::SidecarName && honest.secret.is_none()),
         named: matches!(loot, Loot::SidecarName | Loot::Everything),
+        person: None,
     };
     for _ in 0..1 + world.below(if caller.entitled { 3 } else { 1 }) {
         // Without the secret, every token is useless, and harmless, too, unless it is the current one

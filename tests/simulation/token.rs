@@ -18,6 +18,11 @@ pub(crate) fn read_access(text: &str) -> Option<(Key, Key, u32)> {
     ))
 }
 
+/// Returns the key of the entry of the epochs.
+pub(crate) fn epochs_key() -> Key {
+    Key::new(Sha256::digest("tower-oauth-refresh v1 epochs").into())
+}
+
 /// A refresh token of the layer, as its client holds it and as the store knows it.
 #[derive(Clone, Debug)]
 pub(crate) struct Token {

@@ -1,6 +1,9 @@
 //! An authorization server as strict as real ones: presenting a refresh token that it has replaced
 //! ends the session.
 
+mod form;
+mod person;
+
 use std::collections::BTreeSet;
 use std::future::{Future, pending};
 use std::pin::Pin;
@@ -17,9 +20,14 @@ use tower::{BoxError, Service};
 use tower_oauth_refresh::RequestBody;
 
 use super::broken;
+use super::check::Owner;
 use super::cluster::{self, Life};
 use super::plan::{Begins, Outage, Rotates, User};
 use super::world::World;
+use form::Form;
+use person::{name_in, named};
+
+pub(crate) use person::subject;
 
 /// A part of every refresh token of this server, which no client may see.
 pub(crate) const MARK: &str = "UPSTREAM";
@@ -40,33 +48,14 @@ pub(crate) struct Sessions {
 #[derive(Debug)]
 struct Session {
     client: String,
+    person: Option<usize>,
+    /// Whether the person is named with the first refresh, instead of with the log-in.
+    late: bool,
     generation: u32,
     answers: u32,
     alive: bool,
     /// The instance lives that wait for a response to its current token.
     asking: Vec<Life>,
-}
-
-/// The parameters of a client's request, as far as they matter here.
-#[derive(Debug)]
-struct Form(Vec<(String, String)>);
-
-impl Form {
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
-    }
-
-    /// Returns the secret that the client has sent, or with which it has signed.
-    fn secret(&self) -> Option<&str> {
-        let signed = self.get("client_assertion");
-        let secret = signed.and_then(|signed| signed.rsplit_once('.'));
-        secret
-            .map(|(_, secret)| secret)
-            .or(self.get("client_secret"))
-    }
 }
 
 type Served = (StatusCode, String);
@@ -83,22 +72,35 @@ struct Refreshed {
 }
 
 impl Sessions {
-    fn log_in(&mut self, form: &Form) -> Served {
+    fn log_in(&mut self, form: &Form) -> (usize, Served) {
         let client = form.get("client_id").unwrap_or_default().to_owned();
-        let session = self.begin(client);
-        (StatusCode::OK, self.answer(session, true))
+        let person = form.get("code").and_then(|code| code.parse().ok());
+        let session = self.begin(client, person, false);
+        (session, (StatusCode::OK, self.answer(session, true)))
     }
 
     /// Begins a session, whose first token is [`Sessions::first`].
-    pub(crate) fn begin(&mut self, client: String) -> usize {
+    pub(crate) fn begin(&mut self, client: String, person: Option<usize>, foreign: bool) -> usize {
         self.all.push(Session {
             client,
+            person,
+            late: !foreign && self.all.len() % 3 == 2,
             generation: 0,
             answers: 0,
             alive: true,
             asking: Vec::new(),
         });
         self.all.len() - 1
+    }
+
+    /// Returns the owner of a session, if the server names persons.
+    pub(crate) fn owner(&self, session: usize) -> Option<Owner> {
+        let session = &self.all[session];
+        Some(Owner {
+            person: session.person?,
+            client: session.client.clone(),
+            late: session.late,
+        })
     }
 
     pub(crate) fn first(session: usize) -> String {
@@ -112,7 +114,11 @@ impl Sessions {
         let token = format!(r#","refresh_token":"{MARK}-{number}-{generation}""#);
         let token = if with_token { token.as_str() } else { "" };
         let access = format!(r#""access_token":"{PASS}-{number}-{count}","session":{number}"#);
-        format!(r#"{{{access},"token_type":"Bearer","expires_in":3600{token}}}"#)
+        let person = session.person.filter(|_| count > 0 || !session.late);
+        let name = person
+            .map(|person| named(number, person))
+            .unwrap_or_default();
+        format!(r#"{{{access},"token_type":"Bearer","expires_in":3600{token}{name}}}"#)
     }
 
     /// Returns the session and the generation of a token, or an error if this client must not use
@@ -156,7 +162,11 @@ fn serve(world: &World, life: Life, path: &str, form: &Form) -> (Served, Option<
         return ((StatusCode::OK, String::new()), None);
     }
     if form.get("grant_type") != Some("refresh_token") {
-        return (sessions.log_in(form), None);
+        let (session, served) = sessions.log_in(form);
+        if let Some(owner) = sessions.owner(session) {
+            world.ledger().began(session, owner);
+        }
+        return (served, None);
     }
     let (number, generation) =
         match sessions.find(form.get("refresh_token").unwrap_or_default(), form) {
@@ -377,9 +387,12 @@ impl Upstream {
             return pending().await;
         }
         let (status, body) = served??;
-        let response = Response::builder()
+        let mut response = Response::builder()
             .status(status)
             .header("content-type", "application/json");
+        if let Some(person) = name_in(&body) {
+            response = response.extension(subject(person));
+        }
         Ok(response.body(Full::from(body))?)
     }
 }

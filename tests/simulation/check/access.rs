@@ -32,8 +32,8 @@ impl Ledger {
 
     /// Checks a request with this token that was let in at this time.
     pub(crate) fn let_in(&mut self, pass: &Pass, at: Duration) {
-        let dead = self.lines.get(&pass.grant).and_then(|line| line.dead);
-        if let Some((since, why)) = dead.filter(|(since, _)| *since + self.remembered < at) {
+        let end = self.end_of(&pass.grant);
+        if let Some((since, why)) = end.filter(|(since, _)| *since + self.remembered < at) {
             let late = (at - since).as_millis();
             self.violation(format!(
                 "an access token was let in {late} ms after its grant had ended ({why})"

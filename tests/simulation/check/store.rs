@@ -13,7 +13,12 @@ impl Ledger {
     pub(crate) fn stored(&mut self, effect: Effect, life: Life, now: Duration) {
         match effect {
             Effect::Committed(key, tag, names) => {
+                let born = self.users.born(life, now);
                 let line = self.lines.entry(key).or_default();
+                match line.born {
+                    None => line.born = Some(born),
+                    Some(_) => drop(line.named_by.get_or_insert(life)),
+                }
                 line.order.push(tag);
                 line.trail.committed(tag, &names, now);
                 line.undone.retain(|(undone, _)| *undone != tag);
@@ -22,17 +27,24 @@ impl Ledger {
             }
             Effect::Converged(key, names) => {
                 let line = self.lines.entry(key).or_default();
+                line.named_by.get_or_insert(life);
                 line.trail.converged(&names, now);
                 line.touched = now;
                 self.settled(&key, life);
             }
             Effect::Adopted(key) => {
-                self.lines.entry(key).or_default().adopted = Some(now);
+                let born = self.users.born(life, now);
+                let line = self.lines.entry(key).or_default();
+                line.adopted = Some(now);
+                // The grant that it leads to has begun earlier.
+                line.born.get_or_insert(born);
                 self.settled(&key, life);
             }
             Effect::Minted(key) => {
                 self.minted.insert(key);
             }
+            Effect::Indexed(key) => self.indexed(key),
+            Effect::Epoch => {}
             Effect::Removed(key) => self.lines.entry(key).or_default().removed = true,
             Effect::TakenOver(key) => {
                 let Some(number) = self.lines.get(&key).and_then(|line| line.session) else {
@@ -83,6 +95,7 @@ impl Ledger {
     pub(crate) fn rolled_back(&mut self, key: &Key, tag: Option<ClaimTag>, now: Duration) {
         self.excuse_line(key, Excuse::RolledBack);
         self.lost.insert(*key);
+        self.users_rolled_back(key);
         if !self.lines.contains_key(key) {
             return;
         }
@@ -97,7 +110,8 @@ impl Ledger {
         line.dead = None;
     }
 
-    pub(crate) fn crashed(&mut self, life: Life) {
+    pub(crate) fn crashed(&mut self, life: Life, now: Duration) {
+        self.listing_crashed(life, now);
         for session in self.sessions.values_mut() {
             if session.pending.iter().any(|(pending, _)| *pending == life) {
                 session.pending.retain(|(pending, _)| *pending != life);
@@ -106,7 +120,8 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn told(&mut self, event: &Event, now: Duration) {
+    pub(crate) fn told(&mut self, event: &Event, life: Life, now: Duration) {
+        self.told_of_user(event, life, now);
         self.complete.extend(access::minted(event));
         let why = match event.kind {
             EventKind::ReuseDetected => "a token was reused",
