@@ -54,10 +54,10 @@ impl Ledger {
             .lines
             .get(&pass.grant)
             .is_none_or(|line| line.dead.is_some());
-        let whole = self.minted.contains(&pass.key)
-            || self
-                .complete
-                .contains(&(pass.grant.into(), pass.generation));
+        // All access tokens of a client that keeps its token have the same generation.
+        let kept = self.lines.get(&pass.grant).is_some_and(|line| line.kept);
+        let complete = (pass.grant.into(), pass.generation);
+        let whole = self.minted.contains(&pass.key) || (!kept && self.complete.contains(&complete));
         if whole && !over && !ended && !self.has_excuse(pass.session) {
             self.violation(format!(
                 "a valid access token of session {} was rejected",
