@@ -5,17 +5,18 @@
 //! again when its change is announced. A read runs at the same time as the read of the grant or of
 //! the access token, so it costs no time of its own.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
+use crate::cas;
 use crate::clock::{CENTURY, EARLIEST, Timestamp};
 use crate::codec::{DecodeError, Fields, TIMESTAMP, Utf8, Writer, read_timestamp, text, timestamp};
 use crate::random::SecureRandom;
-use crate::store::{Change, ClaimTag, Entry, Key, Store, StoreError, Swap, Ttl, Version};
+use crate::store::{Change, ClaimTag, Entry, Key, Store, StoreError, Ttl, Version};
 use crate::wire::client::ClientId;
 
 /// How long an instance uses the epochs that it has read.
@@ -23,9 +24,6 @@ pub(crate) const MAX_AGE: Duration = Duration::from_secs(1);
 
 /// The most clients with an epoch of their own.
 const MOST_CLIENTS: usize = 1000;
-
-/// The number of attempts to write. Each one that fails means that another instance has written.
-const ATTEMPTS: usize = 32;
 
 /// The format byte. No other kind of entry has it.
 const FORMAT: u8 = 66;
@@ -82,7 +80,7 @@ impl Epochs {
         cached.changes += 1;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Cached> {
+    fn lock(&self) -> MutexGuard<'_, Cached> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -99,9 +97,9 @@ pub(crate) async fn begin<St: Store>(
             "the clock of this machine is not set, so it cannot tell which grants have begun",
         ));
     }
-    let mut found = store.get(key()).await?;
-    for _ in 0..ATTEMPTS {
-        let mut table = match found.as_ref().map_or(Ok(Table::default()), Table::decode) {
+    let found = store.get(key()).await?;
+    cas::write(store, key(), found, |found| {
+        let mut table = match found.map_or(Ok(Table::default()), Table::decode) {
             // The new epoch ends whatever the damaged entry has ended.
             Err(DecodeError::Damaged) if client_id.is_none() => Table::default(),
             read => read.map_err(StoreError::corrupt)?,
@@ -109,19 +107,11 @@ pub(crate) async fn begin<St: Store>(
         table.add(client_id, now)?;
         let mut version = [0; 8];
         random.fill(&mut version).map_err(StoreError::unavailable)?;
-        let change = Change::Put {
-            entry: table.entry(Version::new(version)),
-            ttl: Ttl::After(CENTURY),
-        };
-        let expected = found.map(|entry| entry.version);
-        match store.swap(key(), expected, change, &[]).await? {
-            Swap::Swapped => return Ok(()),
-            Swap::Conflict(current) => found = current,
-        }
-    }
-    Err(StoreError::unavailable(
-        "failed to write the epochs: other instances changed them during each of 32 attempts",
-    ))
+        let entry = table.entry(Version::new(version));
+        let ttl = Ttl::After(CENTURY);
+        Ok(Some(Change::Put { entry, ttl }))
+    })
+    .await
 }
 
 /// All epochs.

@@ -161,6 +161,7 @@
 pub mod access;
 mod access_token;
 mod body;
+mod cas;
 mod clock;
 mod codec;
 mod endpoint;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use crate::cas;
 use crate::codec::{DecodeError, NO_GRANT};
-use crate::endpoint::cas;
 use crate::endpoint::state::State;
 use crate::event::{EventKind, EventSubject};
 use crate::grant::Record;

@@ -1,5 +1,5 @@
 //! The intercepted endpoints, one file or folder each: [`token`], [`revocation`] and
-//! [`introspection`], and those that the application calls: [`end_grant`] and [`sessions`].
+//! [`introspection`]. The application itself calls [`end_grant`] and [`sessions`].
 //!
 //! [`run`] handles one intercepted request: it reads the form, dispatches it to its endpoint, and
 //! turns errors into OAuth error responses. The endpoints share [`context`], [`upstream`],
@@ -27,7 +27,6 @@ use crate::wire::client::{self, Client, ClientError, Credential, Proofs};
 use crate::wire::path::replace_path;
 use crate::wire::token_request::{self, FormError, Param, TokenRequest};
 
-mod cas;
 pub(crate) mod config;
 pub(crate) mod context;
 pub(crate) mod end_grant;

@@ -1,7 +1,7 @@
 //! Refused tokens: the event, the effect on the grant and the OAuth error of each refusal.
 
+use crate::cas;
 use crate::codec::DecodeError;
-use crate::endpoint::cas;
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::proof::{Proof, prove};

@@ -170,7 +170,7 @@ impl<St: Store> RefreshLayer<St> {
     /// It costs three calls of the store, however many grants there are: grants that began before
     /// the call are refused from now on, and their entries stay until they expire. The tokens that
     /// the inner service issued stay valid there, and an upstream token that was never adopted can
-    /// still be adopted. Other instances refuse the grants a second later at the latest. Those that
+    /// still be adopted. Other instances refuse the grants within a second. Those that
     /// guard resources refuse the access tokens as soon as they receive the announcement, and a
     /// second after [`cache_ttl`](crate::AccessLayerBuilder::cache_ttl) at the latest.
     ///

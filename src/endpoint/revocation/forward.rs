@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::body::ResponseBody;
-use crate::endpoint::cas;
+use crate::cas;
 use crate::endpoint::context::{Failure, Outcome, RequestContext};
 use crate::endpoint::proof::{Proof, prove};
 use crate::endpoint::upstream::{self, Accept, Inner, Reading};

@@ -1,8 +1,8 @@
 //! The revocation of a refresh token. It ends the grant.
 
 use super::forward::{PENDING_FOR, Revocation, forward, revoked, unproven};
+use crate::cas;
 use crate::codec::DecodeError;
-use crate::endpoint::cas;
 use crate::endpoint::context::{Failure, Outcome, RequestContext};
 use crate::endpoint::precheck::precheck;
 use crate::endpoint::presented::PresentedToken;

@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::Extensions;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use self::index::{Index, Listed};
+use crate::cas;
 use crate::clock::{CENTURY, Timestamp};
 use crate::codec::{DecodeError, Utf8};
 use crate::endpoint::end_grant;
@@ -25,7 +26,7 @@ use crate::endpoint::state::State;
 use crate::epochs::Table;
 use crate::event::{EventKind, EventSubject};
 use crate::grant::{GrantKey, Record};
-use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl, Version};
+use crate::store::{Change, Entry, Key, Store, StoreError, Ttl, Version};
 use crate::subject::{SessionLabel, Subject};
 use crate::wire::client::ClientId;
 
@@ -41,10 +42,6 @@ const AT_ONCE: usize = 16;
 /// For this time after a log-in, a session stays in the index although its grant is not found: the
 /// index may have been written first.
 const YOUNG: Duration = Duration::from_secs(300);
-
-/// The number of attempts to write an index. Each one that fails means that another log-in or end of
-/// the same user has written it.
-const ATTEMPTS: u64 = 32;
 
 /// A session of a user: one grant that has neither ended nor expired.
 #[derive(Clone)]
@@ -213,8 +210,8 @@ impl RetryableWrite for NewSession {
     }
 }
 
-/// Drops sessions from an index that is too long: of the oldest ones those that have ended, or else
-/// the oldest ones, which are then not listed any more.
+/// Shortens an index that is too long. Looks up its oldest sessions and drops those that have ended.
+/// If that is not enough, also drops the oldest ones that are alive, which are then no longer listed.
 async fn make_room<St: Store>(shared: &State<St>, index: &Index) -> Result<(), StoreError> {
     let Some(entry) = shared.store().get(&index.key).await? else {
         return Ok(());
@@ -410,14 +407,12 @@ enum Damaged {
 async fn change<St: Store>(
     shared: &State<St>,
     index: &Index,
-    mut found: Option<Entry>,
+    found: Option<Entry>,
     damaged: Damaged,
     mut edit: impl FnMut(&mut Vec<Listed>) -> bool,
 ) -> Result<(), StoreError> {
-    for attempt in 0..ATTEMPTS {
-        let opened = found
-            .as_ref()
-            .map_or(Ok(Vec::new()), |entry| index.open(entry));
+    cas::write(shared.store(), &index.key, found, |found| {
+        let opened = found.map_or(Ok(Vec::new()), |entry| index.open(entry));
         let mut sessions = match opened {
             Err(DecodeError::Damaged) if damaged == Damaged::Replace => {
                 let nobody = EventSubject::client(None);
@@ -427,37 +422,21 @@ async fn change<St: Store>(
             opened => opened.map_err(StoreError::corrupt)?,
         };
         if !edit(&mut sessions) {
-            return Ok(());
+            return Ok(None);
         }
-        let change = match sessions.iter().map(|session| session.until).max() {
-            None => Change::Remove,
-            Some(until) => {
-                let nonce = shared.random().map_err(StoreError::unavailable)?;
-                let version = Version::new(shared.random().map_err(StoreError::unavailable)?);
-                let entry = index
-                    .entry(&sessions, nonce, version)
-                    .map_err(StoreError::unavailable)?;
-                let left = until.saturating_since(shared.now());
-                let ttl = Ttl::After(left.clamp(YOUNG, CENTURY));
-                Change::Put { entry, ttl }
-            }
+        let Some(until) = sessions.iter().map(|session| session.until).max() else {
+            return Ok(Some(Change::Remove));
         };
-        let expected = found.map(|entry| entry.version);
-        match shared
-            .store()
-            .swap(&index.key, expected, change, &[])
-            .await?
-        {
-            Swap::Swapped => return Ok(()),
-            Swap::Conflict(current) => found = current,
-        }
-        if attempt >= 4 {
-            sleep(Duration::from_millis(attempt)).await;
-        }
-    }
-    Err(StoreError::unavailable(
-        "failed to write the sessions of a user: others changed them during each of 32 attempts",
-    ))
+        let nonce = shared.random().map_err(StoreError::unavailable)?;
+        let version = Version::new(shared.random().map_err(StoreError::unavailable)?);
+        let entry = index
+            .entry(&sessions, nonce, version)
+            .map_err(StoreError::unavailable)?;
+        let left = until.saturating_since(shared.now());
+        let ttl = Ttl::After(left.clamp(YOUNG, CENTURY));
+        Ok(Some(Change::Put { entry, ttl }))
+    })
+    .await
 }
 
 #[cfg(all(test, feature = "memory"))]

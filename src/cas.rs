@@ -1,0 +1,71 @@
+//! The one compare-and-swap loop: writes an entry even if other requests write it at the same time.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::store::{Change, Entry, Key, Store, StoreError, Swap};
+
+/// The number of attempts. Each one that fails means that another request has changed the entry.
+const ATTEMPTS: u64 = 32;
+
+/// After so many failed attempts, each further one waits, one millisecond longer every time.
+const AT_ONCE: u64 = 4;
+
+/// Writes the entry under `key`, which was read as `found`. `change` makes the change for the entry
+/// that is stored, or returns `None` if there is nothing to write.
+///
+/// # Errors
+///
+/// Those of the store and of `change`, and [`StoreError::Unavailable`] if other requests have
+/// changed the entry during each of the 32 attempts.
+pub(crate) async fn write<St: Store>(
+    store: &St,
+    key: &Key,
+    mut found: Option<Entry>,
+    mut change: impl FnMut(Option<&Entry>) -> Result<Option<Change>, StoreError>,
+) -> Result<(), StoreError> {
+    for attempt in 0..ATTEMPTS {
+        let Some(next) = change(found.as_ref())? else {
+            return Ok(());
+        };
+        let expected = found.as_ref().map(|entry| entry.version);
+        match store.swap(key, expected, next, &[]).await? {
+            Swap::Swapped => return Ok(()),
+            Swap::Conflict(current) => found = current,
+        }
+        if attempt >= AT_ONCE {
+            sleep(Duration::from_millis(attempt)).await;
+        }
+    }
+    Err(StoreError::unavailable(
+        "failed to change the entry: other requests changed it during each of 32 attempts",
+    ))
+}
+
+/// Changes the entry under `key`, which was read as `entry`. An entry that does not exist any more
+/// needs no change.
+///
+/// # Errors
+///
+/// Like [`write`].
+pub(crate) async fn update<St: Store>(
+    store: &St,
+    key: &Key,
+    entry: Entry,
+    mut change: impl FnMut(&Entry) -> Result<Change, StoreError>,
+) -> Result<(), StoreError> {
+    write(store, key, Some(entry), |found| {
+        found.map(&mut change).transpose()
+    })
+    .await
+}
+
+/// Removes the entry under `key`, which was read as `entry`.
+pub(crate) async fn remove<St: Store>(
+    store: &St,
+    key: &Key,
+    entry: Entry,
+) -> Result<(), StoreError> {
+    update(store, key, entry, |_| Ok(Change::Remove)).await
+}
