@@ -1,4 +1,4 @@
-//! Where the subject of a grant comes from, and that nobody but its client can read it.
+//! Where the subject of a grant comes from, and that only its client can read it.
 
 use test_support::access::{Guarded, pair, referencing};
 use test_support::users::{id_token, next_extension, next_id_token};

@@ -7,8 +7,8 @@ use tower_oauth_refresh::Store;
 
 use super::{Act, App};
 
-/// Returns an ID token with these claims, a JSON object. Its signature is none that a client would
-/// accept.
+/// Returns an ID token with these claims, a JSON object. No client would accept its
+/// signature.
 pub fn id_token(claims: &str) -> String {
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
     format!("{}.{}.c2ln", part(r#"{"alg":"RS256"}"#), part(claims))

@@ -129,6 +129,16 @@ fn unsigned(algorithm: &str, claims: &Map<String, Value>) -> String {
 }
 
 #[tokio::test]
+async fn a_logout_token_may_be_valid_for_ever() {
+    let provider = OpenId::start().await;
+    let proxy = start(&provider, &[]).await;
+    let ada = log_in(&proxy, "ada").await;
+    let token = provider.sign(&but(&provider.logout("ada"), json!({ "exp": u64::MAX })));
+    assert_eq!(log_out(&proxy, &token).await.status, 200);
+    assert_eq!(refresh(&proxy, &ada).await, None);
+}
+
+#[tokio::test]
 async fn a_forged_or_unsuitable_logout_token_ends_nothing() {
     let provider = OpenId::start().await;
     let proxy = start(&provider, &[]).await;
@@ -151,6 +161,7 @@ async fn a_forged_or_unsuitable_logout_token_ends_nothing() {
         json!({ "iat": now + 3600 }),
         json!({ "iat": now.to_string() }),
         json!({ "iat": null }),
+        json!({ "iat": u64::MAX }),
         json!({ "exp": now - 300 }),
         json!({ "exp": "never" }),
         json!({ "exp": null }),

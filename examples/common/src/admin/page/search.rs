@@ -51,7 +51,7 @@ pub(super) async fn search(
     }
 }
 
-/// Ends one or all sessions of the user, and shows those that are left.
+/// Ends one or all sessions of the user, and shows the remaining ones.
 pub(super) async fn end(
     State(page): State<Page>,
     headers: HeaderMap,

@@ -134,7 +134,7 @@ impl Keys {
         self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns matching keys of the cache, unless they are as old as `age` or there are none.
+    /// Returns the cached keys that match, if there are any and they are younger than `age`.
     fn cached(
         &self,
         kid: Option<&str>,
