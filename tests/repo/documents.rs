@@ -563,23 +563,39 @@ fn source_of(definition: &str) -> String {
         .unwrap_or_else(|| panic!("no file below src contains {definition:?}"))
 }
 
+/// Returns the inherent `impl` blocks of a type, from all files of the library.
+fn impls_of(name: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for path in files("src", ".rs") {
+        let source = code(&fs::read_to_string(path).unwrap());
+        for block in source.split("\nimpl").skip(1) {
+            let (head, body) = block.split_once('{').unwrap();
+            let is_inherent = !head.contains(" for ");
+            if is_inherent
+                && head
+                    .split(|c: char| !c.is_alphanumeric())
+                    .any(|word| word == name)
+            {
+                found.push(body.split("\n}").next().unwrap().to_owned());
+            }
+        }
+    }
+    found
+}
+
 #[test]
 fn every_option_is_documented() {
     let guide = read("docs/guide.md");
     for (layer, least) in [
-        ("RefreshLayer", 24),
+        ("RefreshLayer", 33),
         ("AccessLayer", 19),
         ("TieredStore", 2),
         ("RedisStore", 6),
         ("RedbStore", 3),
     ] {
-        let source = source_of(&format!("pub struct {layer}Builder"));
-        let (_, builder) = source
-            .split_once(&format!("pub struct {layer}Builder"))
-            .unwrap();
-        let options: Vec<_> = builder
-            .split("fn ")
-            .skip(1)
+        let options: Vec<_> = impls_of(&format!("{layer}Builder"))
+            .iter()
+            .flat_map(|block| block.split("fn ").skip(1))
             .filter_map(|rest| rest.split_once('('))
             .filter(|(_, arguments)| arguments.trim_start().starts_with("mut self"))
             .map(|(name, _)| format!("{name}`"))
