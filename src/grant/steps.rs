@@ -1,0 +1,197 @@
+//! The steps in the life of a grant: each returns the record after it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Binding, Previous, Record, Renewal, Revision, Windows};
+use crate::clock::Timestamp;
+use crate::store::ClaimTag;
+
+/// The longest time for which the answer to an old token is for requests with the current token,
+/// too. It covers requests that arrive at once. A client that refreshes later wants a new
+/// access token.
+const REPEAT: Duration = Duration::from_secs(10);
+
+impl Record {
+    /// Returns the record of a grant that begins at `now`.
+    pub(crate) fn begin(
+        binding: Binding,
+        sealed: Bytes,
+        now: Timestamp,
+        idle_lifetime: Duration,
+        upstream_lifetime: Option<Duration>,
+        authorization_lifetime: Option<Duration>,
+    ) -> Self {
+        let end = |lifetime: Option<Duration>| lifetime.map(|time| now.saturating_add(time));
+        let upstream_end = end(upstream_lifetime);
+        let authorization_end = end(authorization_lifetime);
+        let upstream_ends = [upstream_end, authorization_end];
+        let expires_at = binding.expires_at(now, idle_lifetime, upstream_ends);
+        Self {
+            binding,
+            created_at: now,
+            rotated_at: None,
+            upstream_end,
+            authorization_end,
+            expires_at,
+            generation: 0,
+            sealed,
+            profile: None,
+            listed_until: None,
+            previous: None,
+            presented: false,
+            repeat_until: None,
+            minted_at: None,
+            revocation_pending: false,
+            authenticated: false,
+            unknown: Vec::new(),
+        }
+    }
+
+    /// Returns the record with what is known about the user, sealed for the current token.
+    pub(crate) fn with_profile(mut self, profile: Option<Bytes>) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// Returns the record of a grant that the index of the user lists at `now`: for twice the time
+    /// after which it expires without a refresh.
+    pub(crate) fn listed(mut self, now: Timestamp, idle_lifetime: Duration) -> Self {
+        self.listed_until = Some(now.saturating_add(idle_lifetime.saturating_mul(2)));
+        self
+    }
+
+    /// Returns the record after the inner service has granted a request, with or without a client
+    /// credential.
+    pub(crate) const fn granted_with(mut self, credential: bool) -> Self {
+        self.authenticated |= credential;
+        self
+    }
+
+    /// Returns the generation of the token that a rotation mints.
+    ///
+    /// A recovery skips a generation. The current token, which it drops, is then two generations
+    /// older than the new one, so that presenting it after its window counts as reuse and ends the
+    /// grant. Without the gap it would count as forged, and the grant would go on.
+    pub(crate) const fn next_generation(&self, recovery: bool) -> u32 {
+        self.generation.saturating_add(if recovery { 2 } else { 1 })
+    }
+
+    /// Returns the state of the grant that the record describes, as the record of this token.
+    pub(crate) fn revision(&self, current: ClaimTag) -> Revision {
+        Revision {
+            current,
+            sealed: self.sealed.clone(),
+        }
+    }
+
+    /// Returns the record with a new upstream token. The current token stays.
+    pub(crate) fn renewed(&self, renewal: Renewal) -> Self {
+        let Renewal {
+            now,
+            sealed,
+            idle_lifetime,
+            renewed,
+            upstream_lifetime,
+            authorization_lifetime,
+        } = renewal;
+        let now = self.time(now);
+        let end = |lifetime: Option<Duration>, last| match lifetime {
+            Some(lifetime) => Some(now.saturating_add(lifetime)),
+            None if renewed => None,
+            None => last,
+        };
+        let upstream_end = end(upstream_lifetime, self.upstream_end);
+        let authorization_end = end(authorization_lifetime, self.authorization_end);
+        let upstream_ends = [upstream_end, authorization_end];
+        let expires_at = self.binding.expires_at(now, idle_lifetime, upstream_ends);
+        Self {
+            rotated_at: Some(now),
+            upstream_end,
+            authorization_end,
+            expires_at,
+            sealed,
+            minted_at: (self.generation > 0).then(|| self.minted()),
+            revocation_pending: false,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the record with a new current token.
+    pub(crate) fn rotated(self, generation: u32, previous: Previous) -> Self {
+        Self {
+            generation,
+            previous: Some(previous),
+            presented: false,
+            repeat_until: None,
+            minted_at: None,
+            ..self
+        }
+    }
+
+    /// Returns the record after a refresh whose answer contains the current token again: a
+    /// convergence of the token with the hash `presented`, or a refresh that keeps the token.
+    pub(crate) fn converged(
+        mut self,
+        presented: &ClaimTag,
+        current: &ClaimTag,
+        now: Timestamp,
+        windows: Windows,
+    ) -> Self {
+        self.repeat_until = Some(now);
+        self.begin_windows(presented, current, now, windows);
+        self
+    }
+
+    /// Returns the record of a grant that is handed back at `now`: it lives only for the retry
+    /// window.
+    pub(crate) fn handed_back(mut self, now: Timestamp, windows: Windows) -> Self {
+        self.expires_at = now.saturating_add(windows.retry);
+        self
+    }
+
+    /// Starts the windows of the last answer, which was for a request with the token `presented`.
+    pub(crate) fn begin_windows(
+        &mut self,
+        presented: &ClaimTag,
+        current: &ClaimTag,
+        now: Timestamp,
+        windows: Windows,
+    ) {
+        if let Some(until) = &mut self.repeat_until {
+            let repeat = match presented == current {
+                true => windows.retry,
+                false => windows.retry.min(REPEAT),
+            };
+            *until = now.saturating_add(repeat);
+        }
+        if let Some(previous) = &mut self.previous
+            && previous.hash == *presented
+        {
+            previous.begin(now, windows);
+        }
+    }
+
+    /// Returns the record with its current token marked as presented. The client has received that
+    /// token, so the previous one can no longer be recovered.
+    pub(crate) const fn presented(mut self) -> Self {
+        self.presented = true;
+        self
+    }
+
+    /// Returns the record of a grant with a pending revocation. It is kept until `until`, so that
+    /// the client can repeat the revocation.
+    pub(crate) fn with_pending_revocation(mut self, until: Timestamp) -> Self {
+        self.revocation_pending = true;
+        self.expires_at = self.expires_at.min(until);
+        self
+    }
+
+    /// Returns the link from the token with this hash to the current token, if it is the previous
+    /// token.
+    pub(crate) fn link_from(&self, hash: &ClaimTag) -> Option<&Bytes> {
+        let previous = self.previous.as_ref()?;
+        previous.link.as_ref().filter(|_| previous.hash == *hash)
+    }
+}
