@@ -11,7 +11,7 @@ use crate::rotation_policy::RotationPolicy;
 /// If the clock of another instance is ahead of this one by more than this, it counts as not set.
 /// Up to this limit, the later of the two clocks counts: if the earlier one counted and was wrong,
 /// grants would end too early.
-const MAX_AHEAD: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
+pub(super) const MAX_AHEAD: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 
 /// The longest time that the entry of an expired grant is kept.
 const LONGEST_KEPT: Duration = Duration::from_secs(3600);

@@ -1,6 +1,9 @@
 //! The age of a token, and the ends of a grant.
 
 use super::*;
+use crate::clock::EARLIEST;
+use crate::grant::times::MAX_AHEAD;
+use crate::rotation_policy::RotationPolicy;
 
 #[test]
 fn the_age_of_a_token_counts_from_when_it_was_minted() {

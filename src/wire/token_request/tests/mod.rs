@@ -1,3 +1,9 @@
+//! The form of a token request: reading and rewriting.
+
+mod headers;
+mod names;
+mod properties;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
@@ -10,125 +16,6 @@ fn parse(body: &str) -> Result<TokenRequest, FormError> {
 
 fn pairs(body: &[u8]) -> Vec<(String, String)> {
     form_urlencoded::parse(body).into_owned().collect()
-}
-
-#[test]
-fn the_headers_must_declare_a_plain_form() {
-    const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
-    let rows: &[(&str, &[(&str, &str)], bool)] = &[
-        ("a form is accepted", &[FORM], true),
-        (
-            "case is ignored",
-            &[("content-type", "Application/X-WWW-Form-URLEncoded")],
-            true,
-        ),
-        (
-            "utf-8 may be declared",
-            &[(
-                "content-type",
-                "application/x-www-form-urlencoded; charset=UTF-8",
-            )],
-            true,
-        ),
-        (
-            "it may be quoted",
-            &[(
-                "content-type",
-                "application/x-www-form-urlencoded ;charset=\"utf-8\"",
-            )],
-            true,
-        ),
-        (
-            "an empty parameter is ignored",
-            &[("content-type", "application/x-www-form-urlencoded;")],
-            true,
-        ),
-        (
-            "other parameters are ignored",
-            &[("content-type", "application/x-www-form-urlencoded; a=b")],
-            true,
-        ),
-        (
-            "another charset is rejected",
-            &[(
-                "content-type",
-                "application/x-www-form-urlencoded; Charset=utf-16",
-            )],
-            false,
-        ),
-        (
-            "both of two charsets are checked",
-            &[(
-                "content-type",
-                "application/x-www-form-urlencoded; charset=utf-8; charset=utf-7",
-            )],
-            false,
-        ),
-        (
-            "a longer name is another type",
-            &[("content-type", "application/x-www-form-urlencoded2")],
-            false,
-        ),
-        (
-            "JSON is rejected",
-            &[("content-type", "application/json")],
-            false,
-        ),
-        ("a missing type is rejected", &[], false),
-        ("two types are rejected", &[FORM, FORM], false),
-        (
-            "identity is not a coding",
-            &[FORM, ("content-encoding", "Identity")],
-            true,
-        ),
-        (
-            "a coding is rejected",
-            &[FORM, ("content-encoding", "gzip")],
-            false,
-        ),
-        (
-            "a coding in a list is rejected",
-            &[FORM, ("content-encoding", "identity, gzip")],
-            false,
-        ),
-        (
-            "a coding in a second header is rejected",
-            &[
-                FORM,
-                ("content-encoding", "identity"),
-                ("content-encoding", "br"),
-            ],
-            false,
-        ),
-        (
-            "a type that is not ASCII is rejected",
-            &[(
-                "content-type",
-                "application/x-www-form-urlencoded; a=\u{fc}",
-            )],
-            false,
-        ),
-    ];
-    for (sentence, headers, fine) in rows {
-        let map: HeaderMap = headers
-            .iter()
-            .map(|(name, value)| {
-                (
-                    HeaderName::from_bytes(name.as_bytes()).unwrap(),
-                    HeaderValue::from_bytes(value.as_bytes()).unwrap(),
-                )
-            })
-            .fold(HeaderMap::new(), |mut map, (name, value)| {
-                map.append(name, value);
-                map
-            });
-        let expected = if *fine {
-            Ok(())
-        } else {
-            Err(FormError::ContentType)
-        };
-        assert_eq!(check_headers(&map), expected, "{sentence}");
-    }
 }
 
 #[test]
@@ -318,18 +205,6 @@ fn malformed_forms_are_rejected() {
 }
 
 #[test]
-fn the_error_names_the_repeated_parameter() {
-    for param in Param::ALL {
-        let error = parse(&format!("{0}=a&{0}=a", param.name())).expect_err("it is repeated");
-        assert_eq!(error, FormError::Repeated(param.name()));
-        assert_eq!(
-            error.description(),
-            format!("the parameter {} is repeated", param.name())
-        );
-    }
-}
-
-#[test]
 fn descriptions_need_no_escaping_in_json() {
     for error in [
         FormError::ContentType,
@@ -436,129 +311,4 @@ fn values_without_escapes_are_not_copied() {
             .as_ptr_range()
             .contains(&form.get(Param::Scope).unwrap().as_ptr())
     );
-}
-
-/// Forms with parameters that the layer reads, and with similar ones.
-fn any_body() -> impl Strategy<Value = String> {
-    let name = prop_oneof![
-        proptest::sample::select(Param::ALL.to_vec()).prop_map(|param| param.name().to_owned()),
-        Just("refresh%5Ftoken".to_owned()),
-        Just("resource".to_owned()),
-        "[a-z+]{0,3}",
-    ];
-    let value = "([a-zA-Z0-9+/:=~ -]|%[2-7][0-9A-Fa-f]|%C3%A4){0,8}";
-    let piece = (name, proptest::option::of(value)).prop_map(|(name, value)| match value {
-        Some(value) => format!("{name}={value}"),
-        None => name,
-    });
-    proptest::collection::vec(piece, 0..8).prop_map(|pieces| pieces.join("&"))
-}
-
-proptest! {
-    #[test]
-    fn arbitrary_bytes_are_parsed_or_rejected(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = TokenRequest::parse(body.into());
-    }
-
-    #[test]
-    fn values_are_those_that_form_urlencoded_reads(body in any_body()) {
-        let Ok(form) = parse(&body) else { return Ok(()) };
-        let pairs = pairs(body.as_bytes());
-        for param in Param::ALL {
-            let expected = pairs.iter().find(|(name, value)| name == param.name() && !value.is_empty());
-            prop_assert_eq!(form.get(param), expected.map(|(_, value)| value.as_str()));
-        }
-        let expected: Vec<_> =
-            pairs.iter().filter(|(name, value)| name == "resource" && !value.is_empty()).map(|(_, value)| value).collect();
-        let expected: Vec<_> =
-            expected.iter().enumerate().filter(|(at, value)| !expected[..*at].contains(value)).map(|(_, value)| *value).collect();
-        prop_assert_eq!(form.resources().collect::<Vec<_>>(), expected);
-    }
-
-    #[test]
-    fn replacing_a_value_keeps_everything_else(body in any_body(), token in "\\PC{0,20}") {
-        let Ok(form) = parse(&body) else { return Ok(()) };
-        let rewritten = form.replace(Param::RefreshToken, &token);
-
-        let mut expected = pairs(body.as_bytes());
-        match expected.iter_mut().find(|(name, _)| name == "refresh_token") {
-            Some((_, value)) => value.clone_from(&token),
-            None => expected.push(("refresh_token".to_owned(), token.clone())),
-        }
-        prop_assert_eq!(pairs(&rewritten), expected);
-
-        let again = TokenRequest::parse(rewritten).expect("the rewritten form is a form");
-        prop_assert_eq!(again.get(Param::RefreshToken), Some(token.as_str()).filter(|token| !token.is_empty()));
-        prop_assert_eq!(again.replace(Param::RefreshToken, "x"), form.replace(Param::RefreshToken, "x"));
-    }
-}
-
-#[test]
-fn names_that_servers_read_in_different_ways_are_rejected() {
-    let rows = [
-        ("a dot", "client.id=a", true),
-        ("a space", "client+id=a", true),
-        ("a bracket", "client[id=a", true),
-        ("an array", "client_id[]=a", true),
-        ("a space before", "+client_id=a", true),
-        ("a semicolon", "x=1;client_id=a", true),
-        (
-            "a semicolon before a name without a value",
-            "x=1;scope",
-            true,
-        ),
-        (
-            "a semicolon before an escaped name",
-            "x=1;client%5Fid=a",
-            true,
-        ),
-        (
-            "a semicolon after a name without a value",
-            "client_id;x=1",
-            true,
-        ),
-        (
-            "a semicolon in a value that the layer reads",
-            "scope=a;client_id=b",
-            true,
-        ),
-        (
-            "two semicolons in a value that the layer reads",
-            "refresh_token=a;refresh_token=b",
-            true,
-        ),
-        ("another case", "GRANT_TYPE=refresh_token", true),
-        ("another case, in an array", "Resource[]=a", true),
-        (
-            "another case, behind a semicolon",
-            "x=1;Client%5fID=a",
-            true,
-        ),
-        ("another name", "client.ids=a", false),
-        ("another name in another case", "Client-IDs=a", false),
-        ("another array", "authorization_details[]=a", false),
-        ("a semicolon before another name", "x=1;y=2", false),
-        ("such a name in a value", "x=client.id", false),
-    ];
-    for (sentence, body, refused) in rows {
-        assert_eq!(
-            parse(body).err(),
-            refused.then_some(FormError::Lookalike),
-            "{sentence}"
-        );
-        assert_eq!(names_a_param(body), refused, "{sentence}, in a query");
-    }
-    assert!(
-        parse("client_secret=a;b;c=d").is_ok(),
-        "a secret may have a semicolon in it"
-    );
-    assert!(names_a_param("a=b&client%5Fid"));
-    assert!(!names_a_param("%zz=1&state=x"));
-}
-
-#[test]
-fn parameters_that_are_not_read_are_kept_unchanged() {
-    let form = parse("grant_type=a&x=%41+b&resource=r&&client_id=c&y").unwrap();
-    let others: Vec<_> = form.others().collect();
-    assert_eq!(others, [&b"x=%41+b"[..], b"resource=r", b"y"]);
 }
