@@ -4,6 +4,8 @@ mod fetch;
 mod issuer;
 mod keys;
 mod replay;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::time::SystemTime;
@@ -12,7 +14,7 @@ use tower_oauth_refresh::store::BoxStore;
 
 pub use self::issuer::Issuer;
 use self::keys::Keys;
-use self::replay::{Replays, Use};
+use self::replay::Replays;
 use super::Refused;
 use crate::sessions::Sessions;
 
@@ -53,24 +55,18 @@ impl Logout {
         ))?;
         let subjects = sessions.subjects(sub, Some(self.issuer.as_str()));
         let subjects = subjects.map_err(|_| Refused::invalid("the claim sub is invalid"))?;
-        let used = match self
-            .replays
-            .first_use(self.issuer.as_str(), &claims.jti)
-            .await?
-        {
-            Use::First(used) => used,
-            Use::Again => return Err(Refused::invalid("the logout token was used before")),
-        };
-        match sessions.end(&subjects).await {
-            Ok(ended) => {
-                tracing::info!(ended, "the identity provider logged a user out");
-                Ok(())
-            }
-            Err(error) => {
-                // The provider may send the same token again.
-                self.replays.forget(used).await;
-                Err(error.into())
-            }
+        let (issuer, jti) = (self.issuer.as_str(), claims.jti.as_str());
+        let again = || Refused::invalid("the logout token was used before");
+        if self.replays.was_used(issuer, jti).await? {
+            return Err(again());
         }
+        let ended = sessions.end(&subjects).await?;
+        // Marked last: after an error, or a crash of this server, the provider sends the same token
+        // again, and it must still end the sessions. Ending them twice does no harm.
+        if !self.replays.mark(issuer, jti).await? {
+            return Err(again());
+        }
+        tracing::info!(ended, "the identity provider logged a user out");
+        Ok(())
     }
 }

@@ -1,0 +1,112 @@
+//! A store that fails while the provider logs a user out.
+
+use axum::extract::Request;
+use axum::routing::any;
+use axum::{Router, body};
+use test_support::http::{Answer, post, serve};
+use test_support::openid::OpenId;
+use test_support::users::next_id_token;
+use test_support::{App, Plan};
+use tower_oauth_refresh::Subject;
+use tower_oauth_refresh::store::BoxStore;
+
+use super::Logout;
+use crate::receivers::{LOGOUT_PATH, Receivers};
+use crate::sessions::Sessions;
+
+/// The endpoints of a server whose store a test can make fail.
+struct Server {
+    app: App,
+    provider: OpenId,
+    url: String,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let (app, provider) = (App::new(), OpenId::start().await);
+        let issuer = provider.issuer();
+        let sessions = Sessions::of(app.layer.clone(), Some(issuer.clone()));
+        let audience = vec!["app".into()];
+        let store = BoxStore::new(app.store.clone());
+        let logout = Logout::new(issuer.parse().unwrap(), audience, store).unwrap();
+        let receivers = Receivers::new(sessions, Some(logout), None);
+        let answer =
+            any(async move |request: Request| receivers.answer(request).await.map(body::Body::new));
+        let addr = serve(Router::new().fallback(answer)).await;
+        Self {
+            app,
+            provider,
+            url: format!("http://{addr}"),
+        }
+    }
+
+    fn ada(&self) -> Subject {
+        Subject::with_issuer(self.provider.issuer(), "ada").unwrap()
+    }
+
+    async fn log_in(&self) {
+        let issuer = self.provider.issuer();
+        next_id_token(&self.app, &format!(r#"{{"iss":"{issuer}","sub":"ada"}}"#));
+        self.app.log_in("app").await;
+    }
+
+    async fn sessions(&self) -> usize {
+        self.app.layer.sessions(&self.ada()).await.unwrap().len()
+    }
+
+    async fn log_out(&self, token: &str) -> Answer {
+        let url = format!("{}{LOGOUT_PATH}", self.url);
+        post(&url, &[("logout_token", token)]).await
+    }
+
+    /// Makes the store fail from this call on.
+    fn fail_from(&self, first: usize) {
+        let mut number = 0;
+        self.app.store.hook(move |_, _| {
+            number += 1;
+            if number > first {
+                Plan::Lose
+            } else {
+                Plan::Pass
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_logout_that_the_store_has_failed_can_be_repeated_with_the_same_token() {
+    let mut failures = 0;
+    loop {
+        let server = Server::start().await;
+        server.log_in().await;
+        server.log_in().await;
+        let token = server.provider.logout_token("ada");
+        server.fail_from(failures);
+        let answer = server.log_out(&token).await;
+        server.app.store.unhook();
+        if answer.status == 200 {
+            break;
+        }
+        assert_eq!(answer.status, 503, "call {failures}");
+        let answer = server.log_out(&token).await;
+        assert_eq!(answer.status, 200, "call {failures}: {answer:?}");
+        assert_eq!(server.sessions().await, 0, "call {failures}");
+        server.log_in().await;
+        assert_eq!(server.log_out(&token).await.status, 400, "replayed");
+        assert_eq!(server.sessions().await, 1);
+        failures += 1;
+    }
+    assert!(failures >= 5, "only {failures} calls of the store");
+}
+
+#[tokio::test]
+async fn two_deliveries_of_a_logout_token_at_the_same_time_are_one_logout() {
+    let server = Server::start().await;
+    server.log_in().await;
+    let token = server.provider.logout_token("ada");
+    let (one, two) = tokio::join!(server.log_out(&token), server.log_out(&token));
+    let mut both = [one.status.as_u16(), two.status.as_u16()];
+    both.sort_unstable();
+    assert_eq!(both, [200, 400]);
+    assert_eq!(server.sessions().await, 0);
+}
