@@ -77,13 +77,15 @@ impl Sessions {
         Ok(all)
     }
 
-    /// Ends all sessions of the subjects. Returns how many there were.
+    /// Ends all sessions of the subjects. Returns how many there were, or the first error. The
+    /// sessions that cause no error have ended nevertheless.
     pub async fn end(&self, subjects: &[Subject]) -> Result<usize, StoreError> {
-        let mut ended = 0;
+        let mut ended = Ok(0);
         for subject in subjects {
-            ended += self.layer.end_sessions(subject).await?;
+            let more = self.layer.end_sessions(subject).await;
+            ended = ended.and_then(|ended| Ok(ended + more?));
         }
-        Ok(ended)
+        ended
     }
 
     /// Ends a session. Returns whether it was alive.

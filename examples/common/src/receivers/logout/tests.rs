@@ -3,15 +3,17 @@
 use axum::extract::Request;
 use axum::routing::any;
 use axum::{Router, body};
-use test_support::http::{Answer, post, serve};
+use serde_json::json;
+use test_support::http::{Answer, post, send, serve};
 use test_support::openid::OpenId;
-use test_support::users::next_id_token;
-use test_support::{App, Plan};
-use tower_oauth_refresh::Subject;
+use test_support::users::{next_extension, next_id_token};
+use test_support::{App, Call, Plan};
 use tower_oauth_refresh::store::BoxStore;
+use tower_oauth_refresh::{GrantKey, Subject};
 
 use super::Logout;
-use crate::receivers::{LOGOUT_PATH, Receivers};
+use crate::bearer::BearerToken;
+use crate::receivers::{LOGOUT_PATH, REVOCATION_PATH, Receivers};
 use crate::sessions::Sessions;
 
 /// The endpoints of a server whose store a test can make fail.
@@ -21,6 +23,8 @@ struct Server {
     url: String,
 }
 
+const TOKEN: &str = "a-token-of-another-server-0123456789";
+
 impl Server {
     async fn start() -> Self {
         let (app, provider) = (App::new(), OpenId::start().await);
@@ -29,7 +33,8 @@ impl Server {
         let audience = vec!["app".into()];
         let store = BoxStore::new(app.store.clone());
         let logout = Logout::new(issuer.parse().unwrap(), audience, store).unwrap();
-        let receivers = Receivers::new(sessions, Some(logout), None);
+        let token: BearerToken = TOKEN.parse().unwrap();
+        let receivers = Receivers::new(sessions, Some(logout), Some(token));
         let answer =
             any(async move |request: Request| receivers.answer(request).await.map(body::Body::new));
         let addr = serve(Router::new().fallback(answer)).await;
@@ -109,4 +114,35 @@ async fn two_deliveries_of_a_logout_token_at_the_same_time_are_one_logout() {
     both.sort_unstable();
     assert_eq!(both, [200, 400]);
     assert_eq!(server.sessions().await, 0);
+}
+
+#[tokio::test]
+async fn a_subject_whose_sessions_cannot_end_does_not_keep_those_of_the_next() {
+    let server = Server::start().await;
+    let app = &server.app;
+    // The ID alone, and the ID at the provider, may both be the user.
+    let unnamed = Subject::new("ada").unwrap();
+    next_extension(app, unnamed.clone());
+    app.log_in("app").await;
+    let stuck = app.take_events().remove(0).grant.unwrap();
+    server.log_in().await;
+    app.store.hook(move |key, call| match call {
+        Call::Swap { .. } if GrantKey::from(*key) == stuck => Plan::Lose,
+        _ => Plan::Pass,
+    });
+    let revoke = async || {
+        let url = format!("{}{REVOCATION_PATH}", server.url);
+        let headers = [
+            ("authorization", &*format!("Bearer {TOKEN}")),
+            ("content-type", "application/json"),
+        ];
+        let body = json!({ "sub_id": { "format": "opaque", "id": "ada" } });
+        send("POST", &url, &headers, body.to_string()).await.status
+    };
+    assert_eq!(revoke().await, 503);
+    app.store.unhook();
+    let left = app.layer.sessions(&unnamed).await.unwrap().len();
+    assert_eq!((left, server.sessions().await), (1, 0));
+    assert_eq!(revoke().await, 204);
+    assert!(app.layer.sessions(&unnamed).await.unwrap().is_empty());
 }
