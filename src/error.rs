@@ -77,11 +77,13 @@ pub enum RefreshError {
     /// 503 `temporarily_unavailable`: the inner service did not answer a refresh, a revocation or
     /// an introspection within twice
     /// [`rotation_timeout`](crate::RefreshLayerBuilder::rotation_timeout). A refresh has changed
-    /// nothing in the layer, but an inner service that rotates its own tokens may have done so. A
-    /// revocation of a token of the layer has ended the token or its grant here, also if the inner
-    /// service failed or returned a 5xx status; the client can repeat the request for ten minutes
-    /// so that the inner service receives it. A revocation or an introspection of a token of
-    /// another format has changed nothing here.
+    /// nothing in the layer, but an inner service that rotates its own tokens may have done so. An
+    /// introspection has changed nothing.
+    ///
+    /// A revocation of a token of the layer has ended that token, or its grant, in the layer. It
+    /// gets this error also if the inner service failed or returned a 5xx status. For ten minutes,
+    /// the client can repeat the request so that the inner service receives it. A revocation of a
+    /// token of another format has changed nothing in the layer.
     #[error("the authorization server does not answer, try again")]
     UpstreamUnavailable,
     /// 504 `temporarily_unavailable`: the inner service did not answer a token request other than a
@@ -98,8 +100,11 @@ pub enum RefreshError {
     #[error("the server is unavailable")]
     Store(#[source] StoreError),
     /// 502 `server_error`: the inner service returned a response that cannot be read or must not be
-    /// passed on. Or it has no revocation endpoint, and its token endpoint does not say whether a
-    /// revocation comes from the client of the grant, which then continues.
+    /// passed on.
+    ///
+    /// A revocation also gets this error if the inner service has no revocation endpoint, and its
+    /// token endpoint does not say whether the request comes from the client of the grant. The grant
+    /// then continues.
     #[error("the authorization server returned an invalid response")]
     UpstreamUnreadable,
 }

@@ -1,7 +1,7 @@
-//! Parsers and writers of what is on the wire: token requests and responses, clients, scopes and
-//! paths, and the search for tokens in a response.
+//! Parsers and writers of token requests and responses, clients, scopes and paths, and the search for
+//! tokens in a response.
 //!
-//! They are pure: they know no store, no clock and no service.
+//! They are pure: they use no store, no clock and no service.
 
 pub(crate) mod client;
 pub(crate) mod disclosure;
