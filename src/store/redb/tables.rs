@@ -7,7 +7,7 @@ use super::super::{Change, Entry, Key, Sidecar, SidecarName, Swap, Ttl, Version}
 use super::error::Failure;
 use super::leases::Claimed;
 use super::record::{Record, SidecarRecord, end_row, sidecar_key};
-use super::sweeper::GRACE;
+use super::removal::GRACE;
 use crate::clock::Timestamp;
 
 type Grants = TableDefinition<'static, &'static [u8; 32], &'static [u8]>;

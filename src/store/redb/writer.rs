@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use super::super::decide;
 use super::super::{Claim, ClaimTag, Key, Lease, StoreError, Swap, Version};
 use super::error::{Failure, store_error};
+use super::removal::RemovalGate;
 use super::store::Shared;
-use super::sweeper::Sweeper;
 use super::tables::{Asked, Swept, Tables, is_sweep_due, read_record, with_lease};
 use super::threads::{Jobs, without_panic};
 use crate::clock::Timestamp;
@@ -50,19 +50,19 @@ pub(super) struct Writer {
     retry_at: Instant,
     /// Whether more rows may be due than the last commit removed.
     behind: bool,
-    sweeper: Sweeper,
+    removal_gate: RemovalGate,
     /// The earliest time of the next log line about a missing file.
     warn_at: Instant,
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let sweeper = Sweeper::new(&*shared.clock);
+        let removal_gate = RemovalGate::new(&*shared.clock);
         Self {
             shared,
             retry_at: Instant::now(),
             behind: false,
-            sweeper,
+            removal_gate,
             warn_at: Instant::now(),
         }
     }
@@ -169,7 +169,7 @@ impl Writer {
     /// without a reply stay in `swaps`.
     fn write(&mut self, swaps: &mut Vec<(Asked, Reply<Swap>)>) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
-        let horizon = self.sweeper.horizon(&*shared.clock);
+        let horizon = self.removal_gate.horizon(&*shared.clock);
         let is_due = |now| shared.read(|read| is_sweep_due(read, now).map_err(store_error));
         if swaps.is_empty() && !horizon.map_or(Ok(false), is_due)? {
             self.behind = false;

@@ -1,10 +1,10 @@
 //! Decides when expired entries may be removed for good.
 //!
-//! A read treats an expired entry as absent, so a wall clock that is wrong for a while does no
-//! harm: when it is right again, the entry exists again. A removal cannot be undone. So entries are
-//! kept for [`GRACE`] after their expiry, and nothing is removed while the wall clock may be wrong:
-//! for a while after the file was opened, and for longer after the wall clock has moved ahead of
-//! the monotonic one.
+//! A read treats an expired entry as absent. So a wall clock that is wrong for some time does no
+//! harm: when it is corrected, the entry can be read again. A removal cannot be undone. So entries
+//! are kept for [`GRACE`] after their expiry, and nothing is removed while the wall clock may be
+//! wrong: in the first hour after the file was opened, and for a day after the wall clock has moved
+//! ahead of the monotonic one.
 
 use std::time::Duration;
 
@@ -31,13 +31,13 @@ const TOLERANCE: Duration = Duration::from_secs(10 * 60);
 const WINDOW: Duration = HOUR;
 
 /// Compares the wall clock with the monotonic one, and holds removals back after a jump.
-pub(super) struct Sweeper {
+pub(super) struct RemovalGate {
     wall: Timestamp,
     monotonic: Duration,
     resume_at: Duration,
 }
 
-impl Sweeper {
+impl RemovalGate {
     pub(super) fn new(clock: &dyn Clock) -> Self {
         let monotonic = clock.monotonic();
         Self {
@@ -104,10 +104,10 @@ mod tests {
     #[test]
     fn nothing_is_removed_in_the_first_hour() {
         let clock = TwoClocks::default();
-        let mut sweeper = Sweeper::new(&clock);
+        let mut gate = RemovalGate::new(&clock);
         for minute in 0..180 {
             assert_eq!(
-                sweeper.horizon(&clock).is_some(),
+                gate.horizon(&clock).is_some(),
                 minute >= 60,
                 "minute {minute}"
             );
@@ -119,15 +119,15 @@ mod tests {
     fn a_jump_of_the_wall_clock_holds_removals_back_for_a_day() {
         for jump in [MINUTE * 11, HOUR, DAY * 31, DAY * 365 * 50] {
             let clock = TwoClocks::default();
-            let mut sweeper = Sweeper::new(&clock);
+            let mut gate = RemovalGate::new(&clock);
             clock.advance(HOUR * 2, HOUR * 2);
-            assert_eq!(sweeper.horizon(&clock), Some(clock.now()));
+            assert_eq!(gate.horizon(&clock), Some(clock.now()));
             clock.advance(jump, Duration::from_millis(2500));
-            assert_eq!(sweeper.horizon(&clock), None, "{jump:?} ahead");
+            assert_eq!(gate.horizon(&clock), None, "{jump:?} ahead");
             clock.back(jump);
             for hour in 0..30 {
                 assert_eq!(
-                    sweeper.horizon(&clock).is_some(),
+                    gate.horizon(&clock).is_some(),
                     hour >= 24,
                     "{jump:?} ahead and back, hour {hour}"
                 );
@@ -139,14 +139,14 @@ mod tests {
     #[test]
     fn slewing_or_setting_back_the_clock_does_not_hold_removals_back() {
         let clock = TwoClocks::default();
-        let mut sweeper = Sweeper::new(&clock);
+        let mut gate = RemovalGate::new(&clock);
         clock.advance(HOUR, HOUR);
-        sweeper.horizon(&clock);
+        gate.horizon(&clock);
         for _ in 0..1000 {
             clock.advance(MINUTE + MINUTE / 10, MINUTE);
-            assert!(sweeper.horizon(&clock).is_some());
+            assert!(gate.horizon(&clock).is_some());
         }
         clock.back(HOUR);
-        assert_eq!(sweeper.horizon(&clock), Some(clock.now()));
+        assert_eq!(gate.horizon(&clock), Some(clock.now()));
     }
 }
