@@ -35,12 +35,14 @@ pub(super) struct Proxied {
 }
 
 impl Proxied {
+    /// Returns an error if the HTTP client cannot be built, or if the public URL is not allowed in a
+    /// header.
     pub(super) fn new(
         upstream: &McpUpstream,
         issuer: &Issuer,
         flags: &EndpointFlags,
     ) -> Result<Self, Failure> {
-        // The path of the endpoint is replaced as a whole, so there is no removed prefix.
+        // The path of the endpoint is replaced as a whole, so no prefix of the public URL is removed.
         let mut public = issuer.as_url().clone();
         public.set_path("");
         let forward = Forward::new(Settings {
@@ -50,7 +52,7 @@ impl Proxied {
             timeout: flags.mcp_upstream_timeout,
             unlimited: Vec::new(),
             refuse_front_channel: false,
-            // The page for operators has the figures of the identity provider.
+            // Not exported: the metrics of the upstream are those of the identity provider.
             metrics: Metrics::default(),
         })?;
         let metadata = issuer.well_known("oauth-protected-resource", "/mcp");
@@ -66,6 +68,7 @@ impl Proxied {
         })
     }
 
+    /// Forwards a request to the upstream server, with its own path and without cookies.
     async fn send(self, mut request: Request) -> Result<Response, ForwardError> {
         let peer = request
             .extensions()
@@ -87,7 +90,7 @@ impl Proxied {
             |peer| self.forward.for_client(peer),
         );
         let mut response = forward.oneshot(request).await?.into_response();
-        self.disown(&mut response);
+        self.clean_headers(&mut response);
         Ok(response)
     }
 
@@ -96,7 +99,7 @@ impl Proxied {
     /// Its challenges name its own realm, scopes and metadata, from which a client would derive the
     /// wrong authorization server (RFC 9728 §5.1). A cookie with the name of this server's cookie
     /// would replace that cookie in the browser.
-    fn disown(&self, response: &mut Response) {
+    fn clean_headers(&self, response: &mut Response) {
         let refused = response.status() == StatusCode::UNAUTHORIZED;
         let headers = response.headers_mut();
         headers.remove(WWW_AUTHENTICATE);
@@ -149,12 +152,13 @@ impl Service<Request> for Proxied {
             Ok(this
                 .send(request)
                 .await
-                .unwrap_or_else(|error| failed(&error)))
+                .unwrap_or_else(|error| error_response(&error)))
         })
     }
 }
 
-fn failed(error: &ForwardError) -> Response {
+/// Logs why a request was not forwarded. Returns the error response for the client.
+fn error_response(error: &ForwardError) -> Response {
     let status = error.status();
     tracing::warn!(error = causes(error), "a request to the MCP server failed");
     OauthError::new(error.code(), error.to_string())

@@ -55,7 +55,7 @@ pub(super) async fn exchange(
                 let consumed = Consumed::new(app, code.clone(), fresh.clone())?;
                 let used = Code::InUse(InUse {
                     binding: fresh.binding.clone(),
-                    attempt: consumed.attempt().to_owned(),
+                    attempt: consumed.id().to_owned(),
                     since: now_ms(),
                 });
                 // This comes before the write: the store may have applied a write that it does not
@@ -68,7 +68,7 @@ pub(super) async fn exchange(
                 {
                     return answer(fresh);
                 }
-                slot.empty();
+                slot.discard();
             }
             // The instance that exchanged the code has stopped, and no client has tokens for the
             // code.

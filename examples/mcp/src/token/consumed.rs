@@ -1,3 +1,10 @@
+//! What a request does with the authorization code that it exchanges: it consumes the code, and then
+//! marks it as used or releases it.
+//!
+//! [`code`](super::code) decides inside the refresh layer, before the layer has replaced the tokens.
+//! The middleware in [`outside`](super::outside) acts on the layer's response. A [`Slot`] takes the
+//! outcome from one to the other.
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,9 +35,12 @@ const PAUSES: [Duration; 5] = [
     Duration::from_secs(10),
 ];
 
-/// A code that this request has consumed. If the exchange succeeds, the record of the code is
-/// updated with the grant that began with it. If it fails for any reason, the code is released, so
-/// that the client can try again with it.
+const NOT_MARKED: &str =
+    "could not mark a code as used: reuse is not detected until a retry succeeds";
+
+/// A code that this request has consumed. If the exchange succeeds, the record of the code names the
+/// grant that began with it. If it fails for any reason, the code is released, so that the client can
+/// try again with it.
 pub(super) struct Consumed(Option<Attempt>);
 
 #[derive(Clone)]
@@ -38,13 +48,15 @@ struct Attempt {
     app: App,
     code: Handle,
     fresh: Fresh,
-    /// The ID of this request in the record of the code.
-    name: String,
+    /// The random ID of this request in the record of the code.
+    id: String,
 }
 
-/// The action of the middleware around the layer on the response for a code.
+/// The outcome of a request with a code, from which the middleware around the layer makes the
+/// response.
 pub(super) enum Outcome {
-    /// This request has consumed the code. The layer's response is stored for a repeated request.
+    /// This request has consumed the code. The client gets the layer's response, which is stored for
+    /// a repeated request.
     Consumed(Consumed),
     /// The code was exchanged before. This response replaces the layer's response. It bypasses the
     /// layer, which would mistake the tokens in it for the provider's.
@@ -72,8 +84,8 @@ impl Slot {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Discards the outcome, because another request has consumed the code.
-    pub(super) fn empty(&self) {
+    /// Discards the outcome without releasing the code, because another request has consumed it.
+    pub(super) fn discard(&self) {
         if let Some(Outcome::Consumed(mut consumed)) = self.take() {
             consumed.0 = None;
         }
@@ -81,30 +93,36 @@ impl Slot {
 }
 
 impl Consumed {
+    /// Returns a new attempt to exchange `code`.
+    ///
+    /// # Errors
+    ///
+    /// If the system's random number generator failed.
     pub(super) fn new(app: &App, code: Handle, fresh: Fresh) -> Result<Self, StoreError> {
         let bytes: [u8; 12] = random()?;
-        let name = URL_SAFE_NO_PAD.encode(bytes);
+        let id = URL_SAFE_NO_PAD.encode(bytes);
         Ok(Self(Some(Attempt {
             app: app.clone(),
             code,
             fresh,
-            name,
+            id,
         })))
     }
 
-    pub(super) fn attempt(&self) -> &str {
-        self.0.as_ref().map_or("", |attempt| &attempt.name)
+    /// Returns the ID of this request in the record of the code.
+    pub(super) fn id(&self) -> &str {
+        self.0.as_ref().map_or("", |attempt| &attempt.id)
     }
 
-    /// Updates the record of the code according to the layer's response. Returns the response for
-    /// the client.
-    pub(super) async fn settle(mut self, response: Response) -> Response {
+    /// Marks the code as used if the layer's response is a success, and otherwise releases it.
+    /// Returns the response for the client.
+    pub(super) async fn finish(mut self, response: Response) -> Response {
         let Some(attempt) = self.0.clone() else {
             return response;
         };
         if !response.status().is_success() {
             // If this fails, dropping `self` tries again.
-            if attempt.give_back().await.is_ok() {
+            if attempt.release().await.is_ok() {
                 self.0 = None;
             }
             return response;
@@ -120,31 +138,28 @@ impl Consumed {
         let Ok(answer) = String::from_utf8(body.to_vec()) else {
             return unreadable();
         };
-        let noted = attempt.note(grant, &answer).await;
+        let marked = attempt.mark_used(grant, &answer).await;
         self.0 = None;
         let response = Response::from_parts(head, Body::from(body));
-        match noted {
+        match marked {
             Ok(true) => response,
             Ok(false) => OauthError::invalid_grant("the code was used before").into_response(),
             Err(error) => {
                 // The client gets its tokens anyway. Until the update succeeds, a repeated code
                 // does not end the grant.
-                tracing::warn!(
-                    error = causes(&error),
-                    "could not mark a code as used: reuse is not detected until a retry succeeds"
-                );
-                tokio::spawn(persist(
-                    "could not mark a code as used: reuse is not detected until a retry succeeds",
-                    async move || attempt.note(grant, &answer).await.map(drop),
-                ));
+                tracing::warn!(error = causes(&error), "{NOT_MARKED}");
+                tokio::spawn(retry(NOT_MARKED, async move || {
+                    attempt.mark_used(grant, &answer).await.map(drop)
+                }));
                 response
             }
         }
     }
 }
 
-/// Retries a write after each of [`PAUSES`].
-async fn persist(failure: &'static str, write: impl AsyncFn() -> Result<(), StoreError>) {
+/// Tries a write after each of [`PAUSES`], until it succeeds. Logs `failure` after each failed
+/// attempt.
+async fn retry(failure: &'static str, write: impl AsyncFn() -> Result<(), StoreError>) {
     for pause in PAUSES {
         sleep(pause).await;
         match write().await {
@@ -159,9 +174,9 @@ impl Drop for Consumed {
         if let Some(attempt) = self.0.take()
             && let Ok(runtime) = runtime::Handle::try_current()
         {
-            runtime.spawn(persist(
+            runtime.spawn(retry(
                 "could not release a code: its client cannot use it until a retry succeeds",
-                async move || attempt.give_back().await,
+                async move || attempt.release().await,
             ));
         }
     }
@@ -174,10 +189,10 @@ impl Attempt {
     ///
     /// The order matters: a request that finds a used code without a stored response is too late,
     /// and ends the grant.
-    async fn note(&self, grant: Option<GrantKey>, answer: &str) -> Result<bool, StoreError> {
+    async fn mark_used(&self, grant: Option<GrantKey>, answer: &str) -> Result<bool, StoreError> {
         let window = self.app.code_window;
         if !window.is_zero() {
-            let handle = answer_handle(&self.code, &self.name)?;
+            let handle = answer_handle(&self.code, &self.id)?;
             self.app
                 .records
                 .seal(Kind::CodeAnswer, &handle, &answer, window)
@@ -185,7 +200,7 @@ impl Attempt {
         }
         let used = Code::Used(Used {
             binding: self.fresh.binding.clone(),
-            attempt: self.name.clone(),
+            attempt: self.id.clone(),
             grant: grant.map(|grant| grant.to_string()),
         });
         while let Some(stored) = self
@@ -195,9 +210,9 @@ impl Attempt {
             .await?
         {
             match &stored.value {
-                Code::InUse(used) if used.attempt == self.name => {}
+                Code::InUse(used) if used.attempt == self.id => {}
                 // An earlier write succeeded, but its confirmation was lost.
-                Code::Used(used) if used.attempt == self.name => return Ok(true),
+                Code::Used(used) if used.attempt == self.id => return Ok(true),
                 _ => {
                     if let Some(grant) = &grant {
                         self.app.refresh.end_grant(grant).await?;
@@ -222,7 +237,7 @@ impl Attempt {
     }
 
     /// Releases the code, so that it can be used again until it expires.
-    async fn give_back(&self) -> Result<(), StoreError> {
+    async fn release(&self) -> Result<(), StoreError> {
         let fresh = Code::Fresh(self.fresh.clone());
         while let Some(stored) = self
             .app
@@ -231,7 +246,7 @@ impl Attempt {
             .await?
         {
             let left = CODE_LIFETIME.saturating_sub(age(&self.fresh));
-            let ours = matches!(&stored.value, Code::InUse(used) if used.attempt == self.name);
+            let ours = matches!(&stored.value, Code::InUse(used) if used.attempt == self.id);
             if left.is_zero()
                 || !ours
                 || self

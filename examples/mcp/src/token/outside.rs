@@ -32,7 +32,7 @@ pub(super) async fn token(
     head.headers.insert(CONTENT_LENGTH, body.len().into());
     let response = next.run(Request::from_parts(head, Body::from(body))).await;
     match slot.take() {
-        Some(Outcome::Consumed(consumed)) => Ok(consumed.settle(response).await),
+        Some(Outcome::Consumed(consumed)) => Ok(consumed.finish(response).await),
         Some(Outcome::Repeated(answer)) => Ok((
             [
                 (CACHE_CONTROL, "no-store"),

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use axum::http::HeaderMap;
 use axum::http::header::{AGE, CACHE_CONTROL, DATE, EXPIRES, HeaderName};
 
+/// The limits of the lifetime, whatever the headers state.
 const SHORTEST: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -13,10 +14,11 @@ const DEFAULT: Duration = Duration::from_secs(10 * 60);
 
 /// Returns the remaining freshness lifetime, limited to [`SHORTEST`]..=[`LONGEST`].
 pub(super) fn freshness(headers: &HeaderMap) -> Duration {
-    said(headers).unwrap_or(DEFAULT).clamp(SHORTEST, LONGEST)
+    stated(headers).unwrap_or(DEFAULT).clamp(SHORTEST, LONGEST)
 }
 
-fn said(headers: &HeaderMap) -> Option<Duration> {
+/// Returns the remaining lifetime that the headers state; `None` if they state none.
+fn stated(headers: &HeaderMap) -> Option<Duration> {
     let values = headers
         .get_all(CACHE_CONTROL)
         .iter()
@@ -32,7 +34,7 @@ fn said(headers: &HeaderMap) -> Option<Duration> {
     };
     let max_age = directives.iter().find_map(|directive| {
         let (name, value) = directive.split_once('=')?;
-        // `s-maxage` is ignored: it applies to shared caches in proxies, which this is not.
+        // `s-maxage` is ignored: it applies to shared caches in proxies, and this is not one.
         name.eq_ignore_ascii_case("max-age")
             .then(|| seconds(value.trim_matches('"')))
     });

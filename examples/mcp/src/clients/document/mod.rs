@@ -5,9 +5,9 @@ mod address;
 mod age;
 mod client_id;
 mod fetch;
-mod flights;
 mod limits;
 mod resolver;
+mod single_flight;
 
 use std::error::Error;
 use std::path::Path;
@@ -22,7 +22,7 @@ use self::age::freshness;
 use self::client_id::ClientIdUrl;
 pub(crate) use self::fetch::FetcherError;
 use self::fetch::{Fetched, Fetcher};
-use self::flights::Flights;
+use self::single_flight::SingleFlight;
 use super::ClientError;
 use super::client::Client;
 use super::rules::{AUTH_METHODS, InvalidMetadata, Metadata, Rules};
@@ -76,7 +76,7 @@ type Taken = Result<(Client, Duration), DocumentError>;
 pub(super) struct Documents {
     records: Records,
     fetcher: Fetcher,
-    flights: Arc<Flights<Taken>>,
+    fetches: Arc<SingleFlight<Taken>>,
 }
 
 impl Documents {
@@ -88,7 +88,7 @@ impl Documents {
         Ok(Self {
             records,
             fetcher: Fetcher::new(ca, loopback)?,
-            flights: Arc::default(),
+            fetches: Arc::default(),
         })
     }
 
@@ -110,7 +110,7 @@ impl Documents {
             return Ok(stored.value);
         }
         let (client, _) = self
-            .flights
+            .fetches
             .join(url.as_str(), self.take(&url, rules))
             .await?;
         Ok(client)
