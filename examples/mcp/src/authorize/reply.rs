@@ -9,7 +9,8 @@ use crate::error::OauthError;
 use crate::issuer::Issuer;
 use crate::records::Handle;
 
-/// The redirect URI for the response, and the client's `state`.
+/// The data of an authorization request that its response needs: the redirect URI, and the client's
+/// `state`.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Reply {
     pub(super) redirect_uri: String,
@@ -33,6 +34,7 @@ impl Reply {
         )
     }
 
+    /// Returns the redirect URI with these parameters, `state` and `iss`.
     fn with(&self, issuer: &Issuer, answer: &[(&str, &str)]) -> Result<Url, OauthError> {
         // This does not happen: registered redirect URIs have been parsed before.
         let no_url = |_| OauthError::invalid_request("the redirect URI of the client is not a URL");
@@ -49,8 +51,8 @@ impl Reply {
     }
 }
 
-/// Sends the browser to the client. Browsers ask the user, or wait, before they open an app:
-/// meanwhile the user sees a page with a link.
+/// Sends the browser to the client: by a redirect, or, if the URL opens an app, by a page with a
+/// link. The user sees that page while the browser asks whether it may open the app.
 pub(super) fn send(url: &Url) -> Response {
     if matches!(url.scheme(), "http" | "https") {
         redirect(url)

@@ -1,3 +1,5 @@
+//! The flags of the MCP endpoint, and the URL of an upstream MCP server.
+
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -32,23 +34,25 @@ pub(crate) struct EndpointFlags {
     #[arg(long, value_name = "SCOPE", value_delimiter = ',')]
     pub(crate) require_scope: Vec<String>,
 
-    /// Web origin that may call the MCP endpoint from a browser, in addition to this server's own
-    /// origin and those of this computer, such as https://app.example.com; without a port, only the
-    /// default port of the scheme is allowed, and `:*` allows any port; may be repeated [default:
-    /// none]
+    /// Web origin that may call the MCP endpoint from a browser, such as https://app.example.com;
+    /// may be repeated [default: none]
+    ///
+    /// This server's own origin and the origins of this computer (localhost) are always allowed.
+    /// Without a port, only the default port of the scheme is allowed; `:*` allows any port.
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     pub(crate) allowed_origin: Vec<AllowedOrigin>,
 
-    /// Network of trusted reverse proxies in front, in CIDR notation, whose X-Forwarded-For and
-    /// Forwarded headers are kept and extended for --mcp-upstream; may be repeated [default: none]
+    /// Network of trusted reverse proxies in front of this server, in CIDR notation; may be repeated
+    /// [default: none]
     ///
-    /// From all other addresses these headers are removed, and the upstream receives values from
-    /// the connection and from --public-url.
+    /// Their X-Forwarded-For and Forwarded headers are kept and extended for --mcp-upstream. From
+    /// all other addresses these headers are removed, and the upstream receives values from the
+    /// connection and from --public-url.
     #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
     pub(crate) trust_forwarded: Vec<Network>,
 }
 
-/// What happens to the access token of an authorized request.
+/// The treatment of the access token of an authorized request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum TokenUse {
     /// Replace it with the provider's access token
@@ -61,6 +65,7 @@ pub(crate) enum TokenUse {
 #[derive(Clone, Debug)]
 pub(crate) struct McpUpstream {
     pub(crate) origin: Upstream,
+    /// The path of the MCP endpoint on that server.
     pub(crate) path: String,
 }
 
@@ -68,7 +73,7 @@ impl FromStr for McpUpstream {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // [`Upstream`] has better error messages for invalid URLs.
+        // Only for its error messages, which are better than those of `Url`.
         text.parse::<Upstream>()?;
         let url = Url::parse(text).map_err(|error| error.to_string())?;
         Ok(Self {

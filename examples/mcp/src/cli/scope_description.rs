@@ -18,7 +18,7 @@ impl FromStr for ScopeDescription {
 
     fn from_str(flag: &str) -> Result<Self, String> {
         let (scope, text) = flag.split_once('=').ok_or("it must be SCOPE=TEXT")?;
-        // The flags in the environment may have a space after the `;` between them.
+        // In the environment variable, a space may follow the `;` that separates descriptions.
         let scope = scope.trim_start();
         if !is_scope(scope) {
             return Err(format!("`{scope}` is not a scope"));

@@ -12,6 +12,8 @@ use crate::authorize::remembered::{self, is_loopback};
 use crate::clients::Client;
 use crate::records::Handle;
 
+/// Returns the consent page for a log-in. `token` protects its form against requests of other
+/// websites.
 pub(in crate::authorize) fn consent(
     app: &App,
     login: &Login,
@@ -20,15 +22,15 @@ pub(in crate::authorize) fn consent(
 ) -> Response {
     let (client, asked) = (&login.client, &login.asked);
     let name = Name::of(client, &asked.reply.redirect_uri);
-    let here = app.issuer.authority();
+    let this_server = app.issuer.authority();
     let provider = &app.provider.settings().authorization_endpoint;
     let provider = host(provider.as_str()).unwrap_or_default();
     page(
         StatusCode::OK,
         "Allow access?",
         &html! {
-            p class="lead" { (name) " wants to access " bdi { strong { (here) } } " on your behalf." }
-            (name.proof())
+            p class="lead" { (name) " wants to access " bdi { strong { (this_server) } } " with your account." }
+            (name.verification())
             dl {
                 @if let Some(site) = client.client_uri.as_deref().and_then(host) {
                     dt { "Website (not verified)" }
@@ -83,7 +85,8 @@ pub(super) enum Name {
     /// can publish the document.
     Host {
         host: String,
-        says: Option<String>,
+        /// The name in the document.
+        name: Option<String>,
     },
     /// The host of the metadata document of a client on the user's device. It is not verified,
     /// because any app on the device can use the document's URL as its client ID.
@@ -95,28 +98,29 @@ pub(super) enum Name {
 
 impl Name {
     pub(super) fn of(client: &Client, redirect_uri: &str) -> Self {
-        let says = client
+        let own = client
             .client_name
             .as_deref()
             .map(tame)
             .filter(|name| !name.is_empty());
-        match (host(&client.client_id), says) {
-            (Some(host), says) if remembered::may_be(client, redirect_uri) => {
-                Self::Host { host, says }
+        match (host(&client.client_id), own) {
+            (Some(host), name) if remembered::may_be(client, redirect_uri) => {
+                Self::Host { host, name }
             }
             (Some(host), _) => Self::Claimed(host),
-            (None, Some(says)) => Self::Own(says),
+            (None, Some(name)) => Self::Own(name),
             (None, None) => Self::None,
         }
     }
 
-    pub(super) fn proof(&self) -> Markup {
+    /// Says whether the name is verified, and why.
+    pub(super) fn verification(&self) -> Markup {
         html! {
             p {
                 @match self {
-                    Self::Host { host, says } => {
+                    Self::Host { host, name } => {
                         "This app is published by " bdi { (host) } "."
-                        @if let Some(says) = says { " It calls itself “" bdi { (says) } "”." }
+                        @if let Some(name) = name { " It calls itself “" bdi { (name) } "”." }
                     }
                     Self::Claimed(_) => "This cannot be verified, because any app on this device can make the same claim.",
                     Self::Own(_) => "The app chose this name. It has not been verified.",
@@ -140,8 +144,9 @@ impl maud::Render for Name {
     }
 }
 
-/// Returns the host and port of a web address, unabbreviated, with internationalized names in
-/// Punycode, so that similar names can be told apart.
+/// Returns the whole host of a web address, with its port unless that is the default one of the
+/// scheme. Internationalized names are in Punycode, so that similar names can be told apart. Returns
+/// `None` if it is not an `http` or `https` URL.
 pub(super) fn host(url: &str) -> Option<String> {
     let url = Url::parse(url)
         .ok()
@@ -153,6 +158,7 @@ pub(super) fn host(url: &str) -> Option<String> {
     )
 }
 
+/// Describes the destination of a redirect.
 pub(super) fn target(redirect_uri: &str) -> Markup {
     let url = Url::parse(redirect_uri).ok();
     let loopback = url.as_ref().is_some_and(is_loopback);

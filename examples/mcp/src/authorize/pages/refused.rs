@@ -25,7 +25,7 @@ pub(in crate::authorize) fn refused(
         "Invalid request",
         &html! {
             p class="lead" { (name) " sent you here with a request that this server cannot accept." }
-            (name.proof())
+            (name.verification())
             dl {
                 dt { "Error" }
                 dd { code { (error.code) } ": " (error.description) }
