@@ -30,7 +30,7 @@ pub(super) async fn authorize(
         "invalid_request",
         "redirect_uri is not registered",
     ))?;
-    let code = match read(&query) {
+    let code = match challenge_and_scope(&query) {
         Ok((challenge, scope)) => {
             let (user, redirect_uri) = (USER.to_owned(), redirect_uri.to_owned());
             demo.sessions.add_code(Code {
@@ -43,23 +43,26 @@ pub(super) async fn authorize(
         }
         Err(error) => Err(error),
     };
-    let mut answer = target.query_pairs_mut();
+    let mut parameters = target.query_pairs_mut();
     match code {
-        Ok(code) => answer.append_pair("code", &code),
-        Err(OauthError(code, why)) => answer
-            .append_pair("error", code)
-            .append_pair("error_description", why),
+        Ok(code) => parameters.append_pair("code", &code),
+        Err(OauthError(error, description)) => parameters
+            .append_pair("error", error)
+            .append_pair("error_description", description),
     };
     if let Some(state) = query.get("state") {
-        answer.append_pair("state", state);
+        parameters.append_pair("state", state);
     }
-    answer.append_pair("iss", &demo.issuer);
-    drop(answer);
+    parameters.append_pair("iss", &demo.issuer);
+    drop(parameters);
     Ok((StatusCode::FOUND, [(LOCATION, String::from(target))]).into_response())
 }
 
-/// Returns the challenge and the scope of a request.
-fn read(query: &Parameters) -> Result<(String, String), OauthError> {
+/// Returns the PKCE challenge and the scope of a request. The default scope is `profile`.
+///
+/// Returns an error if the request is not one for a code with the method S256, or names an unknown
+/// scope.
+fn challenge_and_scope(query: &Parameters) -> Result<(String, String), OauthError> {
     if query.need("response_type")? != "code" {
         return Err(OauthError(
             "unsupported_response_type",
@@ -77,7 +80,7 @@ fn read(query: &Parameters) -> Result<(String, String), OauthError> {
     if !scope.split(' ').all(|scope| SCOPES.contains(&scope)) {
         return Err(OauthError(
             "invalid_scope",
-            "the scopes are profile and email",
+            "only the scopes profile and email are supported",
         ));
     }
     Ok((challenge.to_owned(), scope.to_owned()))
@@ -87,11 +90,11 @@ fn read(query: &Parameters) -> Result<(String, String), OauthError> {
 /// 8252 §7.3).
 fn loopback(uri: &str) -> Option<Url> {
     let url = Url::parse(uri).ok()?;
-    let here = match url.host()? {
+    let is_loopback = match url.host()? {
         Host::Domain(name) => name == "localhost",
         Host::Ipv4(address) => address.is_loopback(),
         Host::Ipv6(address) => address.is_loopback(),
     };
     let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
-    (here && plain && url.scheme() == "http" && url.path() == "/callback").then_some(url)
+    (is_loopback && plain && url.scheme() == "http" && url.path() == "/callback").then_some(url)
 }
