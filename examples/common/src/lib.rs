@@ -1,6 +1,6 @@
 //! Code that both servers share: the listener with its limits, the HTTP client of the upstream, the
-//! choice of a store, flags, logging, metrics, the admin server, the endpoints that end sessions, and
-//! the demo servers.
+//! choice of a store, flags, logging, metrics, the admin server, the endpoints that end sessions,
+//! and the demo servers.
 
 pub mod admin;
 pub mod bearer;

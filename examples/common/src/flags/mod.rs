@@ -59,8 +59,8 @@ impl SharedFlags {
 /// help is requested.
 ///
 /// Every flag that is not hidden has an environment variable: with the prefix `PROXY_`,
-/// `--public-url` is `PROXY_PUBLIC_URL`. A flag whose name begins with the prefix has it once:
-/// `--mcp-token` is `MCP_TOKEN`.
+/// `--public-url` is `PROXY_PUBLIC_URL`. The prefix is not repeated if the name of the flag begins
+/// with it: with the prefix `MCP_`, `--mcp-token` is `MCP_TOKEN`.
 pub fn parse<C: Parser>(prefix: &str) -> C {
     let command = C::command().mut_args(|arg| with_environment(arg, prefix));
     let mut matches = command.get_matches();
@@ -88,15 +88,15 @@ fn with_environment(arg: Arg, prefix: &str) -> Arg {
 
 /// Parses a number of seconds; fractions are allowed.
 pub fn seconds(text: &str) -> Result<Duration, String> {
-    let not = || "not a number of seconds".to_owned();
+    let invalid = || "not a number of seconds".to_owned();
     // `f64` would also parse `inf`, `1e9` and `-1`.
     if !text
         .bytes()
         .all(|byte| byte.is_ascii_digit() || byte == b'.')
     {
-        return Err(not());
+        return Err(invalid());
     }
-    let seconds = text.parse::<f64>().map_err(|_| not())?;
+    let seconds = text.parse::<f64>().map_err(|_| invalid())?;
     Duration::try_from_secs_f64(seconds)
         .map_err(|_| "the number of seconds is too large".to_owned())
 }
@@ -110,10 +110,10 @@ pub fn timeout(text: &str) -> Result<Duration, String> {
     Ok(limit)
 }
 
-/// Parses a number above 0.
+/// Parses a whole number above 0.
 pub fn count(text: &str) -> Result<usize, String> {
-    // The most permits of a semaphore.
+    // A count may become the number of permits of a `tokio::sync::Semaphore`, which allows no more.
     let most = usize::MAX >> 4;
     let count = text.parse().ok().filter(|count| (1..=most).contains(count));
-    count.ok_or_else(|| "not a number above 0".to_owned())
+    count.ok_or_else(|| "not a whole number above 0".to_owned())
 }

@@ -1,3 +1,5 @@
+//! The flags for lifetimes, retries and rotation.
+
 use std::time::Duration;
 
 use tower_oauth_refresh::{RefreshLayerBuilder, Store};
@@ -7,8 +9,8 @@ use super::{RotationFlags, seconds};
 /// The longest window that the layer accepts: a hundred years.
 const UNLIMITED: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// The flags for lifetimes and retries. The retry window is a flag of each server, because it also
-/// sets something else there.
+/// The flags for lifetimes and retries. The retry window is a flag of each server, because it has
+/// another default in the demo of the proxy, and `mcp` also applies it to authorization codes.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Sessions")]
 pub struct SessionFlags {
@@ -23,8 +25,10 @@ pub struct SessionFlags {
     pub shared_window: Option<Duration>,
 
     /// Time in seconds after a rotation in which a client that lost the response can refresh with
-    /// the previous token, as long as the current token was never presented, or `unlimited`: as
-    /// long as the grant lives; 0 disables recovery [default: unlimited]
+    /// the previous token; `unlimited` is as long as the grant lives; 0 disables recovery [default:
+    /// unlimited]
+    ///
+    /// Recovery is possible only as long as the current token was never presented.
     #[arg(long, value_name = "SECS|unlimited", value_parser = recovery, allow_negative_numbers = true)]
     recovery_window: Option<Duration>,
 

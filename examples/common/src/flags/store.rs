@@ -1,3 +1,5 @@
+//! The flags that choose the store, and set its replicas and caches.
+
 use std::time::Duration;
 
 use super::seconds;
@@ -19,7 +21,7 @@ pub struct StoreFlags {
     )]
     store: String,
 
-    /// Number of Redis replicas that must acknowledge a write before it counts; 0 does not wait
+    /// Number of Redis replicas that must acknowledge each write; 0 does not wait for replicas
     ///
     /// With 1 or more, a failover to a replica that has acknowledged a write does not lose it. The
     /// risk: while fewer replicas are connected, refreshes get 503, and log-ins fail or get no

@@ -1,11 +1,12 @@
-//! The descriptor limit of the process.
+//! The limit of the process on open file descriptors.
 
 /// Descriptors reserved for everything except client connections and requests in flight: the store,
 /// the runtime, the log, the admin listener, name resolution, and rotations that continue after
 /// their client has disconnected.
 pub(crate) const RESERVED: usize = 64;
 
-/// Raises the soft limit to the hard limit. Returns the new soft limit; `None` if it is unknown.
+/// Raises the soft limit to the hard limit. Returns the new soft limit. If that fails, logs a warning
+/// and returns `None`.
 pub(crate) fn raise() -> Option<usize> {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => Some(usize::try_from(limit).unwrap_or(usize::MAX)),
