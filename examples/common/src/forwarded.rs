@@ -183,7 +183,7 @@ impl Client {
     }
 
     /// Returns the address nearest to this server that is not in a trusted network.
-    fn real_ip(&self, headers: &HeaderMap) -> HeaderValue {
+    pub fn real_ip(&self, headers: &HeaderMap) -> HeaderValue {
         if !self.trusted {
             return self.address.clone();
         }

@@ -14,6 +14,7 @@ use axum::middleware::map_request;
 use axum::response::Response;
 use axum::routing::any;
 use server_common::flags::{About, config_error};
+use server_common::forwarded::Edge;
 use server_common::listener::{Held, Listener};
 use server_common::metered::Metered;
 use server_common::metrics::Metrics;
@@ -60,6 +61,8 @@ pub(crate) struct State {
     pub(crate) refresh: RefreshLayer<BoxStore>,
     /// The endpoints at which other servers end sessions.
     pub(crate) receivers: Receivers,
+    /// The position of this server behind reverse proxies, for the addresses of users.
+    pub(crate) edge: Arc<Edge>,
     /// The time in which a repeated exchange of an authorization code gets the same response.
     pub(crate) code_window: Duration,
     /// The types of expiration that token responses state.
@@ -126,6 +129,7 @@ pub(crate) async fn serve(
         provider: Provider::new(settings, metrics)?,
         refresh: refresh.clone(),
         receivers,
+        edge: Arc::new(Edge::new(None, &cli.endpoint.trust_forwarded)),
         code_window: cli.code_window(),
         expiration_types: cli.shared.sessions.expiration_types(),
     }));

@@ -1,14 +1,16 @@
 //! `GET /callback`: the provider redirects the browser back, and the client gets its code.
 
+use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::extract::{RawQuery, State};
+use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use server_common::causes::causes;
 
 use super::browser::Browser;
 use super::code::{CODE_LIFETIME, Code, CodeBinding, Fresh};
+use super::device::Device;
 use super::granted::Granted;
 use super::login::AtProvider;
 use super::pages::Problem;
@@ -21,6 +23,7 @@ use crate::records::{Handle, Kind};
 
 pub(super) async fn callback(
     State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
@@ -37,8 +40,9 @@ pub(super) async fn callback(
         asked, verifier, ..
     } = AtProvider::take(&app, browser.as_ref(), &state).await?;
     let client = asked.reply.clone();
+    let device = Device::of(&app.edge, peer, &headers);
     Ok(reply::send(
-        &match code(&app, &query, asked, &verifier).await {
+        &match code(&app, &query, asked, &verifier, device).await {
             Ok(code) => client.code(&app.issuer, &code)?,
             Err(error) => client.error(&app.issuer, &error)?,
         },
@@ -51,6 +55,7 @@ async fn code(
     query: &Parameters,
     asked: Asked,
     verifier: &str,
+    device: Device,
 ) -> Result<Handle, OauthError> {
     let (granted, received_at) = exchange(app, provider_code(app, query)?, verifier).await?;
     let fresh = Fresh {
@@ -62,6 +67,7 @@ async fn code(
         },
         resource: asked.resource,
         answer: granted.answer,
+        device,
         received_at,
     };
     let code = Handle::random()?;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::device::Device;
+
 /// The lifetime of a code, and the time for which a used code is remembered.
 pub(crate) const CODE_LIFETIME: Duration = Duration::from_secs(300);
 
@@ -68,6 +70,9 @@ pub(crate) struct Fresh {
     pub(crate) resource: Option<String>,
     /// The provider's token response, as JSON.
     pub(crate) answer: String,
+    /// The device at which the user logged in.
+    #[serde(default)]
+    pub(crate) device: Device,
     /// A lower bound for the time of that response, in milliseconds since 1970.
     pub(crate) received_at: u64,
 }

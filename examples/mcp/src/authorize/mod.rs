@@ -9,6 +9,7 @@ mod browser;
 mod callback;
 mod code;
 mod consent;
+mod device;
 mod granted;
 mod login;
 mod pages;

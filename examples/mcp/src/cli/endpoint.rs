@@ -47,7 +47,8 @@ pub(crate) struct EndpointFlags {
     ///
     /// Their X-Forwarded-For and Forwarded headers are kept and extended for --mcp-upstream. From
     /// all other addresses these headers are removed, and the upstream receives values from the
-    /// connection and from --public-url.
+    /// connection and from --public-url. The address of a user in the label of a session comes from
+    /// X-Forwarded-For by the same rule.
     #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
     pub(crate) trust_forwarded: Vec<Network>,
 }

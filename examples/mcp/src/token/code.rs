@@ -7,8 +7,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tokio::time::sleep;
-use tower_oauth_refresh::Timestamp;
 use tower_oauth_refresh::store::StoreError;
+use tower_oauth_refresh::{SessionLabel, Timestamp};
 
 use super::answer::{self, Answer};
 use super::consumed::{Consumed, Slot};
@@ -29,7 +29,8 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(
 /// The time after which an exchange counts as abandoned, in milliseconds.
 const LONGEST_USE: u64 = 60_000;
 
-/// Exchanges a code for the provider's token response that it stands for.
+/// Exchanges a code for the provider's token response that it stands for, and the label of the
+/// session that begins.
 ///
 /// The first request that matches the code wins. For a few seconds, a repetition of that request
 /// waits for the response and gets the same one, because clients repeat a request whose connection
@@ -40,7 +41,7 @@ pub(super) async fn exchange(
     client: &Client,
     form: &Parameters,
     slot: &Slot,
-) -> Result<Answer, OauthError> {
+) -> Result<(Answer, SessionLabel), OauthError> {
     let verifier = need(form, "code_verifier")?;
     let code: Handle = need(form, "code")?.parse().map_err(|_| no_such_code())?;
     let deadline = Instant::now() + PATIENCE;
@@ -66,7 +67,7 @@ pub(super) async fn exchange(
                     .reseal(Kind::Code, &code, &stored, &used, CODE_LIFETIME)
                     .await?
                 {
-                    return answer(fresh);
+                    return Ok((answer(fresh)?, fresh.device.label(client)));
                 }
                 slot.discard();
             }

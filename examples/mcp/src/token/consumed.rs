@@ -41,7 +41,7 @@ const NOT_MARKED: &str =
 /// A code that this request has consumed. If the exchange succeeds, the record of the code names the
 /// grant that began with it. If it fails for any reason, the code is released, so that the client can
 /// try again with it.
-pub(super) struct Consumed(Option<Attempt>);
+pub(super) struct Consumed(Option<Box<Attempt>>);
 
 #[derive(Clone)]
 struct Attempt {
@@ -101,12 +101,12 @@ impl Consumed {
     pub(super) fn new(app: &App, code: Handle, fresh: Fresh) -> Result<Self, StoreError> {
         let bytes: [u8; 12] = random()?;
         let id = URL_SAFE_NO_PAD.encode(bytes);
-        Ok(Self(Some(Attempt {
+        Ok(Self(Some(Box::new(Attempt {
             app: app.clone(),
             code,
             fresh,
             id,
-        })))
+        }))))
     }
 
     /// Returns the ID of this request in the record of the code.

@@ -47,10 +47,13 @@ pub(crate) fn routes(app: &App) -> Router<App> {
 async fn token(State(app): State<App>, request: Request) -> Result<Response, OauthError> {
     let (head, form) = read(request).await?;
     let client = client::authenticate(&app, &head.headers, &form).await?;
+    let mut label = None;
     let answer = match form.one("grant_type")? {
         Some("authorization_code") => {
             let slot = head.extensions.get().cloned().unwrap_or_default();
-            code::exchange(&app, &client, &form, &slot).await?
+            let (answer, named) = code::exchange(&app, &client, &form, &slot).await?;
+            label = Some(named);
+            answer
         }
         Some("refresh_token") => refresh::refresh(&app, &form).await?,
         Some(_) => {
@@ -65,7 +68,11 @@ async fn token(State(app): State<App>, request: Request) -> Result<Response, Oau
             ));
         }
     };
-    Ok(([(CACHE_CONTROL, "no-store")], Json(answer)).into_response())
+    let mut response = ([(CACHE_CONTROL, "no-store")], Json(answer)).into_response();
+    if let Some(label) = label {
+        response.extensions_mut().insert(label);
+    }
+    Ok(response)
 }
 
 /// Splits a request into its head and its form. The layer has checked that the body is a form.

@@ -10,6 +10,8 @@ use crate::support::mcp_client::{McpClient, call, ended};
 
 const TOKEN: &str = "a-token-of-another-server-0123456789";
 
+const ADMIN: &str = "the-token-of-the-operators-0123456789";
+
 /// The server, whose provider is known by its issuer, and a client.
 struct Known {
     provider: Provider,
@@ -23,7 +25,9 @@ impl Known {
         let (provider, openid) = (Provider::start().await, OpenId::start().await);
         let mut flags = provider.flags();
         flags.extend(["--provider-issuer".into(), openid.issuer()]);
-        flags.extend(["--global-revocation-token", TOKEN].map(str::to_owned));
+        let own = ["--global-revocation-token", TOKEN, "--admin-token", ADMIN];
+        flags.extend(own.map(str::to_owned));
+        flags.push("--admin=127.0.0.1:0".into());
         provider.answer_requests(&[("code", "x"), ("iss", &openid.issuer())]);
         let server = mcp::start(&flags).await;
         let client = McpClient::register(&server).await;
@@ -67,6 +71,18 @@ impl Known {
         let url = self.server.url("/backchannel-logout");
         post(&url, &[("logout_token", token)]).await
     }
+}
+
+#[tokio::test]
+async fn a_session_is_labelled_with_the_device_of_the_log_in_and_the_client() {
+    let known = Known::start().await;
+    let tokens = known.log_in("ada").await;
+    assert!(known.is_alive(&tokens).await);
+    let url = format!("http://{}/sessions?subject=ada", known.server.admin_addr());
+    let bearer = format!("Bearer {ADMIN}");
+    let answer = send("GET", &url, &[("authorization", &bearer)], "").await;
+    let label = &answer.json()["sessions"][0]["label"];
+    assert_eq!(label, "127.0.0.1, A client, (Test) Browser/1.0");
 }
 
 #[tokio::test]

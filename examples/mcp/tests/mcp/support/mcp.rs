@@ -370,6 +370,7 @@ impl Browser {
             .collect();
         let cookies = cookies.join("; ");
         let mut headers = headers.to_vec();
+        headers.push(("user-agent", "Mozilla/5.0 (Test) Browser/1.0"));
         if !cookies.is_empty() {
             headers.push(("cookie", &cookies));
         }
