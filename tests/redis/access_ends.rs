@@ -22,14 +22,14 @@ const HOUR: Duration = Duration::from_secs(3600);
 type Tier = TieredStore<RedisStore>;
 
 /// An instance, the wire between it and Redis, and its resource server.
-struct Instance {
-    app: App<Tier>,
+pub(crate) struct Instance {
+    pub(crate) app: App<Tier>,
     wire: Wire,
     access: AccessLayer<Tier>,
 }
 
 impl Instance {
-    async fn status(&self, token: &str) -> u16 {
+    pub(crate) async fn status(&self, token: &str) -> u16 {
         use tower::ServiceExt as _;
         let request = http::Request::get("/")
             .header("authorization", format!("Bearer {token}"))
@@ -44,7 +44,7 @@ impl Instance {
     }
 
     /// Waits until the token is rejected.
-    async fn refuses(&self, token: &str, what: &str) {
+    pub(crate) async fn refuses(&self, token: &str, what: &str) {
         let end = Instant::now() + PATIENCE;
         loop {
             match self.status(token).await {
@@ -59,11 +59,14 @@ impl Instance {
     }
 }
 
-/// Returns three instances that cache access tokens for this long.
-async fn three(server: &RedisServer, cache_ttl: Duration) -> [Instance; 3] {
+/// Returns instances that cache access tokens for this long.
+pub(crate) async fn instances<const N: usize>(
+    server: &RedisServer,
+    cache_ttl: Duration,
+) -> [Instance; N] {
     let (clock, upstream) = (ManualClock::new(), Upstream::new());
     let mut instances = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..N {
         let wire = Wire::in_front_of(server.port()).await;
         let store = TieredStore::new(
             RedisStore::builder(&wire.url())
@@ -80,11 +83,11 @@ async fn three(server: &RedisServer, cache_ttl: Duration) -> [Instance; 3] {
     }
     instances
         .try_into()
-        .unwrap_or_else(|_| panic!("there are three"))
+        .unwrap_or_else(|_| panic!("there are {N}"))
 }
 
 /// Waits until this many instances have subscribed.
-async fn listened_to(server: &RedisServer, by: i64) {
+pub(crate) async fn listened_to(server: &RedisServer, by: i64) {
     let end = Instant::now() + PATIENCE;
     loop {
         let count = server.command(&["PUBSUB", "NUMSUB", "rt:ended"]).await;
@@ -121,7 +124,7 @@ async fn ended(announcements: &mut Announcements, what: &str) -> Key {
 #[tokio::test]
 async fn every_kind_of_end_reaches_every_instance() {
     let server = RedisServer::start().await;
-    let instances = three(&server, HOUR).await;
+    let instances = instances::<3>(&server, HOUR).await;
     let mut ears = instances
         .each_ref()
         .map(|instance| instance.app.store.announcements().unwrap());
@@ -206,7 +209,7 @@ async fn every_kind_of_end_reaches_every_instance() {
 async fn without_announcements_access_tokens_end_within_the_cache_ttl() {
     let server = RedisServer::start().await;
     for (ttl, ends) in [(Duration::from_millis(500), true), (HOUR, false)] {
-        let instances = three(&server, ttl).await;
+        let instances = instances::<3>(&server, ttl).await;
         for instance in &instances {
             instance.wire.hook(|words| {
                 if words[0] == "SUBSCRIBE" {
@@ -241,7 +244,7 @@ async fn without_announcements_access_tokens_end_within_the_cache_ttl() {
 #[tokio::test]
 async fn a_reconnecting_subscriber_empties_its_cache() {
     let server = RedisServer::start().await;
-    let instances = three(&server, HOUR).await;
+    let instances = instances::<3>(&server, HOUR).await;
     let [ending, other, _] = &instances;
     let (token, access) = pair(&ending.app.post("/token", &LOG_IN).await);
     assert_eq!(other.status(&access).await, 200);
@@ -284,7 +287,7 @@ async fn a_reconnecting_subscriber_empties_its_cache() {
 async fn an_instance_without_a_channel_does_not_trust_its_cache() {
     let server = RedisServer::start().await;
     for name in ["closed", "silent"] {
-        let [ending, other, _] = three(&server, HOUR).await;
+        let [ending, other, _] = instances::<3>(&server, HOUR).await;
         let (token, access) = pair(&ending.app.post("/token", &LOG_IN).await);
         assert_eq!(other.status(&access).await, 200, "{name}");
         listened_to(&server, 1).await;
@@ -319,7 +322,7 @@ async fn ends_reach_every_instance_after_an_outage() {
         .config("appendfsync", "always")
         .start()
         .await;
-    let instances = three(&server, HOUR).await;
+    let instances = instances::<3>(&server, HOUR).await;
     let app = &instances[2].app;
     for name in ["killed", "frozen"] {
         let (token, access) = pair(&app.post("/token", &LOG_IN).await);

@@ -22,4 +22,5 @@ mod repeats;
 mod replicas;
 mod secrets;
 mod sentinel;
+mod sessions;
 mod store;

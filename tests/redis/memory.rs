@@ -90,7 +90,7 @@ impl Subject {
     }
 }
 
-async fn integer(server: &RedisServer, words: &[&[u8]]) -> i64 {
+pub(crate) async fn integer(server: &RedisServer, words: &[&[u8]]) -> i64 {
     match server.command(words).await {
         Value::Int(number) => number,
         other => panic!("no number: {other:?}"),
