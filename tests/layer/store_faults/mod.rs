@@ -1,6 +1,9 @@
 //! A failing store loses no session: no token is consumed before its lease is stored, and the
 //! response of the upstream is stored as soon as the store is back.
 
+mod corrupt;
+mod overtaken;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -196,52 +199,6 @@ async fn an_abandoned_commit_emits_an_event() {
     );
 }
 
-#[tokio::test]
-async fn a_corrupt_entry_is_an_error_and_never_absent() {
-    let app = App::new();
-    let token = app.log_in("app").await;
-    app.store.hook(|_, _| Plan::Corrupt);
-    assert_eq!(
-        app.refresh(&token).await.error(),
-        (500, "server_error".into())
-    );
-    assert_eq!(
-        app.revoke(&token).await.error(),
-        (500, "server_error".into())
-    );
-    app.store.unhook();
-    app.refresh(&token).await.token();
-    app.store.once(|call| *call == Call::Sidecar, Plan::Corrupt);
-    assert_eq!(
-        app.refresh(&token).await.error(),
-        (500, "server_error".into())
-    );
-    assert!(app.events().contains(&EventKind::StoreCorrupt));
-}
-
-#[tokio::test]
-async fn a_corrupt_record_is_a_server_error() {
-    let app = App::new();
-    let token = app.log_in("app").await;
-    let (key, entry) = written(&app);
-    let mut damaged = entry.value.to_vec();
-    let middle = damaged.len() / 2;
-    damaged[middle] ^= 1;
-    let put = Entry::new(Version::new([9; 8]), entry.tag, damaged.into());
-    overwrite(&app, &key, &entry, put).await;
-    for _ in 0..2 {
-        assert_eq!(
-            app.refresh(&token).await.error(),
-            (500, "server_error".into())
-        );
-    }
-    assert_eq!(
-        app.revoke(&token).await.error(),
-        (500, "server_error".into())
-    );
-    assert_eq!(app.events()[1..], [EventKind::StoreCorrupt; 3]);
-}
-
 /// Returns the key and the entry of the only grant.
 fn written(app: &App) -> (Key, Entry) {
     let found = app
@@ -273,136 +230,6 @@ async fn overwrite(app: &App, key: &Key, expected: &Entry, entry: Entry) {
         )
         .await;
     assert_eq!(swap.unwrap(), Swap::Swapped);
-}
-
-/// Runs `meanwhile` between the upstream's response and the commit of a rotation of `token`.
-async fn at_the_commit(
-    app: &App,
-    token: &str,
-    meanwhile: impl Future<Output = ()>,
-) -> test_support::Answer {
-    let (reached, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    app.store.once(Call::is_commit, {
-        let (reached, go) = (Arc::clone(&reached), Arc::clone(&go));
-        Plan::after(async move {
-            reached.notify_one();
-            go.notified().await;
-        })
-    });
-    let request = tokio::spawn({
-        let (app, token) = (app.clone(), token.to_owned());
-        async move { app.refresh(&token).await }
-    });
-    reached.notified().await;
-    app.store.unhook();
-    meanwhile.await;
-    go.notify_one();
-    request.await.unwrap()
-}
-
-#[tokio::test]
-async fn a_commit_overrides_a_takeover_that_has_not_committed() {
-    let app = App::new();
-    let token = app.log_in("app").await;
-    let (key, entry) = written(&app);
-    let answer = at_the_commit(&app, &token, async {
-        app.clock.advance(Duration::from_secs(26));
-        let claim = app
-            .store
-            .inner
-            .claim(
-                &key,
-                &entry.tag,
-                Version::new([2; 8]),
-                Duration::from_secs(25),
-            )
-            .await;
-        assert_eq!(
-            claim.unwrap().unwrap().lease,
-            Lease::Taken,
-            "the lease had expired"
-        );
-    })
-    .await;
-    let next = answer.token();
-    app.refresh(&next).await.token();
-    assert_eq!(app.upstream.reuses(), 0);
-}
-
-#[tokio::test]
-async fn an_overtaken_commit_returns_the_response_of_the_other_rotation() {
-    let app = App::new();
-    let token = app.log_in("app").await;
-    let other = app.another();
-    let mut theirs = None;
-    let answer = at_the_commit(&app, &token, async {
-        app.clock.advance(Duration::from_secs(26));
-        // The other instance has taken over the lease. This upstream accepts its token a second
-        // time.
-        app.upstream.then(test_support::Act::Answer(
-            200,
-            "application/json",
-            r#"{"access_token":"b","refresh_token":"upstream-0-1"}"#,
-        ));
-        theirs = Some(other.refresh(&token).await);
-    })
-    .await;
-    assert_eq!(answer.body, theirs.unwrap().body);
-    assert_eq!(app.events()[1..], [EventKind::Replayed]);
-    app.refresh(&answer.token()).await.token();
-}
-
-#[tokio::test]
-async fn the_client_of_a_commit_that_was_overtaken_twice_tries_again() {
-    let app = App::new();
-    let token = app.log_in("app").await;
-    let other = app.another();
-    let mut newest = String::new();
-    let answer = at_the_commit(&app, &token, async {
-        app.clock.advance(Duration::from_secs(26));
-        app.upstream.then(test_support::Act::Answer(
-            200,
-            "application/json",
-            r#"{"access_token":"b","refresh_token":"upstream-0-1"}"#,
-        ));
-        let next = other.refresh(&token).await.token();
-        newest = other.refresh(&next).await.token();
-    })
-    .await;
-    assert_eq!(answer.error(), (503, "temporarily_unavailable".into()));
-    assert_eq!(app.refresh(&token).await.token(), newest);
-    assert_eq!(app.events()[1..], [EventKind::Replayed]);
-    app.refresh(&newest).await.token();
-}
-
-#[tokio::test]
-async fn revocation_wins_over_a_commit() {
-    let app = App::new();
-    let token = app.log_in("app").await;
-    let other = app.another();
-    let answer = at_the_commit(&app, &token, async {
-        assert_eq!(other.revoke(&token).await.status, 200);
-    })
-    .await;
-    assert_eq!(answer.error(), (400, "invalid_grant".into()));
-    assert_eq!(
-        app.refresh(&token).await.error(),
-        (400, "invalid_grant".into())
-    );
-}
-
-#[tokio::test]
-async fn a_revocation_that_the_upstream_has_not_confirmed_wins_over_a_commit() {
-    let app = App::new();
-    let token = app.log_in("app").await;
-    let other = app.another();
-    let answer = at_the_commit(&app, &token, async {
-        app.upstream
-            .then(test_support::Act::Answer(500, "text/plain", "down"));
-        assert_eq!(other.revoke(&token).await.status, 503);
-    })
-    .await;
-    assert_eq!(answer.error(), (400, "invalid_grant".into()));
 }
 
 #[tokio::test]
@@ -478,36 +305,4 @@ async fn the_retry_window_begins_when_the_response_is_stored() {
     app.layer.drain().await;
     app.refresh(&token).await.token();
     assert_eq!(app.events().last(), Some(&EventKind::Replayed));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_overtaken_request_that_the_upstream_rejects_gets_the_other_response() {
-    let app = App::new();
-    let token = app.log_in("app").await;
-    let other = app.another();
-    let gate = Arc::new(Notify::new());
-    let mut theirs = None;
-    let answer = at_the_commit(&app, &token, async {
-        app.clock.advance(Duration::from_secs(26));
-        app.upstream
-            .then(test_support::Act::Wait(Arc::clone(&gate)));
-        let request = tokio::spawn({
-            let (other, token) = (other.clone(), token.clone());
-            async move { other.refresh(&token).await }
-        });
-        // Longer than a takeover waits for the commit.
-        tokio::time::sleep(test_support::SECOND * 4).await;
-        assert_eq!(app.upstream.refreshes(), 2);
-        theirs = Some(request);
-    })
-    .await;
-    gate.notify_one();
-    let theirs = theirs.unwrap().await.unwrap();
-    assert_eq!(
-        app.upstream.reuses(),
-        1,
-        "the upstream has rejected the second use"
-    );
-    assert_eq!(theirs.token(), answer.token());
-    assert_eq!(other.events(), [EventKind::Replayed]);
 }
