@@ -2,7 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Parameter, Refusal, check_pair, is_separator};
+use super::Refusal;
+use super::parameter::{Parameter, check_pair, is_separator};
 
 /// The longest parameter of a form that is inspected, in bytes.
 pub(super) const LONGEST: usize = 64 << 10;

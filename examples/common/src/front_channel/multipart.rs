@@ -7,8 +7,9 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::Refusal;
 use super::form::SHORT_NAME;
-use super::{Parameter, Refusal};
+use super::parameter::Parameter;
 
 /// The header of a part that holds its name (RFC 7578 §4.2).
 const DISPOSITION: &[u8] = b"content-disposition";

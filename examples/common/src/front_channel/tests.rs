@@ -1,3 +1,4 @@
+use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderValue;
 use proptest::prelude::*;
