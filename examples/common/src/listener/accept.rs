@@ -21,10 +21,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt as _};
 
 use super::activity::{Entry, OpenRequest, Registry};
+use super::connections::Connections;
 use super::io::WriteTimeout;
 use super::limits::{CONNECTION_WINDOW, HTTP1_BUFFER, Limits, MAX_STREAMS, STREAM_WINDOW};
 use super::refusal::Refusal;
@@ -32,12 +32,6 @@ use super::request::{Budget, Held, RequestBody};
 use super::response::{Holds, ResponseBody};
 use super::sending::{Sending, StreamExecutor};
 use super::throttle::Throttle;
-
-/// The time that open requests have to finish at a shutdown.
-const GRACE: Duration = Duration::from_secs(30);
-
-/// The time that a rotation has, beyond twice its time-out, to write its result to the store.
-const DRAIN_MARGIN: Duration = Duration::from_secs(15);
 
 /// The time that an idle connection has to close gracefully before it is dropped.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
@@ -385,40 +379,4 @@ impl Shared {
             }
         }
     }
-}
-
-/// The connections that were open when a listener stopped.
-#[derive(Debug, Default)]
-pub struct Connections {
-    tasks: TaskTracker,
-    closing: CancellationToken,
-}
-
-impl Connections {
-    /// Closes idle connections, lets open requests finish, and waits until all connections are
-    /// closed.
-    pub async fn shutdown(self) {
-        self.closing.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
-}
-
-/// Shuts a server down: lets open requests finish within 30 seconds, then awaits `drain`, which
-/// completes the rotations whose clients have disconnected.
-///
-/// Returns an error if `drain` takes longer than twice `rotation_timeout` and 15 seconds.
-pub async fn finish(
-    connections: Connections,
-    drain: impl Future<Output = ()>,
-    rotation_timeout: Duration,
-) -> Result<(), &'static str> {
-    if timeout(GRACE, connections.shutdown()).await.is_err() {
-        tracing::warn!(
-            "some requests did not finish within the 30 s allowed at shutdown: they end when the process exits"
-        );
-    }
-    let drained = timeout(rotation_timeout * 2 + DRAIN_MARGIN, drain).await;
-    drained
-        .map_err(|_| "some rotations did not finish before the shutdown: their results may be lost")
 }

@@ -23,6 +23,7 @@
 
 mod accept;
 mod activity;
+mod connections;
 mod descriptors;
 mod io;
 mod limits;
@@ -32,6 +33,7 @@ mod response;
 mod sending;
 mod throttle;
 
-pub use self::accept::{Connections, Listener, finish};
+pub use self::accept::Listener;
+pub use self::connections::{Connections, finish};
 pub use self::limits::Limits;
 pub use self::request::{Held, RequestBody};

@@ -25,7 +25,7 @@ pub(crate) struct Holds {
 pub(crate) struct ResponseBody<B> {
     #[pin]
     body: B,
-    // The end of the body, once the body has returned it.
+    /// The end of the body, once the body has returned it.
     end: Option<End>,
     sending: Option<Arc<Sending>>,
     _holds: Holds,
