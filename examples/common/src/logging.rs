@@ -7,6 +7,7 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
+/// The format of the log: one line of text, or one JSON object, for each event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     Text,
@@ -15,6 +16,8 @@ pub enum LogFormat {
 
 /// Logs the events of `program` and of the layer to standard error, from `level` up. Other crates
 /// log warnings and errors only.
+///
+/// Returns an error if a subscriber was set before.
 pub fn init(
     program: &'static str,
     format: LogFormat,

@@ -16,7 +16,7 @@ use tower_oauth_refresh::{RedisConnectError, RedisStore, TieredStore};
 use super::OpenStore;
 use crate::program::Failure;
 
-/// The store that the user chose. Its address is not checked completely until it is opened.
+/// The store that the operator chose. Its address is checked completely only when it is opened.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StoreChoice {
     Memory,
@@ -28,15 +28,17 @@ pub enum StoreChoice {
 /// Settings of Redis and of the cache in front of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
+    /// The memory for the cache. Zero disables it.
     pub cache_bytes: u64,
+    /// The time for which the cache keeps an entry. Zero disables the cache.
     pub cache_ttl: Duration,
-    /// Replicas that must acknowledge a write.
+    /// The number of replicas that must acknowledge a write.
     pub replicas: u32,
 }
 
 /// The time limit for replicas to acknowledge a write.
 #[cfg(feature = "redis")]
-const PATIENCE: Duration = Duration::from_millis(300);
+const REPLICA_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The reason why a file could not be opened.
 #[cfg(feature = "redb")]
@@ -58,7 +60,7 @@ impl StoreChoice {
             Self::Redis(url) => {
                 let mut store = RedisStore::builder(url);
                 if settings.replicas > 0 {
-                    store = store.wait_for_replicas(settings.replicas, PATIENCE);
+                    store = store.wait_for_replicas(settings.replicas, REPLICA_TIMEOUT);
                 }
                 let store = store.connect().await.map_err(|error| match error {
                     RedisConnectError::Url(_) | RedisConnectError::TlsFeature => {

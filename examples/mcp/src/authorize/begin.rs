@@ -19,6 +19,8 @@ use crate::parameters::Parameters;
 /// The maximum length of a query, in bytes.
 const LONGEST_QUERY: usize = 16 * 1024;
 
+/// Checks an authorization request. Sends the browser to the consent page, or directly to the
+/// provider if the user's consent is remembered.
 pub(super) async fn begin(
     State(app): State<App>,
     headers: HeaderMap,
@@ -50,6 +52,7 @@ pub(super) async fn begin(
     }
 }
 
+/// Returns the client that the request names.
 async fn client(app: &App, query: &Parameters) -> Result<Client, Problem> {
     let client_id = match query.one("client_id") {
         Ok(Some(client_id)) => client_id,
@@ -70,6 +73,7 @@ async fn client(app: &App, query: &Parameters) -> Result<Client, Problem> {
         .ok_or_else(Problem::unknown_client)
 }
 
+/// Returns the redirect URI of the request, or the only registered one if the request has none.
 fn redirect_uri(client: &Client, query: &Parameters) -> Result<String, Problem> {
     let uri = match (query.one("redirect_uri"), &client.redirect_uris[..]) {
         (Ok(Some(uri)), _) => uri,
@@ -93,7 +97,7 @@ fn redirect_uri(client: &Client, query: &Parameters) -> Result<String, Problem> 
     }
 }
 
-/// Redirects to the consent page, or directly to the provider if the user's consent is remembered.
+/// Continues with a request whose redirect URI is known, so that errors can be sent there.
 async fn proceed(
     app: &App,
     headers: &HeaderMap,

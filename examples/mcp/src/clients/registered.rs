@@ -1,3 +1,5 @@
+//! Clients that registered themselves (RFC 7591).
+
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -43,10 +45,13 @@ impl Registered {
         Self { records, lifetime }
     }
 
+    /// Stores a new client, with a secret if its authentication method needs one.
     pub(super) async fn register(&self, metadata: Metadata) -> Result<Registration, StoreError> {
-        let secret = match metadata.auth_method == AUTH_METHODS[0] {
-            true => None,
-            false => Some(Handle::random()?.to_string()),
+        let is_public = metadata.auth_method == AUTH_METHODS[0];
+        let secret = if is_public {
+            None
+        } else {
+            Some(Handle::random()?.to_string())
         };
         let client = Client {
             client_id: Handle::random()?.to_string(),
@@ -67,6 +72,7 @@ impl Registered {
         })
     }
 
+    /// Returns a client, and renews its registration if the last renewal was long ago.
     pub(super) async fn find(&self, client_id: &str) -> Result<Option<Client>, StoreError> {
         let Some(stored) = self.records.get::<Record>(Kind::Client, client_id).await? else {
             return Ok(None);

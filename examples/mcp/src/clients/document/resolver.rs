@@ -1,3 +1,5 @@
+//! Resolves the host of a metadata document, and rejects hosts in private networks.
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
