@@ -8,7 +8,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
     ///
     /// It is compared byte for byte with the path that the service sees. In a nested axum router
     /// that is the path without the prefix of the nest. It is not a route pattern: `{`, `}`, `*`
-    /// and segments that begin with `:` are a [`ConfigError`].
+    /// and segments that begin with `:` are a [`ConfigError`](crate::ConfigError).
     pub fn token_path(mut self, path: impl Into<String>) -> Self {
         self.paths.token = path.into();
         self
@@ -17,7 +17,8 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// Sets the path of the revocation endpoint (RFC 7009 §2). Default: `/revoke`.
     ///
     /// **Add a route for this path** inside the layer, even if the handler only returns 404.
-    /// Without a route, a router may send the request past the layer (see [`RefreshLayer`]).
+    /// Without a route, a router may send the request past the layer (see
+    /// [`RefreshLayer`](crate::RefreshLayer)).
     ///
     /// The grant ends if the inner service confirms the revocation, does not support it (404, 405
     /// or `unsupported_token_type`), or is unavailable (it fails, returns a 5xx status, or does not
