@@ -17,6 +17,9 @@ const LONGEST: usize = 1024;
 /// The largest size of the claims of one user, in bytes of JSON.
 const LARGEST_CLAIMS: usize = 2048;
 
+/// The longest `sid`, in bytes.
+const LONGEST_SID: usize = 255;
+
 /// The longest label of a session, in bytes.
 const LONGEST_LABEL: usize = 128;
 
@@ -143,6 +146,21 @@ impl fmt::Debug for SessionLabel {
     }
 }
 
+/// The session at the identity provider in which a user logged in: the `sid` of an ID token (OpenID
+/// Connect Back-Channel Logout 1.0 §2.1). It is in the extensions of the response with that token.
+#[derive(Clone)]
+pub(crate) struct ProviderSession {
+    issuer: Option<Box<str>>,
+    sid: Box<str>,
+}
+
+impl ProviderSession {
+    /// Returns the `sid`, unless the issuer of this user is another one.
+    pub(crate) fn sid_of(&self, subject: &Subject) -> Option<&str> {
+        (self.issuer.as_deref() == subject.issuer()).then_some(&*self.sid)
+    }
+}
+
 /// The secret of [`subject_key`](crate::RefreshLayerBuilder::subject_key).
 #[derive(Clone)]
 pub(crate) struct SubjectKey(Zeroizing<[u8; 32]>);
@@ -251,6 +269,12 @@ impl fmt::Debug for Profile {
 /// of the token endpoint (OpenID Connect Core §3.1.3.7, point 6).
 pub(crate) struct IdToken(Map<String, Value>);
 
+impl fmt::Debug for IdToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IdToken")
+    }
+}
+
 impl IdToken {
     /// Reads a signed JWT in its compact form. Returns `None` for anything else, such as an
     /// encrypted one.
@@ -273,6 +297,16 @@ impl IdToken {
             (None, Some(id)) => Subject::new(id).map(Some),
             (_, None) => Ok(None),
         }
+    }
+
+    /// Returns the session at the provider, unless its `sid` is empty or longer than 255 bytes.
+    pub(crate) fn provider_session(&self) -> Option<ProviderSession> {
+        let string = |name| self.0.get(name).and_then(Value::as_str);
+        let sid = string("sid").filter(|sid| (1..=LONGEST_SID).contains(&sid.len()))?;
+        Some(ProviderSession {
+            issuer: string("iss").map(Box::from),
+            sid: sid.into(),
+        })
     }
 
     /// Returns the claims with these names. Stops before the first one with which they would exceed

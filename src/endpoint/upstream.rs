@@ -97,7 +97,7 @@ pub(crate) struct Granted {
     pub(crate) head: response::Parts,
     pub(crate) answer: TokenResponse,
     /// The ID token of the answer, which the client may not get.
-    pub(crate) id_token: Option<Zeroizing<String>>,
+    pub(crate) id_token: Option<IdToken>,
 }
 
 impl<S, B> Upstream<S, B> {
@@ -210,9 +210,11 @@ async fn classify<ResBody: Body<Data = Bytes>>(
     {
         return None;
     }
-    let id_token = answer
-        .id_token()
-        .map(|token| Zeroizing::new(token.to_owned()));
+    let id_token = answer.id_token().and_then(IdToken::read);
+    let session = id_token.as_ref().and_then(IdToken::provider_session);
+    if let Some(session) = session {
+        head.extensions.insert(session);
+    }
     let (answer, secrets) = answer.disclosed(withheld, secret).ok()?;
     withheld.strip(&mut head.headers, &secrets);
     Some(Reply::Granted(Granted {
@@ -290,18 +292,14 @@ impl Granted {
     /// that of the ID token, and the configured claims of the ID token. `Ok(None)` if
     /// it names no subject.
     pub(crate) fn profile(&self, config: &Config) -> Result<Option<Profile>, InvalidSubject> {
-        let id_token = self
-            .id_token
-            .as_deref()
-            .and_then(|token| IdToken::read(token));
         let subject = match self.head.extensions.get::<Subject>() {
             Some(subject) => Some(subject.clone()),
-            None => match &id_token {
+            None => match &self.id_token {
                 Some(token) => token.subject(&config.subject_claim)?,
                 None => None,
             },
         };
-        Ok(subject.map(|subject| Profile::new(subject, id_token.as_ref(), &config.claims)))
+        Ok(subject.map(|subject| Profile::new(subject, self.id_token.as_ref(), &config.claims)))
     }
 
     /// Returns the response to the client: the head from the inner service, with another body.

@@ -161,7 +161,47 @@ impl<St: Store> RefreshLayer<St> {
         &self,
         subject: &Subject,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send + use<St> {
-        Ending::new(sessions::end(Arc::clone(&self.shared), subject.clone()))
+        let shared = Arc::clone(&self.shared);
+        Ending::new(sessions::end(shared, subject.clone(), None))
+    }
+
+    /// Ends the sessions of a user that began in one session at the identity provider, like
+    /// [`end_sessions`](Self::end_sessions): the user has logged out on one device (OpenID Connect
+    /// Back-Channel Logout 1.0 §2.6, a logout token with `sub` and `sid`).
+    ///
+    /// A session whose [`sid`](Session::sid) is unknown ends, too, because it may be one of these.
+    ///
+    /// # Errors
+    ///
+    /// Like [`end_sessions`](Self::end_sessions).
+    pub fn end_sessions_of(
+        &self,
+        subject: &Subject,
+        sid: &str,
+    ) -> impl Future<Output = Result<usize, StoreError>> + Send + use<St> {
+        let (shared, sid) = (Arc::clone(&self.shared), Some(sid.to_owned()));
+        Ending::new(sessions::end(shared, subject.clone(), sid))
+    }
+
+    /// Ends the sessions that began in one session at the identity provider `issuer`, like
+    /// [`end_sessions`](Self::end_sessions), without the name of their user (OpenID Connect
+    /// Back-Channel Logout 1.0 §2.6, a logout token with `sid` only).
+    ///
+    /// It finds the sessions that began while
+    /// [`provider_sessions`](crate::RefreshLayerBuilder::provider_sessions) was set, with an ID token
+    /// of this issuer.
+    ///
+    /// # Errors
+    ///
+    /// Like [`end_sessions`](Self::end_sessions).
+    pub fn end_provider_session(
+        &self,
+        issuer: &str,
+        sid: &str,
+    ) -> impl Future<Output = Result<usize, StoreError>> + Send + use<St> {
+        let shared = Arc::clone(&self.shared);
+        let (issuer, sid) = (issuer.to_owned(), sid.to_owned());
+        Ending::new(sessions::end_provider_session(shared, issuer, sid))
     }
 
     /// Ends every grant of a client that has begun until now, and its access tokens, for example

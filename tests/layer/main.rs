@@ -24,6 +24,7 @@ mod proof;
 mod proof_grants;
 mod proof_revocation;
 mod proofs;
+mod provider_sessions;
 mod races;
 mod randomness;
 mod recovery;

@@ -9,7 +9,7 @@ use test_support::{Act, Answer, App, Upstream};
 use tower_oauth_refresh::{RedisStore, SessionLabel, Store, Subject};
 
 use crate::access_ends::{instances, listened_to};
-use crate::faults::instance_over;
+use crate::faults::{RedisApp, instance_over};
 use crate::memory::integer;
 
 const ISSUER: &str = "https://accounts.example.com";
@@ -83,25 +83,37 @@ async fn the_list_of_a_user_with_one_session_takes_at_most_500_bytes() {
         ("with an address and a browser", label.into()),
         ("with the longest label", "x".repeat(200)),
     ] {
-        let server = RedisServer::start().await;
-        let store = RedisStore::connect(&server.url()).await.unwrap();
-        let app = instance_over(store, &Upstream::new(), |builder| builder);
         let mut extensions = http::Extensions::new();
         extensions.insert(ann());
         extensions.insert(SessionLabel::new(label));
-        app.upstream.then(Act::Extended(extensions));
-        app.log_in("app").await;
-        let grant = app.take_events()[0].grant.unwrap().to_string();
-        let dump = server.dump().await;
-        let keys = dump.iter().map(|(key, _)| key);
-        let lists: Vec<_> = keys.filter(|key| !contains(key, &grant)).collect();
-        let [list] = lists[..] else {
-            panic!("{case}: one grant and one list: {dump:?}")
-        };
-        let usage = integer(&server, &[b"MEMORY", b"USAGE", list]).await;
-        println!("{case}: {usage} bytes");
-        assert!(usage <= MOST, "{case}: {usage} bytes");
+        check_lists(case, 1, |app| app.upstream.then(Act::Extended(extensions))).await;
     }
+    let claims = format!(r#"{{"iss":"{ISSUER}","sub":"{ANN}","sid":"{ANN}"}}"#);
+    check_lists("with a sid", 2, |app| next_id_token(app, &claims)).await;
+}
+
+/// Logs in, and checks the size of the lists with the session.
+async fn check_lists(case: &str, lists: usize, prepare: impl FnOnce(&RedisApp)) {
+    let server = RedisServer::start().await;
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let app = instance_over(store, &Upstream::new(), |builder| {
+        builder.provider_sessions(true)
+    });
+    prepare(&app);
+    app.log_in("app").await;
+    let grant = app.take_events()[0].grant.unwrap().to_string();
+    let mut usages = Vec::new();
+    for (key, _) in server.dump().await {
+        if !contains(&key, &grant) {
+            usages.push(integer(&server, &[b"MEMORY", b"USAGE", &key]).await);
+        }
+    }
+    println!("{case}: {usages:?} bytes");
+    assert_eq!(usages.len(), lists, "{case}");
+    assert!(
+        usages.iter().all(|usage| *usage <= MOST),
+        "{case}: {usages:?}"
+    );
 }
 
 fn contains(bytes: &[u8], text: &str) -> bool {

@@ -15,6 +15,8 @@ type Called<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send +
 trait Layer: Send + Sync {
     fn sessions<'a>(&'a self, subject: &'a Subject) -> Called<'a, Vec<Session>>;
     fn end_sessions<'a>(&'a self, subject: &'a Subject) -> Called<'a, usize>;
+    fn end_sessions_of<'a>(&'a self, subject: &'a Subject, sid: &'a str) -> Called<'a, usize>;
+    fn end_provider_session<'a>(&'a self, issuer: &'a str, sid: &'a str) -> Called<'a, usize>;
     fn end_grant<'a>(&'a self, grant: &'a GrantKey) -> Called<'a, bool>;
     fn end_client<'a>(&'a self, client_id: &'a ClientId) -> Called<'a, ()>;
 }
@@ -26,6 +28,14 @@ impl<St: Store> Layer for RefreshLayer<St> {
 
     fn end_sessions<'a>(&'a self, subject: &'a Subject) -> Called<'a, usize> {
         Box::pin(self.end_sessions(subject))
+    }
+
+    fn end_sessions_of<'a>(&'a self, subject: &'a Subject, sid: &'a str) -> Called<'a, usize> {
+        Box::pin(self.end_sessions_of(subject, sid))
+    }
+
+    fn end_provider_session<'a>(&'a self, issuer: &'a str, sid: &'a str) -> Called<'a, usize> {
+        Box::pin(self.end_provider_session(issuer, sid))
     }
 
     fn end_grant<'a>(&'a self, grant: &'a GrantKey) -> Called<'a, bool> {
@@ -86,6 +96,23 @@ impl Sessions {
             ended = ended.and_then(|ended| Ok(ended + more?));
         }
         ended
+    }
+
+    /// Ends the sessions that began in the session `sid` at the provider `issuer`, and those of the
+    /// user `subject` of which this is unknown. Returns how many there were, or the first error.
+    pub async fn end_provider_session(
+        &self,
+        issuer: &str,
+        sid: &str,
+        subject: Option<&Subject>,
+    ) -> Result<usize, StoreError> {
+        let of_user = match subject {
+            Some(subject) => self.layer.end_sessions_of(subject, sid).await,
+            None => Ok(0),
+        };
+        // The user may be known here by another claim than `sub`.
+        let ended = self.layer.end_provider_session(issuer, sid).await?;
+        Ok(ended + of_user?)
     }
 
     /// Ends a session. Returns whether it was alive.

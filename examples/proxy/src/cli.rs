@@ -354,7 +354,7 @@ impl Cli {
         if let Some(time) = self.adopt_until {
             builder = builder.adopt_until(time);
         }
-        self.shared.sessions.configure(builder, self.retry_window())
+        self.shared.configure(builder, self.retry_window())
     }
 }
 

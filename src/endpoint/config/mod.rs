@@ -48,6 +48,8 @@ pub(crate) struct Config {
     /// The claim of the ID token that is the id of the user.
     pub(crate) subject_claim: String,
     pub(crate) subject_key: Option<SubjectKey>,
+    /// Whether sessions are also found by the session at the identity provider.
+    pub(crate) provider_sessions: bool,
     /// The resources that an access token is valid for if its client requests them.
     pub(crate) allowed_resources: Vec<String>,
     pub(crate) windows: Windows,
@@ -78,6 +80,7 @@ impl Default for Config {
             claims: Vec::new(),
             subject_claim: "sub".into(),
             subject_key: None,
+            provider_sessions: false,
             allowed_resources: Vec::new(),
             windows: Windows::default(),
             rotation_policy: PolicyOfClient::default(),

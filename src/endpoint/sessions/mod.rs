@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use http::Extensions;
 use tokio::time::Instant;
 
@@ -27,7 +27,7 @@ use crate::epochs::Table;
 use crate::event::{EventKind, EventSubject};
 use crate::grant::{GrantKey, Record};
 use crate::store::{Change, Entry, Key, Store, StoreError, Ttl, Version};
-use crate::subject::{SessionLabel, Subject};
+use crate::subject::{ProviderSession, SessionLabel, Subject};
 use crate::wire::client::ClientId;
 
 /// The most sessions of one user.
@@ -49,6 +49,7 @@ pub struct Session {
     grant: GrantKey,
     record: Record,
     label: Box<str>,
+    sid: Box<str>,
 }
 
 impl Session {
@@ -95,6 +96,13 @@ impl Session {
     pub fn label(&self) -> Option<&str> {
         Some(&*self.label).filter(|label| !label.is_empty())
     }
+
+    /// Returns the session at the identity provider in which the user logged in: the `sid` of the ID
+    /// token (OpenID Connect Back-Channel Logout 1.0 §2.1), if it has one of at most 255 bytes.
+    #[must_use]
+    pub fn sid(&self) -> Option<&str> {
+        Some(&*self.sid).filter(|sid| !sid.is_empty())
+    }
 }
 
 impl fmt::Debug for Session {
@@ -125,15 +133,19 @@ impl NewSession {
         response: &Extensions,
     ) -> Self {
         let label = response.get::<SessionLabel>().map(SessionLabel::as_str);
+        let sid = response.get::<ProviderSession>();
+        let sid = sid.and_then(|session| session.sid_of(&subject));
+        let session = Listed {
+            grant,
+            created_at: record.created_at,
+            until: record.listed_until.unwrap_or(record.expires_at),
+            label: label.unwrap_or_default().into(),
+            sid: sid.unwrap_or_default().into(),
+        };
         Self {
             subject,
             client_id: record.binding.client_id.clone(),
-            session: Listed {
-                grant,
-                created_at: record.created_at,
-                until: record.listed_until.unwrap_or(record.expires_at),
-                label: label.unwrap_or_default().into(),
-            },
+            session,
         }
     }
 
@@ -178,36 +190,66 @@ impl RetryableWrite for NewSession {
     type Done = ();
 
     async fn attempt<St: Store>(&mut self, shared: &State<St>) -> Result<(), StoreError> {
-        let index = index(shared, &self.subject);
-        let session = &self.session;
-        let now = shared.now();
-        let mut len = 0;
-        let add = |sessions: &mut Vec<Listed>| {
-            let known = sessions
-                .iter_mut()
-                .find(|other| other.grant == session.grant);
-            let changes = match known {
-                Some(known) if known.until >= session.until => false,
-                Some(known) => {
-                    known.until = session.until;
-                    true
-                }
-                None => {
-                    sessions.retain(|other| now < other.until);
-                    sessions.push(session.clone());
-                    true
-                }
-            };
-            len = sessions.len();
-            changes
+        let Self {
+            subject, session, ..
+        } = self;
+        let user = index(shared, subject);
+        let provider = provider_index(shared, subject, &session.sid);
+        let by_sid = async {
+            match &provider {
+                Some(provider) => add(shared, provider, session).await.map(drop),
+                None => Ok(()),
+            }
         };
-        // A user without another session needs one round trip.
-        change(shared, &index, None, Damaged::Replace, add).await?;
-        if len > MOST {
-            make_room(shared, &index).await?;
+        let (sid, by_sid) = join(add(shared, &user, session), by_sid).await;
+        by_sid?;
+        let sid = sid?;
+        // The response of a rotation need not have an ID token.
+        if provider.is_none()
+            && let Some(provider) = provider_index(shared, subject, &sid)
+        {
+            session.sid = sid;
+            add(shared, &provider, session).await?;
         }
         Ok(())
     }
+}
+
+/// Adds a session to an index. Returns its `sid`, which may be known from an earlier response.
+async fn add<St: Store>(
+    shared: &State<St>,
+    index: &Index,
+    session: &Listed,
+) -> Result<Box<str>, StoreError> {
+    let now = shared.now();
+    let mut len = 0;
+    let mut sid = session.sid.clone();
+    let edit = |sessions: &mut Vec<Listed>| {
+        let known = sessions
+            .iter_mut()
+            .find(|other| other.grant == session.grant);
+        let changes = match known {
+            Some(known) => {
+                sid = known.sid.clone();
+                let changes = known.until < session.until;
+                known.until = known.until.max(session.until);
+                changes
+            }
+            None => {
+                sessions.retain(|other| now < other.until);
+                sessions.push(session.clone());
+                true
+            }
+        };
+        len = sessions.len();
+        changes
+    };
+    // An index without another session needs one round trip.
+    change(shared, index, None, Damaged::Replace, edit).await?;
+    if len > MOST {
+        make_room(shared, index).await?;
+    }
+    Ok(sid)
 }
 
 /// Shortens an index that is too long. Looks up its oldest sessions and drops those that have ended.
@@ -266,6 +308,7 @@ pub(crate) async fn list<St: Store>(
                 grant: session.grant.into(),
                 record,
                 label: session.label.clone(),
+                sid: session.sid.clone(),
             }),
             None if is_young(session, now) => {}
             None => drop(ended.insert(session.grant)),
@@ -279,17 +322,45 @@ pub(crate) async fn list<St: Store>(
     Ok(sessions)
 }
 
-/// Ends every session of a user. Returns how many this call has ended.
+/// Ends the sessions of a user: all of them, or those that may have begun in the session `sid` at the
+/// identity provider. Returns how many this call has ended.
 pub(crate) async fn end<St: Store>(
     shared: Arc<State<St>>,
     subject: Subject,
+    sid: Option<String>,
+) -> Result<usize, StoreError> {
+    let index = index(&shared, &subject);
+    // A session whose `sid` is unknown ends, too: a log-out must not leave it alive.
+    let ends = |session: &Listed| {
+        let sid = sid.as_deref();
+        sid.is_none_or(|sid| session.sid.is_empty() || *session.sid == *sid)
+    };
+    end_listed(shared, index, ends).await
+}
+
+/// Ends every session that began in a session at the identity provider. Returns how many this call
+/// has ended.
+pub(crate) async fn end_provider_session<St: Store>(
+    shared: Arc<State<St>>,
+    issuer: String,
+    sid: String,
+) -> Result<usize, StoreError> {
+    let index = Index::of_sid(&issuer, &sid, shared.config().subject_key.as_ref());
+    end_listed(shared, index, |_| true).await
+}
+
+/// Ends every session in an index for which `ends` returns `true`.
+async fn end_listed<St: Store>(
+    shared: Arc<State<St>>,
+    index: Index,
+    ends: impl Fn(&Listed) -> bool,
 ) -> Result<usize, StoreError> {
     let _in_flight = shared.in_flight().token();
-    let index = index(&shared, &subject);
     let Some(entry) = shared.store().get(&index.key).await? else {
         return Ok(0);
     };
-    let listed = index.open(&entry).map_err(StoreError::corrupt)?;
+    let mut listed = index.open(&entry).map_err(StoreError::corrupt)?;
+    listed.retain(ends);
     let now = shared.now();
     let mut count = 0;
     let mut failure = None;
@@ -343,6 +414,13 @@ pub(crate) fn forget<St: Store>(shared: &Arc<State<St>>, subject: Subject, grant
 
 fn index<St>(shared: &State<St>, subject: &Subject) -> Index {
     Index::of(subject, shared.config().subject_key.as_ref())
+}
+
+/// Returns the index of the session at the identity provider, if that is known and has one.
+fn provider_index<St>(shared: &State<St>, subject: &Subject, sid: &str) -> Option<Index> {
+    let config = shared.config();
+    let issuer = subject.issuer().filter(|_| config.provider_sessions)?;
+    (!sid.is_empty()).then(|| Index::of_sid(issuer, sid, config.subject_key.as_ref()))
 }
 
 fn is_young(session: &Listed, now: Timestamp) -> bool {
@@ -461,6 +539,7 @@ mod tests {
             created_at: Timestamp::from_millis(number.into()),
             until: Timestamp::from_millis(4_000_000_000_000),
             label: "".into(),
+            sid: "".into(),
         }
     }
 

@@ -31,4 +31,14 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self.config.subject_key = Some(SubjectKey::new(key));
         self
     }
+
+    /// Sets whether sessions are also listed by the session at the identity provider in which they
+    /// began, so that [`end_provider_session`](crate::RefreshLayer::end_provider_session) finds them.
+    /// Default: `false`. If set, a log-in whose ID token has a `sid` makes one more call of the store,
+    /// at the same time as another one, and leaves one more entry there, for as long as the session is
+    /// listed for its user. The ID token must have an `iss`.
+    pub fn provider_sessions(mut self, list: bool) -> Self {
+        self.config.provider_sessions = list;
+        self
+    }
 }

@@ -129,9 +129,17 @@ impl OpenId {
         self.sign(&self.logout(sub))
     }
 
-    /// Returns an `id_token` without a valid signature: it comes straight from the provider.
-    pub fn id_token(&self, sub: &str) -> String {
-        let claims = json!({ "iss": self.issuer(), "aud": "app", "sub": sub, "exp": now() + 60, "iat": now() });
+    /// Returns an `id_token` without a valid signature: it comes straight from the provider. The user
+    /// `ada/1` is `ada`, in the session `1`.
+    pub fn id_token(&self, user: &str) -> String {
+        let (sub, sid) = match user.split_once('/') {
+            Some((sub, sid)) => (sub, Some(sid)),
+            None => (user, None),
+        };
+        let mut claims = json!({ "iss": self.issuer(), "aud": "app", "sub": sub, "exp": now() + 60, "iat": now() });
+        if let Some(sid) = sid {
+            claims["sid"] = sid.into();
+        }
         let encoded = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let header = json!({ "alg": "ES256", "kid": EC });
         format!("{}.{}.c2lnbmF0dXJl", encoded(&header), encoded(&claims))
@@ -166,7 +174,7 @@ pub fn sign_hmac(claims: &Map<String, Value>) -> String {
     encode(&header(Algorithm::HS256, RSA), claims, &key).unwrap()
 }
 
-/// The code is the subject. Refreshes always succeed.
+/// The code is the user. Refreshes always succeed.
 async fn token(State(keys): Shared, Form(form): Form<Vec<(String, String)>>) -> Response {
     let one = |name: &str| form.iter().find(|(key, _)| key == name);
     let (number, issuer) = {

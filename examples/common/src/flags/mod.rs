@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Arg, ArgAction, Parser};
-use tower_oauth_refresh::{AccessLayerBuilder, Store};
+use tower_oauth_refresh::{AccessLayerBuilder, RefreshLayerBuilder, Store};
 
 pub use self::admin::{About, AdminFlags};
 pub use self::config_error::config_error;
@@ -43,6 +43,17 @@ pub struct SharedFlags {
 }
 
 impl SharedFlags {
+    /// Applies the flags to the builder of a refresh layer.
+    pub fn configure<S: Store>(
+        &self,
+        builder: RefreshLayerBuilder<S>,
+        retry_window: Option<Duration>,
+    ) -> RefreshLayerBuilder<S> {
+        let builder = self.sessions.configure(builder, retry_window);
+        // A logout token need not name a user.
+        builder.provider_sessions(self.admin.backchannel_logout_issuer.is_some())
+    }
+
     /// Applies the flags to the builder of an access layer.
     pub fn configure_access<S: Store>(
         &self,

@@ -103,7 +103,7 @@ impl SessionFlags {
     }
 
     /// Applies the flags to the builder of a refresh layer.
-    pub fn configure<S: Store>(
+    pub(super) fn configure<S: Store>(
         &self,
         builder: RefreshLayerBuilder<S>,
         retry_window: Option<Duration>,

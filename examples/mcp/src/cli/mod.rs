@@ -210,7 +210,7 @@ impl Cli {
         &self,
         builder: RefreshLayerBuilder<S>,
     ) -> RefreshLayerBuilder<S> {
-        self.shared.sessions.configure(builder, self.retry_window)
+        self.shared.configure(builder, self.retry_window)
     }
 }
 

@@ -101,6 +101,41 @@ async fn a_logout_token_ends_all_sessions_of_its_user() {
     assert!(!log.contains("ada"), "a user is in the log: {log}");
 }
 
+#[tokio::test]
+async fn a_logout_token_with_a_sid_ends_the_sessions_of_one_log_in_at_the_provider() {
+    let provider = OpenId::start().await;
+    let proxy = start(&provider, &[]).await;
+    for sub in [json!("ada"), Value::Null] {
+        let phone = [log_in(&proxy, "ada/1").await, log_in(&proxy, "ada/1").await];
+        let laptop = log_in(&proxy, "ada/2").await;
+        let unknown = log_in(&proxy, "ada").await;
+        let changes = json!({ "sub": sub, "sid": "1" });
+        let token = provider.sign(&but(&provider.logout("ada"), changes));
+        assert_eq!(log_out(&proxy, &token).await.status, StatusCode::OK);
+        for token in &phone {
+            assert_eq!(refresh(&proxy, token).await, None, "{sub}");
+        }
+        assert!(refresh(&proxy, &laptop).await.is_some(), "{sub}");
+        let ended = refresh(&proxy, &unknown).await.is_none();
+        assert_eq!(ended, sub.is_string(), "its session may be any of the user");
+        assert_refused(&log_out(&proxy, &token).await, "replayed");
+    }
+    let changes = json!({ "sub": null, "sid": "unknown" });
+    let token = provider.sign(&but(&provider.logout("ada"), changes));
+    assert_eq!(log_out(&proxy, &token).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_sid_finds_a_user_who_is_known_by_another_claim() {
+    let provider = OpenId::start().await;
+    let proxy = start(&provider, &["--subject-claim", "iss"]).await;
+    let ada = log_in(&proxy, "ada/1").await;
+    let changes = json!({ "sid": "1" });
+    let token = provider.sign(&but(&provider.logout("ada"), changes));
+    assert_eq!(log_out(&proxy, &token).await.status, StatusCode::OK);
+    assert_eq!(refresh(&proxy, &ada).await, None);
+}
+
 /// Returns the claims with some replaced; `null` removes one.
 fn but(claims: &Map<String, Value>, changes: Value) -> Map<String, Value> {
     let mut claims = claims.clone();
@@ -173,7 +208,11 @@ async fn a_forged_or_unsuitable_logout_token_ends_nothing() {
         json!({ "jti": null }),
         json!({ "jti": "" }),
         json!({ "jti": 7 }),
-        json!({ "sub": null, "sid": "a session" }),
+        json!({ "sub": null }),
+        json!({ "sub": null, "sid": "" }),
+        json!({ "sub": null, "sid": "x".repeat(256) }),
+        json!({ "sid": "" }),
+        json!({ "sid": 7 }),
         json!({ "sub": "" }),
         json!({ "sub": "x".repeat(2000) }),
     ] {

@@ -10,6 +10,7 @@ mod token;
 
 use std::time::SystemTime;
 
+use tower_oauth_refresh::Subject;
 use tower_oauth_refresh::store::BoxStore;
 
 pub use self::issuer::Issuer;
@@ -40,7 +41,8 @@ impl Logout {
         })
     }
 
-    /// Ends the sessions of the user that the logout token in the form names.
+    /// Ends the sessions that the logout token in the form names: those of a user, or those that began
+    /// in a session at the provider.
     pub(super) async fn receive(&self, form: &[u8], sessions: &Sessions) -> Result<(), Refused> {
         let mut tokens = form_urlencoded::parse(form).filter(|(name, _)| name == "logout_token");
         let (Some((_, token)), None) = (tokens.next(), tokens.next()) else {
@@ -49,18 +51,30 @@ impl Logout {
         let claims = token::verify(&token, &self.keys).await?;
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         claims.check(self.issuer.as_str(), &self.audience, now)?;
-        // The provider names the session, too, if it knows it. All sessions of the user end.
-        let sub = claims.sub.as_deref().ok_or(Refused::invalid(
-            "a logout token without sub is not supported",
-        ))?;
-        let subjects = sessions.subjects(sub, Some(self.issuer.as_str()));
-        let subjects = subjects.map_err(|_| Refused::invalid("the claim sub is invalid"))?;
-        let (issuer, jti) = (self.issuer.as_str(), claims.jti.as_str());
+        let issuer = self.issuer.as_str();
+        let subject = claims
+            .sub
+            .as_deref()
+            .map(|sub| Subject::with_issuer(issuer, sub));
+        let subject = subject.transpose();
+        let subject = subject.map_err(|_| Refused::invalid("the claim sub is invalid"))?;
+        let jti = claims.jti.as_str();
         let again = || Refused::invalid("the logout token was used before");
         if self.replays.was_used(issuer, jti).await? {
             return Err(again());
         }
-        let ended = sessions.end(&subjects).await?;
+        let ended = match (&subject, &claims.sid) {
+            (subject, Some(sid)) => {
+                let subject = subject.as_ref();
+                sessions.end_provider_session(issuer, sid, subject).await?
+            }
+            (Some(subject), None) => sessions.end(std::slice::from_ref(subject)).await?,
+            (None, None) => {
+                return Err(Refused::invalid(
+                    "a logout token must have a claim sub or sid",
+                ));
+            }
+        };
         // Marked last: after an error, or a crash of this server, the provider sends the same token
         // again, and it must still end the sessions. Ending them twice does no harm.
         if !self.replays.mark(issuer, jti).await? {

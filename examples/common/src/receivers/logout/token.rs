@@ -26,6 +26,9 @@ pub(super) const REMEMBERED: Duration = Duration::from_secs(2 * 60 + 10 * 60);
 /// The largest ID of a token, in bytes.
 const LONGEST_ID: usize = 512;
 
+/// The largest `sid` that can identify a session without `sub`, in bytes.
+const LONGEST_SID: usize = 255;
+
 /// The claims of a token whose signature is valid.
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims {
@@ -36,6 +39,8 @@ pub(super) struct Claims {
     pub(super) jti: String,
     events: Map<String, Value>,
     pub(super) sub: Option<String>,
+    /// The session at the provider. It need not be one that the layer knows.
+    pub(super) sid: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -148,6 +153,13 @@ impl Claims {
         }
         if self.jti.is_empty() || self.jti.len() > LONGEST_ID {
             return Err(Refused::invalid("the claim jti is invalid"));
+        }
+        // The layer ignores longer ones. With `sub`, the sessions of which it knows none end.
+        let longest = self.sub.as_ref().map_or(LONGEST_SID, |_| usize::MAX);
+        if let Some(sid) = &self.sid
+            && !(1..=longest).contains(&sid.len())
+        {
+            return Err(Refused::invalid("the claim sid is invalid"));
         }
         Ok(())
     }
