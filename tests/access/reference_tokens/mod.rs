@@ -17,15 +17,19 @@ use tower_oauth_refresh::store::{Change, Ttl};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Panics if the response contains an upstream access token. Those begin with `at-`, and nothing
-/// else here does.
+/// Panics if the response contains an upstream access token. Those begin with `at-`, which is
+/// nowhere else, except by chance in a token of the layer.
 #[track_caller]
 fn assert_withheld(name: &str, answer: &Answer) {
-    let text = format!(
+    let mut text = format!(
         "{:?} {}",
         answer.headers,
         String::from_utf8_lossy(&answer.body)
     );
+    for own in ["access_token", "refresh_token"].map(|member| answer.get(member)) {
+        let own = own.filter(|token| token.starts_with("at_") || token.starts_with("rt_"));
+        text = text.replace(&own.unwrap_or_else(|| "no token".into()), "");
+    }
     assert!(!text.contains("at-"), "{name}: {text}");
 }
 
