@@ -287,6 +287,11 @@ pub enum ConfigError {
     /// the latter, clients get the access tokens of the inner service.
     #[error("access_token_lifetime requires reference_access_tokens")]
     AccessTokenLifetimeWithoutReference,
+    /// [`upstream_refresh`](crate::RefreshLayerBuilder::upstream_refresh) is set without
+    /// [`access_token_lifetime`](crate::RefreshLayerBuilder::access_token_lifetime). Without the
+    /// latter, an access token ends with the upstream access token, so there is nothing to renew.
+    #[error("upstream_refresh requires access_token_lifetime")]
+    UpstreamRefreshWithoutLifetime,
     /// [`hand_back`](crate::RefreshLayerBuilder::hand_back) is set together with
     /// [`reference_access_tokens`](crate::RefreshLayerBuilder::reference_access_tokens) or
     /// [`adopt_until`](crate::RefreshLayerBuilder::adopt_until).

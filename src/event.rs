@@ -78,6 +78,13 @@ pub enum EventKind {
     /// A token was rejected because it does not have the format of the layer, or because its grant
     /// does not exist or has ended.
     Unknown,
+    /// The layer has renewed the upstream access token of an access token in use
+    /// ([`upstream_refresh`](crate::RefreshLayerBuilder::upstream_refresh)).
+    Renewed,
+    /// An upstream access token was not renewed, because the inner service refused the request or
+    /// could not be reached. Other causes have their own events, such as
+    /// [`UpstreamTimeout`](Self::UpstreamTimeout).
+    RenewalFailed,
     /// The client revoked a grant (RFC 7009).
     Revoked,
     /// The client revoked an access token (RFC 7009). Its grant continues.
@@ -151,6 +158,8 @@ impl EventKind {
         Self::ClientMismatch,
         Self::Expired,
         Self::Unknown,
+        Self::Renewed,
+        Self::RenewalFailed,
         Self::Revoked,
         Self::AccessRevoked,
         Self::EndedByApplication,
@@ -187,6 +196,8 @@ impl EventKind {
             Self::ClientMismatch => "client_mismatch",
             Self::Expired => "expired",
             Self::Unknown => "unknown",
+            Self::Renewed => "renewed",
+            Self::RenewalFailed => "renewal_failed",
             Self::Revoked => "revoked",
             Self::AccessRevoked => "access_revoked",
             Self::EndedByApplication => "ended_by_application",
@@ -234,6 +245,7 @@ impl EventKind {
             | Self::Forged
             | Self::LinkInvalid
             | Self::TooFarBehind
+            | Self::RenewalFailed
             | Self::Unbound => true,
             Self::Issued
             | Self::Rotated
@@ -244,6 +256,7 @@ impl EventKind {
             | Self::Late
             | Self::Expired
             | Self::Unknown
+            | Self::Renewed
             | Self::Revoked
             | Self::AccessRevoked
             | Self::EndedByApplication

@@ -162,6 +162,7 @@ pub mod access;
 mod access_token;
 mod body;
 mod cas;
+mod client_credentials;
 mod clock;
 mod codec;
 mod endpoint;
@@ -190,6 +191,7 @@ pub use self::access::{
     AccessError, AccessGrant, AccessGrantBuilder, AccessLayer, AccessLayerBuilder,
 };
 pub use self::body::{RequestBody, ResponseBody};
+pub use self::client_credentials::ClientCredentials;
 pub use self::clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use self::endpoint::sessions::Session;
 pub use self::error::{ConfigError, RefreshError};

@@ -70,6 +70,8 @@ pub(crate) enum Purpose {
     Profile = 5,
     /// The sessions of a user, sealed with a key that is derived from the subject.
     Sessions = 6,
+    /// A refresh token of the grant, sealed for a reference access token.
+    RefreshToken = 7,
 }
 
 /// Seals and opens messages with the key of one secret.

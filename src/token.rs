@@ -129,6 +129,16 @@ impl RefreshToken {
         self.0.encode(prefix)
     }
 
+    /// Returns the token with these bytes, which are not encoded.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.try_into().ok()?;
+        Some(Self(Opaque(Zeroizing::new(bytes))))
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0.0[..]
+    }
+
     pub fn id(&self) -> TokenId {
         self.0.id()
     }

@@ -35,6 +35,11 @@ pub enum AccessError {
     /// [`AccessLayer`](crate::AccessLayer) guards its route. Only with the feature `axum`.
     #[error("the route is not guarded")]
     Unguarded,
+    /// 503 `temporarily_unavailable`, with `Retry-After`: the upstream access token has ended, and it
+    /// could not be [renewed](crate::RefreshLayerBuilder::upstream_refresh), because the inner
+    /// service or the store is unavailable or takes too long.
+    #[error("the authorization server is unavailable")]
+    UpstreamUnavailable,
     /// 503 `temporarily_unavailable`: the store failed. 500 `server_error`: the stored entry is
     /// corrupt.
     #[error("the server is unavailable")]
@@ -49,7 +54,9 @@ impl AccessError {
             Self::TokenMissing | Self::InvalidToken => StatusCode::UNAUTHORIZED,
             Self::InvalidRequest | Self::AmbiguousPath => StatusCode::BAD_REQUEST,
             Self::InsufficientScope => StatusCode::FORBIDDEN,
-            Self::Store(StoreError::Unavailable(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UpstreamUnavailable | Self::Store(StoreError::Unavailable(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Unguarded | Self::Store(StoreError::Corrupt(_)) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
@@ -66,7 +73,9 @@ impl AccessError {
             Self::InvalidRequest | Self::AmbiguousPath => "invalid_request",
             Self::InvalidToken => "invalid_token",
             Self::InsufficientScope => "insufficient_scope",
-            Self::Store(StoreError::Unavailable(_)) => "temporarily_unavailable",
+            Self::UpstreamUnavailable | Self::Store(StoreError::Unavailable(_)) => {
+                "temporarily_unavailable"
+            }
             Self::Unguarded | Self::Store(StoreError::Corrupt(_)) => "server_error",
         }
     }
@@ -131,7 +140,10 @@ impl Challenges {
             AccessError::InvalidRequest => Some(&self.malformed),
             AccessError::InvalidToken => Some(&self.invalid),
             AccessError::InsufficientScope => Some(&self.insufficient),
-            AccessError::AmbiguousPath | AccessError::Unguarded | AccessError::Store(_) => None,
+            AccessError::AmbiguousPath
+            | AccessError::Unguarded
+            | AccessError::UpstreamUnavailable
+            | AccessError::Store(_) => None,
         }
     }
 }

@@ -19,8 +19,11 @@ use crate::access_token::cache::{Cache, Confirmed, Found, Load, ValidToken};
 use crate::access_token::check::{Checked, Dead, check, grant_is_over};
 use crate::access_token::grant::AccessGrant;
 use crate::access_token::record::AccessRecord;
+use crate::access_token::renewable::UpstreamLife;
 use crate::clock::{Clock, Timestamp};
+use crate::endpoint::renewals::Renewed;
 use crate::endpoint::state::State;
+use crate::endpoint::token::renew;
 use crate::epochs::Epochs;
 use crate::event::{self, Callback, Detail, EventKind, EventSubject};
 use crate::store::{Key, Store, StoreError};
@@ -90,12 +93,50 @@ impl<St: Store> Guard<St> {
         match cache.find(&parsed.key, self.clock.now()) {
             Found::Nothing => Ok(Lookup::Unknown(parsed)),
             Found::Ended(grant) => Err(self.ended(&parsed, grant.as_ref(), Duration::ZERO)),
+            Found::Alive(valid) if self.due(&valid).is_some() => Ok(Lookup::Unknown(parsed)),
             Found::Alive(valid) => Ok(Lookup::Alive(parsed, valid)),
         }
     }
 
-    /// Reads the token of a request from the store. Emits an event if it has ended.
+    /// Reads the token of a request from the store, and renews its upstream access token if that is
+    /// due. Emits an event if the token has ended.
     pub(crate) async fn load(&self, parsed: &ParsedToken) -> Result<ValidToken, AccessError> {
+        let valid = self.read(parsed).await?;
+        match self.due(&valid) {
+            // Boxed because it is rare, and unboxed it would enlarge the future of every request.
+            Some(life) => Box::pin(self.renew(parsed, valid, life)).await,
+            None => Ok(valid),
+        }
+    }
+
+    /// Returns the life of the upstream access token, if it must be renewed now.
+    fn due(&self, valid: &ValidToken) -> Option<UpstreamLife> {
+        let life = valid.grant.upstream_life()?;
+        life.is_due(self.clock.now()).then_some(life)
+    }
+
+    async fn renew(
+        &self,
+        parsed: &ParsedToken,
+        valid: ValidToken,
+        life: UpstreamLife,
+    ) -> Result<ValidToken, AccessError> {
+        let renewed = match &self.store {
+            StoreHandle::Own(_) => Renewed::Impossible,
+            StoreHandle::State(state) => {
+                let patience = life.patience(state.config().rotation_timeout, self.clock.now());
+                renew(state, &parsed.token, parsed.key, patience).await
+            }
+        };
+        match renewed {
+            Renewed::Done | Renewed::Ended => self.read(parsed).await,
+            _ if !life.has_ended(self.clock.now()) => Ok(valid),
+            Renewed::Impossible => Err(AccessError::InvalidToken),
+            Renewed::Unavailable => Err(AccessError::UpstreamUnavailable),
+        }
+    }
+
+    async fn read(&self, parsed: &ParsedToken) -> Result<ValidToken, AccessError> {
         let started = Instant::now();
         let open_profile = |record: &AccessRecord| {
             let opened = record.open_profile(&parsed.token, &parsed.key)?;

@@ -158,6 +158,7 @@ mod tests {
             has_grant,
             sealed: Bytes::new(),
             profile: None,
+            renewable: None,
             revocation_pending,
             unknown: Vec::new(),
         }

@@ -7,6 +7,7 @@ use serde_core::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::access_token::record::AccessRecord;
+use crate::access_token::renewable::UpstreamLife;
 use crate::clock::Timestamp;
 use crate::codec::Utf8;
 use crate::grant::GrantKey;
@@ -40,15 +41,45 @@ pub struct AccessGrant(Arc<Parts>);
 struct Parts {
     /// The client id, the scope and the resources, concatenated.
     text: Box<str>,
-    client_end: usize,
-    scope_end: usize,
+    client_end: u32,
+    scope_end: u32,
     expires_at: Timestamp,
+    /// The life of the upstream access token, if the layer renews it.
+    upstream: Option<Box<UpstreamLife>>,
     /// The grant that the token ends with.
     grant: Option<GrantKey>,
     /// The sealed upstream access token, as stored.
     sealed: Box<[u8]>,
     /// What is known about the user.
     profile: Option<Arc<Profile>>,
+}
+
+impl Parts {
+    fn new<'a>(
+        client_id: &str,
+        scope: &str,
+        resources: impl Iterator<Item = &'a str>,
+        expires_at: Timestamp,
+    ) -> Self {
+        let mut text = String::from(client_id);
+        let client_end = end(&text);
+        text.push_str(scope);
+        let scope_end = end(&text);
+        for resource in resources {
+            text.push_str(resource);
+            text.push(SEPARATOR);
+        }
+        Self {
+            text: text.into(),
+            client_end,
+            scope_end,
+            expires_at,
+            upstream: None,
+            grant: None,
+            sealed: Box::default(),
+            profile: None,
+        }
+    }
 }
 
 impl AccessGrant {
@@ -59,44 +90,18 @@ impl AccessGrant {
     ) -> Self {
         let scope = record.scope.as_ref().map(Utf8::as_str).unwrap_or_default();
         let resources = record.resources.iter().map(Utf8::as_str);
-        Self::of(
+        let mut parts = Parts::new(
             record.client_id.as_str(),
             scope,
             resources,
             record.expires_at,
-            grant,
-            &record.sealed,
-            profile,
-        )
-    }
-
-    fn of<'a>(
-        client_id: &str,
-        scope: &str,
-        resources: impl Iterator<Item = &'a str>,
-        expires_at: Timestamp,
-        grant: Option<GrantKey>,
-        sealed: &[u8],
-        profile: Option<Arc<Profile>>,
-    ) -> Self {
-        let mut text = String::from(client_id);
-        let client_end = text.len();
-        text.push_str(scope);
-        let scope_end = text.len();
-        for resource in resources {
-            text.push_str(resource);
-            text.push(SEPARATOR);
-        }
-        let sealed = sealed.into();
-        Self(Arc::new(Parts {
-            text: text.into(),
-            client_end,
-            scope_end,
-            expires_at,
-            grant,
-            sealed,
-            profile,
-        }))
+        );
+        parts.grant = grant;
+        parts.sealed = record.sealed[..].into();
+        parts.profile = profile;
+        let life = record.renewable.as_ref().map(|renewable| renewable.life);
+        parts.upstream = life.map(Box::new);
+        Self(Arc::new(parts))
     }
 
     /// Returns a builder for the tests of a route, which then need no layer: add the grant to the
@@ -136,18 +141,14 @@ impl AccessGrant {
     /// Returns the client that the token was issued to.
     #[must_use]
     pub fn client_id(&self) -> &str {
-        self.0.text.get(..self.0.client_end).unwrap_or_default()
+        self.part(0, self.0.client_end)
     }
 
     /// Returns the granted scope tokens (RFC 6749 §3.3): the ones in the token response of the
     /// inner service. If the response names none, the ones that the client requested, with a grant
     /// type whose token request defines the scope. The iterator is empty if the scope is unknown.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
-        let scope = self
-            .0
-            .text
-            .get(self.0.client_end..self.0.scope_end)
-            .unwrap_or_default();
+        let scope = self.part(self.0.client_end, self.0.scope_end);
         scope.split(' ').filter(|token| !token.is_empty())
     }
 
@@ -161,10 +162,7 @@ impl AccessGrant {
     /// of the inner service. If the response names none, the requested ones that
     /// [`allowed_resources`](crate::RefreshLayerBuilder::allowed_resources) lists.
     pub fn resources(&self) -> impl Iterator<Item = &str> {
-        self.0
-            .text
-            .get(self.0.scope_end..)
-            .unwrap_or_default()
+        self.part(self.0.scope_end, end(&self.0.text))
             .split_terminator(SEPARATOR)
     }
 
@@ -208,6 +206,16 @@ impl AccessGrant {
         serde_json::from_value(self.0.profile.as_ref()?.claim(name)?).ok()
     }
 
+    fn part(&self, start: u32, end: u32) -> &str {
+        let range = start as usize..end as usize;
+        self.0.text.get(range).unwrap_or_default()
+    }
+
+    /// Returns the life of the upstream access token, if the layer renews it.
+    pub(crate) fn upstream_life(&self) -> Option<UpstreamLife> {
+        self.0.upstream.as_deref().copied()
+    }
+
     pub(crate) fn profile(&self) -> Option<Arc<Profile>> {
         self.0.profile.clone()
     }
@@ -222,8 +230,18 @@ impl AccessGrant {
             + 2 * size_of::<usize>()
             + self.0.text.len()
             + self.0.sealed.len()
+            + self
+                .0
+                .upstream
+                .as_ref()
+                .map_or(0, |_| size_of::<UpstreamLife>())
             + self.0.profile.as_ref().map_or(0, |profile| profile.size())
     }
+}
+
+/// Returns the length of `text`. The client id, scope and resources of a token are short.
+fn end(text: &str) -> u32 {
+    u32::try_from(text.len()).unwrap_or(u32::MAX)
 }
 
 impl fmt::Debug for AccessGrant {
@@ -296,15 +314,15 @@ impl AccessGrantBuilder {
         let profile = self
             .subject
             .map(|subject| Arc::new(Profile::with_claims(subject, claims)));
-        AccessGrant::of(
+        let mut parts = Parts::new(
             self.client_id.as_str(),
             &self.scope,
             resources,
             self.expires_at,
-            self.grant,
-            &[],
-            profile,
-        )
+        );
+        parts.grant = self.grant;
+        parts.profile = profile;
+        AccessGrant(Arc::new(parts))
     }
 }
 
@@ -327,6 +345,7 @@ mod tests {
             has_grant: false,
             sealed: Bytes::from_static(b"sealed"),
             profile: None,
+            renewable: None,
             revocation_pending: false,
             unknown: Vec::new(),
         }

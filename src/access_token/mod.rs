@@ -12,3 +12,4 @@ pub(crate) mod grant;
 #[cfg(feature = "access")]
 pub(crate) mod open;
 pub(crate) mod record;
+pub(crate) mod renewable;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
+use crate::access_token::renewable::Renewable;
 use crate::clock::Timestamp;
 use crate::codec::{DecodeError, Fields, Utf8, Writer, read_timestamp, text};
 use crate::seal::{Context, Purpose, Sealer};
@@ -32,8 +33,10 @@ const GRANT: u8 = 6;
 const SEALED: u8 = 7;
 const REVOCATION_PENDING: u8 = 8;
 const PROFILE: u8 = 9;
+const RENEWABLE: u8 = 10;
 
-/// The properties of an access token, which are fixed when it is issued.
+/// The properties of an access token. They are fixed when it is issued, except what a renewal of
+/// its upstream access token changes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccessRecord {
     pub client_id: Utf8,
@@ -49,6 +52,8 @@ pub struct AccessRecord {
     pub(crate) sealed: Bytes,
     /// What is known about the user, sealed under this token. `None` if nothing is.
     pub(crate) profile: Option<Bytes>,
+    /// With what the layer renews the upstream access token. `None` if it does not.
+    pub(crate) renewable: Option<Renewable>,
     /// Whether its revocation is pending: revoked here, not yet confirmed by the inner service.
     pub revocation_pending: bool,
     /// Fields of later versions, which are kept when the record is written again.
@@ -75,6 +80,9 @@ impl AccessRecord {
         if let Some(profile) = &self.profile {
             out.put(PROFILE, profile);
         }
+        if let Some(renewable) = &self.renewable {
+            renewable.put(RENEWABLE, &mut out);
+        }
         if self.revocation_pending {
             out.put(REVOCATION_PENDING, &[]);
         }
@@ -96,8 +104,9 @@ impl AccessRecord {
             has_grant: fields.flag(GRANT)?,
             sealed: fields.required(SEALED, Ok)?,
             profile: fields.optional(PROFILE, Ok)?,
+            renewable: fields.optional(RENEWABLE, Renewable::read)?,
             revocation_pending: fields.flag(REVOCATION_PENDING)?,
-            unknown: fields.unknown(CLIENT_ID..=PROFILE),
+            unknown: fields.unknown(CLIENT_ID..=RENEWABLE),
         })
     }
 
@@ -200,6 +209,11 @@ mod tests {
             has_grant: true,
             sealed: Bytes::from_static(b"sealed"),
             profile: Some(Bytes::from_static(b"profile")),
+            renewable: Some(Renewable::new(
+                Timestamp::from_millis(1_000),
+                Duration::from_secs(60),
+                Bytes::from_static(b"refresh"),
+            )),
             revocation_pending: false,
             unknown: vec![(77, Bytes::from_static(b"of a later version"))],
         }
@@ -212,6 +226,7 @@ mod tests {
             resources: Vec::new(),
             has_grant: false,
             profile: None,
+            renewable: None,
             unknown: Vec::new(),
             ..record()
         };

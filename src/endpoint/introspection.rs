@@ -13,11 +13,14 @@ use http_body::Body;
 use zeroize::Zeroizing;
 
 use crate::access_token::check::{Checked, check};
+use crate::access_token::renewable::UpstreamLife;
 use crate::body::ResponseBody;
 use crate::clock::Timestamp;
 use crate::codec::{DecodeError, Utf8};
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::presented::PresentedToken;
+use crate::endpoint::renewals::Renewed;
+use crate::endpoint::token::renew;
 use crate::endpoint::upstream::{self, Accept, Inner};
 use crate::endpoint::walk;
 use crate::error::RefreshError;
@@ -60,14 +63,12 @@ pub(crate) async fn introspect<St: Store, I: Inner>(
     let missing = RefreshError::InvalidRequest("the parameter token is missing");
     let token = form.get(Param::Token).ok_or(missing)?;
     let config = exchange.shared.config();
-    let nobody = EventSubject::client(None);
     let found = if let Some(token) = RefreshToken::parse(&config.prefix, token) {
         find_refresh(exchange, token).await?
     } else if let Some(token) =
         AccessToken::parse(&config.access_prefix, token).filter(|_| config.reference)
     {
-        let found = find_access(exchange, &token).await;
-        found.map_err(|error| exchange.store_failed(error, nobody))?
+        Box::pin(find_renewed_access(exchange, &token)).await?
     } else {
         return exchange.pass(upstream, body).await;
     };
@@ -93,6 +94,8 @@ struct Ours {
     client_id: ClientId,
     scope: Option<Utf8>,
     expires_at: Timestamp,
+    /// The life of the upstream access token, if the layer renews it.
+    upstream: Option<UpstreamLife>,
     issued_at: Option<Timestamp>,
     token_type: Option<&'static str>,
     /// The time until a refresh token expires; `None` for an access token.
@@ -150,6 +153,7 @@ async fn find_refresh<St: Store>(
     let ours = Ours {
         scope: record.binding.scope.clone(),
         expires_at: record.expires_at,
+        upstream: None,
         issued_at: first.then_some(record.created_at),
         token_type: None,
         timeout: Some(record.time_to_live(now)),
@@ -157,6 +161,28 @@ async fn find_refresh<St: Store>(
         client_id: client_id.clone(),
     };
     Ok(Some((ours, secret)))
+}
+
+/// Looks up a reference access token, after its upstream access token was renewed if that is due.
+async fn find_renewed_access<St: Store>(
+    exchange: &RequestContext<St>,
+    token: &AccessToken,
+) -> Result<Found, RefreshError> {
+    let failed = |error| exchange.store_failed(error, EventSubject::client(None));
+    let found = find_access(exchange, token).await.map_err(failed)?;
+    let now = exchange.shared.now();
+    let life = found.as_ref().and_then(|(ours, _)| ours.upstream);
+    let Some(life) = life.filter(|life| life.is_due(now)) else {
+        return Ok(found);
+    };
+    let patience = life.patience(exchange.shared.config().rotation_timeout, now);
+    match renew(&exchange.shared, token, token.key(), patience).await {
+        Renewed::Done | Renewed::Ended => find_access(exchange, token).await.map_err(failed),
+        Renewed::Unavailable if life.has_ended(exchange.shared.now()) => {
+            Err(RefreshError::UpstreamUnavailable)
+        }
+        Renewed::Unavailable | Renewed::Impossible => Ok(found),
+    }
 }
 
 /// Looks up a reference access token.
@@ -181,6 +207,7 @@ async fn find_access<St: Store>(
         client_id: ClientId::try_from(record.client_id.as_str()).map_err(StoreError::corrupt)?,
         scope: record.scope,
         expires_at: record.expires_at,
+        upstream: record.renewable.map(|renewable| renewable.life),
         issued_at: Some(record.issued_at),
         token_type: Some("Bearer"),
         timeout: None,

@@ -29,18 +29,21 @@ use crate::wire::token_request::{self, FormError, Param, TokenRequest};
 
 pub(crate) mod config;
 pub(crate) mod context;
+pub(crate) mod direct;
 pub(crate) mod end_grant;
+mod inner;
 mod introspection;
 mod precheck;
 mod presented;
 pub(crate) mod progress;
 mod proof;
 mod refusal;
+pub(crate) mod renewals;
 mod retryable_write;
 mod revocation;
 pub(crate) mod sessions;
 pub(crate) mod state;
-mod token;
+pub(crate) mod token;
 mod upstream;
 mod walk;
 
@@ -159,7 +162,7 @@ async fn answer<St: Store, I: Inner, B: Body<Data = Bytes>>(
                 },
                 identified => identified.map_err(unidentified)?,
             };
-            token::issue(exchange, upstream, body, &form, &client).await
+            token::issue(exchange, upstream, body, &form, &client, proofs).await
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::access_token::cache::Cache;
 use crate::clock::{Clock, Timestamp};
 use crate::endpoint::config::Config;
+use crate::endpoint::renewals::Renewals;
 use crate::epochs::{self, Epochs};
 use crate::event::{self, Callback, Detail, EventKind, EventSubject};
 use crate::key_lock::KeyLock;
@@ -42,6 +43,7 @@ pub(crate) struct State<St> {
     background: Arc<Semaphore>,
     lists: Arc<Semaphore>,
     epochs: Arc<Epochs>,
+    renewals: Renewals,
     /// The caches of the access layers that were made from this layer.
     #[cfg(feature = "access")]
     caches: Mutex<Vec<Weak<Cache>>>,
@@ -66,6 +68,7 @@ impl<St> State<St> {
             epochs: Arc::default(),
             background: Arc::new(Semaphore::new(BACKGROUND_COMMITS)),
             lists: Arc::new(Semaphore::new(BACKGROUND_LISTS)),
+            renewals: Renewals::default(),
             #[cfg(feature = "access")]
             caches: Mutex::default(),
         }
@@ -102,6 +105,11 @@ impl<St> State<St> {
 
     pub(crate) const fn epochs(&self) -> &Arc<Epochs> {
         &self.epochs
+    }
+
+    /// The renewals of upstream access tokens that are running.
+    pub(crate) const fn renewals(&self) -> &Renewals {
+        &self.renewals
     }
 
     #[cfg(feature = "access")]

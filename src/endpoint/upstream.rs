@@ -1,25 +1,26 @@
 //! Calls the inner service and classifies its responses.
 //!
-//! [`Inner`] is the inner service as the endpoints see it. Its implementation [`Upstream`] holds
-//! the head of one intercepted request and sends it with another body. A response to a token
-//! request becomes a [`Reply`]. A response that discloses a withheld token is rewritten without
-//! that token, or not passed on.
+//! [`Upstream`], an [`Inner`], holds the head of one intercepted request and sends it with another
+//! body. A response to a token request becomes a [`Reply`]. A response that discloses a withheld
+//! token is rewritten without that token, or not passed on.
 
 use std::marker::PhantomData;
 use std::mem;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG,
-    EXPECT, HeaderMap, LAST_MODIFIED, PRAGMA, TRAILER, TRANSFER_ENCODING,
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, EXPECT, PRAGMA, TRAILER,
+    TRANSFER_ENCODING,
 };
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, request, response};
+use http::{HeaderValue, Request, Response, StatusCode, request, response};
 use http_body::Body;
 use tower::{Service, ServiceExt as _};
 use zeroize::Zeroizing;
 
-use crate::body::{self, RequestBody, ResponseBody};
+use crate::body::{RequestBody, ResponseBody};
 use crate::endpoint::config::Config;
+pub(crate) use crate::endpoint::inner::{Accept, Inner, read};
+use crate::endpoint::inner::{forget_digests, rewritten};
 use crate::error::RefreshError;
 use crate::grant::GrantKey;
 use crate::store::Key;
@@ -27,37 +28,7 @@ use crate::subject::{IdToken, InvalidSubject, Profile, Subject};
 use crate::wire::disclosure::{Disclosed, Withheld};
 use crate::wire::json;
 use crate::wire::path::replace_path;
-use crate::wire::token_request::has_content_coding;
 use crate::wire::token_response::{TokenResponse, cut};
-
-/// The inner service, for one request: it gets a form and returns a response.
-pub(crate) trait Inner: Clone {
-    /// The body of the response.
-    type ResBody: Body<Data = Bytes>;
-    /// The error of the inner service.
-    type Error;
-
-    /// Returns the same request for another path. `None` if its target would be too long.
-    fn to_path(self: Box<Self>, path: &str) -> Option<Box<Self>>;
-
-    /// Sends the request with `form` as its body.
-    fn send(
-        self: Box<Self>,
-        form: Bytes,
-        accept: Accept,
-    ) -> impl Future<Output = Result<Response<Self::ResBody>, Self::Error>>;
-}
-
-/// The kind of response that the layer requests.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Accept {
-    /// The kind that the client requests, because the layer passes the response on unread.
-    Any,
-    /// An uncompressed response, because the layer must read it.
-    Plain,
-    /// An uncompressed JSON response, because the layer must rewrite it.
-    Json,
-}
 
 /// A request to the inner service whose body the layer replaces.
 pub(crate) struct Upstream<S, B> {
@@ -268,25 +239,6 @@ pub(crate) async fn checked<ResBody: Body<Data = Bytes>>(
     Some(Response::from_parts(head, ResponseBody::full(body)))
 }
 
-/// Reads the whole body of a response and corrects the headers. Returns `None` if the body is too
-/// large, encoded or incomplete.
-pub(crate) async fn read<ResBody: Body<Data = Bytes>>(
-    response: Response<ResBody>,
-    limit: usize,
-) -> Option<(response::Parts, Bytes)> {
-    let (mut head, body) = response.into_parts();
-    if has_content_coding(&head.headers) {
-        return None;
-    }
-    let bytes = body::read(body, limit).await.ok()?;
-    rewritten(&mut head.headers, bytes.len());
-    // RFC 9110 §8.6.
-    if head.status == StatusCode::NO_CONTENT {
-        head.headers.remove(CONTENT_LENGTH);
-    }
-    Some((head, bytes))
-}
-
 impl Granted {
     /// Returns what the response says about the user: the [`Subject`] in its extensions, otherwise
     /// that of the ID token, and the configured claims of the ID token. `Ok(None)` if
@@ -331,32 +283,4 @@ pub(crate) fn respond<ResBody>(
     head.headers
         .insert(PRAGMA, HeaderValue::from_static("no-cache"));
     Response::from_parts(head, ResponseBody::full(body))
-}
-
-/// Corrects the headers that describe the body that was replaced.
-fn rewritten(headers: &mut HeaderMap, len: usize) {
-    headers.insert(CONTENT_LENGTH, len.into());
-    for header in [
-        TRANSFER_ENCODING,
-        TRAILER,
-        CONTENT_ENCODING,
-        ETAG,
-        LAST_MODIFIED,
-        ACCEPT_RANGES,
-    ] {
-        headers.remove(header);
-    }
-    forget_digests(headers);
-}
-
-fn forget_digests(headers: &mut HeaderMap) {
-    static DIGESTS: [HeaderName; 4] = [
-        HeaderName::from_static("content-md5"),
-        HeaderName::from_static("digest"),
-        HeaderName::from_static("content-digest"),
-        HeaderName::from_static("repr-digest"),
-    ];
-    for digest in &DIGESTS {
-        headers.remove(digest);
-    }
 }

@@ -48,6 +48,16 @@ impl Walk {
         }
     }
 
+    /// Returns the hash of the newest token that was reached.
+    pub(crate) const fn hash(&self) -> ClaimTag {
+        self.hash
+    }
+
+    /// Returns the newest token that was reached.
+    pub(crate) fn into_token(self) -> RefreshToken {
+        self.token
+    }
+
     /// Returns what is known about the way to the token with the hash `current`.
     pub(crate) fn way_to(&self, current: &ClaimTag) -> Way {
         if self.hash == *current {

@@ -7,6 +7,7 @@ mod extract;
 mod faults;
 mod guard;
 mod reference_tokens;
+mod renewal;
 mod resources;
 mod responses;
 mod revocation;

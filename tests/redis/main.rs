@@ -18,6 +18,7 @@ mod operations;
 mod out_of_step;
 mod outages;
 mod reconnect;
+mod renewal;
 mod repeats;
 mod replicas;
 mod secrets;

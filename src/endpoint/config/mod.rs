@@ -15,6 +15,7 @@ use http::StatusCode;
 pub(crate) use self::paths::{ALLOWED, prefix};
 pub(crate) use self::paths::{Paths, Target};
 use crate::clock::{CENTURY, Timestamp};
+use crate::endpoint::direct::DirectService;
 use crate::error::ConfigError;
 pub(crate) use crate::grant::Windows;
 use crate::rotation_policy::PolicyOfClient;
@@ -42,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) access_prefix: String,
     /// The longest lifetime of a reference access token. `None` if only the inner service limits it.
     pub(crate) access_token_lifetime: Option<Duration>,
+    /// The service at which the layer itself renews upstream access tokens.
+    pub(crate) upstream_refresh: Option<DirectService>,
     pub(crate) keep_id_token: bool,
     /// The claims of the ID token that are kept with a grant.
     pub(crate) claims: Vec<String>,
@@ -76,6 +79,7 @@ impl Default for Config {
             reference: false,
             access_prefix: ACCESS_PREFIX.into(),
             access_token_lifetime: None,
+            upstream_refresh: None,
             keep_id_token: false,
             claims: Vec::new(),
             subject_claim: "sub".into(),
@@ -156,6 +160,9 @@ impl Config {
         }
         if self.access_token_lifetime.is_some() && !self.reference {
             return Err(ConfigError::AccessTokenLifetimeWithoutReference);
+        }
+        if self.upstream_refresh.is_some() && self.access_token_lifetime.is_none() {
+            return Err(ConfigError::UpstreamRefreshWithoutLifetime);
         }
         if self.hand_back && (self.reference || self.adopt_until.is_some()) {
             return Err(ConfigError::HandBack);

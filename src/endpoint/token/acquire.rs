@@ -22,8 +22,8 @@ use crate::token::RefreshToken;
 
 /// The first pause between two claims of a grant that another request is rotating. Each pause is
 /// twice as long as the one before, up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(5);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// The result of a claim that was not refused, or that found reuse.
 #[allow(clippy::large_enum_variant, reason = "made once and matched at once")]
@@ -59,13 +59,13 @@ struct Goal {
 }
 
 /// A lease to be claimed, and the randomness for the token that it allows to mint.
-struct Attempt<St: Store> {
-    lease: LeaseGuard<St>,
-    entropy: Entropy,
+pub(super) struct Attempt<St: Store> {
+    pub(super) lease: LeaseGuard<St>,
+    pub(super) entropy: Entropy,
 }
 
 impl<St: Store> Attempt<St> {
-    fn new(
+    pub(super) fn new(
         exchange: &RequestContext<St>,
         key: Key,
         purpose: Purpose,

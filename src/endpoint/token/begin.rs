@@ -87,7 +87,7 @@ impl NewGrant<'_> {
             Some(_) => record.listed(now, config.idle_lifetime),
             None => record,
         };
-        let owner = Owner::Grant(first.access_id(), 0);
+        let owner = Owner::Grant(&first);
         let access = mint(shared, now, owner, access, &self.access, &granted.answer)?;
         let answer = access
             .as_ref()

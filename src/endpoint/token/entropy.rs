@@ -31,12 +31,14 @@ pub(crate) struct AccessEntropy {
     pub(crate) nonce: SealNonce,
     /// For the profile of the user.
     pub(crate) profile_nonce: SealNonce,
+    /// For the refresh token with which the upstream access token is renewed.
+    pub(crate) refresh_nonce: SealNonce,
     pub(crate) version: Version,
 }
 
 impl Entropy {
     pub(crate) fn new<St>(shared: &State<St>) -> Result<Self, RandomUnavailable> {
-        let mut random = Zeroizing::new([0; 2 * SECRET + 7 * NONCE + 3 * VERSION + ID]);
+        let mut random = Zeroizing::new([0; 2 * SECRET + 8 * NONCE + 3 * VERSION + ID]);
         shared.fill(&mut *random)?;
         let mut rest = &random[..];
         let secret = Zeroizing::new(take(&mut rest)?);
@@ -54,6 +56,7 @@ impl Entropy {
             secret: Zeroizing::new(take(&mut rest)?),
             nonce: take(&mut rest)?,
             profile_nonce: take(&mut rest)?,
+            refresh_nonce: take(&mut rest)?,
             version: Version::new(take(&mut rest)?),
         };
         Ok(Self {

@@ -8,7 +8,7 @@ use crate::body::ResponseBody;
 use crate::endpoint::config::Config;
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::token::mint::{
-    self, MintError, MintedAccessToken, Owner, Terms, granted_resources, mint,
+    self, MintError, MintedAccessToken, Owner, Terms, granted_resources, is_renewable, mint,
 };
 use crate::endpoint::upstream::{self, Accept, Granted, Inner, Reading, Reply};
 use crate::error::RefreshError;
@@ -16,7 +16,7 @@ use crate::event::EventKind;
 use crate::event::EventSubject;
 use crate::store::{Store, StoreError};
 use crate::subject::Profile;
-use crate::wire::client::{Client, ClientId};
+use crate::wire::client::{Client, ClientId, Proofs};
 use crate::wire::scope::valid_scope;
 use crate::wire::token_request::{Param, TokenRequest};
 use crate::wire::token_response::{GrantedScope, is_refresh_token_type};
@@ -30,6 +30,7 @@ pub(crate) async fn issue<St: Store, I: Inner>(
     body: Bytes,
     form: &TokenRequest,
     client: &Client<'_>,
+    proofs: Proofs,
 ) -> Outcome<I::ResBody, I::Error> {
     let client_id = client.id.as_ref();
     let subject = EventSubject::client(client_id);
@@ -104,7 +105,15 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         resources,
         upstream_token: token,
         credential: client.credential.is_presented(),
-        access: access_terms(config, form, client_id, &granted, profile),
+        access: Terms {
+            renewable: is_renewable(
+                config,
+                client_id,
+                client.credential.is_presented(),
+                proofs.of_key,
+            ),
+            ..access_terms(config, form, client_id, &granted, profile)
+        },
     };
     let body = match grant.begin(&exchange.shared, entropy.first(), &granted) {
         Ok(begun) => {
@@ -209,7 +218,7 @@ async fn issue_alone<St: Store>(
     else {
         return Ok(granted.answer.body().clone());
     };
-    let stored = write.insert(shared.store(), shared.now()).await;
+    let stored = write.write(shared.store(), shared.now()).await;
     stored.map_err(|error| exchange.store_failed(error, EventSubject::client(Some(client_id))))?;
     Ok(answer.body().clone())
 }
@@ -239,6 +248,7 @@ fn access_terms<'a>(
         scope: scope(form, granted).map(Cow::Borrowed),
         resources,
         profile,
+        renewable: false,
     }
 }
 

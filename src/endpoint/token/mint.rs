@@ -11,13 +11,15 @@ use crate::endpoint::config::Config;
 use crate::endpoint::state::State;
 use crate::endpoint::token::entropy::AccessEntropy;
 use crate::seal::{Context, Purpose, SealError, Sealer};
-use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl};
+use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl, Version};
 use crate::subject::Profile;
-use crate::token::{AccessToken, TokenId};
+use crate::token::{AccessToken, RefreshToken, TokenId};
+use crate::wire::client::ClientId;
 use crate::wire::scope::resources_fit;
 use crate::wire::token_response::{AnswerError, TokenResponse};
 
 use crate::access_token::record::AccessRecord;
+use crate::access_token::renewable::Renewable;
 
 /// The lifetime of an access token if the inner service does not state one.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
@@ -32,6 +34,21 @@ pub(crate) struct Terms<'a> {
     pub(crate) resources: Vec<Cow<'a, str>>,
     /// What is known about the user.
     pub(crate) profile: Option<&'a Profile>,
+    /// Whether the layer renews the upstream access token.
+    pub(crate) renewable: bool,
+}
+
+/// Returns whether the layer can renew the upstream access tokens of a client. `authenticates` says
+/// whether the client has authenticated itself, and `holds_key` whether it has proved that it holds
+/// a key. If so, the inner service may have bound the tokens to it.
+pub(crate) fn is_renewable(
+    config: &Config,
+    client_id: &ClientId,
+    authenticates: bool,
+    holds_key: bool,
+) -> bool {
+    let service = config.upstream_refresh.as_ref().filter(|_| !holds_key);
+    service.is_some_and(|service| service.credentials.cover(client_id.as_str(), authenticates))
 }
 
 /// Returns the resources that an access token is valid for: the ones that the response names,
@@ -63,11 +80,11 @@ pub(crate) fn granted_resources<'a>(
     requested.filter(allowed).map(Cow::Borrowed).collect()
 }
 
-/// The grant that an access token ends with, and its generation, or no grant.
+/// The grant that an access token ends with, or no grant.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Owner {
-    /// The grant with this id.
-    Grant(TokenId, u32),
+pub(crate) enum Owner<'a> {
+    /// The grant of this refresh token, which is issued with it.
+    Grant(&'a RefreshToken),
     /// No grant. The id is random.
     Alone(TokenId),
 }
@@ -95,7 +112,7 @@ pub(crate) enum MintError {
 pub(crate) fn mint<St>(
     shared: &State<St>,
     now: Timestamp,
-    home: Owner,
+    owner: Owner<'_>,
     draw: AccessEntropy,
     terms: &Terms<'_>,
     answer: &TokenResponse,
@@ -104,9 +121,9 @@ pub(crate) fn mint<St>(
     let Some(upstream) = answer.access_token().filter(|_| config.reference) else {
         return Ok(None);
     };
-    let (id, generation, has_grant) = match home {
-        Owner::Grant(id, generation) => (id, generation, true),
-        Owner::Alone(id) => (id, 0, false),
+    let (id, generation, refresh_token) = match owner {
+        Owner::Grant(token) => (token.access_id(), token.generation(), Some(token)),
+        Owner::Alone(id) => (id, 0, None),
     };
     let token = AccessToken::new(id, generation, &draw.secret);
     let key = token.key();
@@ -124,7 +141,12 @@ pub(crate) fn mint<St>(
             profile.seal(&sealer, draw.profile_nonce, Context { purpose, ..context })
         })
         .transpose()?;
-    let lifetime = lifetime(config, answer);
+    let renewable = refresh_token
+        .filter(|_| terms.renewable)
+        .map(|token| Renewable::seal(&sealer, draw.refresh_nonce, context, token))
+        .transpose()?
+        .map(|sealed| Renewable::new(now, upstream_lifetime(answer), sealed.into()));
+    let lifetime = lifetime(config, answer, renewable.is_some());
     let record = AccessRecord {
         client_id: terms.client_id.into(),
         scope: terms.scope.as_deref().map(Into::into),
@@ -135,9 +157,10 @@ pub(crate) fn mint<St>(
             .collect(),
         issued_at: now,
         expires_at: now.saturating_add(lifetime),
-        has_grant,
+        has_grant: refresh_token.is_some(),
         sealed: sealed.into(),
         profile: profile.map(Into::into),
+        renewable,
         revocation_pending: false,
         unknown: Vec::new(),
     };
@@ -149,14 +172,20 @@ pub(crate) fn mint<St>(
     let entry = record.entry(&key, draw.version);
     Ok(Some(MintedAccessToken {
         answer,
-        write: AccessWrite { key, record, entry },
+        write: AccessWrite {
+            key,
+            record,
+            expected: None,
+            entry,
+        },
     }))
 }
 
 /// Returns the lifetime of an access token: the configured one, but not longer than the upstream
-/// access token lives, if the inner service names its lifetime.
-fn lifetime(config: &Config, answer: &TokenResponse) -> Duration {
-    let longest = match (config.access_token_lifetime, answer.lifetime()) {
+/// access token lives, if the inner service names its lifetime and the layer does not renew it.
+fn lifetime(config: &Config, answer: &TokenResponse, renewed: bool) -> Duration {
+    let upstream = answer.lifetime().filter(|_| !renewed);
+    let longest = match (config.access_token_lifetime, upstream) {
         (Some(own), Some(upstream)) => own.min(upstream),
         (Some(lifetime), None) | (None, Some(lifetime)) => lifetime,
         (None, None) => DEFAULT_LIFETIME,
@@ -164,23 +193,50 @@ fn lifetime(config: &Config, answer: &TokenResponse) -> Duration {
     longest.min(CENTURY)
 }
 
+/// Returns the lifetime of the upstream access token in an answer.
+pub(super) fn upstream_lifetime(answer: &TokenResponse) -> Duration {
+    answer.lifetime().unwrap_or(DEFAULT_LIFETIME).min(CENTURY)
+}
+
 /// The record of an access token, to be written to the store.
 #[derive(Clone, Debug)]
 pub(crate) struct AccessWrite {
     key: Key,
     record: AccessRecord,
+    /// The version that this one replaces. `None` for a new token.
+    expected: Option<Version>,
     entry: Entry,
 }
 
 impl AccessWrite {
+    /// Returns the write that replaces the record of a token whose entry has the version
+    /// `expected`.
+    pub(super) fn replace(
+        key: Key,
+        record: AccessRecord,
+        expected: Version,
+        version: Version,
+    ) -> Self {
+        let entry = record.entry(&key, version);
+        Self {
+            key,
+            record,
+            expected: Some(expected),
+            entry,
+        }
+    }
+
     /// Stores the record. Safe to repeat.
-    pub(crate) async fn insert<St: Store>(
+    pub(crate) async fn write<St: Store>(
         &self,
         store: &St,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        match store.swap(&self.key, None, self.change(now), &[]).await? {
+        let change = self.change(now);
+        match store.swap(&self.key, self.expected, change, &[]).await? {
             Swap::Swapped => Ok(()),
+            // The token was revoked or renewed in the meantime, and that counts.
+            Swap::Conflict(_) if self.expected.is_some() => Ok(()),
             // The key is a hash of 32 random bytes. If it exists already, the random number
             // generator is broken.
             Swap::Conflict(_) => Err(StoreError::unavailable(
@@ -197,9 +253,10 @@ impl AccessWrite {
         let expected = self.entry.version;
         let version = shared.random().map_err(StoreError::unavailable)?;
         self.record.has_grant = false;
-        self.entry = self
-            .record
-            .entry(&self.key, crate::store::Version::new(version));
+        if let Some(renewable) = self.record.renewable.take() {
+            self.record.expires_at = self.record.expires_at.min(renewable.life.ends_at);
+        }
+        self.entry = self.record.entry(&self.key, Version::new(version));
         match shared
             .store()
             .swap(&self.key, Some(expected), self.change(shared.now()), &[])
@@ -226,7 +283,7 @@ pub(crate) async fn insert<St: Store>(
     shared: &State<St>,
 ) -> Result<(), StoreError> {
     match write {
-        Some(write) => write.insert(shared.store(), shared.now()).await,
+        Some(write) => write.write(shared.store(), shared.now()).await,
         None => Ok(()),
     }
 }

@@ -10,6 +10,8 @@
 //! 4. [`commit`] stores the rotation, then answers the client. [`replay`] returns the stored answer
 //!    of the last rotation instead, if the client has lost it.
 //!
+//! [`renew`](self::renew()) refreshes without a request of the client, for an access token in use.
+//!
 //! [`issue`] begins a grant for every other grant type. [`adopt`] takes in a grant that began
 //! before the layer was installed.
 //!
@@ -30,9 +32,11 @@ mod mint;
 #[cfg(test)]
 mod model;
 mod refresh;
+mod renew;
 mod replay;
 mod request;
 mod step;
 
 pub(crate) use self::issue::issue;
 pub(crate) use self::refresh::refresh;
+pub(crate) use self::renew::renew;

@@ -86,6 +86,11 @@ impl<'a> RefreshRequest<'a> {
         }
     }
 
+    /// Returns whether the client proves that it holds a key.
+    pub(crate) const fn holds_key(&self) -> bool {
+        self.proofs.of_key
+    }
+
     /// Returns whether the request has a client credential.
     pub(crate) const fn has_credential(&self) -> bool {
         self.credential.is_presented()

@@ -7,6 +7,7 @@ mod limits;
 mod paths;
 mod rotation;
 mod tokens;
+mod upstream;
 mod users;
 
 use std::fmt;

@@ -212,7 +212,8 @@ fn every_option_is_documented() {
             .flat_map(|block| block.split("fn ").skip(1))
             .filter_map(|rest| rest.split_once('('))
             .filter(|(_, arguments)| arguments.trim_start().starts_with("mut self"))
-            .map(|(name, _)| format!("{name}`"))
+            .map(|(name, _)| name.split('<').next().unwrap_or(name))
+            .map(|name| format!("{name}`"))
             .collect();
         let heading = format!("### Builder of `{layer}`\n");
         let section = guide.split_once(&heading).expect(&heading).1;

@@ -76,6 +76,9 @@ fn text(error: &ConfigError, scope_flag: &str) -> String {
         ConfigError::AccessTokenLifetimeWithoutReference => {
             "--access-token-lifetime needs --reference-access-tokens".into()
         }
+        ConfigError::UpstreamRefreshWithoutLifetime => {
+            "--upstream-refresh needs --access-token-lifetime".into()
+        }
         ConfigError::Scope(scope) => format!("{scope_flag}: {scope:?} is not a scope"),
         ConfigError::NestedResource { inner, outer } => {
             format!("--resource: {inner} is below {outer}, which requires another resource")

@@ -13,7 +13,7 @@ use crate::endpoint::state::State;
 use crate::endpoint::token::begin::{Begun, NewGrant};
 use crate::endpoint::token::entropy::Minted;
 use crate::endpoint::token::lease::LeaseGuard;
-use crate::endpoint::token::mint::{self, MintError, Terms, granted_resources};
+use crate::endpoint::token::mint::{self, MintError, Terms, granted_resources, is_renewable};
 use crate::endpoint::token::request::RefreshRequest;
 use crate::endpoint::upstream::Granted;
 use crate::error::RefreshError;
@@ -72,6 +72,12 @@ impl Adopted<'_> {
             credential: ask.has_credential(),
             access: Terms {
                 profile: profile.as_ref(),
+                renewable: is_renewable(
+                    config,
+                    foreign.client_id,
+                    ask.has_credential(),
+                    ask.holds_key(),
+                ),
                 client_id: foreign.client_id.as_str(),
                 // The scope of the grant is unknown, and the inner service may have ignored the
                 // requested one, so only the scope in the answer counts.

@@ -1,4 +1,6 @@
 mod links;
+mod renewal;
+mod upstream_token;
 mod write;
 
 use std::borrow::Cow;
@@ -8,7 +10,10 @@ use http::Response;
 use zeroize::Zeroizing;
 
 use self::links::Links;
-use self::write::{Background, Commit, Committed};
+pub(super) use self::renewal::{Renewal, StoredAccessToken};
+use self::upstream_token::{NewUpstreamToken, WithUpstreamToken};
+use self::write::Background;
+pub(super) use self::write::{Commit, Committed};
 
 use super::entropy::Minted;
 use super::lease::LeaseGuard;
@@ -23,14 +28,15 @@ use crate::endpoint::refusal::{refuse, unreadable};
 use crate::endpoint::retryable_write::RetryableWrite as _;
 use crate::endpoint::sessions::NewSession;
 use crate::endpoint::state::State;
-use crate::endpoint::token::mint::{MintError, Owner, Terms, granted_resources, mint};
+use crate::endpoint::token::mint::{
+    MintError, Owner, Terms, granted_resources, is_renewable, mint,
+};
 use crate::endpoint::upstream::Granted;
 use crate::endpoint::walk;
 use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::grant::{
-    Proceed, Record, Refusal, Renewal, Standing, StoredGrant, Verdict, decide, may_have_link,
-    without_answer,
+    Proceed, Record, Refusal, Standing, StoredGrant, Verdict, decide, may_have_link, without_answer,
 };
 use crate::key_lock::KeyLockGuard;
 use crate::seal::{Purpose, Sealer};
@@ -145,47 +151,25 @@ impl Rotation<'_> {
         ] = nonces;
         let presentation = self.presentation;
         let hash = next.hash();
-        let brought = granted.answer.refresh_token();
-        let renewed = brought.is_some_and(|token| token != self.token.as_str());
-        let token = brought.unwrap_or(&self.token).as_bytes();
         let next_sealer = Sealer::new(next.secret());
-        let sealed = next_sealer.seal(nonce, presentation.context(Purpose::Current), &[], token)?;
         let windows = config.windows;
         let claimed = self.record.revision(self.claimed);
-        let record = self.record.renewed(Renewal {
-            now,
-            sealed: sealed.into(),
-            idle_lifetime: config.idle_lifetime,
-            renewed,
-            upstream_lifetime: granted.answer.refresh_lifetime(),
-            authorization_lifetime: granted.answer.authorization_lifetime(),
-        });
-        let profile = match (self.profile, granted.profile(config)) {
-            (None, Ok(named)) => named,
-            // The claims may have changed.
-            (Some(known), Ok(Some(named)))
-                if known.subject == named.subject && granted.id_token.is_some() =>
-            {
-                Some(named)
-            }
-            // The subject of a grant never changes. An unusable one must not cost the session.
-            (known, _) => known,
-        };
-        let context = presentation.context(Purpose::Profile);
-        let sealed_profile = profile
-            .as_ref()
-            .map(|profile| profile.seal(&next_sealer, profile_nonce, context))
-            .transpose()?;
-        let record = record
-            .granted_with(self.ask.has_credential())
-            .with_profile(sealed_profile.map(Bytes::from));
-        let listed = profile.is_some()
-            && !config.hand_back
-            && record.must_be_listed(now, config.idle_lifetime);
-        let record = match listed {
-            true => record.listed(now, config.idle_lifetime),
-            false => record,
-        };
+        let WithUpstreamToken {
+            record,
+            profile,
+            listed,
+        } = NewUpstreamToken {
+            presentation,
+            granted,
+            record: &self.record,
+            sent: &self.token,
+            profile: self.profile,
+            sealer: &next_sealer,
+            nonce,
+            profile_nonce,
+        }
+        .store(config, now)?;
+        let record = record.granted_with(self.ask.has_credential());
         let mut links = Links {
             presentation,
             current: (&self.claimed, &self.sealer),
@@ -216,8 +200,8 @@ impl Rotation<'_> {
             granted,
             profile.as_ref(),
         );
-        let home = Owner::Grant(next.access_id(), next.generation());
-        let reference = mint(shared, now, home, access, &terms, &granted.answer)?;
+        let owner = Owner::Grant(&next);
+        let reference = mint(shared, now, owner, access, &terms, &granted.answer)?;
         let answer = reference
             .as_ref()
             .map_or(&granted.answer, |reference| &reference.answer);
@@ -256,7 +240,7 @@ impl Rotation<'_> {
                 expected,
                 claimed,
                 record,
-                presented: presentation.hash,
+                presented: Some(presentation.hash),
                 entry,
                 sidecars,
                 access,
@@ -308,6 +292,12 @@ fn access_terms<'a>(
         scope,
         resources,
         profile,
+        renewable: is_renewable(
+            config,
+            presentation.client_id,
+            record.authenticated || ask.has_credential(),
+            ask.holds_key(),
+        ),
     }
 }
 

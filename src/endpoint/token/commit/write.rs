@@ -18,14 +18,14 @@ use crate::wire::client::ClientId;
 /// The write of a rotation. It is retried until it reaches the store, because the inner service may
 /// already have replaced the upstream token that the stored record contains.
 #[derive(Debug)]
-pub(super) struct Commit {
+pub(crate) struct Commit {
     pub(super) key: Key,
     pub(super) expected: Version,
     /// The state of the grant that this write replaces.
     pub(super) claimed: Revision,
     pub(super) record: Record,
-    /// The hash of the presented token.
-    pub(super) presented: ClaimTag,
+    /// The hash of the presented token. `None` if no request has presented one.
+    pub(super) presented: Option<ClaimTag>,
     pub(super) entry: Entry,
     pub(super) sidecars: Vec<Sidecar>,
     /// The record of the access token; `None` once it is stored.
@@ -37,7 +37,7 @@ pub(super) struct Commit {
 
 /// The result of a commit.
 #[derive(Debug)]
-pub(super) enum Committed {
+pub(crate) enum Committed {
     Stored,
     /// The grant has ended in the meantime. Revocation wins over rotation.
     Gone,
@@ -57,7 +57,7 @@ impl RetryableWrite for Commit {
         };
         // Boxed because few rotations mint an access token, and unboxed these would enlarge the
         // future of every rotation.
-        let insert = Box::pin(access.insert(shared.store(), shared.now()));
+        let insert = Box::pin(access.write(shared.store(), shared.now()));
         let (committed, inserted) = join(Box::pin(self.swap(shared)), insert).await;
         if inserted.is_err() {
             self.access = Some(access);
@@ -166,6 +166,9 @@ impl Commit {
     /// after the rotation if the store was unavailable.
     fn renew_windows<St>(&mut self, shared: &State<St>) {
         let now = shared.now();
+        let Some(presented) = self.presented else {
+            return;
+        };
         if now.saturating_since(self.prepared_at) < Duration::from_secs(1) {
             return;
         }
@@ -174,7 +177,7 @@ impl Commit {
         let windows = shared.config().windows;
         let current = self.entry.tag;
         self.record
-            .begin_windows(&self.presented, &current, time, windows);
+            .begin_windows(&presented, &current, time, windows);
         if shared.config().hand_back {
             self.record = self.record.clone().handed_back(time, windows);
         }

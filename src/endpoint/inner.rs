@@ -1,0 +1,88 @@
+//! [`Inner`]: the inner service as the endpoints see it, and how its responses are read.
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, LAST_MODIFIED, TRAILER,
+    TRANSFER_ENCODING,
+};
+use http::{HeaderName, Response, StatusCode, response};
+use http_body::Body;
+
+use crate::body;
+use crate::wire::token_request::has_content_coding;
+
+/// The inner service, for one request: it gets a form and returns a response.
+pub(crate) trait Inner: Clone {
+    /// The body of the response.
+    type ResBody: Body<Data = Bytes>;
+    /// The error of the inner service.
+    type Error;
+
+    /// Returns the same request for another path. `None` if its target would be too long.
+    fn to_path(self: Box<Self>, path: &str) -> Option<Box<Self>>;
+
+    /// Sends the request with `form` as its body.
+    fn send(
+        self: Box<Self>,
+        form: Bytes,
+        accept: Accept,
+    ) -> impl Future<Output = Result<Response<Self::ResBody>, Self::Error>>;
+}
+
+/// The kind of response that the layer requests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Accept {
+    /// The kind that the client requests, because the layer passes the response on unread.
+    Any,
+    /// An uncompressed response, because the layer must read it.
+    Plain,
+    /// An uncompressed JSON response, because the layer must rewrite it.
+    Json,
+}
+
+/// Reads the whole body of a response and corrects the headers. Returns `None` if the body is too
+/// large, encoded or incomplete.
+pub(crate) async fn read<ResBody: Body<Data = Bytes>>(
+    response: Response<ResBody>,
+    limit: usize,
+) -> Option<(response::Parts, Bytes)> {
+    let (mut head, body) = response.into_parts();
+    if has_content_coding(&head.headers) {
+        return None;
+    }
+    let bytes = body::read(body, limit).await.ok()?;
+    rewritten(&mut head.headers, bytes.len());
+    // RFC 9110 §8.6.
+    if head.status == StatusCode::NO_CONTENT {
+        head.headers.remove(CONTENT_LENGTH);
+    }
+    Some((head, bytes))
+}
+
+/// Corrects the headers that describe the body that was replaced.
+pub(crate) fn rewritten(headers: &mut HeaderMap, len: usize) {
+    headers.insert(CONTENT_LENGTH, len.into());
+    for header in [
+        TRANSFER_ENCODING,
+        TRAILER,
+        CONTENT_ENCODING,
+        ETAG,
+        LAST_MODIFIED,
+        ACCEPT_RANGES,
+    ] {
+        headers.remove(header);
+    }
+    forget_digests(headers);
+}
+
+pub(crate) fn forget_digests(headers: &mut HeaderMap) {
+    static DIGESTS: [HeaderName; 4] = [
+        HeaderName::from_static("content-md5"),
+        HeaderName::from_static("digest"),
+        HeaderName::from_static("content-digest"),
+        HeaderName::from_static("repr-digest"),
+    ];
+    for digest in &DIGESTS {
+        headers.remove(digest);
+    }
+}

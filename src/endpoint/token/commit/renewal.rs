@@ -1,0 +1,157 @@
+//! Commits a renewal: a refresh by the layer itself, which changes no token of the layer.
+
+use super::upstream_token::{NewUpstreamToken, WithUpstreamToken};
+use super::write::Commit;
+use crate::access_token::record::AccessRecord;
+use crate::access_token::renewable::Renewable;
+use crate::codec::Utf8;
+use crate::endpoint::presented::PresentedToken;
+use crate::endpoint::sessions::NewSession;
+use crate::endpoint::state::State;
+use crate::endpoint::token::entropy::Minted;
+use crate::endpoint::token::mint::{AccessWrite, upstream_lifetime};
+use crate::endpoint::upstream::Granted;
+use crate::grant::Record;
+use crate::seal::{Context, Purpose, SealError, Sealer};
+use crate::store::{ClaimTag, Entry, Key, Version};
+use crate::subject::Profile;
+use crate::token::AccessToken;
+use crate::wire::scope::common_scope;
+use crate::wire::token_response::GrantedScope;
+
+/// The access token whose upstream access token is renewed, as it is stored.
+pub(crate) struct StoredAccessToken<'a> {
+    pub(crate) token: &'a AccessToken,
+    pub(crate) key: &'a Key,
+    pub(crate) record: AccessRecord,
+    pub(crate) version: Version,
+}
+
+/// A renewal that the inner service has granted.
+pub(crate) struct Renewal<'a> {
+    /// The refresh token that the record of the access token holds.
+    pub(crate) presentation: &'a PresentedToken<'a>,
+    /// The sealer of the current token.
+    pub(crate) sealer: Sealer,
+    /// The record as it was claimed.
+    pub(crate) record: Record,
+    /// The hash of the current token.
+    pub(crate) claimed: ClaimTag,
+    /// The upstream token that was sent to the inner service.
+    pub(crate) sent: &'a str,
+    /// What is known about the user.
+    pub(crate) profile: Option<Profile>,
+    /// The current token, and randomness.
+    pub(crate) minted: Minted,
+    pub(crate) access: StoredAccessToken<'a>,
+}
+
+impl Renewal<'_> {
+    /// Returns the write to be made, and the session if the index of its user must list it anew.
+    pub(crate) fn prepare<St>(
+        self,
+        shared: &State<St>,
+        expected: Version,
+        granted: &Granted,
+    ) -> Result<(Commit, Option<NewSession>), SealError> {
+        let now = self.record.time(shared.now());
+        let [nonce, .., profile_nonce] = self.minted.nonces;
+        let WithUpstreamToken {
+            record,
+            profile,
+            listed,
+        } = NewUpstreamToken {
+            presentation: self.presentation,
+            granted,
+            record: &self.record,
+            sent: self.sent,
+            profile: self.profile,
+            sealer: &self.sealer,
+            nonce,
+            profile_nonce,
+        }
+        .store(shared.config(), now)?;
+        let key = self.presentation.key;
+        let hash = self.claimed;
+        let write = access_write(self.access, &self.minted, profile.as_ref(), granted, shared)?;
+        let session = profile.filter(|_| listed).map(|profile| {
+            NewSession::new(profile.subject, key, &record, &granted.head.extensions)
+        });
+        let entry = Entry::new(self.minted.version, hash, record.encode(&key, &hash));
+        let commit = Commit {
+            key,
+            expected,
+            claimed: self.record.revision(hash),
+            record,
+            presented: None,
+            entry,
+            sidecars: Vec::new(),
+            access: write,
+            stored: false,
+            prepared_at: shared.now(),
+        };
+        Ok((commit, session))
+    }
+}
+
+/// Returns the write of the access token with the upstream access token of the response, or `None`
+/// if that has none.
+fn access_write<St>(
+    access: StoredAccessToken<'_>,
+    minted: &Minted,
+    profile: Option<&Profile>,
+    granted: &Granted,
+    shared: &State<St>,
+) -> Result<Option<AccessWrite>, SealError> {
+    let Some(upstream) = granted.answer.access_token() else {
+        return Ok(None);
+    };
+    let StoredAccessToken {
+        token,
+        key,
+        mut record,
+        version,
+    } = access;
+    let client_id = record.client_id.clone();
+    let context = Context {
+        purpose: Purpose::Access,
+        key,
+        client_id: client_id.as_str(),
+    };
+    let draw = &minted.access;
+    let sealer = Sealer::new(token.secret());
+    record.sealed = sealer
+        .seal(draw.nonce, context, &[], upstream.as_bytes())?
+        .into();
+    let purpose = Purpose::Profile;
+    let profile = profile
+        .map(|profile| profile.seal(&sealer, draw.profile_nonce, Context { purpose, ..context }))
+        .transpose()?;
+    if let Some(profile) = profile {
+        record.profile = Some(profile.into());
+    }
+    let sealed = Renewable::seal(&sealer, draw.refresh_nonce, context, &minted.token)?;
+    let lifetime = upstream_lifetime(&granted.answer);
+    record.renewable = Some(Renewable::new(shared.now(), lifetime, sealed.into()));
+    narrow(&mut record, granted);
+    Ok(Some(AccessWrite::replace(
+        *key,
+        record,
+        version,
+        draw.version,
+    )))
+}
+
+/// Limits the token to what the response grants. Nothing is ever added: the client has not asked for
+/// another token.
+fn narrow(record: &mut AccessRecord, granted: &Granted) {
+    if let GrantedScope::Named(scope) = granted.answer.granted_scope()
+        && let Some(before) = &record.scope
+    {
+        record.scope = Some(common_scope(before.as_str(), scope).as_str().into());
+    }
+    if let Some(resources) = granted.answer.resources() {
+        let named = |resource: &Utf8| resources.iter().any(|named| named == resource.as_str());
+        record.resources.retain(named);
+    }
+}

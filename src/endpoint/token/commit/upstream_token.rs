@@ -1,0 +1,97 @@
+//! What a new upstream token changes in the record of its grant.
+
+use bytes::Bytes;
+
+use crate::clock::Timestamp;
+use crate::endpoint::config::Config;
+use crate::endpoint::presented::PresentedToken;
+use crate::endpoint::upstream::Granted;
+use crate::grant::{Record, Renewal};
+use crate::seal::{Purpose, SealError, SealNonce, Sealer};
+use crate::subject::Profile;
+
+/// A token response of the inner service, for a grant that exists.
+pub(super) struct NewUpstreamToken<'a> {
+    pub(super) presentation: &'a PresentedToken<'a>,
+    pub(super) granted: &'a Granted,
+    /// The record of the grant before.
+    pub(super) record: &'a Record,
+    /// The upstream token that was sent to the inner service.
+    pub(super) sent: &'a str,
+    /// What was known about the user before.
+    pub(super) profile: Option<Profile>,
+    /// The sealer of the refresh token that is the current one afterwards.
+    pub(super) sealer: &'a Sealer,
+    pub(super) nonce: SealNonce,
+    pub(super) profile_nonce: SealNonce,
+}
+
+/// The grant with the new upstream token, before its refresh tokens change.
+pub(super) struct WithUpstreamToken {
+    pub(super) record: Record,
+    /// What is known about the user.
+    pub(super) profile: Option<Profile>,
+    /// Whether the index of the user must list the grant anew. The record says that it is listed.
+    pub(super) listed: bool,
+}
+
+impl NewUpstreamToken<'_> {
+    pub(super) fn store(
+        self,
+        config: &Config,
+        now: Timestamp,
+    ) -> Result<WithUpstreamToken, SealError> {
+        let Self {
+            presentation,
+            granted,
+            sealer,
+            ..
+        } = self;
+        let brought = granted.answer.refresh_token();
+        let renewed = brought.is_some_and(|token| token != self.sent);
+        let token = brought.unwrap_or(self.sent).as_bytes();
+        let sealed = sealer.seal(
+            self.nonce,
+            presentation.context(Purpose::Current),
+            &[],
+            token,
+        )?;
+        let record = self.record.renewed(Renewal {
+            now,
+            sealed: sealed.into(),
+            idle_lifetime: config.idle_lifetime,
+            renewed,
+            upstream_lifetime: granted.answer.refresh_lifetime(),
+            authorization_lifetime: granted.answer.authorization_lifetime(),
+        });
+        let profile = match (self.profile, granted.profile(config)) {
+            (None, Ok(named)) => named,
+            // The claims may have changed.
+            (Some(known), Ok(Some(named)))
+                if known.subject == named.subject && granted.id_token.is_some() =>
+            {
+                Some(named)
+            }
+            // The subject of a grant never changes. An unusable one must not cost the session.
+            (known, _) => known,
+        };
+        let context = presentation.context(Purpose::Profile);
+        let sealed_profile = profile
+            .as_ref()
+            .map(|profile| profile.seal(sealer, self.profile_nonce, context))
+            .transpose()?;
+        let record = record.with_profile(sealed_profile.map(Bytes::from));
+        let listed = profile.is_some()
+            && !config.hand_back
+            && record.must_be_listed(now, config.idle_lifetime);
+        let record = match listed {
+            true => record.listed(now, config.idle_lifetime),
+            false => record,
+        };
+        Ok(WithUpstreamToken {
+            record,
+            profile,
+            listed,
+        })
+    }
+}

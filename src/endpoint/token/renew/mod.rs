@@ -1,0 +1,86 @@
+//! Renews the upstream access token of a reference access token: a refresh by the layer itself, once
+//! for all requests of all instances.
+//!
+//! [`renew`] is called with a token that is in use and whose upstream access token ends soon. All
+//! requests of this instance with the same token wait for one task. The task claims the grant, so it
+//! excludes the tasks of other instances and the rotations of the client; then it looks whether one
+//! of them has renewed the token already. The tokens of the layer stay as they are.
+
+mod claim;
+mod task;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use self::task::Task;
+use crate::endpoint::renewals::Renewed;
+use crate::endpoint::state::State;
+use crate::store::{Key, Store};
+use crate::token::AccessToken;
+
+/// The time after a renewal that has failed in which no other one of the same token begins.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Renews the upstream access token of `token`, or waits for the renewal that is running. Waits for
+/// at most `patience`; the renewal goes on after that.
+pub(crate) async fn renew<St: Store>(
+    shared: &Arc<State<St>>,
+    token: &AccessToken,
+    key: Key,
+    patience: Duration,
+) -> Renewed {
+    if shared.config().upstream_refresh.is_none() {
+        return Renewed::Impossible;
+    }
+    let mut running = join(shared, token, key);
+    let renewed = timeout(patience, running.wait_for(Option::is_some)).await;
+    match renewed {
+        Ok(Ok(renewed)) => renewed.unwrap_or(Renewed::Unavailable),
+        // Too late, or the task has panicked.
+        Err(_) | Ok(Err(_)) => Renewed::Unavailable,
+    }
+}
+
+/// Returns the renewal of this token that is running, and begins one if there is none.
+fn join<St: Store>(
+    shared: &Arc<State<St>>,
+    token: &AccessToken,
+    key: Key,
+) -> watch::Receiver<Option<Renewed>> {
+    let mut running = shared.renewals().running();
+    if let Some(renewal) = running.get(&key) {
+        return renewal.clone();
+    }
+    let (tell, renewal) = watch::channel(None);
+    running.insert(key, renewal.clone());
+    drop(running);
+    let task = Task::new(shared, token.clone(), key);
+    let end = End {
+        shared: Arc::clone(shared),
+        key,
+    };
+    tokio::spawn(async move {
+        let renewed = task.run().await;
+        tell.send_replace(Some(renewed));
+        if renewed == Renewed::Unavailable {
+            sleep(PAUSE).await;
+        }
+        drop(end);
+    });
+    renewal
+}
+
+/// Removes a renewal from the ones that are running when it is dropped, after a panic, too.
+struct End<St> {
+    shared: Arc<State<St>>,
+    key: Key,
+}
+
+impl<St> Drop for End<St> {
+    fn drop(&mut self) {
+        self.shared.renewals().running().remove(&self.key);
+    }
+}

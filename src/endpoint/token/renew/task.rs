@@ -1,0 +1,350 @@
+//! One renewal, in a task of its own.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use tokio::time::Instant;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tower::BoxError;
+
+use super::claim::{Claimed, claim};
+use crate::access_token::record::AccessRecord;
+use crate::codec::{DecodeError, Utf8};
+use crate::endpoint::context::{Failure, RequestContext};
+use crate::endpoint::direct::{DirectRequest, DirectService};
+use crate::endpoint::presented::PresentedToken;
+use crate::endpoint::progress::Progress;
+use crate::endpoint::refusal::unreadable;
+use crate::endpoint::renewals::Renewed;
+use crate::endpoint::retryable_write::{RetryableWrite as _, persist};
+use crate::endpoint::state::State;
+use crate::endpoint::token::commit::{Committed, Renewal, StoredAccessToken};
+use crate::endpoint::token::lease::LeaseGuard;
+use crate::endpoint::upstream::{Granted, Inner, Reply};
+use crate::error::RefreshError;
+use crate::event::{EventKind, EventSubject};
+use crate::grant::Record;
+use crate::seal::{SealError, Sealer};
+use crate::store::{Change, Key, Store, StoreError, Swap, Version};
+use crate::token::AccessToken;
+use crate::wire::client::ClientId;
+
+/// A renewal that has not begun.
+pub(super) struct Task<St> {
+    exchange: RequestContext<St>,
+    token: AccessToken,
+    key: Key,
+    _in_flight: TaskTrackerToken,
+}
+
+impl<St: Store> Task<St> {
+    pub(super) fn new(shared: &Arc<State<St>>, token: AccessToken, key: Key) -> Self {
+        Self {
+            exchange: RequestContext::new(Arc::clone(shared), Arc::new(Progress::default())),
+            token,
+            key,
+            _in_flight: shared.in_flight().token(),
+        }
+    }
+
+    /// Renews the upstream access token. Every failure has its event when this returns.
+    pub(super) async fn run(self) -> Renewed {
+        match Box::pin(self.renew()).await {
+            Ok(renewed) => renewed,
+            Err(error) => {
+                tracing::debug!(%error, "an upstream access token could not be renewed");
+                Renewed::Unavailable
+            }
+        }
+    }
+
+    async fn renew(&self) -> Result<Renewed, RefreshError> {
+        let exchange = &self.exchange;
+        let Some(service) = &exchange.shared.config().upstream_refresh else {
+            return Ok(Renewed::Impossible);
+        };
+        let (access, _) = match self.read().await? {
+            Ok(found) => found,
+            Err(renewed) => return Ok(renewed),
+        };
+        let client_id = self.client_id(&access)?;
+        let Some(renewable) = &access.renewable else {
+            return Ok(Renewed::Impossible);
+        };
+        let refresh_token = renewable
+            .open(&self.token, &self.key, client_id.as_str())
+            .map_err(|error| self.corrupt(error))?;
+        let presentation = PresentedToken::new(refresh_token, &client_id);
+        if presentation.key != self.token.grant_key() {
+            return Err(self.corrupt(SealError));
+        }
+        let deadline = Instant::now() + exchange.shared.config().rotation_timeout;
+        let Claimed {
+            lease,
+            record,
+            current,
+            hash,
+            entropy,
+        } = match claim(exchange, &presentation, deadline).await? {
+            Ok(claimed) => claimed,
+            Err(renewed) => return Ok(renewed),
+        };
+        // Another instance, or a task of this one whose result was lost, may have renewed the token
+        // before this claim.
+        let (access, version) = match self.read().await {
+            Ok(Ok(found)) => found,
+            Ok(Err(renewed)) => {
+                lease.release().await;
+                return Ok(renewed);
+            }
+            Err(error) => {
+                lease.release().await;
+                return Err(error);
+            }
+        };
+        if !service
+            .credentials
+            .cover(client_id.as_str(), record.authenticated)
+        {
+            lease.release().await;
+            return Ok(Renewed::Impossible);
+        }
+        let sealer = Sealer::new(current.secret());
+        let Some(sent) = presentation.unseal(&sealer, &record) else {
+            lease.release().await;
+            return Err(unreadable(exchange, &presentation, DecodeError::Damaged));
+        };
+        let profile = presentation.open_profile(&sealer, &record);
+        let request = Request {
+            service,
+            client_id: client_id.as_str(),
+            access: &access,
+            grant: &record,
+            token: &sent,
+        };
+        let reply = request.send(exchange, &presentation).await;
+        let granted = match reply {
+            Ok(Reply::Granted(granted)) => granted,
+            Ok(Reply::Rejected(_)) => {
+                return self.rejected(&presentation, lease).await;
+            }
+            Ok(Reply::Refused(response)) => {
+                lease.release().await;
+                exchange.emit(EventKind::RenewalFailed, presentation.subject());
+                return Ok(match is_temporary(response.status()) {
+                    true => Renewed::Unavailable,
+                    false => Renewed::Impossible,
+                });
+            }
+            Err(failure) => {
+                lease.release().await;
+                return Ok(self.failed(&presentation, failure));
+            }
+        };
+        let renewal = Renewal {
+            presentation: &presentation,
+            sealer,
+            record,
+            claimed: hash,
+            sent: &sent,
+            profile,
+            minted: entropy.keep(current),
+            access: StoredAccessToken {
+                token: &self.token,
+                key: &self.key,
+                record: access,
+                version,
+            },
+        };
+        self.commit(renewal, lease, &granted).await
+    }
+
+    /// Stores the renewal. While the store is unavailable, tries again for up to a minute.
+    async fn commit(
+        &self,
+        renewal: Renewal<'_>,
+        lease: LeaseGuard<St>,
+        granted: &Granted,
+    ) -> Result<Renewed, RefreshError> {
+        let exchange = &self.exchange;
+        let shared = &exchange.shared;
+        let subject = renewal.presentation.subject();
+        let (expected, _in_flight) = lease.into_commit();
+        let (mut commit, session) =
+            renewal
+                .prepare(shared, expected, granted)
+                .map_err(|error| {
+                    exchange.emit(EventKind::CommitLost, subject);
+                    exchange.store_failed(StoreError::unavailable(error), subject)
+                })?;
+        let committed = match commit.attempt(shared).await {
+            Ok(committed) => Some(committed),
+            Err(error) => {
+                let _ = exchange.store_failed(error, subject);
+                persist(&mut commit, shared).await
+            }
+        };
+        match committed {
+            Some(Committed::Stored) => {
+                if let Some(session) = session {
+                    session.list_in_background(shared);
+                }
+                if granted.answer.access_token().is_none() {
+                    exchange.emit(EventKind::UpstreamUnreadable, subject);
+                    return Ok(Renewed::Unavailable);
+                }
+                exchange.emit(EventKind::Renewed, subject);
+                Ok(Renewed::Done)
+            }
+            // Another request has gone on with the grant. The access token is stored.
+            Some(Committed::Overtaken(_)) => Ok(Renewed::Done),
+            Some(Committed::Gone) => Ok(Renewed::Ended),
+            None => {
+                exchange.emit(EventKind::CommitLost, subject);
+                Ok(Renewed::Unavailable)
+            }
+        }
+    }
+
+    /// Reads the stored access token. Returns the result of the renewal if there is nothing to
+    /// renew.
+    async fn read(&self) -> Result<Result<(AccessRecord, Version), Renewed>, RefreshError> {
+        let exchange = &self.exchange;
+        let found = exchange.store().get(&self.key).await;
+        let Some(entry) = found.map_err(|error| self.store_failed(error))? else {
+            return Ok(Err(Renewed::Ended));
+        };
+        let record =
+            AccessRecord::decode(&self.key, &entry).map_err(|error| self.corrupt(error))?;
+        let now = exchange.shared.now();
+        let is_due = |record: &AccessRecord| {
+            let renewable = record.renewable.as_ref();
+            renewable.is_none_or(|renewable| renewable.life.is_due(now))
+        };
+        Ok(match record {
+            record if record.revocation_pending || now >= record.expires_at => Err(Renewed::Ended),
+            record if is_due(&record) => Ok((record, entry.version)),
+            _ => Err(Renewed::Done),
+        })
+    }
+
+    fn client_id(&self, access: &AccessRecord) -> Result<ClientId, RefreshError> {
+        access
+            .client_id
+            .as_str()
+            .try_into()
+            .map_err(|error| self.corrupt(error))
+    }
+
+    /// Ends the grant because the inner service has rejected its upstream token, unless another
+    /// request has changed it in the meantime.
+    async fn rejected(
+        &self,
+        presentation: &PresentedToken<'_>,
+        lease: LeaseGuard<St>,
+    ) -> Result<Renewed, RefreshError> {
+        let exchange = &self.exchange;
+        let (version, _in_flight) = lease.into_commit();
+        let key = presentation.key;
+        let swap = exchange
+            .store()
+            .swap(&key, Some(version), Change::Remove, &[]);
+        match swap.await.map_err(|error| self.store_failed(error))? {
+            Swap::Swapped => {
+                exchange.announce(&key).await;
+                exchange.emit(EventKind::UpstreamRejected, presentation.subject());
+                Ok(Renewed::Ended)
+            }
+            Swap::Conflict(None) => Ok(Renewed::Ended),
+            // Another request has taken the lease over or gone on with the grant. The next renewal
+            // shows which.
+            Swap::Conflict(Some(_)) => Ok(Renewed::Unavailable),
+        }
+    }
+
+    /// Emits the event of a request that has failed.
+    fn failed(&self, presentation: &PresentedToken<'_>, failure: Failure<BoxError>) -> Renewed {
+        if let Failure::Inner(error) = failure {
+            let shared = &self.exchange.shared;
+            let elapsed = self.exchange.started().elapsed();
+            shared.tell_why(
+                EventKind::RenewalFailed,
+                presentation.subject(),
+                elapsed,
+                Some(&*error),
+            );
+        }
+        Renewed::Unavailable
+    }
+
+    fn corrupt(&self, error: impl Into<BoxError>) -> RefreshError {
+        self.store_failed(StoreError::corrupt(error))
+    }
+
+    fn store_failed(&self, error: StoreError) -> RefreshError {
+        let grant_key = self.token.grant_key();
+        let subject = EventSubject {
+            client_id: None,
+            grant: Some((&grant_key, Some(self.token.generation()))),
+        };
+        self.exchange.store_failed(error, subject)
+    }
+}
+
+/// The refresh request of a renewal.
+struct Request<'a> {
+    service: &'a DirectService,
+    client_id: &'a str,
+    access: &'a AccessRecord,
+    grant: &'a Record,
+    /// The upstream refresh token.
+    token: &'a str,
+}
+
+impl Request<'_> {
+    async fn send<St: Store>(
+        self,
+        exchange: &RequestContext<St>,
+        presentation: &PresentedToken<'_>,
+    ) -> Result<Reply<<DirectRequest as Inner>::ResBody>, Failure<BoxError>> {
+        let config = exchange.shared.config();
+        let path = &config.paths.token;
+        let limit = config.max_response_body;
+        let upstream = self.service.request(path, self.client_id, limit);
+        let form = self.service.form(self.client_id, self.parameters());
+        exchange
+            .refresh(upstream, form, self.token, presentation.subject())
+            .await
+    }
+
+    /// Returns the parameters of the request. It asks for the scope and the resources of the access
+    /// token, if they are not those of the grant, so that the new upstream access token can do no
+    /// more than the one before.
+    fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
+        let (access, binding) = (self.access, &self.grant.binding);
+        let scope = access.scope.as_ref().map(Utf8::as_str);
+        let scope = scope.filter(|scope| !scope.is_empty());
+        let scope = scope.filter(|scope| binding.scope.as_ref().map(Utf8::as_str) != Some(scope));
+        let resources = match access.resources == binding.resources {
+            true => &[],
+            false => access.resources.as_slice(),
+        };
+        let fixed = [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", self.token),
+        ];
+        fixed
+            .into_iter()
+            .chain(scope.map(|scope| ("scope", scope)))
+            .chain(resources.iter().map(|uri| ("resource", uri.as_str())))
+    }
+}
+
+/// Returns whether a request that was refused with this status may succeed later.
+fn is_temporary(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+        )
+}
