@@ -127,9 +127,14 @@ async fn wrong_clients_and_dead_tokens_rarely_reach_redis() {
     // On a busy machine, 256 requests that wait for each other take longer than the defaults.
     let store = RedisStore::builder(&wire.url()).command_timeout(crate::faults::LIMIT);
     let store = store.connect().await.unwrap();
-    let app = instance_over(store, &upstream, |builder| {
-        builder.rotation_timeout(crate::faults::LIMIT)
-    });
+    // What the cache knows stays known for the whole test, however long that takes.
+    let store = TieredStore::builder(store).ttl(Duration::from_secs(3600));
+    let app = App::over(
+        ManualClock::new(),
+        store.build(),
+        upstream.clone(),
+        |builder| builder.rotation_timeout(crate::faults::LIMIT),
+    );
     let token = app.log_in("app").await;
     traffic(&wire);
     for _ in 0..1000 {
@@ -164,7 +169,7 @@ async fn wrong_clients_and_dead_tokens_rarely_reach_redis() {
         });
     }
     assert_eq!(requests.join_all().await.len(), 256);
-    let (commands, _) = traffic(&wire);
+    let commands = without_epochs(wire.commands());
     assert!(
         commands.len() <= dead.len(),
         "10,240 requests with dead tokens took {} commands",
