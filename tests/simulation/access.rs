@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use tower::{BoxError, Service, ServiceExt as _};
-use tower_oauth_refresh::store::{Announcer, Key};
+use tower_oauth_refresh::store::{Announcer, ClaimTag, Key};
 
 use super::upstream::PASS;
 use super::world::World;
@@ -50,6 +50,10 @@ pub(crate) struct Pass {
     pub(crate) grant: Key,
     pub(crate) generation: u32,
     pub(crate) session: usize,
+    /// The refresh token in the same response.
+    pub(crate) with: ClaimTag,
+    /// When its first upstream access token ends.
+    pub(crate) upstream_until: Duration,
     /// The time of its expiry, by a clock that is right within [`Pass::MARGIN`].
     pub(crate) until: Duration,
 }
@@ -60,8 +64,14 @@ impl Pass {
 }
 
 /// The service behind the guard. It responds with the session to which the upstream token belongs.
-#[derive(Clone, Debug)]
-pub(crate) struct Resource;
+#[derive(Clone)]
+pub(crate) struct Resource(Arc<World>);
+
+impl Resource {
+    pub(crate) fn new(world: &Arc<World>) -> Self {
+        Self(Arc::clone(world))
+    }
+}
 
 impl Service<Request<Full<Bytes>>> for Resource {
     type Response = Response<Full<Bytes>>;
@@ -82,25 +92,52 @@ impl Service<Request<Full<Bytes>>> for Resource {
             .strip_prefix("Bearer ")
             .and_then(|token| token.strip_prefix(PASS))
             .unwrap_or_default();
-        let session = token.split('-').nth(1).unwrap_or_default().to_owned();
+        let mut numbers = token.split('-').skip(1);
+        let session = numbers.next().unwrap_or_default().to_owned();
+        let numbers = session
+            .parse()
+            .ok()
+            .zip(numbers.next().and_then(|count| count.parse().ok()));
+        if let Some(token) = numbers
+            && self.0.sessions().has_expired(&self.0, token, Pass::MARGIN)
+        {
+            let mut ledger = self.0.ledger();
+            ledger.violation("a request was sent on with an expired upstream access token");
+        }
         ready(Ok(Response::new(Full::from(session))))
     }
 }
 
-/// Presents an access token to a random instance.
+/// Presents an access token to a random instance, and again if that cannot be answered now.
 pub(crate) async fn present(world: &World, name: &str, pass: &Pass) {
+    for _ in 0..20 {
+        if present_once(world, name, pass).await {
+            return;
+        }
+        world.pause(1000, 3000).await;
+    }
+    let text = format!(
+        "an access token of session {} is not answered",
+        pass.session
+    );
+    world.ledger().violation(text);
+}
+
+/// Returns `false` if the answer was 503 although nothing goes wrong any more: the renewal of the
+/// upstream access token may wait for a lease that was taken over.
+async fn present_once(world: &World, name: &str, pass: &Pass) -> bool {
     let instances = world.cluster.instances();
     let Some(instance) = world.pick(&instances) else {
-        return;
+        return true;
     };
     let Some(guarded) = instance.guarded.clone() else {
-        return;
+        return true;
     };
     instance.ear.forget(world.elapsed());
     world.pause(1, 15).await;
     let crashed = instance.crashed.notified();
     if !world.cluster.is_alive(instance.life) {
-        return;
+        return true;
     }
     let (at, calm) = (world.elapsed(), world.is_calm());
     world.note(|| {
@@ -114,10 +151,10 @@ pub(crate) async fn present(world: &World, name: &str, pass: &Pass) {
     let answer = tokio::select! {
         biased;
         answer = request => answer,
-        () = crashed => return,
+        () = crashed => return true,
     };
     if !world.cluster.is_alive(instance.life) {
-        return;
+        return true;
     }
     let (head, body) = answer.unwrap().into_parts();
     let body = body.collect().await.unwrap().to_bytes();
@@ -132,6 +169,7 @@ pub(crate) async fn present(world: &World, name: &str, pass: &Pass) {
         StatusCode::OK if body == pass.session.to_string() => ledger.let_in(pass, at),
         StatusCode::UNAUTHORIZED => ledger.kept_out(pass, world.elapsed()),
         StatusCode::SERVICE_UNAVAILABLE if !calm => {}
+        StatusCode::SERVICE_UNAVAILABLE if world.plan.renewed_after.is_some() => return false,
         status => {
             let who = instance.life.instance;
             ledger.violation(format!(
@@ -140,6 +178,7 @@ pub(crate) async fn present(world: &World, name: &str, pass: &Pass) {
             ));
         }
     }
+    true
 }
 
 /// Presents access tokens that were issued at any time.

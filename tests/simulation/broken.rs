@@ -18,7 +18,7 @@ use tower_oauth_refresh::store::{
 pub(crate) use breakage::Breakage;
 
 use super::check::link_name;
-use super::shelf::{EPOCHS, INDEX, UNDER_WAY};
+use super::shelf::{ACCESS, EPOCHS, INDEX, UNDER_WAY};
 use super::token::epochs_key;
 
 /// The secret of a client, in a place that the layer does not read.
@@ -95,6 +95,12 @@ impl<S> Broken<S> {
 }
 
 impl<S: Store> Broken<S> {
+    /// Returns whether the lease with this version was claimed with this tag.
+    fn was_claimed_with(&self, version: Option<Version>, tag: &ClaimTag) -> bool {
+        let memory = self.memory.lock().unwrap();
+        version.is_some_and(|version| memory.claimed.get(&version) == Some(tag))
+    }
+
     /// Applies the bugs of links to the sidecars of a write.
     fn bent(&self, expected: Option<Version>, sidecars: &[Sidecar]) -> Vec<Sidecar> {
         let mut memory = self.memory.lock().unwrap();
@@ -252,6 +258,18 @@ impl<S: Store> Store for Broken<S> {
             (Some(Breakage::NoReplay), _) => self.store.swap(key, expected, change, &[]).await,
             (Some(Breakage::NoEnd), Change::Remove) => Ok(Swap::Swapped),
             (Some(Breakage::EpochNotWritten), Change::Put { entry, .. }) if entry.tag == EPOCHS => {
+                Ok(Swap::Swapped)
+            }
+            (Some(Breakage::RenewalNotWritten), Change::Put { entry, ttl })
+                if sidecars.is_empty()
+                    && matches!(ttl, Ttl::After(_))
+                    && self.was_claimed_with(expected, &entry.tag) =>
+            {
+                Ok(Swap::Swapped)
+            }
+            (Some(Breakage::RenewedTokenNotWritten), Change::Put { entry, .. })
+                if entry.tag == ACCESS && expected.is_some() =>
+            {
                 Ok(Swap::Swapped)
             }
             (Some(Breakage::IndexOverwritten), Change::Put { entry, .. }) if entry.tag == INDEX => {

@@ -143,6 +143,8 @@ pub(crate) struct Ledger {
     lines: BTreeMap<Key, Line>,
     violations: Vec<String>,
     strict: bool,
+    /// Whether the layer renews upstream access tokens.
+    renews: bool,
     long_outage: bool,
     windows: Windows,
     adoption: adoption::Terms,
@@ -166,6 +168,7 @@ impl Ledger {
             lines: BTreeMap::new(),
             violations: Vec::new(),
             strict: plan.strict,
+            renews: plan.renewed_after.is_some(),
             long_outage: plan.long_outage(),
             windows: Windows::new(plan),
             adoption: adoption::Terms::new(plan),

@@ -34,7 +34,7 @@ pub(crate) struct Held {
     pub(crate) token: Token,
     pub(crate) session: usize,
     /// The access token from the same response, if it is one of the layer.
-    pub(crate) pass: Option<Pass>,
+    pub(crate) pass: Option<Box<Pass>>,
 }
 
 impl Jar {

@@ -3,12 +3,14 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
 
+use bytes::Bytes;
+use http_body_util::Full;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tower::Layer as _;
 use tower_oauth_refresh::access::Access;
 use tower_oauth_refresh::store::{Key, TieredStore};
-use tower_oauth_refresh::{Refresh, RefreshLayer};
+use tower_oauth_refresh::{ClientCredentials, Refresh, RefreshLayer};
 
 use super::access::{Ear, Resource};
 use super::broken::Broken;
@@ -148,6 +150,12 @@ fn begin(world: &Arc<World>, life: Life) -> Instance {
     if let Some(window) = plan.shared_token_window.filter(|_| !plan.strict) {
         builder = builder.shared_token_window(window);
     }
+    if plan.renewed_after.is_some() {
+        let service = Upstream::for_renewals(world, life);
+        builder = builder
+            .access_token_lifetime(Duration::from_secs(5 * 24 * 3600))
+            .upstream_refresh::<_, Full<Bytes>, _>(service, ClientCredentials::added_by_service());
+    }
     let layer = builder
         .reference_access_tokens(plan.access != Guard::None)
         .build()
@@ -157,7 +165,7 @@ fn begin(world: &Arc<World>, life: Life) -> Instance {
         Guard::Asks => Some(layer.access().cache_ttl(Duration::ZERO)),
         Guard::Remembers => Some(layer.access().cache_ttl(Duration::from_secs(24 * 3600))),
     };
-    let guarded = guarded.map(|guarded| guarded.build().unwrap().layer(Resource));
+    let guarded = guarded.map(|guarded| guarded.build().unwrap().layer(Resource::new(world)));
     let service = layer.layer(Upstream::new(world, life));
     Instance {
         life,

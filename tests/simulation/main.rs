@@ -102,7 +102,7 @@ fn a_seed_always_gives_the_same_run() {
 /// grant.
 #[test]
 fn every_possible_event_occurs() {
-    const KINDS: [EventKind; 20] = [
+    const KINDS: [EventKind; 22] = [
         EventKind::Issued,
         EventKind::Rotated,
         EventKind::Kept,
@@ -123,6 +123,8 @@ fn every_possible_event_occurs() {
         EventKind::Adopted,
         EventKind::AccessRefused,
         EventKind::EndedByApplication,
+        EventKind::Renewed,
+        EventKind::RenewalFailed,
     ];
     let happened = |what: &str| {
         (0..3000).any(|seed| {

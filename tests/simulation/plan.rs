@@ -76,6 +76,8 @@ pub(crate) struct Plan {
     /// Whether every instance has a cache in front of the store.
     pub(crate) tiered: bool,
     pub(crate) access: Guard,
+    /// How long an access token of the authorization server lives, if the layer renews them.
+    pub(crate) renewed_after: Option<Duration>,
     /// Until when sessions from before the layer are adopted.
     pub(crate) adopt_until: Duration,
     /// How far the clock of each instance is ahead.
@@ -160,7 +162,7 @@ impl Plan {
                 length: lease + secs(0..8, &mut rng),
             }
         });
-        Self {
+        let mut plan = Self {
             users,
             thefts: if rng.random_ratio(2, 5) {
                 rng.random_range(1..=2)
@@ -196,6 +198,23 @@ impl Plan {
             crashes,
             failovers,
             outage: outage.or(badly_timed),
+            renewed_after: None,
+        };
+        plan.renew(seed);
+        plan
+    }
+
+    /// In one of six runs, access tokens of the authorization server live shortly, and the layer
+    /// renews them.
+    fn renew(&mut self, seed: u64) {
+        // A stream of its own, so that the other runs are the same as without renewals.
+        let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed_0000_0000_0002);
+        if !rng.random_ratio(1, 6) {
+            return;
+        }
+        self.renewed_after = Some(Duration::from_secs(rng.random_range(40..=300)));
+        if self.access == Guard::None {
+            self.access = [Guard::Asks, Guard::Remembers][rng.random_range(0..2)];
         }
     }
 

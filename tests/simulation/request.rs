@@ -227,19 +227,22 @@ fn judge(
     let session = body["session"]
         .as_u64()
         .and_then(|number| usize::try_from(number).ok());
-    let pass = session.zip(read_access(text("access_token"))).map(
-        |(session, (key, grant, generation))| {
-            let left = Duration::from_secs(body["expires_in"].as_u64().unwrap_or_default());
-            Pass {
-                text: text("access_token").to_owned(),
-                key,
-                grant,
-                generation,
-                session,
-                until: now + left,
-            }
-        },
-    );
+    let pass = session
+        .zip(read_access(text("access_token")))
+        .zip(next.as_ref());
+    let pass = pass.map(|((session, (key, grant, generation)), next)| {
+        let left = Duration::from_secs(body["expires_in"].as_u64().unwrap_or_default());
+        Pass {
+            text: text("access_token").to_owned(),
+            key,
+            grant,
+            generation,
+            session,
+            with: next.tag,
+            upstream_until: now + world.plan.renewed_after.unwrap_or(left),
+            until: now + left,
+        }
+    });
     if let Some(pass) = &pass {
         ledger.issued(pass.clone());
     }
@@ -276,7 +279,7 @@ fn judge(
         (Some(token), Some(session)) => Learned::Token(Held {
             token,
             session,
-            pass,
+            pass: pass.map(Box::new),
         }),
         _ if status.is_success() => Learned::Done,
         _ => Learned::Refused(status, text("error").to_owned()),

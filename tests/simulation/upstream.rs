@@ -4,7 +4,7 @@
 mod form;
 mod person;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
+use http_body::Body;
 use http_body_util::{BodyExt as _, Full};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tower::{BoxError, Service};
-use tower_oauth_refresh::RequestBody;
 
 use super::broken;
 use super::check::Owner;
@@ -35,6 +35,9 @@ pub(crate) const MARK: &str = "UPSTREAM";
 /// A part of every access token of this server.
 pub(crate) const PASS: &str = "PASS";
 
+/// The lifetime of an access token, unless the plan says otherwise.
+const LIFETIME: Duration = Duration::from_secs(3600);
+
 /// The sessions of the server, by number.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
@@ -43,6 +46,8 @@ pub(crate) struct Sessions {
     replaced: u32,
     /// The client assertions that it has accepted, each once.
     assertions: BTreeSet<String>,
+    /// When each access token was issued, by its number in its session.
+    issued: BTreeMap<(usize, u32), Duration>,
 }
 
 #[derive(Debug)]
@@ -72,11 +77,11 @@ struct Refreshed {
 }
 
 impl Sessions {
-    fn log_in(&mut self, form: &Form) -> (usize, Served) {
+    fn log_in(&mut self, world: &World, form: &Form) -> (usize, Served) {
         let client = form.get("client_id").unwrap_or_default().to_owned();
         let person = form.get("code").and_then(|code| code.parse().ok());
         let session = self.begin(client, person, false);
-        (session, (StatusCode::OK, self.answer(session, true)))
+        (session, (StatusCode::OK, self.answer(world, session, true)))
     }
 
     /// Begins a session, whose first token is [`Sessions::first`].
@@ -107,10 +112,19 @@ impl Sessions {
         format!("{MARK}-{session}-0")
     }
 
-    fn answer(&mut self, number: usize, with_token: bool) -> String {
+    /// Returns whether this access token has expired at least `margin` ago.
+    pub(crate) fn has_expired(&self, world: &World, token: (usize, u32), margin: Duration) -> bool {
+        let lifetime = world.plan.renewed_after.unwrap_or(LIFETIME);
+        let issued = self.issued.get(&token);
+        issued.is_none_or(|issued| *issued + lifetime + margin < world.elapsed())
+    }
+
+    fn answer(&mut self, world: &World, number: usize, with_token: bool) -> String {
         let session = &mut self.all[number];
         let (count, generation) = (session.answers, session.generation);
         session.answers += 1;
+        self.issued.insert((number, count), world.elapsed());
+        let lifetime = world.plan.renewed_after.unwrap_or(LIFETIME).as_secs();
         let token = format!(r#","refresh_token":"{MARK}-{number}-{generation}""#);
         let token = if with_token { token.as_str() } else { "" };
         let access = format!(r#""access_token":"{PASS}-{number}-{count}","session":{number}"#);
@@ -118,7 +132,7 @@ impl Sessions {
         let name = person
             .map(|person| named(number, person))
             .unwrap_or_default();
-        format!(r#"{{{access},"token_type":"Bearer","expires_in":3600{token}{name}}}"#)
+        format!(r#"{{{access},"token_type":"Bearer","expires_in":{lifetime}{token}{name}}}"#)
     }
 
     /// Returns the session and the generation of a token, or an error if this client must not use
@@ -162,7 +176,7 @@ fn serve(world: &World, life: Life, path: &str, form: &Form) -> (Served, Option<
         return ((StatusCode::OK, String::new()), None);
     }
     if form.get("grant_type") != Some("refresh_token") {
-        let (session, served) = sessions.log_in(form);
+        let (session, served) = sessions.log_in(world, form);
         if let Some(owner) = sessions.owner(session) {
             world.ledger().began(session, owner);
         }
@@ -213,7 +227,7 @@ fn serve(world: &World, life: Life, path: &str, form: &Form) -> (Served, Option<
     } else {
         session.asking.push(life);
     }
-    let answer = sessions.answer(number, replaced);
+    let answer = sessions.answer(world, number, replaced);
     (
         (StatusCode::OK, answer),
         Some(Refreshed {
@@ -342,6 +356,8 @@ impl Journey {
 pub(crate) struct Upstream {
     world: Arc<World>,
     life: Life,
+    /// Whether it adds the secret of the client, for requests of the layer itself.
+    adds_secret: bool,
 }
 
 impl Upstream {
@@ -349,14 +365,27 @@ impl Upstream {
         Self {
             world: Arc::clone(world),
             life,
+            adds_secret: false,
         }
     }
 
-    async fn answer(
-        self,
-        request: Request<RequestBody<Full<Bytes>>>,
-    ) -> Result<Response<Full<Bytes>>, BoxError> {
-        let Self { world, life } = self;
+    /// Returns the service with which the layer itself refreshes.
+    pub(crate) fn for_renewals(world: &Arc<World>, life: Life) -> Self {
+        Self {
+            adds_secret: true,
+            ..Self::new(world, life)
+        }
+    }
+
+    async fn answer<B>(self, request: Request<B>) -> Result<Response<Full<Bytes>>, BoxError>
+    where
+        B: Body<Data = Bytes>,
+    {
+        let Self {
+            world,
+            life,
+            adds_secret,
+        } = self;
         if !world.cluster.is_alive(life) {
             return pending().await;
         }
@@ -372,6 +401,14 @@ impl Upstream {
                 .get::<broken::Secret>()
                 .map(|secret| ("client_secret".into(), secret.0.clone())),
         );
+        if adds_secret {
+            let client = form.get("client_id");
+            let users = world.plan.users.iter();
+            let user = users.clone().find(|user| Some(&*user.client) == client);
+            let secret = user.and_then(|user| user.secret.clone());
+            form.0
+                .extend(secret.map(|secret| ("client_secret".into(), secret)));
+        }
         let path = head.uri.path().to_owned();
         let is_probe = form
             .get("refresh_token")
@@ -397,7 +434,10 @@ impl Upstream {
     }
 }
 
-impl Service<Request<RequestBody<Full<Bytes>>>> for Upstream {
+impl<B> Service<Request<B>> for Upstream
+where
+    B: Body<Data = Bytes> + Send + 'static,
+{
     type Response = Response<Full<Bytes>>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, BoxError>> + Send>>;
@@ -406,7 +446,7 @@ impl Service<Request<RequestBody<Full<Bytes>>>> for Upstream {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<RequestBody<Full<Bytes>>>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         Box::pin(self.clone().answer(request))
     }
 }

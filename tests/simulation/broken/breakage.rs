@@ -52,10 +52,14 @@ pub(crate) enum Breakage {
     EpochsReadOnce,
     /// The epochs are not written.
     EpochNotWritten,
+    /// A commit that changes no token of the layer, and stores no response, is not written.
+    RenewalNotWritten,
+    /// The new upstream access token of an access token is not written.
+    RenewedTokenNotWritten,
 }
 
 impl Breakage {
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::NoLease,
         Self::NoVersionCheck,
         Self::NoDetach,
@@ -80,6 +84,8 @@ impl Breakage {
         Self::IndexNotRetried,
         Self::EpochsReadOnce,
         Self::EpochNotWritten,
+        Self::RenewalNotWritten,
+        Self::RenewedTokenNotWritten,
     ];
 
     /// Returns whether the bug is in the cache in front of the store.

@@ -57,6 +57,12 @@ impl Ledger {
         // All access tokens of a client that keeps its token have the same generation.
         let kept = self.lines.get(&pass.grant).is_some_and(|line| line.kept);
         let complete = (pass.grant.into(), pass.generation);
+        // An access token that is older than the current refresh token may not lead to it.
+        let is_old = self
+            .lines
+            .get(&pass.grant)
+            .is_none_or(|line| !line.trail.is_current(&pass.with));
+        let over = over || (self.renews && is_old && now + Pass::MARGIN > pass.upstream_until);
         let whole = self.minted.contains(&pass.key) || (!kept && self.complete.contains(&complete));
         if whole && !over && !ended && !self.has_excuse(pass.session) {
             self.violation(format!(

@@ -195,7 +195,11 @@ impl Ledger {
                 }
             }
             (
-                EventKind::Rotated | EventKind::Kept | EventKind::Recovered | EventKind::Converged,
+                EventKind::Rotated
+                | EventKind::Kept
+                | EventKind::Recovered
+                | EventKind::Converged
+                | EventKind::Renewed,
                 Some(line),
             ) if line.named_by == Some(life) => {
                 listing.named.get_or_insert(now);

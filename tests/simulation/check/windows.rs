@@ -95,10 +95,16 @@ impl Trail {
 
     /// Records that a token converged. Its link is stored in a sidecar, unless it is the previous
     /// token.
-    pub(super) fn converged(&mut self, names: &[SidecarName], now: Duration) {
+    pub(super) fn converged(&mut self, names: &[SidecarName], renews: bool, now: Duration) {
         let mut linked = self.starts.keys().copied().map(ClaimTag::new);
         match linked.find(|tag| names.contains(&link_name(tag))) {
             Some(tag) => self.start(&tag, now, true),
+            // A renewal has no sidecar either, and starts no window.
+            None if renews && names.is_empty() => {
+                for tag in self.previous.clone() {
+                    self.start(&tag, now, false);
+                }
+            }
             None => self.start_previous(now),
         }
     }
