@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use test_support::foreign::{adopting, another, log_in_before};
 use test_support::requests::send;
+use test_support::users::next_id_token;
 use test_support::{Act, Call, Plan, post, refresh_form, settle};
 use tokio::runtime;
 use tokio::sync::Notify;
-use tower_oauth_refresh::EventKind;
-use tower_oauth_refresh::store::{Change, Lease, Store as _, Version};
+use tower_oauth_refresh::store::{Change, ClaimTag, Lease, Store as _, Version};
+use tower_oauth_refresh::{EventKind, Subject};
 
 /// The default duration of a lease.
 const LEASE: Duration = Duration::from_secs(25);
@@ -418,4 +419,27 @@ async fn releasing_an_adoption_taken_over_restores_the_expired_lease() {
         assert_eq!((next.lease, next.taken_over), (Lease::Taken, true), "{row}");
         assert_eq!(app.upstream.refreshes(), 0, "{row}");
     }
+}
+
+/// The first write of the grant was stored, but its reply was lost, and then the sessions of the
+/// user were ended. The next attempt stores the grant again, as one that begins after that.
+#[tokio::test(start_paused = true)]
+async fn an_adoption_that_completes_late_is_listed() {
+    let (app, foreign) = adopting().await;
+    next_id_token(&app, r#"{"sub":"ann"}"#);
+    // The tags of placeholders and indexes are constants.
+    let is_constant = |tag: &ClaimTag| *tag == ClaimTag::new([tag.as_bytes()[0]; 32]);
+    let inserts_grant = move |call: &Call| {
+        matches!(call, Call::Swap { expected: None, change: Change::Put { entry, .. }, .. }
+            if !is_constant(&entry.tag))
+    };
+    app.store.once(inserts_grant, Plan::LoseAnswer);
+    assert_eq!(app.refresh(&foreign).await.status, 503);
+    let ann = Subject::new("ann").unwrap();
+    assert_eq!(app.layer.end_sessions(&ann).await.unwrap(), 1);
+    app.layer.drain().await;
+    assert_eq!(app.refresh(&foreign).await.status, 200);
+    assert_eq!(app.layer.sessions(&ann).await.unwrap().len(), 1);
+    assert_eq!(app.layer.end_sessions(&ann).await.unwrap(), 1);
+    assert_eq!(app.refresh(&foreign).await.status, 400);
 }

@@ -9,6 +9,7 @@ use super::foreign::{DONE, Foreign, Successor, UNDER_WAY};
 use crate::body::ResponseBody;
 use crate::endpoint::context::RequestContext;
 use crate::endpoint::retryable_write::{OVERRIDES, RetryableWrite, overridden, persist};
+use crate::endpoint::sessions::NewSession;
 use crate::endpoint::state::State;
 use crate::endpoint::token::begin::{Begun, NewGrant};
 use crate::endpoint::token::entropy::Minted;
@@ -96,6 +97,7 @@ impl Adopted<'_> {
             .begin(&exchange.shared, self.minted, &granted)
             .map_err(failed)?;
         let session = begun.session.take();
+        let listed_again = session.clone();
         let key = begun.key;
         let body = begun.body.clone();
         let done = if !windows.are_zero() {
@@ -142,7 +144,7 @@ impl Adopted<'_> {
             ),
             Err(error) => {
                 let inserted = adoption.inserted;
-                adoption.settle(exchange, in_flight, turn);
+                adoption.settle(exchange, in_flight, turn, listed_again);
                 let error = exchange.store_failed(error, stranger);
                 // The grant is stored. Only the link for a retry with the upstream token is still
                 // missing.
@@ -204,11 +206,16 @@ impl RetryableWrite for Adoption {
 impl Adoption {
     /// Retries the writes in a background task, and emits the event of the result. The next request
     /// with this token on this instance waits for `turn`.
+    ///
+    /// `session` is listed again when the grant is stored: if an attempt was stored although it
+    /// seemed to fail, the sessions of the user may have been ended since, and this grant begins
+    /// after that.
     fn settle<St: Store>(
         mut self,
         exchange: &RequestContext<St>,
         in_flight: Option<TaskTrackerToken>,
         turn: KeyLockGuard,
+        session: Option<NewSession>,
     ) {
         let shared = Arc::clone(&exchange.shared);
         let started = exchange.started();
@@ -218,6 +225,9 @@ impl Adoption {
                 Some(_) => persist(&mut self, &shared).await,
                 None => None,
             };
+            if let Some(session) = session.filter(|_| self.inserted) {
+                session.list_in_background(&shared);
+            }
             drop(in_flight);
             drop(turn);
             let kind = if settled.is_some() || self.inserted {
