@@ -43,10 +43,7 @@ fn modules() -> BTreeMap<Vec<String>, String> {
 
 /// The code of a file, without comments and unit tests.
 fn code(source: &str) -> String {
-    let code = source
-        .split("#[cfg(test)]\nmod tests {")
-        .next()
-        .unwrap_or_default();
+    let code = source.split("\nmod tests {").next().unwrap_or_default();
     code.lines()
         .filter(|line| !line.trim_start().starts_with("//"))
         .collect::<Vec<_>>()

@@ -1,0 +1,290 @@
+//! Lists sessions in the indices.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join;
+use http::Extensions;
+use tokio::time::Instant;
+
+use super::edit::{Damaged, change, drop_from, look_up, provider_index, user_index};
+use super::index::{Index, Listed};
+use crate::codec::Utf8;
+use crate::endpoint::retryable_write::{RetryableWrite, persist};
+use crate::endpoint::state::State;
+use crate::event::{EventKind, EventSubject};
+use crate::grant::Record;
+use crate::store::{Key, Store, StoreError};
+use crate::subject::{ProviderSession, SessionLabel, Subject};
+use crate::wire::client::ClientId;
+
+/// The most sessions of one user.
+const MOST: usize = 1000;
+
+/// How many of the oldest sessions are looked up if a user has too many.
+const LOOKED_UP: usize = 32;
+
+/// A session that begins, to be listed in the index of its user.
+#[derive(Clone, Debug)]
+pub(crate) struct NewSession {
+    subject: Subject,
+    client_id: Utf8,
+    session: Listed,
+}
+
+impl NewSession {
+    /// Returns the session of a grant. `response` are the extensions of the response that began it,
+    /// or because of which it is listed.
+    pub(crate) fn new(
+        subject: Subject,
+        grant: Key,
+        record: &Record,
+        response: &Extensions,
+    ) -> Self {
+        let label = response.get::<SessionLabel>().map(SessionLabel::as_str);
+        let sid = response.get::<ProviderSession>();
+        let sid = sid.and_then(|session| session.sid_of(&subject));
+        let session = Listed {
+            grant,
+            created_at: record.created_at,
+            until: record.listed_until.unwrap_or(record.expires_at),
+            label: label.unwrap_or_default().into(),
+            sid: sid.unwrap_or_default().into(),
+        };
+        Self {
+            subject,
+            client_id: record.binding.client_id.clone(),
+            session,
+        }
+    }
+
+    /// Lists the session. If the store fails, emits an event and returns the session, to be listed
+    /// [in the background](Self::list_in_background): a log-in does not fail because of it.
+    pub(crate) async fn list<St: Store>(mut self, shared: &State<St>) -> Option<Self> {
+        let started = Instant::now();
+        let error = self.attempt(shared).await.err()?;
+        self.tell(shared, EventKind::of_failure(&error), started);
+        Some(self)
+    }
+
+    /// Lists the session in the background, and tries for up to a minute. Emits an event if that
+    /// fails.
+    pub(crate) fn list_in_background<St: Store>(mut self, shared: &Arc<State<St>>) {
+        let started = Instant::now();
+        let Some(permit) = shared.background_list() else {
+            self.tell(shared, EventKind::SessionUnlisted, started);
+            return;
+        };
+        let shared = Arc::clone(shared);
+        let in_flight = shared.in_flight().token();
+        tokio::spawn(async move {
+            let _held = (permit, in_flight);
+            if persist(&mut self, &shared).await.is_none() {
+                self.tell(&shared, EventKind::SessionUnlisted, started);
+            }
+        });
+    }
+
+    fn tell<St: Store>(&self, shared: &State<St>, kind: EventKind, started: Instant) {
+        let client_id = ClientId::try_from(self.client_id.as_str()).ok();
+        let subject = EventSubject {
+            client_id: client_id.as_ref(),
+            grant: Some((&self.session.grant, None)),
+        };
+        shared.tell(kind, subject, started.elapsed());
+    }
+}
+
+impl RetryableWrite for NewSession {
+    type Done = ();
+
+    async fn attempt<St: Store>(&mut self, shared: &State<St>) -> Result<(), StoreError> {
+        let Self {
+            subject, session, ..
+        } = self;
+        let user = user_index(shared, subject);
+        let provider = provider_index(shared, subject, &session.sid);
+        let by_sid = async {
+            match &provider {
+                Some(provider) => add(shared, provider, session).await.map(drop),
+                None => Ok(()),
+            }
+        };
+        let (sid, by_sid) = join(add(shared, &user, session), by_sid).await;
+        by_sid?;
+        let sid = sid?;
+        // The response of a rotation need not have an ID token.
+        if provider.is_none()
+            && let Some(provider) = provider_index(shared, subject, &sid)
+        {
+            session.sid = sid;
+            add(shared, &provider, session).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Adds a session to an index. Returns its `sid`, which may be known from an earlier response.
+async fn add<St: Store>(
+    shared: &State<St>,
+    index: &Index,
+    session: &Listed,
+) -> Result<Box<str>, StoreError> {
+    let now = shared.now();
+    let mut len = 0;
+    let mut sid = session.sid.clone();
+    let edit = |sessions: &mut Vec<Listed>| {
+        let known = sessions
+            .iter_mut()
+            .find(|other| other.grant == session.grant);
+        let changes = match known {
+            Some(known) => {
+                sid = known.sid.clone();
+                let changes = known.until < session.until;
+                known.until = known.until.max(session.until);
+                changes
+            }
+            None => {
+                sessions.retain(|other| now < other.until);
+                sessions.push(session.clone());
+                true
+            }
+        };
+        len = sessions.len();
+        changes
+    };
+    // An index without another session needs one round trip.
+    change(shared, index, None, Damaged::Replace, edit).await?;
+    if len > MOST {
+        make_room(shared, index).await?;
+    }
+    Ok(sid)
+}
+
+/// Shortens an index that is too long. Looks up its oldest sessions and drops those that have ended.
+/// If that is not enough, also drops the oldest ones that are alive, which are then no longer listed.
+async fn make_room<St: Store>(shared: &State<St>, index: &Index) -> Result<(), StoreError> {
+    let Some(entry) = shared.store().get(&index.key).await? else {
+        return Ok(());
+    };
+    let mut sessions = index.open(&entry).map_err(StoreError::corrupt)?;
+    sessions.sort_by_key(|session| session.created_at);
+    let excess = sessions.len().saturating_sub(MOST);
+    let epochs = shared.epochs().current(shared.store()).await?;
+    let oldest = sessions
+        .get(..LOOKED_UP.max(excess).min(sessions.len()))
+        .unwrap_or_default();
+    let found = look_up(shared, oldest, &epochs).await?;
+    let mut ended: HashSet<Key> = found
+        .into_iter()
+        .filter_map(|(session, record)| record.is_none().then_some(session.grant))
+        .collect();
+    for session in oldest {
+        if ended.len() >= excess {
+            break;
+        }
+        if ended.insert(session.grant) {
+            let subject = EventSubject {
+                client_id: None,
+                grant: Some((&session.grant, None)),
+            };
+            shared.tell(EventKind::SessionUnlisted, subject, Duration::ZERO);
+        }
+    }
+    drop_from(shared, index, Some(entry), &ended).await
+}
+
+#[cfg(all(test, feature = "memory"))]
+mod tests {
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::grant::Binding;
+    use crate::store::{Change, Entry, Ttl, Version};
+    use crate::{MemoryStore, RefreshLayer};
+
+    fn ann() -> Subject {
+        Subject::new("ann").unwrap()
+    }
+
+    fn session(number: u16) -> Listed {
+        let mut grant = [0; 32];
+        grant[..2].copy_from_slice(&number.to_be_bytes());
+        Listed {
+            grant: Key::new(grant),
+            created_at: Timestamp::from_millis(number.into()),
+            until: Timestamp::from_millis(4_000_000_000_000),
+            label: "".into(),
+            sid: "".into(),
+        }
+    }
+
+    async fn listed(shared: &State<MemoryStore>) -> Vec<Listed> {
+        let index = user_index(shared, &ann());
+        let entry = shared.store().get(&index.key).await.unwrap().unwrap();
+        index.open(&entry).unwrap()
+    }
+
+    /// Lists the session with this number, and returns the events.
+    async fn add(shared: &State<MemoryStore>, number: u16) {
+        let mut new = NewSession {
+            subject: ann(),
+            client_id: "app".into(),
+            session: session(number),
+        };
+        new.attempt(shared).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_full_list_drops_ended_sessions_and_then_the_oldest() {
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&events);
+        let layer = RefreshLayer::builder(MemoryStore::new())
+            .on_event(move |event| told.lock().unwrap().push(event.kind))
+            .build()
+            .unwrap();
+        let shared = layer.shared();
+        let index = user_index(shared, &ann());
+        let fill = |sessions: &mut Vec<Listed>| {
+            sessions.extend((0..1000).map(session));
+            true
+        };
+        change(shared, &index, None, Damaged::Fail, fill)
+            .await
+            .unwrap();
+        add(shared, 1000).await;
+        let left = listed(shared).await;
+        assert_eq!(left.len(), 1001 - LOOKED_UP);
+        assert!(!left.contains(&session(31)) && left.contains(&session(32)));
+        assert_eq!(*events.lock().unwrap(), []);
+
+        // The oldest ones are alive.
+        for number in 32..64 {
+            let key = session(number).grant;
+            let binding = Binding {
+                client_id: "app".into(),
+                scope: None,
+                resources: Vec::new(),
+                absolute_end: None,
+            };
+            let hour = Duration::from_secs(3600);
+            let record = Record::begin(binding, Bytes::new(), shared.now(), hour, None, None);
+            let tag = crate::store::ClaimTag::new([1; 32]);
+            let entry = Entry::new(Version::new([1; 8]), tag, record.encode(&key, &tag));
+            let ttl = Ttl::After(hour);
+            let put = Change::Put { entry, ttl };
+            let _ = shared.store().swap(&key, None, put, &[]).await.unwrap();
+        }
+        for number in 1001..=1032 {
+            add(shared, number).await;
+        }
+        let left = listed(shared).await;
+        assert_eq!(left.len(), MOST);
+        assert!(!left.contains(&session(32)) && left.contains(&session(1032)));
+        assert_eq!(*events.lock().unwrap(), [EventKind::SessionUnlisted]);
+    }
+}
