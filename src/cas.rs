@@ -61,11 +61,18 @@ pub(crate) async fn update<St: Store>(
     .await
 }
 
-/// Removes the entry under `key`, which was read as `entry`.
+/// Removes the entry under `key`, which was read as `entry`. Returns the entry that was removed, or
+/// `None` if another request had removed it.
 pub(crate) async fn remove<St: Store>(
     store: &St,
     key: &Key,
     entry: Entry,
-) -> Result<(), StoreError> {
-    update(store, key, entry, |_| Ok(Change::Remove)).await
+) -> Result<Option<Entry>, StoreError> {
+    let mut removed = None;
+    write(store, key, Some(entry), |found| {
+        removed = found.cloned();
+        Ok(found.map(|_| Change::Remove))
+    })
+    .await?;
+    Ok(removed)
 }

@@ -292,6 +292,10 @@ pub enum ConfigError {
     /// latter, an access token ends with the upstream access token, so there is nothing to renew.
     #[error("upstream_refresh requires access_token_lifetime")]
     UpstreamRefreshWithoutLifetime,
+    /// Only one of [`revocation_key`](crate::RefreshLayerBuilder::revocation_key) and
+    /// [`upstream_revocation`](crate::RefreshLayerBuilder::upstream_revocation) is set.
+    #[error("revocation_key and upstream_revocation require each other")]
+    UpstreamRevocation,
     /// [`hand_back`](crate::RefreshLayerBuilder::hand_back) is set together with
     /// [`reference_access_tokens`](crate::RefreshLayerBuilder::reference_access_tokens) or
     /// [`adopt_until`](crate::RefreshLayerBuilder::adopt_until).

@@ -119,6 +119,11 @@ pub enum EventKind {
     /// introspection, or the revocation of a token of another format. The client got 503, or 504
     /// for a log-in.
     UpstreamTimeout,
+    /// The inner service has revoked the upstream token of a grant that the layer had ended itself.
+    UpstreamRevoked,
+    /// The upstream token of a grant that the layer had ended could not be revoked, and stays valid
+    /// at the inner service until it expires. The cause is in the log.
+    UpstreamRevocationFailed,
     /// A call of the store failed.
     StoreUnavailable,
     /// The stored entry is corrupt or has an unknown format.
@@ -170,6 +175,8 @@ impl EventKind {
         Self::UpstreamRejected,
         Self::UpstreamUnreadable,
         Self::UpstreamTimeout,
+        Self::UpstreamRevoked,
+        Self::UpstreamRevocationFailed,
         Self::StoreUnavailable,
         Self::StoreCorrupt,
         Self::CommitLost,
@@ -208,6 +215,8 @@ impl EventKind {
             Self::UpstreamRejected => "upstream_rejected",
             Self::UpstreamUnreadable => "upstream_unreadable",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamRevoked => "upstream_revoked",
+            Self::UpstreamRevocationFailed => "upstream_revocation_failed",
             Self::StoreUnavailable => "store_unavailable",
             Self::StoreCorrupt => "store_corrupt",
             Self::CommitLost => "commit_lost",
@@ -237,6 +246,7 @@ impl EventKind {
             | Self::ClientMismatch
             | Self::UpstreamUnreadable
             | Self::UpstreamTimeout
+            | Self::UpstreamRevocationFailed
             | Self::StoreUnavailable
             | Self::StoreCorrupt
             | Self::SessionUnlisted
@@ -263,7 +273,8 @@ impl EventKind {
             | Self::AccessRefused
             | Self::Adopted
             | Self::HandedBack
-            | Self::UpstreamRejected => false,
+            | Self::UpstreamRejected
+            | Self::UpstreamRevoked => false,
         }
     }
 }

@@ -179,6 +179,7 @@ mod link;
 pub mod manual;
 mod random;
 mod refresh;
+mod revocation_key;
 mod rotation_policy;
 mod seal;
 pub mod store;

@@ -72,6 +72,8 @@ pub(crate) enum Purpose {
     Sessions = 6,
     /// A refresh token of the grant, sealed for a reference access token.
     RefreshToken = 7,
+    /// The upstream token, sealed with a key that is derived from the revocation key.
+    Revocation = 8,
 }
 
 /// Seals and opens messages with the key of one secret.

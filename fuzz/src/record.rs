@@ -158,7 +158,7 @@ type Field = (u8, Vec<u8>);
 
 const fn is_unknown(format: u8, field: u8) -> bool {
     match format {
-        GRANT_FORMAT => !matches!(field, 1..=19),
+        GRANT_FORMAT => !matches!(field, 1..=20),
         _ => !matches!(field, 1..=10),
     }
 }

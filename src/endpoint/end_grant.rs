@@ -1,7 +1,8 @@
 //! Ends a grant on behalf of the application:
 //! [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant).
 //!
-//! [`end`] removes the grant, announces the end and emits the event.
+//! [`end`] removes the grant, announces the end, emits the event and begins to revoke the upstream
+//! token.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use crate::cas;
 use crate::codec::{DecodeError, NO_GRANT};
 use crate::endpoint::state::State;
+use crate::endpoint::upstream_revocation;
 use crate::event::{EventKind, EventSubject};
 use crate::grant::Record;
 use crate::store::{Key, Store, StoreError};
@@ -38,7 +40,7 @@ pub(crate) async fn end<St: Store>(shared: Arc<State<St>>, key: Key) -> Ended {
     })
 }
 
-async fn remove<St: Store>(shared: &State<St>, key: Key, started: Instant) -> Ended {
+async fn remove<St: Store>(shared: &Arc<State<St>>, key: Key, started: Instant) -> Ended {
     let found = shared.store().get(&key).await?;
     let record = match found
         .as_ref()
@@ -61,8 +63,9 @@ async fn remove<St: Store>(shared: &State<St>, key: Key, started: Instant) -> En
     let is_over = record.as_ref().is_some_and(|record| record.is_over(now));
     let entry = found.filter(|_| !is_pending);
     let there = entry.is_some() && !is_over;
+    let mut removed = None;
     if let Some(entry) = entry {
-        cas::remove(shared.store(), &key, entry).await?;
+        removed = cas::remove(shared.store(), &key, entry).await?;
     }
     // Announced even if the grant had ended before: the instance that ended it may have died before
     // its announcement.
@@ -77,6 +80,9 @@ async fn remove<St: Store>(shared: &State<St>, key: Key, started: Instant) -> En
             grant,
         };
         shared.tell(EventKind::EndedByApplication, subject, started.elapsed());
+        if let Some(removed) = removed {
+            upstream_revocation::revoke_entry(shared, &key, &removed);
+        }
     }
     Ok(there)
 }

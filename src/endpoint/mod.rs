@@ -45,6 +45,7 @@ pub(crate) mod sessions;
 pub(crate) mod state;
 pub(crate) mod token;
 mod upstream;
+mod upstream_revocation;
 mod walk;
 
 /// A guarded endpoint.

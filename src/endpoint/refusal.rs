@@ -6,6 +6,7 @@ use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::proof::{Proof, prove};
 use crate::endpoint::upstream::Inner;
+use crate::endpoint::upstream_revocation;
 use crate::error::RefreshError;
 use crate::event::{ClientProof, EventKind, Reuse};
 use crate::grant::{Record, Refusal};
@@ -36,9 +37,10 @@ pub(crate) async fn refuse_reuse<St: Store, I: Inner>(
     } else {
         (ClientProof::NotRequired, None)
     };
+    let mut ended = None;
     let kind = if client_proof.ends_grant() {
         let removed = cas::remove(exchange.store(), &presentation.key, entry).await;
-        removed.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
+        ended = removed.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
         exchange.announce(&presentation.key).await;
         EventKind::ReuseDetected
     } else {
@@ -51,6 +53,9 @@ pub(crate) async fn refuse_reuse<St: Store, I: Inner>(
         client_proof,
     };
     exchange.emit_reuse(kind, presentation.subject(), reuse);
+    if let Some(entry) = ended {
+        upstream_revocation::revoke_entry(&exchange.shared, &presentation.key, &entry);
+    }
     response.ok_or_else(|| RefreshError::InvalidGrant.into())
 }
 

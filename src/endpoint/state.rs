@@ -31,6 +31,13 @@ const BACKGROUND_COMMITS: usize = 4096;
 /// a limit of their own, because a commit matters more.
 const BACKGROUND_LISTS: usize = 1024;
 
+/// The largest number of upstream tokens that wait for their revocation at a time. A user has at
+/// most 1,000 sessions.
+const BACKGROUND_REVOCATIONS: usize = 4096;
+
+/// How many of them the inner service gets at a time.
+const REVOCATIONS_AT_ONCE: usize = 32;
+
 pub(crate) struct State<St> {
     store: CatchPanics<St>,
     config: Config,
@@ -42,6 +49,8 @@ pub(crate) struct State<St> {
     in_flight: TaskTracker,
     background: Arc<Semaphore>,
     lists: Arc<Semaphore>,
+    revocations: Arc<Semaphore>,
+    revoking: Semaphore,
     epochs: Arc<Epochs>,
     renewals: Renewals,
     /// The caches of the access layers that were made from this layer.
@@ -69,6 +78,8 @@ impl<St> State<St> {
             background: Arc::new(Semaphore::new(BACKGROUND_COMMITS)),
             lists: Arc::new(Semaphore::new(BACKGROUND_LISTS)),
             renewals: Renewals::default(),
+            revocations: Arc::new(Semaphore::new(BACKGROUND_REVOCATIONS)),
+            revoking: Semaphore::new(REVOCATIONS_AT_ONCE),
             #[cfg(feature = "access")]
             caches: Mutex::default(),
         }
@@ -146,6 +157,17 @@ impl<St> State<St> {
     /// is reached.
     pub(crate) fn background_list(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.lists).try_acquire_owned().ok()
+    }
+
+    /// Returns a permit to revoke one more upstream token in the background, or `None` if the limit
+    /// is reached.
+    pub(crate) fn background_revocation(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.revocations).try_acquire_owned().ok()
+    }
+
+    /// Returns the permits to send a revocation to the inner service.
+    pub(crate) const fn revoking(&self) -> &Semaphore {
+        &self.revoking
     }
 
     /// Logs an event and passes it to the callback of the application.

@@ -208,6 +208,15 @@ pub(crate) fn rejects_token(status: StatusCode, error: Option<&str>) -> bool {
     matches!(error, Some("invalid_grant" | "bad_refresh_token")) && !status.is_server_error()
 }
 
+/// Returns whether a request that was refused with this status may succeed later.
+pub(crate) fn is_temporary(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+        )
+}
+
 /// Returns a response without the withheld tokens: they are removed from a JSON success. Returns
 /// `None` for any other response that discloses one, or that cannot be read.
 pub(crate) async fn checked<ResBody: Body<Data = Bytes>>(

@@ -28,6 +28,7 @@ const AUTHENTICATED: u8 = 16;
 const MINTED_AT: u8 = 17;
 const PROFILE: u8 = 18;
 const LISTED_UNTIL: u8 = 19;
+const REVOCABLE: u8 = 20;
 
 impl Record {
     pub fn encode(&self, key: &Key, tag: &ClaimTag) -> Bytes {
@@ -65,6 +66,9 @@ impl Record {
         out.put(SEALED, &self.sealed);
         if let Some(profile) = &self.profile {
             out.put(PROFILE, profile);
+        }
+        if let Some(revocable) = &self.revocable {
+            out.put(REVOCABLE, revocable);
         }
         if let Some(Previous {
             hash,
@@ -122,6 +126,7 @@ fn read(fields: &Fields) -> Result<Record, DecodeError> {
         generation: fields.required(GENERATION, read_generation)?,
         sealed: fields.required(SEALED, Ok)?,
         profile: fields.optional(PROFILE, Ok)?,
+        revocable: fields.optional(REVOCABLE, Ok)?,
         previous: fields.optional(PREVIOUS, read_previous)?,
         presented: fields.flag(PRESENTED)?,
         repeat_until: fields.optional(REPEAT_UNTIL, read_timestamp)?,
@@ -129,7 +134,7 @@ fn read(fields: &Fields) -> Result<Record, DecodeError> {
         listed_until: fields.optional(LISTED_UNTIL, read_timestamp)?,
         revocation_pending: fields.flag(REVOCATION_PENDING)?,
         authenticated: fields.flag(AUTHENTICATED)?,
-        unknown: fields.unknown(CLIENT_ID..=LISTED_UNTIL),
+        unknown: fields.unknown(CLIENT_ID..=REVOCABLE),
     })
 }
 

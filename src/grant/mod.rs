@@ -48,6 +48,8 @@ pub struct Record {
     pub(crate) sealed: Bytes,
     /// What is known about the user, sealed for the current token. `None` if nothing is.
     pub(crate) profile: Option<Bytes>,
+    /// The upstream token, sealed for the revocation key of the layer, if it has one.
+    pub(crate) revocable: Option<Bytes>,
     /// Until when the index of the user lists the grant, if it was ever listed.
     pub(crate) listed_until: Option<Timestamp>,
     pub previous: Option<Previous>,
@@ -144,6 +146,8 @@ pub(crate) struct Renewal {
     pub(crate) now: Timestamp,
     /// The upstream token, sealed for the current token.
     pub(crate) sealed: Bytes,
+    /// The upstream token, sealed for the revocation key, if there is one.
+    pub(crate) revocable: Option<Bytes>,
     pub(crate) idle_lifetime: Duration,
     /// Whether the answer contained a new upstream token.
     pub(crate) renewed: bool,

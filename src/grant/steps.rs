@@ -38,6 +38,7 @@ impl Record {
             generation: 0,
             sealed,
             profile: None,
+            revocable: None,
             listed_until: None,
             previous: None,
             presented: false,
@@ -52,6 +53,12 @@ impl Record {
     /// Returns the record with what is known about the user, sealed for the current token.
     pub(crate) fn with_profile(mut self, profile: Option<Bytes>) -> Self {
         self.profile = profile;
+        self
+    }
+
+    /// Returns the record with its upstream token sealed for the revocation key.
+    pub(crate) fn with_revocable(mut self, revocable: Option<Bytes>) -> Self {
+        self.revocable = revocable;
         self
     }
 
@@ -91,6 +98,7 @@ impl Record {
         let Renewal {
             now,
             sealed,
+            revocable,
             idle_lifetime,
             renewed,
             upstream_lifetime,
@@ -112,6 +120,7 @@ impl Record {
             authorization_end,
             expires_at,
             sealed,
+            revocable,
             minted_at: (self.generation > 0).then(|| self.minted()),
             revocation_pending: false,
             ..self.clone()

@@ -90,10 +90,11 @@ impl<St: Store> RefreshLayer<St> {
     /// any setting of this layer: a program that serves no requests can create a layer over the
     /// same store only to end grants.
     ///
-    /// The inner service is not informed. Only the client can open the sealed upstream token, so
-    /// only a revocation request (RFC 7009) of the client revokes it there. Until it expires, the
-    /// inner service keeps a session that no client can reach. Access tokens of the inner service
-    /// that clients hold directly do not end either.
+    /// The inner service is not informed, unless
+    /// [`upstream_revocation`](RefreshLayerBuilder::upstream_revocation) is set: only the client can
+    /// open the sealed upstream token, so only a revocation request (RFC 7009) of the client revokes
+    /// it there. Until it expires, the inner service keeps a session that no client can reach.
+    /// Access tokens of the inner service that clients hold directly do not end either.
     ///
     /// After its first poll the call runs to completion, even if the future is dropped, as long as
     /// it is dropped inside a tokio runtime. [`drain`](Self::drain) waits for it. A grant whose
@@ -209,7 +210,9 @@ impl<St: Store> RefreshLayer<St> {
     ///
     /// It costs three calls of the store, however many grants there are: grants that began before
     /// the call are refused from now on, and their entries stay until they expire. The tokens that
-    /// the inner service issued stay valid there, and an upstream token that was never adopted can
+    /// the inner service issued stay valid there (with
+    /// [`upstream_revocation`](RefreshLayerBuilder::upstream_revocation), until the client of the
+    /// grant next presents a refresh token), and an upstream token that was never adopted can
     /// still be adopted. Other instances refuse the grants within a second. Those that
     /// guard resources refuse the access tokens as soon as they receive the announcement, and a
     /// second after [`cache_ttl`](crate::AccessLayerBuilder::cache_ttl) at the latest.
@@ -253,7 +256,8 @@ impl<St: Store> RefreshLayer<St> {
     }
 
     /// Waits until no rotation, adoption or revocation is in progress, no session is being listed,
-    /// and no call that ends grants is running.
+    /// and no call that ends grants is running. A revocation of an upstream token that has failed
+    /// and waits for its next attempt is not waited for.
     ///
     /// The graceful shutdown of a server waits for connections. Work that continues after its
     /// client has disconnected belongs to no connection. So call this after the server has stopped

@@ -46,3 +46,4 @@ mod subjects;
 mod takeover;
 mod time_limits;
 mod upstream_faults;
+mod upstream_revocation;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::error::Error as _;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,11 +16,16 @@ use tower::{BoxError, Layer as _, Service as _, service_fn, util::BoxCloneServic
 use tower_oauth_refresh::store::{
     Change, ClaimTag, Entry, Key, Sidecar, SidecarName, Store as _, Ttl, Version,
 };
-use tower_oauth_refresh::{EventKind, MemoryStore, Refresh, RefreshError, RequestBody};
+use tower_oauth_refresh::{
+    ClientCredentials, EventKind, MemoryStore, Refresh, RefreshError, RequestBody,
+};
 
 const CLIENT: &str = "confidential";
 const SECRET: &str = "secret of confidential";
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// The server at which the layer itself revokes upstream tokens.
+static REVOKING: LazyLock<Upstream> = LazyLock::new(Upstream::new);
 
 type Inner = BoxCloneService<Request<RequestBody<Full<Bytes>>>, Response<Full<Bytes>>, BoxError>;
 
@@ -368,12 +373,19 @@ async fn the_faults(watched: &mut Watched) {
 #[tokio::test(start_paused = true)]
 async fn no_secret_is_logged_stored_or_shown_by_debug() {
     let (log, _guard) = Log::capture();
-    let mut watched = Watched::new();
+    REVOKING.then(Act::Answer(400, "text/plain", "upstream-0-0"));
+    let mut watched = Watched::with(|builder| {
+        let credentials = ClientCredentials::post(CLIENT.parse().unwrap(), SECRET);
+        builder
+            .revocation_key([7; 32])
+            .upstream_revocation::<_, Full<Bytes>, _>(REVOKING.clone(), credentials)
+    });
     the_good_paths(&mut watched).await;
     the_refusals(&mut watched).await;
     the_faults(&mut watched).await;
 
-    for seen in watched.app.upstream.seen() {
+    let revoking = REVOKING.seen();
+    for seen in watched.app.upstream.seen().into_iter().chain(revoking) {
         for name in ["refresh_token", "token"] {
             if let Some(token) = seen
                 .param(name)
@@ -400,6 +412,8 @@ async fn no_secret_is_logged_stored_or_shown_by_debug() {
         Adopted,
         UpstreamRejected,
         UpstreamUnreadable,
+        UpstreamRevoked,
+        UpstreamRevocationFailed,
         StoreUnavailable,
         StoreCorrupt,
         CommitLost,

@@ -9,6 +9,7 @@ mod windows;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
 
 #[cfg(feature = "access")]
@@ -18,7 +19,9 @@ use crate::clock::{CENTURY, Timestamp};
 use crate::endpoint::direct::DirectService;
 use crate::error::ConfigError;
 pub(crate) use crate::grant::Windows;
+use crate::revocation_key::RevocationKey;
 use crate::rotation_policy::PolicyOfClient;
+use crate::seal::{Context, SealError, SealNonce};
 use crate::subject::SubjectKey;
 use crate::wire::disclosure::Withheld;
 use crate::wire::scope::valid_resource;
@@ -45,6 +48,10 @@ pub(crate) struct Config {
     pub(crate) access_token_lifetime: Option<Duration>,
     /// The service at which the layer itself renews upstream access tokens.
     pub(crate) upstream_refresh: Option<DirectService>,
+    /// The server key that upstream tokens are sealed for, to be revoked.
+    pub(crate) revocation_key: Option<RevocationKey>,
+    /// The service at which the layer itself revokes upstream tokens.
+    pub(crate) upstream_revocation: Option<DirectService>,
     pub(crate) keep_id_token: bool,
     /// The claims of the ID token that are kept with a grant.
     pub(crate) claims: Vec<String>,
@@ -80,6 +87,8 @@ impl Default for Config {
             access_prefix: ACCESS_PREFIX.into(),
             access_token_lifetime: None,
             upstream_refresh: None,
+            revocation_key: None,
+            upstream_revocation: None,
             keep_id_token: false,
             claims: Vec::new(),
             subject_claim: "sub".into(),
@@ -108,6 +117,20 @@ impl Config {
     /// introspects.
     pub(crate) fn upstream_timeout(&self) -> Duration {
         self.rotation_timeout * 2
+    }
+
+    /// Seals an upstream token for the revocation key, if there is one. `sealed` is the same token,
+    /// sealed for the current token of its grant.
+    pub(crate) fn seal_for_revocation(
+        &self,
+        nonce: SealNonce,
+        context: Context<'_>,
+        sealed: &[u8],
+        token: &[u8],
+    ) -> Result<Option<Bytes>, SealError> {
+        let key = self.revocation_key.as_ref();
+        key.map(|key| key.seal(nonce, context, sealed, token))
+            .transpose()
     }
 
     /// Returns which tokens of the inner service must not reach a client.
@@ -163,6 +186,9 @@ impl Config {
         }
         if self.upstream_refresh.is_some() && self.access_token_lifetime.is_none() {
             return Err(ConfigError::UpstreamRefreshWithoutLifetime);
+        }
+        if self.revocation_key.is_some() != self.upstream_revocation.is_some() {
+            return Err(ConfigError::UpstreamRevocation);
         }
         if self.hand_back && (self.reference || self.adopt_until.is_some()) {
             return Err(ConfigError::HandBack);

@@ -9,6 +9,7 @@ use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::refusal::{refuse, refuse_reuse, unreadable};
 use crate::endpoint::sessions;
 use crate::endpoint::upstream::Inner;
+use crate::endpoint::upstream_revocation;
 use crate::endpoint::walk;
 use crate::error::RefreshError;
 use crate::event::EventKind;
@@ -94,8 +95,8 @@ fn pending<St: Store>(
 /// Ends the grant of an old token within the retry window that does not lead to the current one. A
 /// refresh with such a token is only rejected, because a conforming client may still send one. A
 /// revocation ends the grant with any of its tokens. This token cannot open the upstream token, so
-/// the inner service revokes nothing. It is only asked for the proof of the client, if the grant
-/// needs one.
+/// the revocation is not forwarded: only the revocation key can open it. The inner service is asked
+/// for the proof of the client, if the grant needs one.
 async fn end_by_late_token<St: Store, I: Inner>(
     exchange: &RequestContext<St>,
     upstream: Box<I>,
@@ -111,9 +112,12 @@ async fn end_by_late_token<St: Store, I: Inner>(
         return Ok(response);
     }
     let removed = cas::remove(exchange.store(), &presentation.key, entry).await;
-    removed.map_err(|error| exchange.store_failed(error, subject))?;
+    let removed = removed.map_err(|error| exchange.store_failed(error, subject))?;
     exchange.announce(&presentation.key).await;
     exchange.emit(EventKind::Revoked, subject);
+    if let Some(removed) = removed {
+        upstream_revocation::revoke_entry(&exchange.shared, &presentation.key, &removed);
+    }
     Ok(revoked())
 }
 

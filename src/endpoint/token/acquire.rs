@@ -13,6 +13,7 @@ use crate::endpoint::context::RequestContext;
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::refusal::{refuse, unreadable};
 use crate::endpoint::upstream::Granted;
+use crate::endpoint::upstream_revocation;
 use crate::endpoint::walk::{self, Walk};
 use crate::error::RefreshError;
 use crate::grant::{Proceed, Record, Refusal, Standing};
@@ -161,6 +162,8 @@ pub(super) async fn acquire<St: Store>(
         };
         if has_ended {
             lease.release().await;
+            let end = upstream_revocation::end(&exchange.shared, &key, claim.entry);
+            Box::pin(end).await;
             return Err(refuse(exchange, presentation, Refusal::Unknown));
         }
         let mut record = record.at(exchange.shared.now());

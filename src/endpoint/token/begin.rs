@@ -58,6 +58,7 @@ impl NewGrant<'_> {
         let upstream_token = self.upstream_token.as_bytes();
         let sealer = Sealer::new(first.secret());
         let sealed = sealer.seal(nonce, context, &[], upstream_token)?;
+        let revocable = config.seal_for_revocation(nonce, context, &sealed, upstream_token)?;
         let profile = self.access.profile;
         let sealed_profile = profile
             .map(|profile| {
@@ -82,7 +83,8 @@ impl NewGrant<'_> {
             granted.answer.authorization_lifetime(),
         )
         .granted_with(self.credential)
-        .with_profile(sealed_profile.map(Bytes::from));
+        .with_profile(sealed_profile.map(Bytes::from))
+        .with_revocable(revocable);
         let record = match profile {
             Some(_) => record.listed(now, config.idle_lifetime),
             None => record,

@@ -83,7 +83,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         binding,
         times,
         any::<u32>(),
-        bytes(),
+        (bytes(), prop::option::of(bytes())),
         prop::option::of(previous),
         (
             any::<[bool; 3]>(),
@@ -96,7 +96,7 @@ fn any_record() -> impl Strategy<Value = Record> {
                 binding,
                 (created_at, rotated_at, upstream_end, authorization_end, expires_at),
                 generation,
-                sealed,
+                (sealed, revocable),
                 previous,
                 ([presented, revocation_pending, authenticated], [repeat_until, minted_at]),
                 unknown,
@@ -111,6 +111,7 @@ fn any_record() -> impl Strategy<Value = Record> {
                 sealed,
                 previous,
                 profile: None,
+                revocable,
                 listed_until: None,
                 presented,
                 repeat_until,
@@ -141,6 +142,21 @@ fn a_grant_stays_authenticated_and_pays_for_it_alone() {
     let next = next.with_pending_revocation(at(4000)).at(at(3500));
     assert!(next.authenticated);
     assert!(!rotated(&public, at(2000), 8, hash(7)).authenticated);
+}
+
+#[test]
+fn an_upstream_token_for_revocation_is_of_the_last_renewal() {
+    let plain = record();
+    let len = |record: &Record| record.encode(&KEY, &hash(7)).len();
+    let next = plain.renewed(Renewal {
+        revocable: Some(Bytes::from_static(b"revocable")),
+        ..renewal(at(2000))
+    });
+    let value = next.encode(&KEY, &hash(7));
+    assert_eq!(Record::decode(&KEY, &hash(7), &value), Ok(next.clone()));
+    let without = renewed(&next, at(2000));
+    assert_eq!(without.revocable, None, "the option was removed");
+    assert_eq!(len(&next), len(&without) + 2 + 9);
 }
 
 #[test]

@@ -137,12 +137,9 @@ fn the_upstream_expiry_applies_until_the_next_upstream_token() {
     );
     let rotate = |renewed, upstream_lifetime| {
         let renewal = Renewal {
-            now: at(50),
-            sealed: Bytes::new(),
-            idle_lifetime: IDLE,
             renewed,
             upstream_lifetime,
-            authorization_lifetime: None,
+            ..renewal(at(50))
         };
         record.renewed(renewal).expires_at
     };

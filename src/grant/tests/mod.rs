@@ -56,6 +56,7 @@ fn renewal(now: Timestamp) -> Renewal {
     Renewal {
         now,
         sealed: Bytes::from_static(b"sealed"),
+        revocable: None,
         idle_lifetime: IDLE,
         renewed: true,
         upstream_lifetime: None,

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::future::{join, join_all};
+use http_body_util::Full;
 use test_support::access::{Guarded, LOG_IN, pair};
-use test_support::{Act, App, SECOND, settle};
+use test_support::{Act, App, SECOND, Upstream, settle};
 use tokio::sync::Notify;
-use tower_oauth_refresh::EventKind;
+use tower_oauth_refresh::{ClientCredentials, EventKind};
 
-use super::{HOUR, another, app, log_in_and_wait};
+use super::{HOUR, another, app, log_in_and_wait, with};
 
 #[tokio::test(start_paused = true)]
 async fn a_thousand_requests_on_four_instances_share_one_refresh() {
@@ -99,6 +101,34 @@ async fn what_ends_during_a_renewal_stays_ended() {
         let refreshed = app.refresh(&refresh).await.status == 200;
         assert_eq!(refreshed, ending == 1, "only the access token was revoked");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_whose_grant_has_ended_revokes_its_new_upstream_token() {
+    let revoking = Upstream::new();
+    let service = revoking.clone();
+    let app = with(|builder| {
+        builder
+            .revocation_key([7; 32])
+            .upstream_revocation::<_, Full<Bytes>, _>(service, ClientCredentials::public())
+    });
+    let guarded = Guarded::new(&app);
+    let (_, access) = log_in_and_wait(&app).await;
+    let grant = app.take_events()[0].grant.unwrap();
+    let gate = Arc::new(Notify::new());
+    app.upstream.then(Act::Wait(Arc::clone(&gate)));
+    let ended = async {
+        settle().await;
+        // An instance without the key.
+        assert!(another(&app).layer.end_grant(&grant).await.unwrap());
+        gate.notify_one();
+    };
+    let (answer, ()) = join(guarded.get(&access), ended).await;
+    assert_eq!(answer.status, 401);
+    app.layer.drain().await;
+    let seen = revoking.seen();
+    let tokens: Vec<_> = seen.iter().map(|seen| seen.param("token")).collect();
+    assert_eq!(tokens, [Some("upstream-0-1")]);
 }
 
 #[tokio::test]

@@ -1,5 +1,10 @@
 //! Settings that are rejected.
 
+use bytes::Bytes;
+use http_body_util::Full;
+use test_support::Upstream;
+use tower_oauth_refresh::ClientCredentials;
+
 use super::*;
 
 #[test]
@@ -88,7 +93,7 @@ fn invalid_settings_are_rejected() {
         setting: "token_prefix",
         prefix: prefix.to_owned(),
     };
-    let rows: [(&str, fn(Builder) -> Builder, ConfigError); 49] = [
+    let rows: [(&str, fn(Builder) -> Builder, ConfigError); 51] = [
         (
             "a prefix of access tokens with a space",
             |b| b.access_token_prefix("a t"),
@@ -113,6 +118,19 @@ fn invalid_settings_are_rejected() {
             "an id token that would be kept anyway",
             |b| b.keep_id_token(true),
             ConfigError::IdTokenWithoutReference,
+        ),
+        (
+            "a revocation key without a service",
+            |b| b.revocation_key([7; 32]),
+            ConfigError::UpstreamRevocation,
+        ),
+        (
+            "a service without a revocation key",
+            |b| {
+                let service = Upstream::new();
+                b.upstream_revocation::<_, Full<Bytes>, _>(service, ClientCredentials::public())
+            },
+            ConfigError::UpstreamRevocation,
         ),
         (
             "introspection and revocation at one path",

@@ -79,6 +79,9 @@ fn text(error: &ConfigError, scope_flag: &str) -> String {
         ConfigError::UpstreamRefreshWithoutLifetime => {
             "--upstream-refresh needs --access-token-lifetime".into()
         }
+        ConfigError::UpstreamRevocation => {
+            "--upstream-revocation needs --revocation-key-file".into()
+        }
         ConfigError::Scope(scope) => format!("{scope_flag}: {scope:?} is not a scope"),
         ConfigError::NestedResource { inner, outer } => {
             format!("--resource: {inner} is below {outer}, which requires another resource")

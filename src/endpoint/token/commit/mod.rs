@@ -94,7 +94,10 @@ impl Rotation<'_> {
                 exchange.emit(event, subject);
                 Ok(granted.respond_for(&presentation.key, body))
             }
-            Ok(Committed::Gone) => Err(refuse(exchange, presentation, Refusal::Unknown).into()),
+            Ok(Committed::Gone) => {
+                commit.revoke_upstream(&exchange.shared);
+                Err(refuse(exchange, presentation, Refusal::Unknown).into())
+            }
             Ok(Committed::Overtaken(found)) => {
                 Ok(Box::pin(decide_again(exchange, presentation, ask, found)).await?)
             }

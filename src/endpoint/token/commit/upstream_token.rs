@@ -50,15 +50,13 @@ impl NewUpstreamToken<'_> {
         let brought = granted.answer.refresh_token();
         let renewed = brought.is_some_and(|token| token != self.sent);
         let token = brought.unwrap_or(self.sent).as_bytes();
-        let sealed = sealer.seal(
-            self.nonce,
-            presentation.context(Purpose::Current),
-            &[],
-            token,
-        )?;
+        let context = presentation.context(Purpose::Current);
+        let sealed = sealer.seal(self.nonce, context, &[], token)?;
+        let revocable = config.seal_for_revocation(self.nonce, context, &sealed, token)?;
         let record = self.record.renewed(Renewal {
             now,
             sealed: sealed.into(),
+            revocable,
             idle_lifetime: config.idle_lifetime,
             renewed,
             upstream_lifetime: granted.answer.refresh_lifetime(),

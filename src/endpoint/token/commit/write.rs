@@ -9,6 +9,7 @@ use crate::endpoint::context::RequestContext;
 use crate::endpoint::retryable_write::{OVERRIDES, RetryableWrite, overridden, persist};
 use crate::endpoint::state::State;
 use crate::endpoint::token::mint::AccessWrite;
+use crate::endpoint::upstream_revocation;
 use crate::event::{EventKind, EventSubject};
 use crate::grant::{Record, Revision};
 use crate::key_lock::KeyLockGuard;
@@ -70,6 +71,11 @@ impl RetryableWrite for Commit {
 }
 
 impl Commit {
+    /// Revokes the upstream token that was not stored because the grant has ended.
+    pub(crate) fn revoke_upstream<St: Store>(&self, shared: &Arc<State<St>>) {
+        upstream_revocation::revoke(shared, &self.key, &self.record);
+    }
+
     /// Writes the rotation. It overrides the lease of another request, but never another rotation.
     ///
     /// Invariant: the write succeeds only on an entry in the state `claimed`, from which this
@@ -211,6 +217,9 @@ impl Background {
         tokio::spawn(async move {
             let _held = (permit, in_flight, turn);
             let settled = persist(&mut self.commit, &shared).await;
+            if matches!(settled, Some(Committed::Gone)) {
+                self.commit.revoke_upstream(&shared);
+            }
             let kind = match settled {
                 Some(Committed::Stored) => self.kind,
                 // Either this write was stored and its reply was lost, or other requests went on

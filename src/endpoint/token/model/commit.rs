@@ -27,6 +27,7 @@ impl Layer {
         let record = record.renewed(Renewal {
             now: at(0),
             sealed: Grant::seal(state.new_seal()),
+            revocable: None,
             idle_lifetime: seconds(100_000_000),
             renewed: true,
             upstream_lifetime: None,

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower::BoxError;
@@ -20,7 +19,7 @@ use crate::endpoint::retryable_write::{RetryableWrite as _, persist};
 use crate::endpoint::state::State;
 use crate::endpoint::token::commit::{Committed, Renewal, StoredAccessToken};
 use crate::endpoint::token::lease::LeaseGuard;
-use crate::endpoint::upstream::{Granted, Inner, Reply};
+use crate::endpoint::upstream::{Granted, Inner, Reply, is_temporary};
 use crate::error::RefreshError;
 use crate::event::{EventKind, EventSubject};
 use crate::grant::Record;
@@ -198,7 +197,10 @@ impl<St: Store> Task<St> {
             }
             // Another request has gone on with the grant. The access token is stored.
             Some(Committed::Overtaken(_)) => Ok(Renewed::Done),
-            Some(Committed::Gone) => Ok(Renewed::Ended),
+            Some(Committed::Gone) => {
+                commit.revoke_upstream(shared);
+                Ok(Renewed::Ended)
+            }
             None => {
                 exchange.emit(EventKind::CommitLost, subject);
                 Ok(Renewed::Unavailable)
@@ -338,13 +340,4 @@ impl Request<'_> {
             .chain(scope.map(|scope| ("scope", scope)))
             .chain(resources.iter().map(|uri| ("resource", uri.as_str())))
     }
-}
-
-/// Returns whether a request that was refused with this status may succeed later.
-fn is_temporary(status: StatusCode) -> bool {
-    status.is_server_error()
-        || matches!(
-            status,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
-        )
 }

@@ -1,0 +1,231 @@
+//! Revokes the newest upstream token of a grant that the layer has ended without its client.
+//!
+//! Only the client can open the upstream token, except with the
+//! [`revocation_key`](crate::RefreshLayerBuilder::revocation_key). [`revoke`] opens it with that key
+//! and sends it to the inner service in a background task, so that the call that ended the grant
+//! neither waits nor fails. The task exists only in the memory of this process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep, timeout};
+use tower::BoxError;
+use zeroize::Zeroizing;
+
+use crate::cas;
+use crate::client_credentials::ClientCredentials;
+use crate::codec::Utf8;
+use crate::endpoint::direct::DirectService;
+use crate::endpoint::state::State;
+use crate::endpoint::upstream::{Accept, Inner as _, is_temporary};
+use crate::event::{EventKind, EventSubject};
+use crate::grant::Record;
+use crate::revocation_key::RevocationKey;
+use crate::seal::{Context, Purpose};
+use crate::store::{Entry, Key, Store};
+use crate::wire::client::ClientId;
+
+/// For how long a revocation is tried.
+const PATIENCE: Duration = Duration::from_secs(600);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The reason why the inner service has not revoked a token.
+#[derive(Debug, thiserror::Error)]
+enum RevocationError {
+    #[error(
+        "the upstream token was stored without the revocation key, or with another one, so it stays valid at the inner service until it expires"
+    )]
+    Unopened,
+    #[error("the credentials of upstream_revocation are not those of this client")]
+    NotCovered,
+    #[error("too many revocations are waiting for the inner service")]
+    TooMany,
+    #[error("the inner service responded with status {0}")]
+    Status(StatusCode),
+    #[error("the inner service did not respond in time")]
+    TimedOut,
+    #[error("the request to the inner service failed: {0}")]
+    Failed(BoxError),
+}
+
+impl RevocationError {
+    /// Returns whether the next attempt may succeed. RFC 7009 §2.2.1 asks clients to retry after
+    /// 503.
+    fn is_temporary(&self) -> bool {
+        match self {
+            Self::Status(status) => is_temporary(*status),
+            Self::TimedOut | Self::Failed(_) => true,
+            Self::Unopened | Self::NotCovered | Self::TooMany => false,
+        }
+    }
+}
+
+/// Removes a grant that was ended with others, and revokes its upstream token. An epoch names no
+/// grants, so this is done when a client presents a token of one. Does nothing if the layer has no
+/// revocation key.
+pub(crate) async fn end<St: Store>(shared: &Arc<State<St>>, key: &Key, entry: Entry) {
+    if shared.config().revocation_key.is_none() {
+        return;
+    }
+    match cas::remove(shared.store(), key, entry).await {
+        Ok(Some(removed)) => revoke_entry(shared, key, &removed),
+        Ok(None) => {}
+        Err(error) => {
+            tracing::debug!(%error, grant = ?key, "failed to remove a grant that was ended with others");
+        }
+    }
+}
+
+/// Revokes the upstream token of a grant whose entry was removed. Only the request that has removed
+/// it calls this, with the entry that it has removed: a rotation may have changed the entry that it
+/// had read before.
+pub(crate) fn revoke_entry<St: Store>(shared: &Arc<State<St>>, key: &Key, entry: &Entry) {
+    // An entry that cannot be read has no upstream token.
+    if shared.config().revocation_key.is_some()
+        && let Ok(record) = Record::decode(key, &entry.tag, &entry.value)
+    {
+        revoke(shared, key, &record);
+    }
+}
+
+/// Revokes the upstream token in this record of a grant that has ended, in the background. Does
+/// nothing if the layer has no revocation key.
+pub(crate) fn revoke<St: Store>(shared: &Arc<State<St>>, key: &Key, record: &Record) {
+    let config = shared.config();
+    let (Some(revocation_key), Some(service)) =
+        (&config.revocation_key, &config.upstream_revocation)
+    else {
+        return;
+    };
+    let revocation = Revocation {
+        key: *key,
+        client_id: record.binding.client_id.clone(),
+        generation: record.generation,
+        started: Instant::now(),
+    };
+    let opened = open(revocation_key, &service.credentials, key, record);
+    let permit = shared.background_revocation();
+    let ready = opened.and_then(|token| Ok((token, permit.ok_or(RevocationError::TooMany)?)));
+    match ready {
+        Ok((token, permit)) => {
+            tokio::spawn(revocation.run(Arc::clone(shared), service.clone(), token, permit));
+        }
+        Err(error) => revocation.tell(shared, Err(error)),
+    }
+}
+
+/// Opens the upstream token, if the layer can authenticate as its client.
+fn open(
+    revocation_key: &RevocationKey,
+    credentials: &ClientCredentials,
+    key: &Key,
+    record: &Record,
+) -> Result<Zeroizing<String>, RevocationError> {
+    let client_id = record.binding.client_id.as_str();
+    if !credentials.cover(client_id, record.authenticated) {
+        return Err(RevocationError::NotCovered);
+    }
+    let revocable = record.revocable.as_ref().ok_or(RevocationError::Unopened)?;
+    let context = Context {
+        purpose: Purpose::Revocation,
+        key,
+        client_id,
+    };
+    revocation_key
+        .open(context, &record.sealed, revocable)
+        .map_err(|_| RevocationError::Unopened)
+}
+
+/// The revocation of one upstream token.
+struct Revocation {
+    key: Key,
+    client_id: Utf8,
+    generation: u32,
+    started: Instant,
+}
+
+impl Revocation {
+    /// Tries until the inner service has revoked or refused, and emits the event of the outcome.
+    ///
+    /// A shutdown waits for an attempt, the first one included, but not for a pause.
+    fn run<St: Store>(
+        self,
+        shared: Arc<State<St>>,
+        service: DirectService,
+        token: Zeroizing<String>,
+        permit: OwnedSemaphorePermit,
+    ) -> impl Future<Output = ()> + Send {
+        let mut in_flight = shared.in_flight().token();
+        async move {
+            let _permit = permit;
+            let mut pause = FIRST_PAUSE;
+            let outcome = loop {
+                let attempt = self.attempt(&shared, &service, &token);
+                let outcome = timeout(shared.config().upstream_timeout(), attempt)
+                    .await
+                    .unwrap_or(Err(RevocationError::TimedOut));
+                match outcome {
+                    Err(error)
+                        if error.is_temporary() && self.started.elapsed() + pause < PATIENCE =>
+                    {
+                        tracing::debug!(%error, grant = ?self.key, "failed to revoke an upstream token, trying again");
+                    }
+                    outcome => break outcome,
+                }
+                drop(in_flight);
+                sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                in_flight = shared.in_flight().token();
+            };
+            self.tell(&shared, outcome);
+            drop(in_flight);
+        }
+    }
+
+    /// Sends the token to the revocation endpoint of the inner service (RFC 7009 §2.1).
+    async fn attempt<St: Store>(
+        &self,
+        shared: &State<St>,
+        service: &DirectService,
+        token: &Zeroizing<String>,
+    ) -> Result<(), RevocationError> {
+        // Waiting counts as a part of the attempt, so that a shutdown waits for one time limit even
+        // if the inner service hangs.
+        let _turn = shared.revoking().acquire().await;
+        let config = shared.config();
+        let client_id = self.client_id.as_str();
+        let path = &config.paths.revocation;
+        let request = service.request(path, client_id, config.max_response_body);
+        let parameters = [
+            ("token", token.as_str()),
+            ("token_type_hint", "refresh_token"),
+        ];
+        let form = service.form(client_id, parameters);
+        let response = request.send(form, Accept::Any).await;
+        let status = response.map_err(RevocationError::Failed)?.status();
+        match status.is_success() {
+            true => Ok(()),
+            false => Err(RevocationError::Status(status)),
+        }
+    }
+
+    /// Emits the event of the outcome.
+    fn tell<St: Store>(&self, shared: &State<St>, outcome: Result<(), RevocationError>) {
+        let client_id = ClientId::try_from(self.client_id.as_str()).ok();
+        let subject = EventSubject {
+            client_id: client_id.as_ref(),
+            grant: Some((&self.key, Some(self.generation))),
+        };
+        let elapsed = self.started.elapsed();
+        match outcome {
+            Ok(()) => shared.tell(EventKind::UpstreamRevoked, subject, elapsed),
+            Err(error) => {
+                let kind = EventKind::UpstreamRevocationFailed;
+                shared.tell_why(kind, subject, elapsed, Some(&error));
+            }
+        }
+    }
+}
