@@ -33,10 +33,10 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 /// on a connection that the upstream is closing.
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 
-/// The service for the requests of one client connection.
+/// The service for the requests of one client connection, or for those of this server itself.
 pub struct Forward<B> {
     shared: Arc<Shared<B>>,
-    client: Arc<forwarded::Client>,
+    client: Option<Arc<forwarded::Client>>,
 }
 
 /// The state that the services of all connections share.
@@ -128,7 +128,10 @@ where
         let fresh = builder.pool_max_idle_per_host(0).build(connector);
         let edge = Arc::new(settings.edge.clone());
         let this_server = SocketAddr::from(([127, 0, 0, 1], 0));
-        let client = Arc::new(forwarded::Client::new(Arc::clone(&edge), this_server));
+        let client = Some(Arc::new(forwarded::Client::new(
+            Arc::clone(&edge),
+            this_server,
+        )));
         Ok(Self {
             shared: Arc::new(Shared {
                 pooled,
@@ -142,13 +145,19 @@ where
 
     /// Returns the service for a connection from `address`.
     pub fn for_client(&self, address: SocketAddr) -> Self {
-        let client = Arc::new(forwarded::Client::new(
-            Arc::clone(&self.shared.edge),
-            address,
-        ));
+        let client = forwarded::Client::new(Arc::clone(&self.shared.edge), address);
         Self {
             shared: Arc::clone(&self.shared),
-            client,
+            client: Some(Arc::new(client)),
+        }
+    }
+
+    /// Returns the service for requests of this server itself. They name no client address, because
+    /// no client has sent them.
+    pub fn without_client(self) -> Self {
+        Self {
+            client: None,
+            ..self
         }
     }
 
@@ -187,7 +196,13 @@ where
         *request.uri_mut() = upstream.uri(request.uri())?;
         let headers = request.headers_mut();
         headers::remove_hop_by_hop(headers);
-        self.client.announce(headers, host.as_ref(), version);
+        let host = match &self.client {
+            Some(client) => {
+                client.announce(headers, host.as_ref(), version);
+                host
+            }
+            None => self.shared.edge.announce(headers),
+        };
         let host = host.filter(|_| *preserve_host);
         headers.insert(HOST, host.unwrap_or_else(|| upstream.host().clone()));
         Ok((
@@ -201,7 +216,7 @@ impl<B> Clone for Forward<B> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
-            client: Arc::clone(&self.client),
+            client: self.client.clone(),
         }
     }
 }

@@ -40,6 +40,18 @@ impl Edge {
         }
     }
 
+    /// Describes the URL that clients use, in a request of this server itself, which has no client.
+    /// Returns the host that a client would ask for.
+    pub fn announce(&self, headers: &mut HeaderMap) -> Option<HeaderValue> {
+        let public = self.public.as_ref()?;
+        for (name, value) in public.headers() {
+            if let Some(value) = value {
+                headers.insert(name, value);
+            }
+        }
+        public.host.clone()
+    }
+
     fn trusts(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(address))
     }

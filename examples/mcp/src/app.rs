@@ -23,8 +23,9 @@ use server_common::receivers::Receivers;
 use server_common::shutdown::Signals;
 use server_common::store::{OpenStore, StoreChoice};
 use tokio::time::Instant;
+use tower::service_fn;
 use tower_oauth_refresh::store::BoxStore;
-use tower_oauth_refresh::{AccessLayer, RefreshLayer};
+use tower_oauth_refresh::{AccessLayer, ClientCredentials, RefreshLayer};
 
 use crate::cli::{Cli, TokenUse};
 use crate::clients::Clients;
@@ -110,7 +111,9 @@ pub(crate) async fn serve(
             &issuer,
         )?,
     };
-    let (refresh, access) = layers(cli, metered(store.clone(), &metrics), &issuer, &metrics)?;
+    let provider = Provider::new(settings, metrics.clone())?;
+    let layered = metered(store.clone(), &metrics);
+    let (refresh, access) = layers(cli, layered, &issuer, &provider, &metrics)?;
     let about = About {
         server: env!("CARGO_PKG_NAME"),
         store: choice.to_string(),
@@ -126,7 +129,7 @@ pub(crate) async fn serve(
         scope_descriptions,
         clients: Clients::new(&records, &cli.clients, cli.scopes())?,
         records,
-        provider: Provider::new(settings, metrics)?,
+        provider,
         refresh: refresh.clone(),
         receivers,
         edge: Arc::new(Edge::new(None, &cli.endpoint.trust_forwarded)),
@@ -168,6 +171,7 @@ fn layers(
     cli: &Cli,
     store: BoxStore,
     issuer: &Issuer,
+    provider: &Provider,
     metrics: &Metrics,
 ) -> Result<(RefreshLayer<BoxStore>, AccessLayer<BoxStore>), Failure> {
     let invalid = |error| config_error(&error, "--require-scope");
@@ -177,10 +181,20 @@ fn layers(
     // The middleware in front of the layer checks the requested resource and replaces it with this
     // one.
     let refresh = refresh.allowed_resources([issuer.resource()]);
+    let mut refresh = cli.configure(refresh);
+    if let Some(key) = cli.shared.revocation.key().map_err(Failure::Usage)? {
+        if provider.settings().revocation_endpoint.is_none() {
+            let message = "--upstream-revocation needs --revocation-endpoint";
+            return Err(Failure::Usage(message.into()));
+        }
+        let provider = provider.clone();
+        let service = service_fn(move |request| token::revoke_ended(provider.clone(), request));
+        refresh = refresh
+            .revocation_key(key)
+            .upstream_revocation(service, ClientCredentials::added_by_service());
+    }
     let metrics = metrics.clone();
-    let refresh = cli
-        .configure(refresh)
-        .on_event(move |event| metrics.event(event));
+    let refresh = refresh.on_event(move |event| metrics.event(event));
     let refresh = refresh.build().map_err(invalid)?;
     let strip = cli.endpoint.mcp_upstream.is_some() && cli.endpoint.mcp_token == TokenUse::Strip;
     let mut access = cli

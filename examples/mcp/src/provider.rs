@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use reqwest::redirect::Policy;
+use server_common::flags::ClientAuth;
 use server_common::metrics::Metrics;
 use url::Url;
 
@@ -14,15 +15,6 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The maximum size of a response of the provider.
 const MOST_BYTES: usize = 64 * 1024;
-
-/// The method by which this server authenticates to the provider (RFC 6749 §2.3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum ClientAuth {
-    #[value(name = "client_secret_basic")]
-    Basic,
-    #[value(name = "client_secret_post")]
-    Post,
-}
 
 /// The endpoints of the provider, and this server's credentials there.
 #[derive(Clone)]
@@ -35,6 +27,7 @@ pub(crate) struct ProviderSettings {
     pub(crate) issuer: Option<String>,
     pub(crate) client_id: String,
     pub(crate) client_secret: String,
+    /// The method by which this server authenticates to the provider.
     pub(crate) auth: ClientAuth,
     /// Additional parameters for the authorization endpoint, such as `access_type=offline`.
     pub(crate) extra: Vec<(String, String)>,

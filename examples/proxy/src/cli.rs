@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::num::ParseIntError;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use server_common::flags::{SharedFlags, seconds, timeout};
+use server_common::flags::{SharedFlags, UpstreamClientFlags, seconds, timeout};
 use server_common::networks::Network;
 use server_common::upstream::{PublicUrl, Upstream};
 use tower_oauth_refresh::path::PathPrefix;
@@ -179,6 +179,9 @@ pub(crate) struct Cli {
     hand_back: bool,
 
     #[command(flatten)]
+    pub(crate) upstream_client: UpstreamClientFlags,
+
+    #[command(flatten)]
     pub(crate) shared: SharedFlags,
 }
 
@@ -187,6 +190,9 @@ impl Cli {
     pub(crate) fn check(&self) -> Result<(), String> {
         self.shared.admin.check(self.listen)?;
         self.check_receivers()?;
+        let revocation = &self.shared.revocation;
+        revocation.check()?;
+        self.upstream_client.check(revocation.is_set())?;
         if self.upstream.is_none() {
             let flags = [
                 ("--preserve-host", self.preserve_host),
@@ -195,6 +201,7 @@ impl Cli {
                 ("--introspection-path", self.introspection_path.is_some()),
                 ("--adopt-until", self.adopt_until.is_some()),
                 ("--hand-back", self.hand_back),
+                ("--upstream-revocation", revocation.is_set()),
             ];
             if let Some((flag, _)) = flags.iter().find(|(_, set)| *set) {
                 return Err(format!("{flag} needs --upstream"));

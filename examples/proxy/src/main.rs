@@ -19,6 +19,8 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use mimalloc::MiMalloc;
 use server_common::flags::{self, About, SharedFlags, config_error};
 use server_common::forward::{self, Forward};
@@ -77,11 +79,35 @@ fn layer<S: Store>(
     metrics: &Metrics,
 ) -> Result<RefreshLayer<Metered<S>>, Failure> {
     let builder = RefreshLayer::builder(Metered::new(store, metrics.clone()));
+    let mut builder = cli.configure(builder);
+    let key = cli.shared.revocation.key().map_err(Failure::Usage)?;
+    if let (Some(key), Some(upstream)) = (key, &cli.upstream) {
+        let settings = forward_settings(cli, upstream, cli.public_url.as_ref(), metrics);
+        let service = Forward::<Full<Bytes>>::new(settings)?.without_client();
+        builder = builder
+            .revocation_key(key)
+            .upstream_revocation(service, cli.upstream_client.credentials());
+    }
     let metrics = metrics.clone();
-    let builder = cli
-        .configure(builder)
-        .on_event(move |event| metrics.event(event));
+    let builder = builder.on_event(move |event| metrics.event(event));
     builder.build().map_err(invalid)
+}
+
+fn forward_settings(
+    cli: &Cli,
+    upstream: &Upstream,
+    public: Option<&PublicUrl>,
+    metrics: &Metrics,
+) -> forward::Settings {
+    forward::Settings {
+        upstream: upstream.clone(),
+        preserve_host: cli.preserve_host,
+        edge: Edge::new(public.map(PublicUrl::as_url), &cli.trust_forwarded),
+        timeout: cli.upstream_timeout,
+        unlimited: cli.guarded_paths().map(str::to_owned).collect(),
+        refuse_front_channel: cli.reference_access_tokens,
+        metrics: metrics.clone(),
+    }
 }
 
 fn access<S: Store>(cli: &Cli, layer: &RefreshLayer<S>) -> Result<AccessLayer<S>, Failure> {
@@ -134,16 +160,8 @@ async fn serve<S: Store>(
         Some(upstream) => (upstream.clone(), cli.public_url.clone()),
         None => start_demo(cli, listen).await?,
     };
-    let edge = Edge::new(public.as_ref().map(PublicUrl::as_url), &cli.trust_forwarded);
-    let forward = Forward::new(forward::Settings {
-        upstream: upstream.clone(),
-        preserve_host: cli.preserve_host,
-        edge,
-        timeout: cli.upstream_timeout,
-        unlimited: cli.guarded_paths().map(str::to_owned).collect(),
-        refuse_front_channel: cli.reference_access_tokens,
-        metrics: metrics.clone(),
-    })?;
+    let settings = forward_settings(cli, &upstream, public.as_ref(), &metrics);
+    let forward = Forward::new(settings)?;
     let inner = Discovery::new(
         forward.clone(),
         &upstream,

@@ -5,9 +5,11 @@ mod admin;
 mod config_error;
 mod limits;
 mod log;
+mod revocation;
 mod rotation;
 mod sessions;
 mod store;
+mod upstream_client;
 
 use std::time::Duration;
 
@@ -19,9 +21,11 @@ pub use self::admin::{About, AdminFlags};
 pub use self::config_error::config_error;
 pub use self::limits::LimitFlags;
 pub use self::log::LogFlags;
+pub use self::revocation::RevocationFlags;
 pub use self::rotation::RotationFlags;
 pub use self::sessions::SessionFlags;
 pub use self::store::StoreFlags;
+pub use self::upstream_client::{ClientAuth, UpstreamClientFlags};
 
 /// The flags that both servers have.
 #[derive(Debug, clap::Args)]
@@ -31,6 +35,9 @@ pub struct SharedFlags {
 
     #[command(flatten)]
     pub sessions: SessionFlags,
+
+    #[command(flatten)]
+    pub revocation: RevocationFlags,
 
     #[command(flatten)]
     pub limits: LimitFlags,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use server_common::flags::{AdminFlags, SharedFlags, seconds};
+use server_common::flags::{AdminFlags, ClientAuth, SharedFlags, seconds};
 use tower_oauth_refresh::{RefreshLayerBuilder, Store};
 use url::Url;
 
@@ -19,7 +19,7 @@ pub(crate) use self::origin::AllowedOrigin;
 use self::scope_description::ScopeDescription;
 use crate::clients::ClientFlags;
 use crate::issuer::Issuer;
-use crate::provider::{ClientAuth, ProviderSettings};
+use crate::provider::ProviderSettings;
 
 /// The longest time in which a repeated exchange of an authorization code gets the same response.
 const CODE_WINDOW: Duration = Duration::from_secs(5);

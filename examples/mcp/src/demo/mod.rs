@@ -19,6 +19,7 @@ use serde_json::json;
 use server_common::demo::client::{OauthError, Parameters};
 use server_common::demo::state::{Sessions, Settings};
 use server_common::demo::token;
+use server_common::flags::ClientAuth;
 use server_common::program::Failure;
 use tokio::net::TcpListener;
 use url::Url;
@@ -26,7 +27,7 @@ use url::Url;
 use self::clients::{CLIENT, SECRET};
 use crate::cli::DemoFlags;
 use crate::issuer::Issuer;
-use crate::provider::{ClientAuth, ProviderSettings};
+use crate::provider::ProviderSettings;
 
 /// The state that all handlers share.
 #[derive(Clone, Debug)]

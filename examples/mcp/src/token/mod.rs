@@ -32,6 +32,8 @@ use crate::parameters::{Parameters, Repeated};
 /// The maximum size of a request body. It equals the limit of the layer.
 const MOST_BYTES: usize = 64 << 10;
 
+pub(crate) use self::revoke::revoke_ended;
+
 pub(crate) fn routes(app: &App) -> Router<App> {
     let token = Router::new()
         .route("/token", post(token))

@@ -1,14 +1,19 @@
 //! The revocation endpoint (RFC 7009) behind the refresh layer.
 
+use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use tower::BoxError;
 
 use super::answer::failed;
-use super::kept::Kept;
+use super::kept::{Kept, KeptToken};
 use super::outside::Presented;
-use super::{client, need, read};
+use super::{MOST_BYTES, client, need, read};
 use crate::app::App;
 use crate::error::OauthError;
+use crate::parameters::Parameters;
+use crate::provider::Provider;
 
 /// Revokes the token at the provider. If the provider cannot be reached, the layer records that the
 /// revocation is pending, and ends the grant here nevertheless.
@@ -54,5 +59,26 @@ pub(super) async fn revoke(
                 "the identity provider rejected a request of this server",
             ))
         }
+    }
+}
+
+/// Revokes the token of a session that this server itself has ended, for the layer. Returns the
+/// status of the provider.
+pub(crate) async fn revoke_ended(
+    provider: Provider,
+    request: Request,
+) -> Result<Response, BoxError> {
+    let form = Parameters::parse(&to_bytes(request.into_body(), MOST_BYTES).await?);
+    let kept = form.one("token").ok().flatten().and_then(Kept::decode);
+    let Some(Kept { token, .. }) = kept else {
+        return Ok(StatusCode::BAD_REQUEST.into_response());
+    };
+    let hint = match token {
+        KeptToken::Refresh(_) => "refresh_token",
+        KeptToken::Access(_) => "access_token",
+    };
+    match provider.revoke(token.as_str(), Some(hint)).await {
+        Some(answer) => Ok(answer?.status.into_response()),
+        None => Ok(StatusCode::NOT_FOUND.into_response()),
     }
 }

@@ -1,11 +1,17 @@
 //! The identity provider and other servers end the sessions of a user at the example `mcp`.
 
+use std::time::Duration;
+
 use serde_json::json;
 use test_support::http::{Answer, get, post, send};
 use test_support::openid::OpenId;
 use test_support::process::Example;
+use tokio::time::{sleep, timeout};
 
-use crate::support::mcp::{self, PROVIDER_CLIENT, Provider};
+use crate::PROGRAM;
+use crate::support::fixture::Fixture;
+use crate::support::identity::{Identity, Manners};
+use crate::support::mcp::{self, PROVIDER_CLIENT, Provider, one};
 use crate::support::mcp_client::{McpClient, call, ended};
 
 const TOKEN: &str = "a-token-of-another-server-0123456789";
@@ -132,4 +138,61 @@ async fn without_an_issuer_or_a_token_the_endpoints_do_not_exist() {
     }
     let metadata = get(&server.url("/.well-known/oauth-authorization-server")).await;
     assert!(!metadata.text().contains("global_token"), "{metadata:?}");
+}
+
+/// Returns the flags for the revocation of the provider's tokens, and the file of the key.
+fn revoking() -> ([String; 3], tempfile::NamedTempFile) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "07".repeat(32)).unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    let flags = [
+        "--upstream-revocation".into(),
+        "--revocation-key-file".into(),
+        path,
+    ];
+    (flags, file)
+}
+
+#[tokio::test]
+async fn a_session_that_reuse_ends_is_revoked_at_the_provider() {
+    let (flags, _file) = revoking();
+    let flags = [&["--strict"][..], &flags.each_ref().map(String::as_str)].concat();
+    let Fixture {
+        identity,
+        server,
+        client,
+    } = Fixture::with_flags(Manners::default(), &flags).await;
+    let first = client.log_in(&server).await.string("refresh_token");
+    let second = client.refresh(&server, &first, &[]).await;
+    let second = second.string("refresh_token");
+    let third = client.refresh(&server, &second, &[]).await;
+    assert_eq!(third.status, 200);
+    assert_eq!(client.refresh(&server, &first, &[]).await.status, 400);
+    let revoked = async {
+        while identity.counts().revoked == 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(test_support::PATIENCE, revoked).await.unwrap();
+    let form = identity.last_form();
+    assert_eq!(one(&form, "token_type_hint"), Some("refresh_token"));
+    let token = one(&form, "token").unwrap().to_owned();
+    assert!(identity.secrets().contains(&token), "{form:?}");
+}
+
+#[tokio::test]
+async fn a_provider_without_a_revocation_endpoint_revokes_nothing() {
+    let (flags, _file) = revoking();
+    let mut all = Identity::start().await.flags();
+    let at = all.iter().position(|flag| flag == "--revocation-endpoint");
+    let at = at.unwrap();
+    all.drain(at..at + 2);
+    all.extend(flags);
+    all.push("--listen=127.0.0.1:0".into());
+    let output = tokio::task::spawn_blocking(move || Example::run(PROGRAM, &all, &[]));
+    let output = output.await.unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    let message = "--upstream-revocation needs --revocation-endpoint";
+    assert!(stderr.contains(message), "{stderr}");
 }

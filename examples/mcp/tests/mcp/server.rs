@@ -418,6 +418,10 @@ async fn invalid_command_lines_are_rejected() {
             "--access-token-lifetime must be more than 0",
         ),
         (
+            &["--upstream-revocation"],
+            "--upstream-revocation needs --revocation-key-file",
+        ),
+        (
             &["--shared-window", "2592001"],
             "--shared-window must be at most --idle-lifetime",
         ),
@@ -502,5 +506,5 @@ async fn invalid_command_lines_are_rejected() {
 
 #[test]
 fn every_flag_has_an_environment_variable_and_documentation() {
-    assert_flags(PROGRAM, "MCP_", include_str!("../../README.md"), 57);
+    assert_flags(PROGRAM, "MCP_", include_str!("../../README.md"), 59);
 }

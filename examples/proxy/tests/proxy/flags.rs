@@ -473,6 +473,30 @@ fn invalid_flags_end_with_status_2_and_a_reason() {
         (&["--adopt-until", "1"], "--adopt-until needs --upstream"),
         (&["--hand-back"], "--hand-back needs --upstream"),
         (
+            &["--upstream-revocation", "--revocation-key-file=/nowhere"],
+            "--upstream-revocation needs --upstream",
+        ),
+        (
+            &["--upstream=http://a", "--upstream-revocation"],
+            "--upstream-revocation needs --revocation-key-file",
+        ),
+        (
+            &["--upstream=http://a", "--revocation-key-file=/nowhere"],
+            "--revocation-key-file needs --upstream-revocation",
+        ),
+        (
+            &[
+                "--upstream=http://a",
+                "--upstream-revocation",
+                "--revocation-key-file=/nowhere",
+            ],
+            "--revocation-key-file /nowhere: ",
+        ),
+        (
+            &["--upstream-client-id=web", "--upstream-client-secret=x"],
+            "--upstream-client-id needs --upstream-revocation",
+        ),
+        (
             &[
                 "--upstream",
                 "http://a",
@@ -527,7 +551,7 @@ fn environment_variables_are_checked_like_flags() {
 
 #[test]
 fn every_flag_has_an_environment_variable_and_documentation() {
-    let help = assert_flags(PROGRAM, "PROXY_", include_str!("../../README.md"), 48);
+    let help = assert_flags(PROGRAM, "PROXY_", include_str!("../../README.md"), 53);
     assert!(
         help.contains("response_type with `token` or `id_token`"),
         "the help of --reference-access-tokens: {help}"
@@ -544,7 +568,11 @@ fn every_flag_has_an_environment_variable_and_documentation() {
 
 #[test]
 fn a_rejected_token_is_not_printed() {
-    for flag in ["--admin-token", "--global-revocation-token"] {
+    for flag in [
+        "--admin-token",
+        "--global-revocation-token",
+        "--upstream-client-secret",
+    ] {
         let stderr = refused(&["--admin", "127.0.0.1:0", flag, "swordfish"], &[]);
         assert!(
             stderr.contains(flag) && !stderr.contains("swordfish"),
@@ -613,6 +641,8 @@ async fn environment_variables_set_all_flags() {
         ("PROXY_ROTATION_TIMEOUT", "1"),
         ("PROXY_ADOPT_UNTIL", "4102444800"),
         ("PROXY_STRICT", "no"),
+        ("PROXY_UPSTREAM_REVOCATION", "no"),
+        ("PROXY_UPSTREAM_CLIENT_AUTH", "client_secret_post"),
         ("PROXY_MAX_CONNECTIONS", "100"),
         ("PROXY_MAX_IN_FLIGHT", "50"),
         ("PROXY_BODY_MEMORY", "1000000"),

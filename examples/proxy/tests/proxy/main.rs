@@ -16,6 +16,7 @@ mod paths;
 mod proxy;
 mod rotation;
 mod stores;
+mod upstream_revocation;
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_oauth-refresh-proxy");
