@@ -193,6 +193,11 @@ fn layers(
             .revocation_key(key)
             .upstream_revocation(service, ClientCredentials::added_by_service());
     }
+    if cli.upstream_refresh && cli.shared.sessions.access_token_lifetime.is_some() {
+        let provider = provider.clone();
+        let service = service_fn(move |request| token::renew(provider.clone(), request));
+        refresh = refresh.upstream_refresh(service, ClientCredentials::added_by_service());
+    }
     let metrics = metrics.clone();
     let refresh = refresh.on_event(move |event| metrics.event(event));
     let refresh = refresh.build().map_err(invalid)?;

@@ -178,6 +178,14 @@ pub(crate) struct Cli {
     #[arg(long)]
     hand_back: bool,
 
+    /// Refresh at the upstream when an access token of the proxy is used and the upstream's ends, so
+    /// that clients that never refresh stay logged in; needs --access-token-lifetime
+    ///
+    /// It is for public clients, and for the confidential one of --upstream-client-id. The risk: an
+    /// access token and a copy of the store open its session.
+    #[arg(long)]
+    pub(crate) upstream_refresh: bool,
+
     #[command(flatten)]
     pub(crate) upstream_client: UpstreamClientFlags,
 
@@ -192,7 +200,8 @@ impl Cli {
         self.check_receivers()?;
         let revocation = &self.shared.revocation;
         revocation.check()?;
-        self.upstream_client.check(revocation.is_set())?;
+        let sends_requests = self.upstream_refresh || revocation.is_set();
+        self.upstream_client.check(sends_requests)?;
         if self.upstream.is_none() {
             let flags = [
                 ("--preserve-host", self.preserve_host),
@@ -201,6 +210,7 @@ impl Cli {
                 ("--introspection-path", self.introspection_path.is_some()),
                 ("--adopt-until", self.adopt_until.is_some()),
                 ("--hand-back", self.hand_back),
+                ("--upstream-refresh", self.upstream_refresh),
                 ("--upstream-revocation", revocation.is_set()),
             ];
             if let Some((flag, _)) = flags.iter().find(|(_, set)| *set) {

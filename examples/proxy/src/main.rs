@@ -81,12 +81,18 @@ fn layer<S: Store>(
     let builder = RefreshLayer::builder(Metered::new(store, metrics.clone()));
     let mut builder = cli.configure(builder);
     let key = cli.shared.revocation.key().map_err(Failure::Usage)?;
-    if let (Some(key), Some(upstream)) = (key, &cli.upstream) {
+    if let Some(upstream) = &cli.upstream {
         let settings = forward_settings(cli, upstream, cli.public_url.as_ref(), metrics);
         let service = Forward::<Full<Bytes>>::new(settings)?.without_client();
-        builder = builder
-            .revocation_key(key)
-            .upstream_revocation(service, cli.upstream_client.credentials());
+        let credentials = || cli.upstream_client.credentials();
+        if let Some(key) = key {
+            builder = builder
+                .revocation_key(key)
+                .upstream_revocation(service.clone(), credentials());
+        }
+        if cli.upstream_refresh {
+            builder = builder.upstream_refresh(service, credentials());
+        }
     }
     let metrics = metrics.clone();
     let builder = builder.on_event(move |event| metrics.event(event));

@@ -43,9 +43,10 @@ pub struct SessionFlags {
     absolute_lifetime: Option<Duration>,
 
     /// Time in seconds for which an access token of the proxy is valid; shorter if the upstream's
-    /// access token expires earlier [default: as long as the upstream's access token]
+    /// access token expires earlier, except with --upstream-refresh [default: as long as the
+    /// upstream's access token]
     #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
-    access_token_lifetime: Option<Duration>,
+    pub access_token_lifetime: Option<Duration>,
 
     /// Claim of the ID token that is the id of the user, by which sessions are listed and ended;
     /// `oid` for Microsoft Entra ID [default: sub]

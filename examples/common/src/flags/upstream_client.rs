@@ -17,8 +17,8 @@ pub enum ClientAuth {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Sessions")]
 pub struct UpstreamClientFlags {
-    /// Client for whose sessions this server authenticates its own requests to the upstream, such as
-    /// those of --upstream-revocation; needs --upstream-client-secret [default: none, and then such
+    /// Client for whose sessions this server authenticates its own requests to the upstream, those of
+    /// --upstream-refresh and --upstream-revocation; needs --upstream-client-secret [default: none, and then such
     /// requests are sent for sessions of public clients only]
     #[arg(long, value_name = "ID")]
     upstream_client_id: Option<ClientId>,
@@ -40,7 +40,7 @@ impl UpstreamClientFlags {
             (Some(_), None) => Err("--upstream-client-id needs --upstream-client-secret".into()),
             (None, Some(_)) => Err("--upstream-client-secret needs --upstream-client-id".into()),
             (Some(_), Some(_)) if !is_used => {
-                Err("--upstream-client-id needs --upstream-revocation".into())
+                Err("--upstream-client-id needs --upstream-refresh or --upstream-revocation".into())
             }
             _ => Ok(()),
         }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use clap::ArgAction;
 use server_common::flags::{AdminFlags, ClientAuth, SharedFlags, seconds};
 use tower_oauth_refresh::{RefreshLayerBuilder, Store};
 use url::Url;
@@ -94,6 +95,14 @@ pub(crate) struct Cli {
     /// disables both [default: 60]
     #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     retry_window: Option<Duration>,
+
+    /// Refresh at the provider when an access token of this server is used and the provider's ends,
+    /// so that clients that never refresh stay logged in; has an effect with --access-token-lifetime
+    /// only
+    ///
+    /// The risk: an access token and a copy of the store open its session.
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
+    pub(crate) upstream_refresh: bool,
 
     #[command(flatten)]
     pub(crate) clients: ClientFlags,

@@ -32,6 +32,7 @@ use crate::parameters::{Parameters, Repeated};
 /// The maximum size of a request body. It equals the limit of the layer.
 const MOST_BYTES: usize = 64 << 10;
 
+pub(crate) use self::refresh::renew;
 pub(crate) use self::revoke::revoke_ended;
 
 pub(crate) fn routes(app: &App) -> Router<App> {
@@ -57,7 +58,7 @@ async fn token(State(app): State<App>, request: Request) -> Result<Response, Oau
             label = Some(named);
             answer
         }
-        Some("refresh_token") => refresh::refresh(&app, &form).await?,
+        Some("refresh_token") => refresh::refresh(&app.provider, &form).await?,
         Some(_) => {
             return Err(OauthError::new(
                 "unsupported_grant_type",

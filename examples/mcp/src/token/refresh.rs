@@ -3,17 +3,29 @@
 
 use std::time::Duration;
 
+use axum::Json;
+use axum::body::to_bytes;
+use axum::extract::Request;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
+use tower::BoxError;
 
 use super::answer::{self, Answer};
 use super::kept::{Kept, KeptToken};
-use super::need;
-use crate::app::App;
+use super::{MOST_BYTES, need};
 use crate::error::OauthError;
 use crate::parameters::Parameters;
+use crate::provider::Provider;
 
-pub(super) async fn refresh(app: &App, form: &Parameters) -> Result<Answer, OauthError> {
+/// Refreshes at the provider without a request of a client, for the layer.
+pub(crate) async fn renew(provider: Provider, request: Request) -> Result<Response, BoxError> {
+    let form = Parameters::parse(&to_bytes(request.into_body(), MOST_BYTES).await?);
+    let answer = refresh(&provider, &form).await;
+    Ok(answer.map(Json).into_response())
+}
+
+pub(super) async fn refresh(provider: &Provider, form: &Parameters) -> Result<Answer, OauthError> {
     let kept = Kept::decode(need(form, "refresh_token")?);
     let kept = kept.ok_or_else(|| {
         OauthError::invalid_grant("the refresh token was not issued by this server")
@@ -26,8 +38,8 @@ pub(super) async fn refresh(app: &App, form: &Parameters) -> Result<Answer, Oaut
         ));
     }
     let answer = match &kept.token {
-        KeptToken::Refresh(token) => answer::read(app.provider.refresh(token, wanted).await)?,
-        KeptToken::Access(token) => again(app, token).await?,
+        KeptToken::Refresh(token) => answer::read(provider.refresh(token, wanted).await)?,
+        KeptToken::Access(token) => again(provider, token).await?,
     };
     let scope = answer::scope(&answer).unwrap_or_else(|| wanted.unwrap_or(&kept.scope).to_owned());
     // Without a new refresh token, the provider's old one remains valid.
@@ -41,8 +53,8 @@ pub(super) async fn refresh(app: &App, form: &Parameters) -> Result<Answer, Oaut
 
 /// Returns the access token without expiry again. If a userinfo endpoint is configured, first
 /// checks there that the provider still accepts the token.
-async fn again(app: &App, token: &str) -> Result<Answer, OauthError> {
-    if let Some(asked) = app.provider.userinfo(token).await {
+async fn again(provider: &Provider, token: &str) -> Result<Answer, OauthError> {
+    if let Some(asked) = provider.userinfo(token).await {
         let status = asked.map_err(|error| answer::failed(&error))?.status;
         if status == StatusCode::UNAUTHORIZED {
             return Err(OauthError::invalid_grant(

@@ -21,6 +21,7 @@ mod server;
 mod support;
 mod token;
 mod upstream;
+mod upstream_refresh;
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_mcp-oauth-proxy");

@@ -351,6 +351,14 @@ fn invalid_flags_end_with_status_2_and_a_reason() {
         (&["--idle-lifetime", "0"], "--idle-lifetime must be"),
         (&["--absolute-lifetime", "0"], "--absolute-lifetime must be"),
         (
+            &[
+                "--upstream=http://127.0.0.1:1",
+                "--reference-access-tokens",
+                "--upstream-refresh",
+            ],
+            "--upstream-refresh needs --access-token-lifetime",
+        ),
+        (
             &["--access-token-lifetime", "60"],
             "--access-token-lifetime needs --reference-access-tokens",
         ),
@@ -494,7 +502,7 @@ fn invalid_flags_end_with_status_2_and_a_reason() {
         ),
         (
             &["--upstream-client-id=web", "--upstream-client-secret=x"],
-            "--upstream-client-id needs --upstream-revocation",
+            "--upstream-client-id needs --upstream-refresh or --upstream-revocation",
         ),
         (
             &[
@@ -551,7 +559,7 @@ fn environment_variables_are_checked_like_flags() {
 
 #[test]
 fn every_flag_has_an_environment_variable_and_documentation() {
-    let help = assert_flags(PROGRAM, "PROXY_", include_str!("../../README.md"), 53);
+    let help = assert_flags(PROGRAM, "PROXY_", include_str!("../../README.md"), 54);
     assert!(
         help.contains("response_type with `token` or `id_token`"),
         "the help of --reference-access-tokens: {help}"
@@ -641,6 +649,7 @@ async fn environment_variables_set_all_flags() {
         ("PROXY_ROTATION_TIMEOUT", "1"),
         ("PROXY_ADOPT_UNTIL", "4102444800"),
         ("PROXY_STRICT", "no"),
+        ("PROXY_UPSTREAM_REFRESH", "no"),
         ("PROXY_UPSTREAM_REVOCATION", "no"),
         ("PROXY_UPSTREAM_CLIENT_AUTH", "client_secret_post"),
         ("PROXY_MAX_CONNECTIONS", "100"),

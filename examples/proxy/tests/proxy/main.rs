@@ -16,6 +16,7 @@ mod paths;
 mod proxy;
 mod rotation;
 mod stores;
+mod upstream_refresh;
 mod upstream_revocation;
 
 /// The program under test.
