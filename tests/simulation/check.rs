@@ -83,6 +83,8 @@ struct Line {
     copied: bool,
     /// Whether its client keeps its token.
     kept: bool,
+    /// Whether a response has contained the current token again.
+    converged: bool,
     /// When and why the grant became invalid.
     dead: Option<(Duration, &'static str)>,
     /// Requests in progress, and the total number of requests.

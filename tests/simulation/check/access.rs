@@ -54,8 +54,11 @@ impl Ledger {
             .lines
             .get(&pass.grant)
             .is_none_or(|line| line.dead.is_some());
-        // All access tokens of a client that keeps its token have the same generation.
-        let kept = self.lines.get(&pass.grant).is_some_and(|line| line.kept);
+        // Access tokens that came with the same refresh token have the same generation.
+        let kept = self
+            .lines
+            .get(&pass.grant)
+            .is_some_and(|line| line.kept || line.converged);
         let complete = (pass.grant.into(), pass.generation);
         // An access token that is older than the current refresh token may not lead to it.
         let is_old = self

@@ -28,6 +28,7 @@ impl Ledger {
             Effect::Converged(key, names) => {
                 let line = self.lines.entry(key).or_default();
                 line.named_by.get_or_insert(life);
+                line.converged = true;
                 line.trail.converged(&names, self.renews, now);
                 line.touched = now;
                 self.settled(&key, life);
