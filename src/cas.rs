@@ -62,7 +62,8 @@ pub(crate) async fn update<St: Store>(
 }
 
 /// Removes the entry under `key`, which was read as `entry`. Returns the entry that was removed, or
-/// `None` if another request had removed it.
+/// `None` if it was found to be missing. If another request removes it at the same time, both may
+/// get it: removing an entry that does not exist succeeds.
 pub(crate) async fn remove<St: Store>(
     store: &St,
     key: &Key,

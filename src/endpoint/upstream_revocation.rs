@@ -79,9 +79,9 @@ pub(crate) async fn end<St: Store>(shared: &Arc<State<St>>, key: &Key, entry: En
     }
 }
 
-/// Revokes the upstream token of a grant whose entry was removed. Only the request that has removed
-/// it calls this, with the entry that it has removed: a rotation may have changed the entry that it
-/// had read before.
+/// Revokes the upstream token of a grant whose entry was removed. The request that has removed it
+/// calls this, with the entry that it has removed: a rotation may have changed the entry that it had
+/// read before. If two requests remove it at once, the token may be revoked twice, which is safe.
 pub(crate) fn revoke_entry<St: Store>(shared: &Arc<State<St>>, key: &Key, entry: &Entry) {
     // An entry that cannot be read has no upstream token.
     if shared.config().revocation_key.is_some()
