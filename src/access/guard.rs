@@ -129,10 +129,21 @@ impl<St: Store> Guard<St> {
             }
         };
         match renewed {
-            Renewed::Done | Renewed::Ended => self.read(parsed).await,
+            Renewed::Ended => self.read(parsed).await,
+            Renewed::Done => {
+                let valid = self.read(parsed).await?;
+                // It may have ended again, or another instance has done something else.
+                match self
+                    .due(&valid)
+                    .filter(|life| life.has_ended(self.clock.now()))
+                {
+                    Some(_) => Err(AccessError::UpstreamUnavailable),
+                    None => Ok(valid),
+                }
+            }
             _ if !life.has_ended(self.clock.now()) => Ok(valid),
             Renewed::Impossible => Err(AccessError::InvalidToken),
-            Renewed::Unavailable => Err(AccessError::UpstreamUnavailable),
+            Renewed::Unavailable | Renewed::Refused => Err(AccessError::UpstreamUnavailable),
         }
     }
 

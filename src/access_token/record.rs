@@ -212,6 +212,7 @@ mod tests {
             renewable: Some(Renewable::new(
                 Timestamp::from_millis(1_000),
                 Duration::from_secs(60),
+                Duration::from_secs(3600),
                 Bytes::from_static(b"refresh"),
             )),
             revocation_pending: false,

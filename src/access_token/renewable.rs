@@ -62,12 +62,19 @@ pub struct Renewable {
 }
 
 impl Renewable {
-    /// Returns this for an upstream access token that lives for `lifetime` from `now`.
-    pub(crate) fn new(now: Timestamp, lifetime: Duration, sealed: Bytes) -> Self {
+    /// Returns this for an upstream access token that lives for `lifetime` from `now`. It is renewed
+    /// before its grant, which lives for `idle_lifetime` without a refresh, expires.
+    pub(crate) fn new(
+        now: Timestamp,
+        lifetime: Duration,
+        idle_lifetime: Duration,
+        sealed: Bytes,
+    ) -> Self {
         let lifetime = lifetime.max(SHORTEST);
-        let ahead = LONGEST_AHEAD.min(lifetime / 4);
+        let lives = lifetime.min(idle_lifetime);
+        let ahead = LONGEST_AHEAD.min(lives / 4);
         let life = UpstreamLife {
-            due_at: now.saturating_add(lifetime.saturating_sub(ahead)),
+            due_at: now.saturating_add(lives.saturating_sub(ahead)),
             ends_at: now.saturating_add(lifetime),
         };
         Self { life, sealed }
@@ -124,16 +131,21 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+    const IDLE: Duration = Duration::from_secs(24 * 3600);
 
     #[test]
     fn a_renewal_is_due_a_minute_or_a_quarter_before_the_end() {
         for (lifetime, due_after) in [(3600, 3540), (240, 180), (100, 75), (4, 3)] {
             let lifetime = Duration::from_secs(lifetime);
-            let renewable = Renewable::new(NOW, lifetime, Bytes::new());
+            let renewable = Renewable::new(NOW, lifetime, IDLE, Bytes::new());
             let after = renewable.life.due_at.saturating_since(NOW);
             assert_eq!(after, Duration::from_secs(due_after), "{lifetime:?}");
             assert_eq!(renewable.life.ends_at.saturating_since(NOW), lifetime);
         }
+        let idle = Duration::from_secs(600);
+        let renewable = Renewable::new(NOW, IDLE, idle, Bytes::new());
+        let after = renewable.life.due_at.saturating_since(NOW);
+        assert_eq!(after, Duration::from_secs(540), "before the grant expires");
     }
 
     #[test]
@@ -148,7 +160,7 @@ mod tests {
         };
         let sealer = Sealer::new(access.secret());
         let sealed = Renewable::seal(&sealer, [4; 12], context, &refresh).unwrap();
-        let renewable = Renewable::new(NOW, Duration::ZERO, sealed.into());
+        let renewable = Renewable::new(NOW, Duration::ZERO, IDLE, sealed.into());
         assert!(renewable.open(&access, &key, "app").unwrap() == refresh);
         assert!(renewable.open(&access, &key, "other").is_err());
         let other = AccessToken::new(refresh.access_id(), 7, &[9; 32]);

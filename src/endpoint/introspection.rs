@@ -178,10 +178,10 @@ async fn find_renewed_access<St: Store>(
     let patience = life.patience(exchange.shared.config().rotation_timeout, now);
     match renew(&exchange.shared, token, token.key(), patience).await {
         Renewed::Done | Renewed::Ended => find_access(exchange, token).await.map_err(failed),
-        Renewed::Unavailable if life.has_ended(exchange.shared.now()) => {
+        Renewed::Unavailable | Renewed::Refused if life.has_ended(exchange.shared.now()) => {
             Err(RefreshError::UpstreamUnavailable)
         }
-        Renewed::Unavailable | Renewed::Impossible => Ok(found),
+        Renewed::Unavailable | Renewed::Refused | Renewed::Impossible => Ok(found),
     }
 }
 

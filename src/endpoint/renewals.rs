@@ -19,6 +19,9 @@ pub(crate) enum Renewed {
     Impossible,
     /// The token or its grant has ended.
     Ended,
+    /// The inner service has refused the request in a way that concerns no single token, or its
+    /// response has no access token.
+    Refused,
     /// The store or the inner service is unavailable, or takes too long.
     Unavailable,
 }

@@ -13,7 +13,7 @@ pub struct Reuse {
     /// counts as one, a recovery as two, a convergence as none. An adopted token counts as the first
     /// token of its grant.
     pub generations_behind: u32,
-    /// The time since the last rotation or convergence of the grant: the least time since the token
+    /// The time since the last rotation, convergence or renewal of the grant: the least time since the token
     /// was rotated away.
     pub rotated_away_for: Duration,
     /// Whether the request came from the client of the grant.

@@ -8,7 +8,7 @@ use crate::body::ResponseBody;
 use crate::endpoint::config::Config;
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::token::mint::{
-    self, MintError, MintedAccessToken, Owner, Terms, granted_resources, is_renewable, mint,
+    self, MintError, MintedAccessToken, Owner, Requested, Terms, granted_resources, mint,
 };
 use crate::endpoint::upstream::{self, Accept, Granted, Inner, Reading, Reply};
 use crate::error::RefreshError;
@@ -98,6 +98,15 @@ pub(crate) async fn issue<St: Store, I: Inner>(
     };
     let config = exchange.shared.config();
     let (scope, resources) = terms(form, &granted);
+    let access = access_terms(config, form, client_id, &granted, profile);
+    let named: Vec<_> = form.resources().collect();
+    let requested = Requested {
+        form,
+        scope: form.get(Param::Scope),
+        resources: &named,
+        authenticates: client.credential.is_presented(),
+        proofs,
+    };
     let grant = NewGrant {
         client_id,
         repeat: None,
@@ -106,13 +115,8 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         upstream_token: token,
         credential: client.credential.is_presented(),
         access: Terms {
-            renewable: is_renewable(
-                config,
-                client_id,
-                client.credential.is_presented(),
-                proofs.of_key,
-            ),
-            ..access_terms(config, form, client_id, &granted, profile)
+            renewable: access.are_renewable(config, &requested),
+            ..access
         },
     };
     let body = match grant.begin(&exchange.shared, entropy.first(), &granted) {

@@ -14,8 +14,9 @@ use crate::seal::{Context, Purpose, SealError, Sealer};
 use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl, Version};
 use crate::subject::Profile;
 use crate::token::{AccessToken, RefreshToken, TokenId};
-use crate::wire::client::ClientId;
+use crate::wire::client::Proofs;
 use crate::wire::scope::resources_fit;
+use crate::wire::token_request::TokenRequest;
 use crate::wire::token_response::{AnswerError, TokenResponse};
 
 use crate::access_token::record::AccessRecord;
@@ -38,17 +39,43 @@ pub(crate) struct Terms<'a> {
     pub(crate) renewable: bool,
 }
 
-/// Returns whether the layer can renew the upstream access tokens of a client. `authenticates` says
-/// whether the client has authenticated itself, and `holds_key` whether it has proved that it holds
-/// a key. If so, the inner service may have bound the tokens to it.
-pub(crate) fn is_renewable(
-    config: &Config,
-    client_id: &ClientId,
-    authenticates: bool,
-    holds_key: bool,
-) -> bool {
-    let service = config.upstream_refresh.as_ref().filter(|_| !holds_key);
-    service.is_some_and(|service| service.credentials.cover(client_id.as_str(), authenticates))
+/// The request to which a token response belongs, as far as it decides whether the layer renews the
+/// upstream access token.
+pub(crate) struct Requested<'a> {
+    pub(crate) form: &'a TokenRequest,
+    pub(crate) scope: Option<&'a str>,
+    pub(crate) resources: &'a [&'a str],
+    /// Whether the client has authenticated itself, now or before.
+    pub(crate) authenticates: bool,
+    pub(crate) proofs: Proofs,
+}
+
+impl Terms<'_> {
+    /// Returns whether the layer can renew the upstream access token: with its own credentials, and
+    /// for what this token is for. A renewal asks for the scope and the resources of the token, so
+    /// these must be known if the request named some. Otherwise the new upstream access token could
+    /// do more than the one before.
+    pub(crate) fn are_renewable(&self, config: &Config, requested: &Requested<'_>) -> bool {
+        let Some(service) = &config.upstream_refresh else {
+            return false;
+        };
+        let knows_scope = match &self.scope {
+            Some(scope) => !scope.is_empty(),
+            None => requested.scope.is_none(),
+        };
+        let known = |resource: &&str| self.resources.iter().any(|known| known == resource);
+        let knows_resources = requested.resources.is_empty()
+            || (requested.resources.len() == self.resources.len()
+                && requested.resources.iter().all(known));
+        // A proof may bind the tokens to a key that the layer does not have.
+        !requested.proofs.any()
+            && service
+                .credentials
+                .cover(self.client_id, requested.authenticates)
+            && knows_scope
+            && knows_resources
+            && !requested.form.has_audience()
+    }
 }
 
 /// Returns the resources that an access token is valid for: the ones that the response names,
@@ -145,7 +172,10 @@ pub(crate) fn mint<St>(
         .filter(|_| terms.renewable)
         .map(|token| Renewable::seal(&sealer, draw.refresh_nonce, context, token))
         .transpose()?
-        .map(|sealed| Renewable::new(now, upstream_lifetime(answer), sealed.into()));
+        .map(|sealed| {
+            let lifetime = upstream_lifetime(answer);
+            Renewable::new(now, lifetime, config.idle_lifetime, sealed.into())
+        });
     let lifetime = lifetime(config, answer, renewable.is_some());
     let record = AccessRecord {
         client_id: terms.client_id.into(),

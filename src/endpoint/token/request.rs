@@ -1,6 +1,7 @@
 use bytes::Bytes;
 use http::HeaderValue;
 
+use crate::endpoint::token::mint::Requested;
 use crate::error::RefreshError;
 use crate::grant::Binding;
 use crate::rotation_policy::ClientInfo;
@@ -86,9 +87,16 @@ impl<'a> RefreshRequest<'a> {
         }
     }
 
-    /// Returns whether the client proves that it holds a key.
-    pub(crate) const fn holds_key(&self) -> bool {
-        self.proofs.of_key
+    /// Returns what the request asks for. `authenticated` says whether its client has authenticated
+    /// itself before.
+    pub(crate) fn requested(&self, authenticated: bool) -> Requested<'_> {
+        Requested {
+            form: self.form,
+            scope: self.scope,
+            resources: &self.resources,
+            authenticates: authenticated || self.has_credential(),
+            proofs: self.proofs,
+        }
     }
 
     /// Returns whether the request has a client credential.

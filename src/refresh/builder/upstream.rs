@@ -28,20 +28,29 @@ impl<St: Store> RefreshLayerBuilder<St> {
     ///   still valid, otherwise for [`rotation_timeout`](Self::rotation_timeout). If the inner
     ///   service or the store is unavailable, requests go on with the old token until it ends, and
     ///   get 503 with `Retry-After` after that.
-    /// - If the inner service refuses the refresh, or the refresh token that was issued with the
-    ///   access token does not lead to the current one, the access token ends with the upstream
-    ///   access token. If the inner service answers `invalid_grant`, the grant ends.
+    /// - If the inner service refuses the refresh with an error code, or the refresh token that was
+    ///   issued with the access token does not lead to the current one, the access token ends with
+    ///   the upstream access token: the client gets 401 and must refresh. The grant does not end,
+    ///   not even with `invalid_grant`, because only a request of its client proves that.
     /// - Each refresh extends [`idle_lifetime`](Self::idle_lifetime). A grant whose access token is
     ///   not used for that long ends. [`absolute_lifetime`](Self::absolute_lifetime) ends it in any
     ///   case.
-    /// - No upstream access token is renewed for a client that proves that it holds a key
-    ///   ([`SenderConstrained`](crate::SenderConstrained), `DPoP`), because the inner service may
-    ///   have bound its tokens to that key.
+    /// - No upstream access token is renewed for a client that sends a proof
+    ///   ([`SenderConstrained`](crate::SenderConstrained), `DPoP`, `OAuth-Client-Attestation`),
+    ///   because the inner service may have bound its tokens to it; nor if the request named an
+    ///   `audience`, or a scope or resources of which the response does not say that they were
+    ///   granted, because the new upstream access token could do more than the one before.
     ///
     /// The service gets `POST` requests for [`token_path`](Self::token_path) with a form as body,
     /// and `Authorization` if the [credentials](ClientCredentials) need it. It can be the inner
     /// service, or a client of it; to send the requests to another server, change their URI with
-    /// [`ServiceExt::map_request`](tower::ServiceExt::map_request). It is called in a task.
+    /// [`ServiceExt::map_request`](tower::ServiceExt::map_request). It is called in a task. If it
+    /// accepts every body, as a router of axum does, name one:
+    /// `upstream_refresh::<_, axum::body::Body, _>(router, credentials)`.
+    ///
+    /// Upgrade all instances before the first one sets this: an older one does not know when the
+    /// upstream access token ends. An `AccessLayer` over the store alone, or of an instance without
+    /// this setting, rejects an access token when its upstream access token has ended.
     ///
     /// For this, the record of an access token holds the refresh token, sealed under the access
     /// token. So an access token together with a dump of the store opens the grant.

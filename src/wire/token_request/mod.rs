@@ -123,6 +123,8 @@ pub struct TokenRequest {
     resources: Vec<TextAt>,
     /// The positions of the parameters that are not a [`Param`].
     others: Vec<Range<usize>>,
+    /// Whether there is an `audience` (RFC 8693 §2.1), which some servers accept in every request.
+    audience: bool,
 }
 
 impl TokenRequest {
@@ -135,6 +137,7 @@ impl TokenRequest {
         let text = std::str::from_utf8(&body).map_err(|_| FormError::Malformed)?;
         let mut params = [const { None }; Param::ALL.len()];
         let (mut resources, mut others) = (Vec::new(), Vec::new());
+        let mut audience = false;
         let mut start = 0;
         for (count, piece) in text.split('&').enumerate() {
             if count == MAX_PIECES {
@@ -160,6 +163,7 @@ impl TokenRequest {
                 }
             } else if !piece.is_empty() {
                 others.push(start..end);
+                audience |= name.eq_ignore_ascii_case("audience");
                 let is_new = |value: &str| {
                     !resources
                         .iter()
@@ -176,7 +180,13 @@ impl TokenRequest {
             params,
             resources,
             others,
+            audience,
         })
+    }
+
+    /// Returns whether the request names an `audience`.
+    pub(crate) const fn has_audience(&self) -> bool {
+        self.audience
     }
 
     /// Returns the decoded value of a parameter. A parameter without a value counts as absent (RFC

@@ -1,7 +1,7 @@
 //! Which client a renewal is for, and what it may ask for.
 
 use test_support::access::{Guarded, LOG_IN, access_token};
-use test_support::{Act, Answer, post};
+use test_support::{Act, Answer, post, refresh_form};
 use tower_oauth_refresh::ClientCredentials;
 
 use super::{HOUR, app, lifetime, log_in_and_wait, over, refresh_request};
@@ -91,11 +91,12 @@ async fn a_service_that_authenticates_itself_is_for_every_client() {
 #[tokio::test]
 async fn tokens_that_may_be_bound_to_a_key_are_not_renewed() {
     let app = app();
-    let mut request = post("/token", &LOG_IN);
-    request
-        .headers_mut()
-        .insert("dpop", "proof".parse().unwrap());
-    assert!(upstream_lifetime(&app.send(request).await.unwrap()));
+    for header in ["dpop", "oauth-client-attestation"] {
+        let mut request = post("/token", &LOG_IN);
+        let value = "proof".parse().unwrap();
+        request.headers_mut().insert(header, value);
+        assert!(upstream_lifetime(&app.send(request).await.unwrap()));
+    }
 }
 
 #[tokio::test]
@@ -128,4 +129,38 @@ async fn a_renewal_asks_for_no_more_than_the_token_had() {
     app.upstream.then(Act::With(r#"{"scope":"write"}"#));
     let answer = guarded.get(&access).await;
     assert_eq!(answer.json()["scopes"], serde_json::json!([]), "less");
+
+    // No request can ask for an empty scope.
+    app.clock.advance(HOUR);
+    assert_eq!(guarded.status(&access).await, 401);
+}
+
+#[tokio::test]
+async fn a_token_whose_limits_are_unknown_is_not_renewed() {
+    let resource = "https://api.example/";
+    for (parameters, response) in [
+        (&[("scope", "read")][..], r#"{"scope":null}"#),
+        (&[("resource", resource)], "{}"),
+        (&[("audience", "api")], "{}"),
+    ] {
+        let app = app();
+        app.upstream.then(Act::With(r#"{"scope":null}"#));
+        let refresh = app.log_in("app").await;
+        let form = [&refresh_form("app", &refresh)[..], parameters].concat();
+        app.upstream.then(Act::With(response));
+        let answer = app.post("/token", &form).await;
+        assert!(upstream_lifetime(&answer), "{parameters:?}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_resource_of_a_token_is_asked_for_again() {
+    let resource = "https://api.example/";
+    let app = super::with(|builder| builder.allowed_resources([resource]));
+    let form = [&LOG_IN[..], &[("resource", resource)]].concat();
+    let access = access_token(&app.post("/token", &form).await);
+    app.clock.advance(HOUR);
+    let answer = Guarded::new(&app).get(&access).await;
+    assert_eq!(answer.json()["resources"], serde_json::json!([resource]));
+    assert_eq!(refresh_request(&app).param("resource"), Some(resource));
 }

@@ -59,33 +59,49 @@ async fn one_failure_is_for_all_requests_of_the_next_second() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_renewal_leaves_the_token_until_its_upstream_token_ends() {
-    let app = app();
-    let guarded = Guarded::new(&app);
-    let (refresh, access) = pair(&app.post("/token", &LOG_IN).await);
-    let refused = || Act::Answer(401, "application/json", r#"{"error":"invalid_client"}"#);
-    app.clock.advance(HOUR - SECOND);
-    app.upstream.then(refused());
-    assert_eq!(guarded.status(&access).await, 200);
-    app.clock.advance(SECOND);
-    app.upstream.then(refused());
-    assert_eq!(guarded.status(&access).await, 401);
-    assert_eq!(app.refresh(&refresh).await.status, 200, "the grant goes on");
+    for body in [
+        r#"{"error":"invalid_client"}"#,
+        r#"{"error":"unauthorized_client"}"#,
+        r#"{"error":"invalid_grant"}"#,
+    ] {
+        let app = app();
+        let guarded = Guarded::new(&app);
+        let (refresh, access) = pair(&app.post("/token", &LOG_IN).await);
+        app.clock.advance(HOUR - SECOND);
+        app.upstream
+            .then(Act::Answer(401, "application/json", body));
+        for _ in 0..20 {
+            assert_eq!(guarded.status(&access).await, 200);
+        }
+        app.clock.advance(SECOND);
+        for _ in 0..20 {
+            assert_eq!(guarded.status(&access).await, 401);
+        }
+        assert_eq!(app.upstream.refreshes(), 1, "{body}: one request in 30 s");
+        let failed = EventKind::RenewalFailed;
+        assert_eq!(app.events(), [EventKind::Issued, failed], "{body}");
+        assert_eq!(app.refresh(&refresh).await.status, 200, "{body}");
+    }
 }
 
-#[tokio::test]
-async fn a_rejected_upstream_token_ends_the_grant() {
-    let app = app();
-    let guarded = Guarded::new(&app);
-    let (refresh, access) = log_in_and_wait(&app).await;
-    let gone = r#"{"error":"invalid_grant"}"#;
-    app.upstream
-        .then(Act::Answer(400, "application/json", gone));
-    assert_eq!(guarded.status(&access).await, 401);
-    assert!(app.events().contains(&EventKind::UpstreamRejected));
-    assert_eq!(app.refresh(&refresh).await.error().0, 400);
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_refuses_gets_503() {
+    for status in [403, 404, 502] {
+        let app = app();
+        let guarded = Guarded::new(&app);
+        let (_, access) = log_in_and_wait(&app).await;
+        let page = "<html>not here</html>";
+        app.upstream.then(Act::Answer(status, "text/html", page));
+        for _ in 0..20 {
+            assert_eq!(guarded.status(&access).await, 503, "{status}");
+        }
+        assert_eq!(app.upstream.refreshes(), 1, "{status}");
+        sleep(31 * SECOND).await;
+        assert_eq!(guarded.status(&access).await, 200, "{status}: it is back");
+    }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_response_without_an_access_token_loses_no_refresh_token() {
     let app = app();
     let guarded = Guarded::new(&app);

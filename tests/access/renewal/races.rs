@@ -6,8 +6,9 @@ use bytes::Bytes;
 use futures_util::future::{join, join_all};
 use http_body_util::Full;
 use test_support::access::{Guarded, LOG_IN, pair};
-use test_support::{Act, App, SECOND, Upstream, settle};
+use test_support::{Act, App, Call, SECOND, Upstream, settle};
 use tokio::sync::Notify;
+use tower_oauth_refresh::store::{Change, Lease, Store as _, Version};
 use tower_oauth_refresh::{ClientCredentials, EventKind};
 
 use super::{HOUR, another, app, log_in_and_wait, with};
@@ -143,4 +144,41 @@ async fn the_use_of_an_access_token_does_not_show_that_its_refresh_token_was_rec
     app.clock.advance(24 * HOUR);
     assert_eq!(app.refresh(&refresh).await.status, 200);
     assert!(app.events().contains(&EventKind::Recovered));
+}
+
+/// An instance has died while it rotated. Its expired lease shows that the client has received the
+/// current token, so the previous one cannot recover after the renewal that replaces the lease.
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_takes_a_rotation_over_keeps_what_its_lease_shows() {
+    let app = app();
+    let guarded = Guarded::new(&app);
+    let (first, _) = pair(&app.post("/token", &LOG_IN).await);
+    let (_, access) = pair(&app.refresh(&first).await);
+    let commit = app
+        .store
+        .writes()
+        .into_iter()
+        .find(|(_, call)| call.is_commit());
+    let Some((
+        key,
+        Call::Swap {
+            change: Change::Put { entry, .. },
+            ..
+        },
+    )) = commit
+    else {
+        panic!("no commit");
+    };
+    // The lowest bit says that the lease is one for a rotation.
+    let version = Version::new([2; 8]);
+    let lease = app
+        .store
+        .inner
+        .claim(&key, &entry.tag, version, 25 * SECOND);
+    assert_eq!(lease.await.unwrap().unwrap().lease, Lease::Taken);
+    app.clock.advance(HOUR);
+    assert_eq!(guarded.status(&access).await, 200);
+    app.clock.advance(24 * HOUR);
+    assert_eq!(app.refresh(&first).await.status, 400);
+    assert!(app.events().contains(&EventKind::ReuseDetected));
 }

@@ -14,7 +14,7 @@ use crate::endpoint::state::State;
 use crate::endpoint::token::begin::{Begun, NewGrant};
 use crate::endpoint::token::entropy::Minted;
 use crate::endpoint::token::lease::LeaseGuard;
-use crate::endpoint::token::mint::{self, MintError, Terms, granted_resources, is_renewable};
+use crate::endpoint::token::mint::{self, MintError, Terms, granted_resources};
 use crate::endpoint::token::request::RefreshRequest;
 use crate::endpoint::upstream::Granted;
 use crate::error::RefreshError;
@@ -65,6 +65,15 @@ impl Adopted<'_> {
         // An unusable subject must not cost the session, whose upstream token has been used.
         let profile = granted.profile(config).unwrap_or_default();
         let upstream_token = granted.answer.refresh_token().unwrap_or(foreign.token);
+        let terms = Terms {
+            profile: profile.as_ref(),
+            renewable: false,
+            client_id: foreign.client_id.as_str(),
+            // The scope of the grant is unknown, and the inner service may have ignored the
+            // requested one, so only the scope in the answer counts.
+            scope: granted_scope.map(Cow::Borrowed),
+            resources: granted_resources(config, &granted.answer, ask.resources.iter().copied()),
+        };
         let grant = NewGrant {
             client_id: foreign.client_id,
             scope,
@@ -72,22 +81,8 @@ impl Adopted<'_> {
             upstream_token,
             credential: ask.has_credential(),
             access: Terms {
-                profile: profile.as_ref(),
-                renewable: is_renewable(
-                    config,
-                    foreign.client_id,
-                    ask.has_credential(),
-                    ask.holds_key(),
-                ),
-                client_id: foreign.client_id.as_str(),
-                // The scope of the grant is unknown, and the inner service may have ignored the
-                // requested one, so only the scope in the answer counts.
-                scope: granted_scope.map(Cow::Borrowed),
-                resources: granted_resources(
-                    config,
-                    &granted.answer,
-                    ask.resources.iter().copied(),
-                ),
+                renewable: terms.are_renewable(config, &ask.requested(false)),
+                ..terms
             },
             repeat: (ask.replayable() && !windows.retry.is_zero()).then_some(ask),
         };

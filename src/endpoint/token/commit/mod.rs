@@ -28,9 +28,7 @@ use crate::endpoint::refusal::{refuse, unreadable};
 use crate::endpoint::retryable_write::RetryableWrite as _;
 use crate::endpoint::sessions::NewSession;
 use crate::endpoint::state::State;
-use crate::endpoint::token::mint::{
-    MintError, Owner, Terms, granted_resources, is_renewable, mint,
-};
+use crate::endpoint::token::mint::{MintError, Owner, Terms, granted_resources, mint};
 use crate::endpoint::upstream::Granted;
 use crate::endpoint::walk;
 use crate::error::RefreshError;
@@ -290,17 +288,17 @@ fn access_terms<'a>(
         ),
         asked => granted_resources(config, &granted.answer, asked.iter().copied()),
     };
-    Terms {
+    let terms = Terms {
         client_id: presentation.client_id.as_str(),
         scope,
         resources,
         profile,
-        renewable: is_renewable(
-            config,
-            presentation.client_id,
-            record.authenticated || ask.has_credential(),
-            ask.holds_key(),
-        ),
+        renewable: false,
+    };
+    let requested = ask.requested(record.authenticated);
+    Terms {
+        renewable: terms.are_renewable(config, &requested),
+        ..terms
     }
 }
 

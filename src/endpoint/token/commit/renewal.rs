@@ -132,8 +132,14 @@ fn access_write<St>(
     }
     let sealed = Renewable::seal(&sealer, draw.refresh_nonce, context, &minted.token)?;
     let lifetime = upstream_lifetime(&granted.answer);
-    record.renewable = Some(Renewable::new(shared.now(), lifetime, sealed.into()));
-    narrow(&mut record, granted);
+    let idle_lifetime = shared.config().idle_lifetime;
+    let renewable = Renewable::new(shared.now(), lifetime, idle_lifetime, sealed.into());
+    if narrow(&mut record, granted) {
+        record.renewable = Some(renewable);
+    } else {
+        record.renewable = None;
+        record.expires_at = record.expires_at.min(renewable.life.ends_at);
+    }
     Ok(Some(AccessWrite::replace(
         *key,
         record,
@@ -143,8 +149,10 @@ fn access_write<St>(
 }
 
 /// Limits the token to what the response grants. Nothing is ever added: the client has not asked for
-/// another token.
-fn narrow(record: &mut AccessRecord, granted: &Granted) {
+/// another token. Returns whether the next renewal can ask for what is left: no parameter says
+/// "nothing".
+fn narrow(record: &mut AccessRecord, granted: &Granted) -> bool {
+    let had_resources = !record.resources.is_empty();
     if let GrantedScope::Named(scope) = granted.answer.granted_scope()
         && let Some(before) = &record.scope
     {
@@ -154,4 +162,9 @@ fn narrow(record: &mut AccessRecord, granted: &Granted) {
         let named = |resource: &Utf8| resources.iter().any(|named| named == resource.as_str());
         record.resources.retain(named);
     }
+    let has_scope = record
+        .scope
+        .as_ref()
+        .is_none_or(|scope| !scope.as_str().is_empty());
+    has_scope && (!had_resources || !record.resources.is_empty())
 }

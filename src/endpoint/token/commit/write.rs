@@ -30,7 +30,7 @@ pub(crate) struct Commit {
     pub(super) entry: Entry,
     pub(super) sidecars: Vec<Sidecar>,
     /// The record of the access token; `None` once it is stored.
-    pub(super) access: Option<AccessWrite>,
+    pub(crate) access: Option<AccessWrite>,
     /// Whether the rotation is stored. Its access token may still be missing.
     pub(super) stored: bool,
     pub(super) prepared_at: Timestamp,

@@ -32,7 +32,8 @@ pub(super) struct Claimed<St: Store> {
 /// The same invariants hold as for the [claim of a
 /// rotation](crate::endpoint::token::acquire::acquire). It is simpler because no client waits for a
 /// token: an old refresh token is neither replayed nor reused, and the use of an access token does
-/// not show that the current refresh token was received.
+/// not show that the current refresh token was received. But the expired lease of a rotation shows
+/// it. A lease that replaces one must show the same if it expires, too, so the entry is read first.
 pub(super) async fn claim<St: Store>(
     exchange: &RequestContext<St>,
     presentation: &PresentedToken<'_>,
@@ -43,11 +44,22 @@ pub(super) async fn claim<St: Store>(
     let mut walk = Walk::new(presentation);
     let mut pause = FIRST_PAUSE;
     let mut taken_over = None;
+    let mut rotation = false;
     loop {
         let repeated = taken_over.is_some();
         let Attempt { mut lease, entropy } = match taken_over.take() {
             Some(attempt) => attempt,
-            None => Attempt::new(exchange, key, Purpose::Recovery)?,
+            None => {
+                let found = exchange.store().get(&key).await.map_err(failed)?;
+                rotation = found.is_some_and(|entry| {
+                    entry.lease.is_some() && Purpose::of(entry.version) == Purpose::Rotation
+                });
+                let purpose = match rotation {
+                    true => Purpose::Rotation,
+                    false => Purpose::Recovery,
+                };
+                Attempt::new(exchange, key, purpose)?
+            }
         };
         let hash = walk.hash();
         let epochs = exchange.shared.epochs().current(exchange.store());
@@ -88,6 +100,13 @@ pub(super) async fn claim<St: Store>(
             }
             Lease::Taken => {
                 lease.confirm();
+                let record = match rotation && repeated {
+                    true => {
+                        lease.presented(&record);
+                        record.presented()
+                    }
+                    false => record,
+                };
                 return Ok(Ok(Claimed {
                     lease,
                     record,
@@ -99,7 +118,12 @@ pub(super) async fn claim<St: Store>(
             Lease::OtherTag(_) => {
                 lease.release().await;
                 let walked = walk.advance(exchange, presentation, &record, &entry.tag, deadline);
-                walked.await?;
+                match walked.await {
+                    Ok(()) => {}
+                    // The links do not lead there.
+                    Err(RefreshError::InvalidGrant) => return Ok(Err(Renewed::Impossible)),
+                    Err(error) => return Err(error),
+                }
                 if walk.way_to(&entry.tag) == Way::DeadEnd {
                     return Ok(Err(Renewed::Impossible));
                 }

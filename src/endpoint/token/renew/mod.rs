@@ -21,8 +21,11 @@ use crate::endpoint::state::State;
 use crate::store::{Key, Store};
 use crate::token::AccessToken;
 
-/// The time after a renewal that has failed in which no other one of the same token begins.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The time after a renewal in which no other one of the same token begins: if the inner service or
+/// the store was unavailable, and if a response of the inner service says that the next one will
+/// fail, too.
+const SHORT_PAUSE: Duration = Duration::from_secs(1);
+const LONG_PAUSE: Duration = Duration::from_secs(30);
 
 /// Renews the upstream access token of `token`, or waits for the renewal that is running. Waits for
 /// at most `patience`; the renewal goes on after that.
@@ -65,8 +68,10 @@ fn join<St: Store>(
     tokio::spawn(async move {
         let renewed = task.run().await;
         tell.send_replace(Some(renewed));
-        if renewed == Renewed::Unavailable {
-            sleep(PAUSE).await;
+        match renewed {
+            Renewed::Done | Renewed::Ended => {}
+            Renewed::Unavailable => sleep(SHORT_PAUSE).await,
+            Renewed::Impossible | Renewed::Refused => sleep(LONG_PAUSE).await,
         }
         drop(end);
     });

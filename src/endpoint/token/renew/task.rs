@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::Response;
+use http_body::Body;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower::BoxError;
 
 use super::claim::{Claimed, claim};
 use crate::access_token::record::AccessRecord;
+use crate::body::{self, ResponseBody};
 use crate::codec::{DecodeError, Utf8};
 use crate::endpoint::context::{Failure, RequestContext};
 use crate::endpoint::direct::{DirectRequest, DirectService};
@@ -19,14 +23,15 @@ use crate::endpoint::retryable_write::{RetryableWrite as _, persist};
 use crate::endpoint::state::State;
 use crate::endpoint::token::commit::{Committed, Renewal, StoredAccessToken};
 use crate::endpoint::token::lease::LeaseGuard;
-use crate::endpoint::upstream::{Granted, Inner, Reply, is_temporary};
+use crate::endpoint::upstream::{Granted, Inner, Reply, error_code, is_temporary};
 use crate::error::RefreshError;
 use crate::event::{EventKind, EventSubject};
 use crate::grant::Record;
 use crate::seal::{SealError, Sealer};
-use crate::store::{Change, Key, Store, StoreError, Swap, Version};
+use crate::store::{Key, Store, StoreError, Version};
 use crate::token::AccessToken;
 use crate::wire::client::ClientId;
+use crate::wire::token_response::TokenResponse;
 
 /// A renewal that has not begun.
 pub(super) struct Task<St> {
@@ -121,19 +126,12 @@ impl<St: Store> Task<St> {
             grant: &record,
             token: &sent,
         };
-        let reply = request.send(exchange, &presentation).await;
-        let granted = match reply {
+        let granted = match request.send(exchange, &presentation).await {
             Ok(Reply::Granted(granted)) => granted,
-            Ok(Reply::Rejected(_)) => {
-                return self.rejected(&presentation, lease).await;
-            }
-            Ok(Reply::Refused(response)) => {
+            Ok(Reply::Rejected(response) | Reply::Refused(response)) => {
                 lease.release().await;
                 exchange.emit(EventKind::RenewalFailed, presentation.subject());
-                return Ok(match is_temporary(response.status()) {
-                    true => Renewed::Unavailable,
-                    false => Renewed::Impossible,
-                });
+                return Ok(refused(response).await);
             }
             Err(failure) => {
                 lease.release().await;
@@ -190,13 +188,14 @@ impl<St: Store> Task<St> {
                 }
                 if granted.answer.access_token().is_none() {
                     exchange.emit(EventKind::UpstreamUnreadable, subject);
-                    return Ok(Renewed::Unavailable);
+                    return Ok(Renewed::Refused);
                 }
                 exchange.emit(EventKind::Renewed, subject);
                 Ok(Renewed::Done)
             }
-            // Another request has gone on with the grant. The access token is stored.
-            Some(Committed::Overtaken(_)) => Ok(Renewed::Done),
+            // Another request has gone on with the grant. The access token may be stored.
+            Some(Committed::Overtaken(_)) if commit.access.is_none() => Ok(Renewed::Done),
+            Some(Committed::Overtaken(_)) => Ok(Renewed::Unavailable),
             Some(Committed::Gone) => {
                 commit.revoke_upstream(shared);
                 Ok(Renewed::Ended)
@@ -236,32 +235,6 @@ impl<St: Store> Task<St> {
             .as_str()
             .try_into()
             .map_err(|error| self.corrupt(error))
-    }
-
-    /// Ends the grant because the inner service has rejected its upstream token, unless another
-    /// request has changed it in the meantime.
-    async fn rejected(
-        &self,
-        presentation: &PresentedToken<'_>,
-        lease: LeaseGuard<St>,
-    ) -> Result<Renewed, RefreshError> {
-        let exchange = &self.exchange;
-        let (version, _in_flight) = lease.into_commit();
-        let key = presentation.key;
-        let swap = exchange
-            .store()
-            .swap(&key, Some(version), Change::Remove, &[]);
-        match swap.await.map_err(|error| self.store_failed(error))? {
-            Swap::Swapped => {
-                exchange.announce(&key).await;
-                exchange.emit(EventKind::UpstreamRejected, presentation.subject());
-                Ok(Renewed::Ended)
-            }
-            Swap::Conflict(None) => Ok(Renewed::Ended),
-            // Another request has taken the lease over or gone on with the grant. The next renewal
-            // shows which.
-            Swap::Conflict(Some(_)) => Ok(Renewed::Unavailable),
-        }
     }
 
     /// Emits the event of a request that has failed.
@@ -339,5 +312,20 @@ impl Request<'_> {
             .into_iter()
             .chain(scope.map(|scope| ("scope", scope)))
             .chain(resources.iter().map(|uri| ("resource", uri.as_str())))
+    }
+}
+
+/// Returns the result for an error response. An error code says that the renewal of this token is
+/// not possible: the client must refresh by itself, and then learns why. Any other response is one
+/// of a gateway, or of a server that is not available.
+async fn refused<B: Body<Data = Bytes>>(response: Response<ResponseBody<B>>) -> Renewed {
+    let status = response.status();
+    let body = body::read(response.into_body(), usize::MAX).await;
+    let answer = body.ok().and_then(|body| TokenResponse::parse(body).ok());
+    match error_code(answer.as_ref()) {
+        Some("temporarily_unavailable" | "server_error" | "slow_down") => Renewed::Unavailable,
+        Some(_) if !is_temporary(status) => Renewed::Impossible,
+        _ if is_temporary(status) => Renewed::Unavailable,
+        _ => Renewed::Refused,
     }
 }
