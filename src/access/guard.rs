@@ -129,16 +129,13 @@ impl<St: Store> Guard<St> {
             }
         };
         match renewed {
-            Renewed::Ended => self.read(parsed).await,
-            Renewed::Done => {
+            Renewed::Done | Renewed::Ended => {
                 let valid = self.read(parsed).await?;
-                // It may have ended again, or another instance has done something else.
-                match self
-                    .due(&valid)
-                    .filter(|life| life.has_ended(self.clock.now()))
-                {
-                    Some(_) => Err(AccessError::UpstreamUnavailable),
-                    None => Ok(valid),
+                let life = valid.grant.upstream_life();
+                // An upstream access token that has ended is never sent on, whatever was read.
+                match life.is_some_and(|life| life.has_ended(self.clock.now())) {
+                    true => Err(AccessError::UpstreamUnavailable),
+                    false => Ok(valid),
                 }
             }
             _ if !life.has_ended(self.clock.now()) => Ok(valid),

@@ -47,7 +47,7 @@ pub(crate) async fn renew<St: Store>(
     }
 }
 
-/// Returns the renewal of this token that is running, and begins one if there is none.
+/// Returns the running renewal of this token, or begins one.
 fn join<St: Store>(
     shared: &Arc<State<St>>,
     token: &AccessToken,

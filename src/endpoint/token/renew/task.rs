@@ -320,6 +320,7 @@ impl Request<'_> {
 /// of a gateway, or of a server that is not available.
 async fn refused<B: Body<Data = Bytes>>(response: Response<ResponseBody<B>>) -> Renewed {
     let status = response.status();
+    // The body is in memory, within the limit for responses.
     let body = body::read(response.into_body(), usize::MAX).await;
     let answer = body.ok().and_then(|body| TokenResponse::parse(body).ok());
     match error_code(answer.as_ref()) {
