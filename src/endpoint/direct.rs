@@ -64,7 +64,7 @@ impl DirectService {
         })
     }
 
-    /// Returns a form with these parameters, and those that name and authenticate the client.
+    /// Returns a form with these parameters and the ones that name and authenticate the client.
     pub(crate) fn form<'a>(
         &'a self,
         client_id: &'a str,

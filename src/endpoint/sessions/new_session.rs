@@ -162,7 +162,7 @@ async fn add<St: Store>(
     Ok(sid)
 }
 
-/// Shortens an index that is too long. Looks up its oldest sessions and drops those that have ended.
+/// Shortens an index that is too long. Looks up its oldest sessions and drops the ended ones.
 /// If that is not enough, also drops the oldest ones that are alive, which are then no longer listed.
 async fn make_room<St: Store>(shared: &State<St>, index: &Index) -> Result<(), StoreError> {
     let Some(entry) = shared.store().get(&index.key).await? else {
