@@ -61,8 +61,8 @@ pub(crate) async fn list<St: Store>(
     Ok(sessions)
 }
 
-/// Ends all sessions of a user or, with `sid`, only the sessions that may have begun in this session at
-/// the identity provider. Returns how many this call has ended.
+/// Ends all sessions of a user or, with `sid`, only the sessions that may have begun in this
+/// session at the identity provider. Returns how many this call has ended.
 pub(crate) async fn end<St: Store>(
     shared: Arc<State<St>>,
     subject: Subject,

@@ -41,8 +41,8 @@ impl Logout {
         })
     }
 
-    /// Ends the sessions that the logout token in the form names: the sessions of a user, or the ones
-    /// that began in one session at the provider.
+    /// Ends the sessions that the logout token in the form names: the sessions of a user, or the
+    /// ones that began in one session at the provider.
     pub(super) async fn receive(&self, form: &[u8], sessions: &Sessions) -> Result<(), Refused> {
         let mut tokens = form_urlencoded::parse(form).filter(|(name, _)| name == "logout_token");
         let (Some((_, token)), None) = (tokens.next(), tokens.next()) else {
