@@ -1,6 +1,6 @@
 //! Code that both servers share: the listener with its limits, the HTTP client of the upstream, the
 //! choice of a store, flags, logging, metrics, the admin server, the endpoints that end sessions,
-//! and the demo servers.
+//! the verification of signed tokens, and the demo servers.
 
 pub mod admin;
 pub mod bearer;
@@ -12,6 +12,7 @@ pub mod forward;
 pub mod forwarded;
 pub mod front_channel;
 pub mod headers;
+pub mod jose;
 pub mod listener;
 pub mod logging;
 pub mod metered;

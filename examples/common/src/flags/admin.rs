@@ -5,9 +5,10 @@ use tower_oauth_refresh::{RefreshLayer, Store};
 
 use crate::admin::{Console, serve};
 use crate::bearer::BearerToken;
+use crate::jose::Issuer;
 use crate::metrics::{Exporter, Metrics, Scrape, upkeep};
 use crate::program::{Failure, bind};
-use crate::receivers::{Issuer, LOGOUT_PATH, Logout, REVOCATION_PATH, Receivers};
+use crate::receivers::{LOGOUT_PATH, Logout, REVOCATION_PATH, Receivers};
 use crate::sessions::Sessions;
 
 /// The flags for operators, and for other servers that end sessions.

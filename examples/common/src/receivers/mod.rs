@@ -20,7 +20,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use tokio::time::Instant;
 use tower_oauth_refresh::store::StoreError;
 
-pub use self::logout::{Issuer, Logout};
+pub use self::logout::Logout;
 use crate::bearer::BearerToken;
 use crate::causes::causes;
 use crate::listener::Held;

@@ -1,8 +1,5 @@
 //! OpenID Connect Back-Channel Logout 1.0: the provider of the users says that one has logged out.
 
-mod fetch;
-mod issuer;
-mod keys;
 mod replay;
 #[cfg(test)]
 mod tests;
@@ -13,10 +10,9 @@ use std::time::SystemTime;
 use tower_oauth_refresh::Subject;
 use tower_oauth_refresh::store::BoxStore;
 
-pub use self::issuer::Issuer;
-use self::keys::Keys;
 use self::replay::Replays;
 use super::Refused;
+use crate::jose::{Issuer, Keys};
 use crate::sessions::Sessions;
 
 /// The receiver of logout tokens.
@@ -34,7 +30,7 @@ impl Logout {
     /// used tokens in `store`, so that no instance accepts one again.
     pub fn new(issuer: Issuer, audience: Vec<String>, store: BoxStore) -> std::io::Result<Self> {
         Ok(Self {
-            keys: Keys::new(issuer.clone())?,
+            keys: Keys::discovered(issuer.clone())?,
             replays: Replays::new(store),
             issuer,
             audience,

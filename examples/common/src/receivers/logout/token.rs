@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::keys::{Keys, NoKey};
+use crate::jose::{Audience, Jwt, JwtError, Keys};
 use crate::receivers::Refused;
 
 /// The event that makes a JWT a logout token.
@@ -43,74 +40,15 @@ pub(super) struct Claims {
     pub(super) sid: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Several(Vec<String>),
-}
-
-impl Audience {
-    fn has(&self, client_id: &str) -> bool {
-        match self {
-            Self::One(one) => one == client_id,
-            Self::Several(several) => several.iter().any(|one| one == client_id),
-        }
-    }
-}
-
 /// Returns the claims of a token that one of the provider's keys has signed.
 pub(super) async fn verify(token: &str, keys: &Keys) -> Result<Claims, Refused> {
-    let header =
-        decode_header(token).map_err(|_| Refused::invalid("the logout token is not a JWT"))?;
-    if has_critical_headers(token) {
-        return Err(Refused::invalid(
-            "the JWT has critical headers, none of which is supported",
-        ));
-    }
+    let token = Jwt::parse(token)?;
     // The type keeps other JWTs of the provider apart, if it names one. The claim `events` does so
     // in any case.
-    let is_logout = |typ: &String| {
-        let typ = typ.to_ascii_lowercase();
-        let typ = typ.strip_prefix("application/").unwrap_or(&typ);
-        typ == "logout+jwt" || typ == "jwt"
-    };
-    if !header.typ.as_ref().is_none_or(is_logout) {
+    if !token.has_type(&["logout+jwt", "jwt"]) {
         return Err(Refused::invalid("the JWT is not a logout token"));
     }
-    match header.alg {
-        Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => {
-            return Err(Refused::invalid("the algorithm is not asymmetric"));
-        }
-        Algorithm::RS256
-        | Algorithm::RS384
-        | Algorithm::RS512
-        | Algorithm::PS256
-        | Algorithm::PS384
-        | Algorithm::PS512
-        | Algorithm::ES256
-        | Algorithm::ES384
-        | Algorithm::EdDSA => {}
-    }
-    let keys = keys.find(header.kid.as_deref(), header.alg).await;
-    let keys = keys.map_err(|error| match error {
-        NoKey::Unknown => Refused::invalid("the provider has no such key"),
-        NoKey::Unavailable => Refused::unavailable("the keys of the provider are unavailable"),
-    })?;
-    // `Claims::check` checks the claims: the crate ignores some that have the wrong type.
-    let mut validation = Validation::new(header.alg);
-    validation.required_spec_claims.clear();
-    validation.validate_exp = false;
-    validation.validate_aud = false;
-    let mut verified = keys
-        .iter()
-        .filter_map(|key| decode::<Map<String, Value>>(token, key, &validation).ok());
-    let claims = verified
-        .next()
-        .ok_or(Refused::invalid(
-            "the signature of the logout token is invalid",
-        ))?
-        .claims;
+    let claims = token.verify(keys).await?;
     if claims.contains_key("nonce") {
         return Err(Refused::invalid("a logout token must not have a nonce"));
     }
@@ -118,12 +56,21 @@ pub(super) async fn verify(token: &str, keys: &Keys) -> Result<Claims, Refused> 
         .map_err(|_| Refused::invalid("a claim of the logout token is missing or malformed"))
 }
 
-/// Returns whether the token has headers that must be understood (RFC 7515 §4.1.11).
-fn has_critical_headers(token: &str) -> bool {
-    let header = token.split('.').next().unwrap_or_default();
-    let header = URL_SAFE_NO_PAD.decode(header).unwrap_or_default();
-    serde_json::from_slice::<Map<String, Value>>(&header)
-        .is_ok_and(|header| header.contains_key("crit"))
+impl From<JwtError> for Refused {
+    fn from(error: JwtError) -> Self {
+        match error {
+            JwtError::Malformed => Self::invalid("the logout token is not a JWT"),
+            JwtError::CriticalHeaders => {
+                Self::invalid("the JWT has critical headers, none of which is supported")
+            }
+            JwtError::NotAsymmetric => Self::invalid("the algorithm is not asymmetric"),
+            JwtError::UnknownKey => Self::invalid("the provider has no such key"),
+            JwtError::KeysUnavailable => {
+                Self::unavailable("the keys of the provider are unavailable")
+            }
+            JwtError::Signature => Self::invalid("the signature of the logout token is invalid"),
+        }
+    }
 }
 
 impl Claims {

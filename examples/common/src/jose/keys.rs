@@ -1,26 +1,23 @@
-//! The keys of the provider.
+//! The keys that verify tokens, cached.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
-use serde::Deserialize;
-use serde_json::Value;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use url::Url;
 
-use super::fetch::{FetchError, Fetcher};
+use super::fetch::{KeySource, Provider};
 use super::issuer::Issuer;
-use crate::causes::causes;
+use super::key_set::KeySet;
 
-/// The age from which keys are fetched again before they are used, so that a key that the provider
-/// has withdrawn ends here, too.
+/// The age from which keys are fetched again before they are used, so that a key that its owner has
+/// withdrawn ends here, too.
 const STALE: Duration = Duration::from_secs(3600);
 
-/// The age from which keys are not used even if the provider cannot be reached.
+/// The age from which keys are not used even if they cannot be fetched.
 const EXPIRED: Duration = Duration::from_secs(24 * 3600);
 
 /// The least time between two fetches. Anyone can send a token with an unknown key ID.
@@ -29,65 +26,96 @@ const INTERVAL: Duration = Duration::from_secs(30);
 /// The least time between a failed fetch and the next one.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// The time limit for a fetch.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
 /// The most requests that wait for a fetch. Anyone can make a request wait.
 const MOST_WAITING: usize = 64;
 
-/// The most keys that are used.
-const MOST_KEYS: usize = 64;
-
-/// The provider's keys, cached.
+/// The keys that verify the tokens of one signer.
 #[derive(Debug)]
-pub(super) struct Keys {
-    issuer: Issuer,
-    fetcher: Fetcher,
-    cached: Mutex<Option<KeySet>>,
+pub struct Keys(Inner);
+
+#[derive(Debug)]
+enum Inner {
+    Inline(KeySet),
+    Fetched(Box<Fetched>),
+}
+
+/// Keys that are fetched when they are needed, and cached.
+#[derive(Debug)]
+struct Fetched {
+    source: Box<dyn KeySource>,
+    cached: Mutex<Option<Cached>>,
     /// The time of the next fetch. One request fetches, the others wait for it.
     next_fetch: tokio::sync::Mutex<Option<Instant>>,
     waiting: Semaphore,
 }
 
 #[derive(Clone, Debug)]
-struct KeySet {
-    keys: Arc<[Jwk]>,
+struct Cached {
+    keys: KeySet,
     fetched: Instant,
 }
 
 /// The result of a search for keys.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum NoKey {
-    /// The provider has no such key.
+pub enum NoKey {
+    /// The signer has no such key.
     Unknown,
     /// The keys could not be fetched.
     Unavailable,
 }
 
-#[derive(Deserialize)]
-struct Discovery {
-    issuer: String,
-    jwks_uri: Url,
-}
-
-#[derive(Deserialize)]
-struct Document {
-    keys: Vec<Value>,
-}
-
 impl Keys {
-    pub(super) fn new(issuer: Issuer) -> io::Result<Self> {
-        Ok(Self {
-            fetcher: Fetcher::new(issuer.is_https())?,
-            issuer,
+    /// Returns the keys at the `jwks_uri` in the discovery document of `issuer`.
+    ///
+    /// # Errors
+    ///
+    /// If the root certificates of the platform cannot be loaded.
+    pub fn discovered(issuer: Issuer) -> io::Result<Self> {
+        Provider::discovered(issuer).map(Self::from_source)
+    }
+
+    /// Returns the keys at a `jwks_uri` that the operator configured. Strangers must not be able to
+    /// choose the URL: it may lead to any address.
+    ///
+    /// # Errors
+    ///
+    /// If the root certificates of the platform cannot be loaded.
+    pub fn at(jwks_uri: Url) -> io::Result<Self> {
+        Provider::at(jwks_uri).map(Self::from_source)
+    }
+
+    /// Returns keys that `source` fetches, at most every 30 seconds, or 5 seconds after a failure.
+    pub fn from_source(source: impl KeySource) -> Self {
+        Self(Inner::Fetched(Box::new(Fetched {
+            source: Box::new(source),
             cached: Mutex::default(),
             next_fetch: tokio::sync::Mutex::default(),
             waiting: Semaphore::new(MOST_WAITING),
-        })
+        })))
     }
 
     /// Returns the keys that may have made a signature with this algorithm and key ID.
     pub(super) async fn find(
+        &self,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<Vec<DecodingKey>, NoKey> {
+        match &self.0 {
+            Inner::Inline(set) => non_empty(set.find(kid, algorithm)).ok_or(NoKey::Unknown),
+            Inner::Fetched(fetched) => fetched.find(kid, algorithm).await,
+        }
+    }
+}
+
+/// Keys that never change: the value of `jwks` in client metadata (RFC 7591 §2).
+impl From<KeySet> for Keys {
+    fn from(keys: KeySet) -> Self {
+        Self(Inner::Inline(keys))
+    }
+}
+
+impl Fetched {
+    async fn find(
         &self,
         kid: Option<&str>,
         algorithm: Algorithm,
@@ -100,28 +128,18 @@ impl Keys {
         };
         let mut next_fetch = self.next_fetch.lock().await;
         if next_fetch.is_none_or(|next| next <= Instant::now()) {
-            let fetched = timeout(TIMEOUT, self.fetch()).await;
-            let wait = match fetched.unwrap_or_else(|elapsed| Err(elapsed.into())) {
-                Ok(keys) => {
-                    *self.lock() = Some(KeySet {
-                        keys,
-                        fetched: Instant::now(),
-                    });
+            let wait = match self.source.fetch().await {
+                Some(keys) => {
+                    let fetched = Instant::now();
+                    *self.lock() = Some(Cached { keys, fetched });
                     INTERVAL
                 }
-                Err(error) => {
-                    tracing::warn!(
-                        issuer = %self.issuer,
-                        error = causes(&error),
-                        "cannot fetch the keys of the identity provider: logout tokens are refused unless an earlier key verifies them"
-                    );
-                    RETRY
-                }
+                None => RETRY,
             };
             *next_fetch = Some(Instant::now() + wait);
         }
         drop(next_fetch);
-        let is_fresh = |set: &KeySet| set.fetched.elapsed() < STALE;
+        let is_fresh = |set: &Cached| set.fetched.elapsed() < STALE;
         let none = if self.lock().as_ref().is_some_and(is_fresh) {
             NoKey::Unknown
         } else {
@@ -130,7 +148,7 @@ impl Keys {
         self.cached(kid, algorithm, EXPIRED).ok_or(none)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<KeySet>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Cached>> {
         self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -145,60 +163,12 @@ impl Keys {
         if set.fetched.elapsed() >= age {
             return None;
         }
-        let keys = set.keys.iter().filter(|key| is_for(key, kid, algorithm));
-        let keys: Vec<_> = keys
-            .filter_map(|key| DecodingKey::from_jwk(key).ok())
-            .collect();
-        (!keys.is_empty()).then_some(keys)
-    }
-
-    async fn fetch(&self) -> Result<Arc<[Jwk]>, FetchError> {
-        let document = self.issuer.discovery_document();
-        let discovery: Discovery = self.fetcher.get(&document).await?;
-        if discovery.issuer != self.issuer.as_str() {
-            return Err(FetchError::OtherIssuer);
-        }
-        if !self.issuer.trusts(&discovery.jwks_uri) {
-            return Err(FetchError::KeysUrl);
-        }
-        let document: Document = self.fetcher.get(discovery.jwks_uri.as_str()).await?;
-        // A key of an unknown type does not concern the others.
-        let keys = document.keys.into_iter().take(MOST_KEYS);
-        Ok(keys
-            .filter_map(|key| serde_json::from_value(key).ok())
-            .collect())
+        non_empty(set.keys.find(kid, algorithm))
     }
 }
 
-/// Returns whether `key` may have made a signature with this algorithm and key ID. The key decides
-/// what it is for: a key of another type never verifies a signature.
-fn is_for(key: &Jwk, kid: Option<&str>, algorithm: Algorithm) -> bool {
-    let common = &key.common;
-    let fits = match (&key.algorithm, algorithm) {
-        (
-            AlgorithmParameters::RSA(_),
-            Algorithm::RS256
-            | Algorithm::RS384
-            | Algorithm::RS512
-            | Algorithm::PS256
-            | Algorithm::PS384
-            | Algorithm::PS512,
-        ) => true,
-        (AlgorithmParameters::EllipticCurve(key), Algorithm::ES256) => {
-            key.curve == EllipticCurve::P256
-        }
-        (AlgorithmParameters::EllipticCurve(key), Algorithm::ES384) => {
-            key.curve == EllipticCurve::P384
-        }
-        (AlgorithmParameters::OctetKeyPair(key), Algorithm::EdDSA) => {
-            key.curve == EllipticCurve::Ed25519
-        }
-        _ => false,
-    };
-    let named = common.key_algorithm.map(|name| name.to_string());
-    fits && kid.is_none_or(|kid| common.key_id.as_deref() == Some(kid))
-        && named.is_none_or(|name| name == format!("{algorithm:?}"))
-        && !matches!(common.public_key_use, Some(PublicKeyUse::Encryption))
+fn non_empty(keys: Vec<DecodingKey>) -> Option<Vec<DecodingKey>> {
+    (!keys.is_empty()).then_some(keys)
 }
 
 #[cfg(test)]
@@ -210,7 +180,7 @@ mod tests {
 
     async fn provider() -> (OpenId, Keys) {
         let provider = OpenId::start().await;
-        let keys = Keys::new(provider.issuer().parse().unwrap()).unwrap();
+        let keys = Keys::discovered(provider.issuer().parse().unwrap()).unwrap();
         (provider, keys)
     }
 
@@ -286,5 +256,18 @@ mod tests {
             let keys = keys.find(kid, algorithm).await;
             assert_eq!(keys.is_ok(), found, "{kid:?} {algorithm:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn keys_come_from_a_url_or_from_a_document() {
+        let provider = OpenId::start().await;
+        let url: Url = format!("{}/jwks", provider.issuer()).parse().unwrap();
+        let keys = Keys::at(url.clone()).unwrap();
+        assert_eq!(keys.count(EC).await, Ok(1));
+        let document = test_support::http::get(url.as_str()).await.body;
+        let inline = Keys::from(serde_json::from_slice::<KeySet>(&document).unwrap());
+        assert_eq!(inline.count(EC).await, Ok(1));
+        assert_eq!(inline.count("new").await, Err(NoKey::Unknown));
+        assert_eq!(provider.fetched(), 2);
     }
 }

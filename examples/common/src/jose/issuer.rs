@@ -16,23 +16,25 @@ pub struct Issuer {
 }
 
 impl Issuer {
+    /// Returns the issuer identifier as it was configured.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
     /// Returns the URL of the provider's discovery document (OpenID Connect Discovery §4).
-    pub(super) fn discovery_document(&self) -> String {
+    pub fn discovery_document(&self) -> String {
         let base = self.text.trim_end_matches('/');
         format!("{base}/.well-known/openid-configuration")
     }
 
     /// Returns whether the provider's keys may be fetched from `url`. Without TLS an attacker on the
     /// way could replace them.
-    pub(super) fn trusts(&self, url: &Url) -> bool {
+    pub fn trusts(&self, url: &Url) -> bool {
         url.scheme() == "https" || (!self.is_https && is_local_http(url))
     }
 
-    pub(super) const fn is_https(&self) -> bool {
+    /// Returns whether the URL is https.
+    pub const fn is_https(&self) -> bool {
         self.is_https
     }
 }

@@ -1,0 +1,148 @@
+//! JSON Web Tokens (RFC 7519) with a signature of an asymmetric key.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::keys::{Keys, NoKey};
+
+/// The names of the algorithms of signatures that are accepted.
+pub const ALGORITHMS: [&str; 9] = [
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
+];
+
+pub(super) const ASYMMETRIC: [Algorithm; 9] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
+
+/// A token whose header is acceptable. Its signature is not verified yet.
+#[derive(Clone)]
+pub struct Jwt<'a> {
+    token: &'a str,
+    header: Header,
+}
+
+/// The reason why a token is refused. The messages contain nothing of the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JwtError {
+    #[error("it is not a signed JWT with a known algorithm")]
+    Malformed,
+    #[error("it has critical headers, none of which is supported")]
+    CriticalHeaders,
+    #[error("its algorithm is not asymmetric")]
+    NotAsymmetric,
+    #[error("there is no such key")]
+    UnknownKey,
+    /// The same token may be accepted later.
+    #[error("the keys are unavailable")]
+    KeysUnavailable,
+    #[error("its signature is invalid")]
+    Signature,
+}
+
+impl<'a> Jwt<'a> {
+    /// Parses the header of a token.
+    ///
+    /// # Errors
+    ///
+    /// If the token is not a JWT, has a header `crit` (RFC 7515 §4.1.11), or if its algorithm is not
+    /// one of [`ALGORITHMS`].
+    pub fn parse(token: &'a str) -> Result<Self, JwtError> {
+        let header = decode_header(token).map_err(|_| JwtError::Malformed)?;
+        if part(token, 0).is_some_and(|header| header.contains_key("crit")) {
+            return Err(JwtError::CriticalHeaders);
+        }
+        if !ASYMMETRIC.contains(&header.alg) {
+            return Err(JwtError::NotAsymmetric);
+        }
+        Ok(Self { token, header })
+    }
+
+    /// Returns whether the header `typ` is absent or one of `types`, which are in lower case and
+    /// without the prefix `application/` (RFC 7515 §4.1.9).
+    pub fn has_type(&self, types: &[&str]) -> bool {
+        self.header.typ.as_ref().is_none_or(|typ| {
+            let typ = typ.to_ascii_lowercase();
+            types.contains(&typ.strip_prefix("application/").unwrap_or(&typ))
+        })
+    }
+
+    /// Returns the claims before the signature is verified. They serve only to find the keys.
+    pub fn unverified(&self) -> Option<Map<String, Value>> {
+        part(self.token, 1)
+    }
+
+    /// Verifies the signature with one of the keys and returns the claims. The claims are not
+    /// checked: not even `exp`.
+    ///
+    /// # Errors
+    ///
+    /// If no key verifies the signature, or if the keys are unavailable.
+    pub async fn verify(&self, keys: &Keys) -> Result<Map<String, Value>, JwtError> {
+        let found = keys.find(self.header.kid.as_deref(), self.header.alg).await;
+        let keys = found.map_err(|error| match error {
+            NoKey::Unknown => JwtError::UnknownKey,
+            NoKey::Unavailable => JwtError::KeysUnavailable,
+        })?;
+        // The caller checks the claims: the crate ignores some that have the wrong type.
+        let mut validation = Validation::new(self.header.alg);
+        validation.required_spec_claims.clear();
+        validation.validate_exp = false;
+        validation.validate_aud = false;
+        let mut verified = keys
+            .iter()
+            .filter_map(|key| decode(self.token, key, &validation).ok());
+        Ok(verified.next().ok_or(JwtError::Signature)?.claims)
+    }
+}
+
+impl std::fmt::Debug for Jwt<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Jwt").finish_non_exhaustive()
+    }
+}
+
+/// Decodes a part of a token: 0 is the header, 1 the claims.
+fn part(token: &str, number: usize) -> Option<Map<String, Value>> {
+    let part = URL_SAFE_NO_PAD.decode(token.split('.').nth(number)?).ok()?;
+    serde_json::from_slice(&part).ok()
+}
+
+/// The claim `aud` (RFC 7519 §4.1.3).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Audience {
+    /// Returns whether the token is for `audience`.
+    pub fn has(&self, audience: &str) -> bool {
+        match self {
+            Self::One(one) => one == audience,
+            Self::Several(several) => several.iter().any(|one| one == audience),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_the_algorithms_are_theirs() {
+        let names = ASYMMETRIC.map(|algorithm| format!("{algorithm:?}"));
+        assert_eq!(names, ALGORITHMS);
+    }
+}
