@@ -190,6 +190,18 @@ struct Driver {
 
 impl Driver {
     fn start() -> Self {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(driver) = Self::try_start() {
+                return driver;
+            }
+            assert!(Instant::now() < end, "chromedriver did not start");
+        }
+    }
+
+    /// Starts the driver once. It takes a free port of IPv4 and exits if that port is in use on
+    /// IPv6.
+    fn try_start() -> Option<Self> {
         let command = Command::new("chromedriver")
             .arg("--port=0")
             .stdin(Stdio::null())
@@ -204,14 +216,11 @@ impl Driver {
         let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
             let (_, port) = line.split_once("started successfully on port ")?;
             port.trim_end_matches('.').parse::<u16>().ok()
-        });
-        driver.url = format!(
-            "http://127.0.0.1:{}",
-            port.expect("chromedriver prints its port")
-        );
+        })?;
+        driver.url = format!("http://127.0.0.1:{port}");
         // Drain the output, so that the driver never blocks on a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        driver
+        Some(driver)
     }
 }
 
