@@ -149,7 +149,7 @@ pub(crate) async fn serve(
         "{}",
         next_steps(&app.issuer.resource(), demo)
     );
-    tracing::info!(issuer = %app.issuer, "listening on http://{listen}");
+    tracing::info!(issuer = %app.issuer, store = %choice, "listening on http://{listen}");
 
     let connections = server::run(router, Listener::new(listener, limits), signals.next()).await;
     endpoint.end();

@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 fn start(cli: &Cli) -> Result<(), Failure> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let SharedFlags { store, log, .. } = &cli.shared;
-    let choice = store.choice().map_err(Failure::Usage)?;
+    let choice = cli.store().map_err(Failure::Usage)?;
     log.init(env!("CARGO_CRATE_NAME"))?;
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {

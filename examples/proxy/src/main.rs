@@ -57,7 +57,8 @@ fn start(cli: &Cli) -> Result<(), Failure> {
     let choice = store.choice();
     let choice = choice
         .and_then(|choice| cli.check().map(|()| choice))
-        .map_err(Failure::Usage)?;
+        .map_err(Failure::Usage)?
+        .unwrap_or(StoreChoice::Memory);
     log.init(env!("CARGO_CRATE_NAME"))?;
     let (metrics, exporter) = cli.shared.admin.record(Some("proxy_requests_in_flight"))?;
     let runtime = runtime()?;

@@ -12,14 +12,10 @@ pub struct StoreFlags {
     /// Store of this server: `memory` (lost when this process ends), `redb:PATH` (a file that only
     /// this process can use), or Redis, which any number of servers can share:
     /// redis://[USER:PASSWORD@]HOST[:PORT][/DB], redis-cluster://HOST:PORT,HOST:PORT or
-    /// redis-sentinel://HOST:PORT,HOST:PORT/SERVICE; rediss…:// uses TLS
-    #[arg(
-        long,
-        value_name = "STORE",
-        default_value = "memory",
-        hide_env_values = true
-    )]
-    store: String,
+    /// redis-sentinel://HOST:PORT,HOST:PORT/SERVICE; rediss…:// uses TLS [default: memory; for
+    /// mcp-oauth-proxy with a provider, a file in its state directory]
+    #[arg(long, value_name = "STORE", hide_env_values = true)]
+    store: Option<String>,
 
     /// Number of Redis replicas that must acknowledge each write; 0 does not wait for replicas
     ///
@@ -45,11 +41,10 @@ pub struct StoreFlags {
 
 impl StoreFlags {
     /// Parses `--store`. clap must not do this, because its error message would repeat the password
-    /// in a URL.
-    pub fn choice(&self) -> Result<StoreChoice, String> {
-        self.store
-            .parse()
-            .map_err(|error| format!("--store: {error}"))
+    /// in a URL. `None` if the flag is not set.
+    pub fn choice(&self) -> Result<Option<StoreChoice>, String> {
+        let choice = self.store.as_deref().map(str::parse).transpose();
+        choice.map_err(|error| format!("--store: {error}"))
     }
 
     /// Opens the store. Must be called within a Tokio runtime.

@@ -1,6 +1,8 @@
 //! The store that `--store` names.
 
 use std::fmt;
+#[cfg(feature = "redb")]
+use std::path::Path;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,7 +15,7 @@ use tower_oauth_refresh::store::RedbOpenError;
 #[cfg(feature = "redis")]
 use tower_oauth_refresh::{RedisConnectError, RedisStore, TieredStore};
 
-use super::OpenStore;
+use super::{OpenStore, StateDirectory};
 use crate::program::Failure;
 
 /// The store that the operator chose. Its address is checked completely only when it is opened.
@@ -23,6 +25,8 @@ pub enum StoreChoice {
     /// The URL, which may contain a password.
     Redis(String),
     Redb(PathBuf),
+    /// A file in this directory, which is created if it does not exist.
+    Default(StateDirectory),
 }
 
 /// Settings of Redis and of the cache in front of it.
@@ -78,11 +82,18 @@ impl StoreChoice {
             #[cfg(not(feature = "redis"))]
             Self::Redis(_) => Err(self.left_out(settings)),
             #[cfg(feature = "redb")]
-            Self::Redb(path) => RedbStore::open(path)
-                .map(OpenStore::plain)
-                .map_err(|error| FileError(path.clone(), error).into()),
+            Self::Redb(path) => open_file(path),
+            #[cfg(feature = "redb")]
+            Self::Default(directory) => {
+                let path = directory.as_path();
+                directory.create().map_err(|error| {
+                    let path = path.display();
+                    format!("--store is not set, and {path} cannot be created: {error}")
+                })?;
+                open_file(&path.join("sessions.redb"))
+            }
             #[cfg(not(feature = "redb"))]
-            Self::Redb(_) => Err(self.left_out(settings)),
+            Self::Redb(_) | Self::Default(_) => Err(self.left_out(settings)),
         }
     }
 
@@ -95,6 +106,13 @@ impl StoreChoice {
     }
 }
 
+#[cfg(feature = "redb")]
+fn open_file(path: &Path) -> Result<OpenStore, Failure> {
+    RedbStore::open(path)
+        .map(OpenStore::plain)
+        .map_err(|error| FileError(path.to_owned(), error).into())
+}
+
 impl fmt::Display for StoreChoice {
     /// Writes the kind of store without its address, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,7 +121,7 @@ impl fmt::Display for StoreChoice {
             Self::Redis(url) => {
                 f.write_str(url.split_once(':').map_or("redis", |(scheme, _)| scheme))
             }
-            Self::Redb(_) => f.write_str("redb"),
+            Self::Redb(_) | Self::Default(_) => f.write_str("redb"),
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::ArgAction;
 use server_common::flags::{AdminFlags, ClientAuth, SharedFlags, seconds};
+use server_common::store::{StateDirectory, StoreChoice};
 use tower_oauth_refresh::{RefreshLayerBuilder, Store};
 use url::Url;
 
@@ -137,6 +138,17 @@ impl Cli {
             }
         }
         Ok(descriptions)
+    }
+
+    /// Returns the store. By default, a restart logs out the users of the demo only.
+    pub(crate) fn store(&self) -> Result<StoreChoice, String> {
+        match self.shared.store.choice()? {
+            Some(choice) => Ok(choice),
+            None if self.provider()?.is_none() => Ok(StoreChoice::Memory),
+            None => StateDirectory::find(env!("CARGO_PKG_NAME"))
+                .map(StoreChoice::Default)
+                .map_err(|error| format!("--store is not set: {error}")),
+        }
     }
 
     /// Returns the settings of the provider; `None` selects the demo provider.

@@ -154,7 +154,7 @@ async fn the_page_shows_the_descriptions_of_scopes() {
 async fn descriptions_of_scopes_can_be_set_in_the_environment() {
     let provider = Provider::start().await;
     let mut flags = provider.flags();
-    flags.extend(["--listen", "127.0.0.1:0"].map(str::to_owned));
+    flags.extend(["--listen", "127.0.0.1:0", "--store", "memory"].map(str::to_owned));
     let start = move || {
         let descriptions = "openid=Know who you are; profile=See your name, and more";
         Example::start(PROGRAM, &flags, &[("MCP_SCOPE_DESCRIPTION", descriptions)])

@@ -188,7 +188,7 @@ async fn a_provider_without_a_revocation_endpoint_revokes_nothing() {
     let at = at.unwrap();
     all.drain(at..at + 2);
     all.extend(flags);
-    all.push("--listen=127.0.0.1:0".into());
+    all.extend(["--listen=127.0.0.1:0", "--store=memory"].map(str::to_owned));
     let output = tokio::task::spawn_blocking(move || Example::run(PROGRAM, &all, &[]));
     let output = output.await.unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();

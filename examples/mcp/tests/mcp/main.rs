@@ -18,6 +18,7 @@ mod outage;
 mod registration;
 mod renewal;
 mod server;
+mod state;
 mod support;
 mod token;
 mod upstream;

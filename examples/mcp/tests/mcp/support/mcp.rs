@@ -206,9 +206,13 @@ async fn provider_token(
     tokens.to_string().into_response()
 }
 
-/// Starts the example with these flags on a free port.
+/// Starts the example with these flags on a free port. The default store is in memory, because the
+/// default of the program is a file that tests would share.
 pub(crate) async fn start(flags: &[String]) -> Example {
     let mut args = vec!["--listen".to_owned(), "127.0.0.1:0".to_owned()];
+    if !flags.iter().any(|flag| flag == "--store") {
+        args.extend(["--store", "memory"].map(str::to_owned));
+    }
     args.extend_from_slice(flags);
     tokio::task::spawn_blocking(move || Example::start::<_, &str, &str>(PROGRAM, &args, &[]))
         .await
