@@ -41,6 +41,31 @@ pub fn exit(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
+/// Prints the result of `--check-config`: all problems, each once.
+pub fn report(results: impl IntoIterator<Item = Result<(), String>>) -> Result<(), Failure> {
+    let mut problems = Vec::new();
+    for problem in results.into_iter().filter_map(Result::err) {
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+    if problems.is_empty() {
+        println!("configuration is valid");
+        return Ok(());
+    }
+    Err(Failure::Usage(problems.join("\nerror: ")))
+}
+
+impl Failure {
+    /// Returns the text of the failure with its causes.
+    pub fn message(self) -> String {
+        match self {
+            Self::Usage(message) => message,
+            Self::Other(error) => causes::causes(&*error),
+        }
+    }
+}
+
 /// Listens on the address that `flag` sets.
 pub async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,8 @@ use axum::http::StatusCode;
 use axum::middleware::map_request;
 use axum::response::Response;
 use axum::routing::any;
-use server_common::flags::{About, config_error};
+use server_common::causes::causes;
+use server_common::flags::{About, AdminFlags, config_error};
 use server_common::forwarded::Edge;
 use server_common::listener::{Held, Listener};
 use server_common::metered::Metered;
@@ -25,7 +27,8 @@ use server_common::store::{OpenStore, StoreChoice};
 use tokio::time::Instant;
 use tower::service_fn;
 use tower_oauth_refresh::store::BoxStore;
-use tower_oauth_refresh::{AccessLayer, ClientCredentials, RefreshLayer};
+use tower_oauth_refresh::{AccessLayer, ClientCredentials, MemoryStore, RefreshLayer};
+use url::Url;
 
 use crate::cli::{Cli, TokenUse};
 use crate::clients::Clients;
@@ -33,7 +36,7 @@ use crate::cors::with_cors;
 use crate::error::OauthError;
 use crate::issuer::Issuer;
 use crate::next_steps::next_steps;
-use crate::provider::Provider;
+use crate::provider::{Provider, ProviderSettings};
 use crate::records::Records;
 use crate::{authorize, demo, discovery, error, hardening, landing, mcp, register, server, token};
 
@@ -89,7 +92,6 @@ pub(crate) async fn serve(
     let (metrics, exporter) = admin.record(None)?;
     let store = opened.store.clone();
     let scrape = exporter.map(|exporter| exporter.over(opened));
-    let scope_descriptions = cli.scope_descriptions().map_err(Failure::Usage)?;
     let limits = cli
         .shared
         .limits
@@ -97,10 +99,7 @@ pub(crate) async fn serve(
         .within_descriptors();
     let listener = bind("--listen", cli.listen).await?;
     let listen = listener.local_addr()?;
-    let issuer = match &cli.public_url {
-        Some(url) => url.clone(),
-        None => format!("http://{listen}").parse()?,
-    };
+    let issuer = issuer(cli, listen)?;
     let configured = cli.provider().map_err(Failure::Usage)?;
     let is_demo = configured.is_none();
     let settings = match configured {
@@ -111,9 +110,8 @@ pub(crate) async fn serve(
             &issuer,
         )?,
     };
-    let provider = Provider::new(settings, metrics.clone())?;
-    let layered = metered(store.clone(), &metrics);
-    let (refresh, access) = layers(cli, layered, &issuer, &provider, &metrics)?;
+    let (app, access) = build(cli, store, issuer, settings, &admin, &metrics)?;
+    let refresh = app.refresh.clone();
     let about = About {
         server: env!("CARGO_PKG_NAME"),
         store: choice.to_string(),
@@ -121,21 +119,6 @@ pub(crate) async fn serve(
     admin
         .serve(scrape, metrics.clone(), &refresh, about)
         .await?;
-    let receivers = admin.receivers(&refresh, store.clone())?;
-    let records = Records::new(store);
-    let app = App(Arc::new(State {
-        issuer,
-        scopes: cli.scopes(),
-        scope_descriptions,
-        clients: Clients::new(&records, &cli.clients, cli.scopes())?,
-        records,
-        provider,
-        refresh: refresh.clone(),
-        receivers,
-        edge: Arc::new(Edge::new(None, &cli.endpoint.trust_forwarded)),
-        code_window: cli.code_window(),
-        expiration_types: cli.shared.sessions.expiration_types(),
-    }));
     let endpoint = mcp::endpoint(&cli.endpoint, &app)?;
     let allowed = mcp::Allowed::new(&app.issuer, listen, &cli.endpoint.allowed_origin);
     let router = router(
@@ -155,6 +138,72 @@ pub(crate) async fn serve(
     endpoint.end();
     let timeout = cli.shared.sessions.rotation_timeout;
     shut_down(signals, connections, refresh.drain(), timeout).await
+}
+
+/// Checks the configuration without opening the store and without listening.
+pub(crate) fn check(cli: &Cli) -> Vec<Result<(), String>> {
+    let memory = BoxStore::new(MemoryStore::new());
+    let records = Records::new(memory.clone());
+    let clients = Clients::new(&records, &cli.clients, cli.scopes());
+    let whole = || {
+        let issuer = issuer(cli, cli.listen)?;
+        let settings = match cli.provider().map_err(Failure::Usage)? {
+            Some(settings) => settings,
+            None => demo::settings(&Url::parse("http://127.0.0.1")?)?,
+        };
+        let admin = cli.admin().map_err(Failure::Usage)?;
+        let (app, _) = build(cli, memory, issuer, settings, &admin, &Metrics::default())?;
+        mcp::endpoint(&cli.endpoint, &app).map(drop)
+    };
+    let whole: Result<(), Failure> = whole();
+    vec![
+        cli.store()
+            .and_then(|choice| cli.shared.store.check(&choice)),
+        cli.provider().map(drop),
+        cli.admin().map(drop),
+        cli.scope_descriptions().map(drop),
+        cli.shared.revocation.key().map(drop),
+        clients.map(drop).map_err(|error| causes(&error)),
+        whole.map_err(Failure::message),
+    ]
+}
+
+/// Returns the public URL of this server.
+fn issuer(cli: &Cli, listen: SocketAddr) -> Result<Issuer, Failure> {
+    match &cli.public_url {
+        Some(url) => Ok(url.clone()),
+        None => Ok(format!("http://{listen}").parse()?),
+    }
+}
+
+/// Builds the state of all handlers and the layer of the MCP endpoint.
+fn build(
+    cli: &Cli,
+    store: BoxStore,
+    issuer: Issuer,
+    settings: ProviderSettings,
+    admin: &AdminFlags,
+    metrics: &Metrics,
+) -> Result<(App, AccessLayer<BoxStore>), Failure> {
+    let provider = Provider::new(settings, metrics.clone())?;
+    let layered = metered(store.clone(), metrics);
+    let (refresh, access) = layers(cli, layered, &issuer, &provider, metrics)?;
+    let receivers = admin.receivers(&refresh, store.clone())?;
+    let records = Records::new(store);
+    let app = App(Arc::new(State {
+        issuer,
+        scopes: cli.scopes(),
+        scope_descriptions: cli.scope_descriptions().map_err(Failure::Usage)?,
+        clients: Clients::new(&records, &cli.clients, cli.scopes())?,
+        records,
+        provider,
+        refresh,
+        receivers,
+        edge: Arc::new(Edge::new(None, &cli.endpoint.trust_forwarded)),
+        code_window: cli.code_window(),
+        expiration_types: cli.shared.sessions.expiration_types(),
+    }));
+    Ok((app, access))
 }
 
 /// Returns the store of the layers. Its calls are measured if metrics are recorded.

@@ -37,20 +37,29 @@ mod token;
 
 use std::process::ExitCode;
 
-use server_common::flags::{self, SharedFlags};
-use server_common::program::{Failure, exit};
+use server_common::flags::{self, Parsed, SharedFlags};
+use server_common::program::{Failure, exit, report};
 
 use crate::cli::Cli;
 
 fn main() -> ExitCode {
-    exit(start(&flags::parse("MCP_")))
+    let Parsed { cli, warning } = flags::parse("MCP_");
+    exit(start(&cli, warning))
 }
 
-fn start(cli: &Cli) -> Result<(), Failure> {
+fn start(cli: &Cli, warning: Option<String>) -> Result<(), Failure> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let SharedFlags { store, log, .. } = &cli.shared;
+    if cli.shared.config.check_config {
+        let runtime = tokio::runtime::Runtime::new()?;
+        let _entered = runtime.enter();
+        return report(app::check(cli));
+    }
     let choice = cli.store().map_err(Failure::Usage)?;
     log.init(env!("CARGO_CRATE_NAME"))?;
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {
         let opened = store.open(&choice).await?;

@@ -194,14 +194,27 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// Checks the rules that concern more than one flag.
+    /// Checks the rules that concern more than one flag. Returns the first problem.
     pub(crate) fn check(&self) -> Result<(), String> {
-        self.shared.admin.check(self.listen)?;
-        self.check_receivers()?;
+        self.checks().into_iter().collect()
+    }
+
+    /// Checks each rule that concerns more than one flag.
+    pub(crate) fn checks(&self) -> [Result<(), String>; 6] {
         let revocation = &self.shared.revocation;
-        revocation.check()?;
         let sends_requests = self.upstream_refresh || revocation.is_set();
-        self.upstream_client.check(sends_requests)?;
+        [
+            self.shared.admin.check(self.listen),
+            self.check_receivers(),
+            revocation.check(),
+            self.upstream_client.check(sends_requests),
+            self.check_upstream(),
+            self.check_resources(),
+        ]
+    }
+
+    fn check_upstream(&self) -> Result<(), String> {
+        let revocation = &self.shared.revocation;
         if self.upstream.is_none() {
             let flags = [
                 ("--preserve-host", self.preserve_host),
@@ -217,7 +230,7 @@ impl Cli {
                 return Err(format!("{flag} needs --upstream"));
             }
         }
-        self.check_resources()
+        Ok(())
     }
 
     /// The endpoints that end sessions are in front of the layer, so that they would hide a guarded

@@ -22,19 +22,20 @@ use std::process::ExitCode;
 use bytes::Bytes;
 use http_body_util::Full;
 use mimalloc::MiMalloc;
-use server_common::flags::{self, About, SharedFlags, config_error};
+use server_common::flags::{self, About, Parsed, SharedFlags, config_error};
 use server_common::forward::{self, Forward};
 use server_common::forwarded::Edge;
 use server_common::listener::Listener;
 use server_common::metered::Metered;
 use server_common::metrics::{Metrics, Scrape};
-use server_common::program::{Failure, bind, exit, shut_down};
+use server_common::program::{Failure, bind, exit, report, shut_down};
 use server_common::receivers::Receivers;
 use server_common::shutdown::Signals;
 use server_common::store::StoreChoice;
 use server_common::upstream::{PublicUrl, Upstream};
 use tokio::runtime;
-use tower_oauth_refresh::{AccessLayer, ConfigError, RefreshLayer, Store};
+use tower_oauth_refresh::store::BoxStore;
+use tower_oauth_refresh::{AccessLayer, ConfigError, MemoryStore, RefreshLayer, Store};
 
 use crate::cli::Cli;
 use crate::discovery::Discovery;
@@ -49,17 +50,24 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const MAX_BUFFERED_BODY: usize = 64 << 10;
 
 fn main() -> ExitCode {
-    exit(start(&flags::parse("PROXY_")))
+    let Parsed { cli, warning } = flags::parse("PROXY_");
+    exit(start(&cli, warning))
 }
 
-fn start(cli: &Cli) -> Result<(), Failure> {
+fn start(cli: &Cli, warning: Option<String>) -> Result<(), Failure> {
     let SharedFlags { store, log, .. } = &cli.shared;
+    if cli.shared.config.check_config {
+        return check(cli);
+    }
     let choice = store.choice();
     let choice = choice
         .and_then(|choice| cli.check().map(|()| choice))
         .map_err(Failure::Usage)?
         .unwrap_or(StoreChoice::Memory);
     log.init(env!("CARGO_CRATE_NAME"))?;
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
     let (metrics, exporter) = cli.shared.admin.record(Some("proxy_requests_in_flight"))?;
     let runtime = runtime()?;
     let result = runtime.block_on(async {
@@ -72,6 +80,25 @@ fn start(cli: &Cli) -> Result<(), Failure> {
     // Does not wait for blocking tasks: name resolution may hang.
     runtime.shutdown_background();
     result
+}
+
+/// Prints all problems of the configuration that can be found without opening the store and without
+/// listening.
+fn check(cli: &Cli) -> Result<(), Failure> {
+    let SharedFlags { store, .. } = &cli.shared;
+    let choice = store.choice();
+    let choice = choice.map(|choice| choice.unwrap_or(StoreChoice::Memory));
+    let store = choice.and_then(|choice| store.check(&choice));
+    let runtime = runtime()?;
+    let _entered = runtime.enter();
+    let layers = || {
+        let memory = BoxStore::new(MemoryStore::new());
+        let layer = layer(cli, memory.clone(), &Metrics::default())?;
+        cli.shared.admin.receivers(&layer, memory)?;
+        access(cli, &layer).map(drop)
+    };
+    let layers = layers().map_err(Failure::message);
+    report([store, layers].into_iter().chain(cli.checks()))
 }
 
 fn layer<S: Store>(

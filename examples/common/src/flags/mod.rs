@@ -3,6 +3,7 @@
 
 mod admin;
 mod config_error;
+mod config_file;
 mod limits;
 mod log;
 mod revocation;
@@ -11,14 +12,18 @@ mod sessions;
 mod store;
 mod upstream_client;
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
+use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Parser};
 use tower_oauth_refresh::{AccessLayerBuilder, RefreshLayerBuilder, Store};
 
 pub use self::admin::{About, AdminFlags};
 pub use self::config_error::config_error;
+pub use self::config_file::ConfigFlags;
+use self::config_file::{ConfigFile, message};
 pub use self::limits::LimitFlags;
 pub use self::log::LogFlags;
 pub use self::revocation::RevocationFlags;
@@ -47,6 +52,9 @@ pub struct SharedFlags {
 
     #[command(flatten)]
     pub log: LogFlags,
+
+    #[command(flatten)]
+    pub config: ConfigFlags,
 }
 
 impl SharedFlags {
@@ -73,17 +81,49 @@ impl SharedFlags {
     }
 }
 
-/// Parses the command line and the environment. Exits with a message if they are invalid, or if
-/// help is requested.
+/// A command line.
+#[derive(Debug)]
+pub struct Parsed<C> {
+    pub cli: C,
+    /// What the operator should know once the program logs.
+    pub warning: Option<String>,
+}
+
+/// Parses the command line, the environment and the configuration file, in this order of
+/// precedence. Exits with a message if they are invalid, or if help is requested.
 ///
 /// Every flag that is not hidden has an environment variable: with the prefix `PROXY_`,
 /// `--public-url` is `PROXY_PUBLIC_URL`. The prefix is not repeated if the name of the flag begins
 /// with it: with the prefix `MCP_`, `--mcp-token` is `MCP_TOKEN`.
-pub fn parse<C: Parser>(prefix: &str) -> C {
-    let command = C::command().mut_args(|arg| with_environment(arg, prefix));
-    let mut matches = command.get_matches();
-    C::from_arg_matches_mut(&mut matches)
-        .unwrap_or_else(|error| error.format(&mut C::command()).exit())
+pub fn parse<C: Parser>(prefix: &str) -> Parsed<C> {
+    let mut command = C::command().mut_args(|arg| with_environment(arg, prefix));
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let mut file = ConfigFile::read(&command, &arguments);
+    // clap reports one error at a time. Those about the file are collected.
+    let parsed = loop {
+        let arguments = arguments.iter().chain(file.arguments());
+        let parsed = command
+            .try_get_matches_from_mut(arguments)
+            .and_then(|mut matches| C::from_arg_matches_mut(&mut matches));
+        match parsed {
+            Err(error) if file.take(&error) => {}
+            parsed => break parsed,
+        }
+    };
+    let mut problems = std::mem::take(&mut file.problems);
+    let warning = file.is_exposed.then(|| {
+        let path = file.path().display();
+        format!("--config {path} has secrets, and other users can read it: change its mode")
+    });
+    match parsed {
+        Ok(cli) if problems.is_empty() => return Parsed { cli, warning },
+        Ok(_) => {}
+        Err(error) if problems.is_empty() || !error.use_stderr() => error.exit(),
+        Err(error) => problems.push(message(&error.to_string()).to_owned()),
+    }
+    command
+        .error(ErrorKind::InvalidValue, problems.join("\nerror: "))
+        .exit()
 }
 
 fn with_environment(arg: Arg, prefix: &str) -> Arg {

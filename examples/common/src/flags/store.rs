@@ -47,14 +47,21 @@ impl StoreFlags {
         choice.map_err(|error| format!("--store: {error}"))
     }
 
+    /// Checks what can be checked without opening the store.
+    pub fn check(&self, choice: &StoreChoice) -> Result<(), String> {
+        choice.check(self.settings())
+    }
+
     /// Opens the store. Must be called within a Tokio runtime.
     pub async fn open(&self, choice: &StoreChoice) -> Result<OpenStore, Failure> {
-        choice
-            .open(Settings {
-                cache_bytes: self.cache_size,
-                cache_ttl: self.cache_ttl,
-                replicas: self.wait_for_replicas,
-            })
-            .await
+        choice.open(self.settings()).await
+    }
+
+    const fn settings(&self) -> Settings {
+        Settings {
+            cache_bytes: self.cache_size,
+            cache_ttl: self.cache_ttl,
+            replicas: self.wait_for_replicas,
+        }
     }
 }

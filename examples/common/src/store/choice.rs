@@ -51,13 +51,17 @@ const REPLICA_TIMEOUT: Duration = Duration::from_millis(300);
 struct FileError(PathBuf, #[source] RedbOpenError);
 
 impl StoreChoice {
+    /// Checks what can be checked without opening the store.
+    pub fn check(&self, settings: Settings) -> Result<(), String> {
+        if settings.replicas > 0 && !matches!(self, Self::Redis(_)) {
+            return Err("--wait-for-replicas needs --store with Redis".into());
+        }
+        Ok(())
+    }
+
     /// Opens the store. Must be called within a Tokio runtime.
     pub async fn open(&self, settings: Settings) -> Result<OpenStore, Failure> {
-        if settings.replicas > 0 && !matches!(self, Self::Redis(_)) {
-            return Err(Failure::Usage(
-                "--wait-for-replicas needs --store with Redis".into(),
-            ));
-        }
+        self.check(settings).map_err(Failure::Usage)?;
         match self {
             Self::Memory => Ok(OpenStore::plain(MemoryStore::new())),
             #[cfg(feature = "redis")]

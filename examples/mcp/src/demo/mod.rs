@@ -73,12 +73,17 @@ pub(crate) fn start(
             tracing::error!(%error, "the demo identity provider stopped");
         }
     });
+    self::settings(&here)
+}
+
+/// Returns the settings with which this server uses a demo provider at this URL.
+pub(crate) fn settings(here: &Url) -> Result<ProviderSettings, Failure> {
     Ok(ProviderSettings {
         authorization_endpoint: here.join("/authorize")?,
         token_endpoint: here.join("/token")?,
         revocation_endpoint: Some(here.join("/revoke")?),
         userinfo_endpoint: Some(here.join("/userinfo")?),
-        issuer: Some(name),
+        issuer: Some(here.origin().ascii_serialization()),
         client_id: CLIENT.into(),
         client_secret: SECRET.into(),
         auth: ClientAuth::Basic,

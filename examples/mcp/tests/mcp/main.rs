@@ -7,6 +7,7 @@ mod browser;
 mod callback;
 mod client;
 mod codes;
+mod config;
 mod consent;
 mod discovery;
 mod ended_by_others;

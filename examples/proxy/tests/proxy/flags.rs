@@ -528,6 +528,38 @@ fn invalid_flags_end_with_status_2_and_a_reason() {
 }
 
 #[test]
+fn a_configuration_is_checked_completely() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("proxy.toml");
+    let path = path.to_str().unwrap();
+    let check = |text: &str, flags: &[&str]| {
+        std::fs::write(path, text).unwrap();
+        let flags = [&["--check-config", "--config", path], flags].concat();
+        let output = Example::run(PROGRAM, &flags, &[]);
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let valid = "upstream = 'http://127.0.0.1:1'\nresource_prefix = ['/a', '/b']\nreference-access-tokens = true";
+    let result = check(valid, &[]);
+    assert_eq!(result, (Some(0), "configuration is valid\n".into()));
+
+    let (status, text) = check("hand-back = true\nresource-scope = 'x'", &["--store=mysql"]);
+    assert_eq!(status, Some(2), "{text}");
+    for problem in [
+        "--store: unknown store",
+        "--hand-back needs --upstream",
+        "--resource-scope needs",
+    ] {
+        assert_eq!(text.matches(problem).count(), 1, "{problem}: {text}");
+    }
+    let (status, text) = check("no-such-flag = true\nlisten = 'x'", &[]);
+    assert_eq!(status, Some(2), "{text}");
+    for problem in ["`no-such-flag` is not the name", "'--listen <ADDR>'"] {
+        assert!(text.contains(problem), "{problem}: {text}");
+    }
+}
+
+#[test]
 fn environment_variables_are_checked_like_flags() {
     for (name, value, why) in [
         ("PROXY_LISTEN", "8080", "--listen"),
@@ -559,7 +591,7 @@ fn environment_variables_are_checked_like_flags() {
 
 #[test]
 fn every_flag_has_an_environment_variable_and_documentation() {
-    let help = assert_flags(PROGRAM, "PROXY_", include_str!("../../README.md"), 54);
+    let help = assert_flags(PROGRAM, "PROXY_", include_str!("../../README.md"), 56);
     assert!(
         help.contains("response_type with `token` or `id_token`"),
         "the help of --reference-access-tokens: {help}"
