@@ -6,6 +6,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use bytes::Bytes;
 use serde_json::{Value, json};
+use server_common::jose::ALGORITHMS;
 use server_common::receivers::REVOCATION_PATH;
 
 use crate::app::App;
@@ -71,7 +72,9 @@ fn authorization_server(app: &App) -> Value {
         "response_modes_supported": ["query"],
         "grant_types_supported": GRANT_TYPES,
         "token_endpoint_auth_methods_supported": AUTH_METHODS,
+        "token_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
         "revocation_endpoint_auth_methods_supported": AUTH_METHODS,
+        "revocation_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": true,
         "client_id_metadata_document_supported": app.clients.knows_documents(),

@@ -9,9 +9,13 @@ use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::app::App;
-use crate::clients::{GRANT_TYPES, InvalidMetadata, Metadata, RESPONSE_TYPES, Registration};
+use crate::clients::{
+    ClientKeys, GRANT_TYPES, InvalidMetadata, KeyLocation, Metadata, Origin, RESPONSE_TYPES,
+    Registration,
+};
 use crate::content_type::is_json;
 use crate::cors::with_cors;
 use crate::error::OauthError;
@@ -48,8 +52,8 @@ async fn register(
             "the Content-Type must be application/json",
         ));
     }
-    let metadata = Metadata::parse(&body, app.clients.rules())?;
-    let auth_method = metadata.auth_method;
+    let metadata = Metadata::parse(&body, Origin::Registration, app.clients.rules())?;
+    let auth_method = metadata.auth.method;
     let registration = app.clients.register(metadata).await?;
     tracing::info!(
         client_id = registration.client.client_id,
@@ -83,6 +87,8 @@ struct Answer<'a> {
     client_uri: Option<&'a str>,
     redirect_uris: &'a [String],
     token_endpoint_auth_method: &'static str,
+    #[serde(flatten)]
+    keys: Option<AnswerKeys<'a>>,
     grant_types: [&'static str; 2],
     response_types: [&'static str; 1],
     scope: String,
@@ -92,6 +98,31 @@ struct Answer<'a> {
 struct Secret<'a> {
     client_secret: &'a str,
     client_secret_expires_at: u64,
+}
+
+/// The keys of a client, as it registered them.
+#[derive(Serialize)]
+struct AnswerKeys<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jwks: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jwks_uri: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_endpoint_auth_signing_alg: Option<&'a str>,
+}
+
+impl<'a> AnswerKeys<'a> {
+    fn of(keys: &'a ClientKeys) -> Self {
+        let (jwks, jwks_uri) = match &keys.location {
+            KeyLocation::Jwks(jwks) => (Some(jwks), None),
+            KeyLocation::JwksUri(uri) => (None, Some(uri.as_str())),
+        };
+        Self {
+            jwks,
+            jwks_uri,
+            token_endpoint_auth_signing_alg: keys.algorithm.as_deref(),
+        }
+    }
 }
 
 impl<'a> Answer<'a> {
@@ -114,6 +145,7 @@ impl<'a> Answer<'a> {
             client_uri: client.client_uri.as_deref(),
             redirect_uris: &client.redirect_uris,
             token_endpoint_auth_method: auth_method,
+            keys: client.keys.as_ref().map(AnswerKeys::of),
             grant_types: GRANT_TYPES,
             response_types: RESPONSE_TYPES,
             scope: client.scope.clone().unwrap_or_else(|| scopes.join(" ")),

@@ -24,8 +24,8 @@ pub const RSA: &str = "rsa";
 pub const EC: &str = "ec";
 
 /// A key that only tests use, and its modulus.
-const RSA_KEY: &[u8] = include_bytes!("openid.der");
-const RSA_MODULUS: &str = "rz32tD2ZKPK9_lmjrKuKFISj0HsbtauyicE9Ue3evVXRn--uIiL768Lbuz7lquH5Ity0fefHKGg_Za5LDFXu5ZnPTWx7YnlrDJs-56yviblXBVesvHJ_FXNBJMrvHuPvEmmtEQV6ll0kldD48Iyp24v3b6lEIW0vw7gS1rTe0o6v74IzOOpxxTxifgadeg37vqLL6xjAQ3pWuMS6PAmXUvTvcXfQKGle-rB17HTZLt5dAstfP0-LH43yeqYlJ7T0dIKBc75zTIT6nmO3Niqtewltm-bgbPxqMfH88IMDNdbNuKfz12X60TfsA7472QcUiZSO3wpKChBbT6ugilm7ZQ";
+pub const RSA_KEY: &[u8] = include_bytes!("openid.der");
+pub const RSA_MODULUS: &str = "rz32tD2ZKPK9_lmjrKuKFISj0HsbtauyicE9Ue3evVXRn--uIiL768Lbuz7lquH5Ity0fefHKGg_Za5LDFXu5ZnPTWx7YnlrDJs-56yviblXBVesvHJ_FXNBJMrvHuPvEmmtEQV6ll0kldD48Iyp24v3b6lEIW0vw7gS1rTe0o6v74IzOOpxxTxifgadeg37vqLL6xjAQ3pWuMS6PAmXUvTvcXfQKGle-rB17HTZLt5dAstfP0-LH43yeqYlJ7T0dIKBc75zTIT6nmO3Niqtewltm-bgbPxqMfH88IMDNdbNuKfz12X60TfsA7472QcUiZSO3wpKChBbT6ugilm7ZQ";
 
 /// The event that makes a JWT a logout token.
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";

@@ -77,9 +77,17 @@ impl<'a> Jwt<'a> {
         })
     }
 
-    /// Returns the claims before the signature is verified. They serve only to find the keys.
-    pub fn unverified(&self) -> Option<Map<String, Value>> {
-        part(self.token, 1)
+    /// Returns the name of the algorithm: one of [`ALGORITHMS`].
+    pub fn algorithm(&self) -> &'static str {
+        let mut all = ASYMMETRIC.iter().zip(ALGORITHMS);
+        let found = all.find(|(algorithm, _)| **algorithm == self.header.alg);
+        found.map_or("", |(_, name)| name)
+    }
+
+    /// Returns the claims of a token, whatever its header says and without verifying its signature.
+    /// They serve only to find the keys.
+    pub fn unverified(token: &str) -> Option<Map<String, Value>> {
+        part(token, 1)
     }
 
     /// Verifies the signature with one of the keys and returns the claims. The claims are not

@@ -60,6 +60,7 @@ mod tests {
             redirect_uris: Vec::new(),
             scope: None,
             secret: None,
+            keys: None,
         }
     }
 

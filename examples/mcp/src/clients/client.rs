@@ -1,6 +1,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -15,8 +16,29 @@ pub(crate) struct Client {
     pub(crate) client_uri: Option<String>,
     pub(crate) redirect_uris: Vec<String>,
     pub(crate) scope: Option<String>,
-    /// `None` for a public client.
+    /// `None` for a client without a secret.
     pub(crate) secret: Option<SecretHash>,
+    /// The keys of a client that authenticates with `private_key_jwt`.
+    #[serde(default)]
+    pub(crate) keys: Option<ClientKeys>,
+}
+
+/// The keys with which a client signs its assertions (RFC 7523).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClientKeys {
+    pub(crate) location: KeyLocation,
+    /// The only algorithm of the assertions, if the client named one.
+    pub(crate) algorithm: Option<String>,
+    /// Whether the client must send an assertion. A client that also lists the method `none` need
+    /// not.
+    pub(crate) required: bool,
+}
+
+/// The keys themselves, or the URL at which they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum KeyLocation {
+    Jwks(Value),
+    JwksUri(String),
 }
 
 impl Client {
@@ -28,7 +50,13 @@ impl Client {
             .any(|registered| rules::same(registered, uri))
     }
 
-    /// Returns whether this is the client's secret. Always `false` for a public client.
+    /// Returns whether the client may send a request without a credential.
+    pub(crate) fn is_public(&self) -> bool {
+        self.secret.is_none() && self.keys.as_ref().is_none_or(|keys| !keys.required)
+    }
+
+    /// Returns whether this is the client's secret. Always `false` for a client
+    /// without one.
     pub(crate) fn verify_secret(&self, secret: &str) -> bool {
         self.secret.is_some_and(|hash| hash.is_of(secret))
     }
@@ -75,6 +103,7 @@ mod tests {
             redirect_uris: Vec::new(),
             scope: None,
             secret: Some(SecretHash::of("secret")),
+            keys: None,
         };
         assert!(client.verify_secret("secret"));
         for wrong in ["", "Secret", "secret "] {

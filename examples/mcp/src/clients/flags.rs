@@ -22,16 +22,17 @@ pub(crate) struct ClientFlags {
     client_lifetime: Duration,
 
     /// Accept registered clients only, and no client IDs that are URLs of client ID metadata
-    /// documents
+    /// documents; registered clients cannot have a jwks_uri
     #[arg(long)]
     no_metadata_documents: bool,
 
-    /// Certificate authority (PEM file) to trust for these documents, in addition to those of the
+    /// Certificate authority (PEM file) to trust for these documents and for the keys of
+    /// clients, in addition to those of the
     /// system
     #[arg(long, value_name = "FILE")]
     pub(super) metadata_ca: Option<PathBuf>,
 
-    /// Also fetch these documents from loopback addresses; for tests
+    /// Also fetch them from loopback addresses; for tests
     #[arg(long, hide = true)]
     pub(super) metadata_loopback: bool,
 }

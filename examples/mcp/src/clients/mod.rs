@@ -4,22 +4,25 @@
 mod client;
 mod document;
 mod flags;
+mod keys;
 mod registered;
 mod rules;
 
 use std::sync::Arc;
 
+use server_common::jose::Keys;
 use tower_oauth_refresh::store::StoreError;
 
-pub(crate) use self::client::Client;
-use self::document::Documents;
-pub(crate) use self::document::{DocumentError, FetcherError};
+pub(crate) use self::client::{Client, ClientKeys, KeyLocation};
+pub(crate) use self::document::{DocumentError, FetchError, FetcherError};
+use self::document::{Documents, Fetcher};
 pub(crate) use self::flags::ClientFlags;
+use self::keys::KeyCache;
 use self::registered::Registered;
 pub(crate) use self::registered::Registration;
 use self::rules::RedirectUri;
 pub(crate) use self::rules::{
-    AUTH_METHODS, GRANT_TYPES, InvalidMetadata, Metadata, RESPONSE_TYPES, Rules, visible,
+    AUTH_METHODS, GRANT_TYPES, InvalidMetadata, Metadata, Origin, RESPONSE_TYPES, Rules, visible,
 };
 use crate::records::Records;
 
@@ -40,6 +43,7 @@ pub(crate) struct Clients {
     /// `None` if disabled with `--no-metadata-documents`.
     documents: Option<Documents>,
     rules: Arc<Rules>,
+    keys: KeyCache,
 }
 
 impl Clients {
@@ -48,20 +52,20 @@ impl Clients {
         flags: &ClientFlags,
         scopes: Vec<String>,
     ) -> Result<Self, FetcherError> {
-        let documents = || {
-            Documents::new(
-                records.clone(),
-                flags.metadata_ca.as_deref(),
-                flags.metadata_loopback,
-            )
-        };
+        let fetcher = || Fetcher::new(flags.metadata_ca.as_deref(), flags.metadata_loopback);
+        let fetcher = flags.documents().then(fetcher).transpose()?;
+        let documents = fetcher.clone();
+        let documents = documents.map(|fetcher| Documents::new(records.clone(), fetcher));
+        let keys = KeyCache::new(fetcher);
         Ok(Self {
             registered: Registered::new(records.clone(), flags.lifetime()),
-            documents: flags.documents().then(documents).transpose()?,
+            documents,
             rules: Arc::new(Rules {
                 redirects: flags.redirects(),
                 scopes,
+                fetches_keys: keys.fetches(),
             }),
+            keys,
         })
     }
 
@@ -77,6 +81,11 @@ impl Clients {
 
     pub(crate) async fn register(&self, metadata: Metadata) -> Result<Registration, StoreError> {
         self.registered.register(metadata).await
+    }
+
+    /// Returns the keys of a client; `None` if they are not valid under the current flags.
+    pub(crate) fn keys(&self, keys: &ClientKeys) -> Option<Arc<Keys>> {
+        self.keys.find(&keys.location)
     }
 
     /// Returns the client with this ID.

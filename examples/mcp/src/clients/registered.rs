@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tower_oauth_refresh::store::StoreError;
 
 use super::client::{Client, SecretHash};
-use super::rules::{AUTH_METHODS, Metadata};
+use super::rules::{Metadata, has_secret};
 use crate::records::{Handle, Kind, Records};
 
 /// The shortest time between two renewals of a registration. If a tenth of the lifetime is shorter,
@@ -47,11 +47,10 @@ impl Registered {
 
     /// Stores a new client, with a secret if its authentication method needs one.
     pub(super) async fn register(&self, metadata: Metadata) -> Result<Registration, StoreError> {
-        let is_public = metadata.auth_method == AUTH_METHODS[0];
-        let secret = if is_public {
-            None
-        } else {
+        let secret = if has_secret(metadata.auth.method) {
             Some(Handle::random()?.to_string())
+        } else {
+            None
         };
         let client = Client {
             client_id: Handle::random()?.to_string(),
@@ -60,6 +59,7 @@ impl Registered {
             redirect_uris: metadata.redirect_uris,
             scope: metadata.scope,
             secret: secret.as_deref().map(SecretHash::of),
+            keys: metadata.auth.keys,
         };
         let issued_at = now();
         self.write(&client, issued_at).await?;

@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     /// The token response for an authorization code, sealed under a handle that is derived from the
     /// code. It exists for as long as a repeated exchange gets the same response.
     CodeAnswer,
+    /// A client assertion that was used, identified by the client ID and its `jti`.
+    Assertion,
     /// A remembered consent: the user of this browser has approved the client before.
     Consent,
 }
@@ -49,6 +51,7 @@ impl Kind {
             Self::AtProvider => b"mcp at provider",
             Self::Code => b"mcp code",
             Self::CodeAnswer => b"mcp code answer",
+            Self::Assertion => b"mcp assertion",
             Self::Consent => b"mcp consent",
         }
     }
@@ -131,6 +134,22 @@ impl Records {
                 Swap::Conflict(current) => expected = current.map(|entry| entry.version),
             }
         }
+    }
+
+    /// Creates a record without a value. Returns `false` if it exists.
+    pub(crate) async fn insert(
+        &self,
+        kind: Kind,
+        id: &str,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        let entry = Entry::new(version()?, TAG, Bytes::new());
+        let change = Change::Put {
+            entry,
+            ttl: Ttl::After(ttl),
+        };
+        let key = kind.key(id.as_bytes());
+        Ok(self.store.swap(&key, None, change, &[]).await? == Swap::Swapped)
     }
 
     /// Returns the record that is sealed under this handle.

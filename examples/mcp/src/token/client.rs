@@ -1,11 +1,13 @@
-//! Client authentication (RFC 6749 §2.3.1) with `none`, `client_secret_basic` or
-//! `client_secret_post`.
+//! Client authentication with `none`, `client_secret_basic`, `client_secret_post` (RFC 6749 §2.3.1)
+//! or `private_key_jwt` (RFC 7523).
 
 use axum::http::StatusCode;
-use axum::http::header::{AUTHORIZATION, HeaderMap};
+use axum::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_PAD_INDIFFERENT;
 
+use super::assertion;
 use crate::app::App;
 use crate::clients::{Client, ClientError, DocumentError};
 use crate::error::OauthError;
@@ -15,47 +17,82 @@ use crate::parameters::Parameters;
 /// ID, and continues only if the authentication succeeds.
 pub(super) async fn authenticate(
     app: &App,
-    headers: &HeaderMap,
+    head: &Parts,
     form: &Parameters,
 ) -> Result<Client, OauthError> {
-    let (client_id, secret) = credentials(headers, form)?;
+    let (client_id, credential) = credentials(&head.headers, form)?;
     let client = app
         .clients
         .find(&client_id)
         .await
         .map_err(unknown)?
         .ok_or_else(invalid)?;
-    let right = match (&client.secret, &secret) {
-        (None, None) => true,
-        (_, Some(secret)) => client.verify_secret(secret),
-        (Some(_), None) => false,
-    };
-    if right { Ok(client) } else { Err(invalid()) }
+    match &credential {
+        Credential::None if client.is_public() => Ok(client),
+        Credential::None if client.keys.is_some() => Err(OauthError {
+            description: "this client must authenticate with a client_assertion".into(),
+            ..invalid()
+        }),
+        Credential::Secret(secret) if client.verify_secret(secret) => Ok(client),
+        Credential::None | Credential::Secret(_) => Err(invalid()),
+        Credential::Assertion(assertion) => {
+            let accepted = head.extensions.get().cloned().unwrap_or_default();
+            assertion::verify(app, &client, assertion, &accepted).await?;
+            Ok(client)
+        }
+    }
 }
 
-/// Returns the client ID and the secret. A client must use only one method.
-fn credentials(
+/// The credential in a request.
+enum Credential<'a> {
+    None,
+    Secret(String),
+    Assertion(&'a str),
+}
+
+/// Returns the client ID and the credential. A client must use only one method.
+fn credentials<'a>(
     headers: &HeaderMap,
-    form: &Parameters,
-) -> Result<(String, Option<String>), OauthError> {
-    let (named, posted) = (form.one("client_id")?, form.one("client_secret")?);
-    let Some(value) = headers.get(AUTHORIZATION) else {
-        return Ok((
-            named.ok_or_else(invalid)?.to_owned(),
-            posted.map(str::to_owned),
-        ));
-    };
-    let (client_id, secret) = basic(value.as_bytes()).ok_or_else(invalid)?;
-    if posted.is_some() || named.is_some_and(|named| named != client_id) {
-        return Err(OauthError::invalid_request(
+    form: &'a Parameters,
+) -> Result<(String, Credential<'a>), OauthError> {
+    let more = || {
+        OauthError::invalid_request(
             "the request uses more than one method of client authentication",
-        ));
+        )
+    };
+    let (named, posted) = (form.one("client_id")?, form.one("client_secret")?);
+    let basic = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    if let Some(assertion) = form.one("client_assertion")? {
+        if form.one("client_assertion_type")? != Some(assertion::TYPE) {
+            return Err(OauthError::invalid_request(format!(
+                "the client_assertion_type must be {}",
+                assertion::TYPE
+            )));
+        }
+        if posted.is_some() || basic.is_some() {
+            return Err(more());
+        }
+        let client_id = match named {
+            Some(named) => named.to_owned(),
+            None => assertion::client_id(assertion).ok_or_else(invalid)?,
+        };
+        return Ok((client_id, Credential::Assertion(assertion)));
     }
-    Ok((client_id, (!secret.is_empty()).then_some(secret)))
+    let credential = |secret: Option<String>| secret.map_or(Credential::None, Credential::Secret);
+    let Some(basic) = basic else {
+        let client_id = named.ok_or_else(invalid)?.to_owned();
+        return Ok((client_id, credential(posted.map(str::to_owned))));
+    };
+    let (client_id, secret) = decode_basic(basic).ok_or_else(invalid)?;
+    if posted.is_some() || named.is_some_and(|named| named != client_id) {
+        return Err(more());
+    }
+    let secret = (!secret.is_empty()).then_some(secret);
+    Ok((client_id, credential(secret)))
 }
 
 /// Parses HTTP Basic credentials, whose parts are form-encoded.
-fn basic(value: &[u8]) -> Option<(String, String)> {
+fn decode_basic(value: &[u8]) -> Option<(String, String)> {
     let (scheme, rest) = value.split_at_checked("basic ".len())?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {
         return None;
@@ -74,7 +111,7 @@ fn decoded(text: &str) -> String {
         .unwrap_or_default()
 }
 
-fn invalid() -> OauthError {
+pub(super) fn invalid() -> OauthError {
     OauthError::new(
         "invalid_client",
         "unknown client or wrong client secret: if the registration has expired, register again",
@@ -86,11 +123,8 @@ fn unknown(error: ClientError) -> OauthError {
     match error {
         ClientError::Store(error) => error.into(),
         // The failure may be temporary. With 503, the client keeps its tokens and tries again.
-        ClientError::Document(why @ (DocumentError::Unreachable(_) | DocumentError::Busy)) => {
-            OauthError::unavailable(why.to_string())
-        }
-        ClientError::Document(DocumentError::Status(status)) if status.is_server_error() => {
-            OauthError::unavailable(DocumentError::Status(status).to_string())
+        ClientError::Document(DocumentError::Fetch(why)) if why.is_temporary() => {
+            OauthError::unavailable(DocumentError::Fetch(why).to_string())
         }
         ClientError::Document(why) => OauthError {
             description: why.to_string(),

@@ -6,6 +6,7 @@
 //! provider.
 
 mod answer;
+mod assertion;
 mod client;
 mod code;
 mod consumed;
@@ -49,7 +50,7 @@ pub(crate) fn routes(app: &App) -> Router<App> {
 
 async fn token(State(app): State<App>, request: Request) -> Result<Response, OauthError> {
     let (head, form) = read(request).await?;
-    let client = client::authenticate(&app, &head.headers, &form).await?;
+    let client = client::authenticate(&app, &head, &form).await?;
     let mut label = None;
     let answer = match form.one("grant_type")? {
         Some("authorization_code") => {

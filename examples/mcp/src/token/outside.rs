@@ -9,6 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 
+use super::assertion::Accepted;
 use super::consumed::{Outcome, Slot};
 use super::{MOST_BYTES, is_form, too_large};
 use crate::app::App;
@@ -29,6 +30,7 @@ pub(super) async fn token(
     let body = with_resource(&app.issuer, &whole(body).await?)?;
     let slot = Slot::default();
     head.extensions.insert(slot.clone());
+    head.extensions.insert(Accepted::default());
     head.headers.insert(CONTENT_LENGTH, body.len().into());
     let response = next.run(Request::from_parts(head, Body::from(body))).await;
     match slot.take() {
@@ -59,6 +61,7 @@ pub(super) async fn revoke(
     if let Ok(Some(token)) = Parameters::parse(&body).one("token") {
         head.extensions.insert(Presented(token.to_owned()));
     }
+    head.extensions.insert(Accepted::default());
     Ok(next.run(Request::from_parts(head, Body::from(body))).await)
 }
 

@@ -22,7 +22,7 @@ pub(super) async fn revoke(
     request: Request,
 ) -> Result<StatusCode, OauthError> {
     let (head, form) = read(request).await?;
-    client::authenticate(&app, &head.headers, &form).await?;
+    client::authenticate(&app, &head, &form).await?;
     let token = need(&form, "token")?;
     // A token that the layer has not replaced is not a valid token of this server, so there is
     // nothing to revoke at the provider.

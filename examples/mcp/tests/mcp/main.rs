@@ -1,6 +1,7 @@
 //! The server, run as a process.
 
 mod admin_page;
+mod assertions;
 mod authorize;
 mod bodies;
 mod browser;

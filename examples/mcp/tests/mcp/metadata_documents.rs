@@ -74,7 +74,7 @@ async fn invalid_documents_are_rejected() {
         ),
         (
             host.document("/page", &json!({}), &[("content-type", "text/html")]),
-            "Content-Type of the client metadata document is not JSON",
+            "has a Content-Type that is not JSON",
         ),
         (
             host.document(
@@ -82,7 +82,7 @@ async fn invalid_documents_are_rejected() {
                 &json!({}),
                 &[("content-type", "application/jsonp")],
             ),
-            "Content-Type of the client metadata document is not JSON",
+            "has a Content-Type that is not JSON",
         ),
         (
             host.serve("/no-json", || answer(&[], "redirect_uris=x")),
@@ -139,7 +139,14 @@ async fn invalid_documents_are_rejected() {
                 "/key",
                 json!({ "token_endpoint_auth_method": "private_key_jwt" }),
             ),
-            "must be one of",
+            "needs the member jwks or jwks_uri",
+        ),
+        (
+            of(
+                "/mutual-tls",
+                json!({ "token_endpoint_auth_method": "tls_client_auth" }),
+            ),
+            "must be one of: none, private_key_jwt",
         ),
         (
             of("/no-uris", json!({ "redirect_uris": [] })),

@@ -6,7 +6,7 @@ use maud::html;
 use tower_oauth_refresh::store::StoreError;
 
 use super::page;
-use crate::clients::{ClientError, DocumentError};
+use crate::clients::{ClientError, DocumentError, FetchError};
 use crate::error::OauthError;
 
 const AGAIN: &str = "Return to the app that you want to connect, and log in from there again.";
@@ -114,7 +114,7 @@ impl From<ClientError> for Problem {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::Store(error) => error.into(),
-            ClientError::Document(why @ DocumentError::Busy) => {
+            ClientError::Document(why @ DocumentError::Fetch(FetchError::Busy)) => {
                 OauthError::unavailable(why.to_string()).into()
             }
             ClientError::Document(why) => {

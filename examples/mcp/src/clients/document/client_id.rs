@@ -1,4 +1,4 @@
-use url::{Host, Url};
+use url::Url;
 
 /// The maximum length of a client ID, in bytes.
 const LONGEST: usize = 512;
@@ -27,15 +27,6 @@ impl ClientIdUrl {
 
     pub(super) const fn url(&self) -> &Url {
         &self.0
-    }
-
-    /// Returns the IP address of the host; `None` if the host is a name.
-    pub(super) fn address(&self) -> Option<std::net::IpAddr> {
-        match self.0.host()? {
-            Host::Ipv4(address) => Some(address.into()),
-            Host::Ipv6(address) => Some(address.into()),
-            Host::Domain(_) => None,
-        }
     }
 }
 

@@ -1,3 +1,5 @@
+use std::error::Error;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,9 +8,8 @@ use axum::http::StatusCode;
 use axum::http::header::{ACCEPT, HeaderMap};
 use reqwest::Certificate;
 use reqwest::redirect::Policy;
+use url::{Host, Url};
 
-use super::DocumentError;
-use super::client_id::ClientIdUrl;
 use super::limits::{Limits, TooMany};
 use super::resolver::CheckedResolver;
 use crate::content_type::is_json_based;
@@ -16,13 +17,9 @@ use crate::content_type::is_json_based;
 /// The time limit from the name lookup to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The maximum size of a document, in bytes (draft-ietf-oauth-client-id-metadata-document, "Maximum
-/// Response Size").
-const LARGEST: usize = 5 * 1024;
-
-/// Fetches metadata documents.
+/// Fetches what clients name: their metadata documents and their keys.
 #[derive(Clone, Debug)]
-pub(super) struct Fetcher {
+pub(in crate::clients) struct Fetcher {
     http: reqwest::Client,
     resolver: CheckedResolver,
     limits: Limits,
@@ -39,14 +36,45 @@ pub(crate) enum FetcherError {
     Http(#[from] reqwest::Error),
 }
 
+/// The reason why a fetch failed. The message is a clause whose subject is the document.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    /// The URL names an address that is not public, or a port other than 443.
+    #[error("cannot be fetched")]
+    NotPublic,
+    /// The source is only logged: a client must not learn how a name resolves on this network, or
+    /// which addresses and ports exist.
+    #[error("cannot be fetched")]
+    Unreachable(#[source] Arc<dyn Error + Send + Sync>),
+    #[error("cannot be fetched now, because too many others are: try again later")]
+    Busy,
+    #[error("cannot be fetched: its host responded with status {}", .0.as_u16())]
+    Status(StatusCode),
+    #[error("has a Content-Type that is not JSON")]
+    ContentType,
+    #[error("is larger than {0} bytes")]
+    TooLarge(usize),
+}
+
+impl FetchError {
+    /// Returns whether a later fetch may succeed.
+    pub(crate) fn is_temporary(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Busy => true,
+            Self::Status(status) => status.is_server_error(),
+            Self::NotPublic | Self::ContentType | Self::TooLarge(_) => false,
+        }
+    }
+}
+
 /// A fetched document.
-pub(super) struct Fetched {
+pub(in crate::clients) struct Fetched {
     pub(super) headers: HeaderMap,
-    pub(super) body: Vec<u8>,
+    pub(in crate::clients) body: Vec<u8>,
 }
 
 impl Fetcher {
-    pub(super) fn new(ca: Option<&Path>, loopback: bool) -> Result<Self, FetcherError> {
+    pub(in crate::clients) fn new(ca: Option<&Path>, loopback: bool) -> Result<Self, FetcherError> {
         let resolver = CheckedResolver { loopback };
         let http = reqwest::Client::builder()
             .tls_certs_merge(ca.map(certificates).transpose()?.unwrap_or_default())
@@ -71,36 +99,39 @@ impl Fetcher {
         })
     }
 
-    pub(super) async fn fetch(&self, url: &ClientIdUrl) -> Result<Fetched, DocumentError> {
+    /// Fetches a document of at most `largest` bytes from an https URL.
+    pub(in crate::clients) async fn fetch(
+        &self,
+        url: &Url,
+        largest: usize,
+    ) -> Result<Fetched, FetchError> {
         // The resolver is not called for a literal address.
-        if url
-            .address()
-            .is_some_and(|address| !self.resolver.allows(address))
+        if address(url).is_some_and(|address| !self.resolver.allows(address))
             || !self.allows_port(url)
         {
-            return Err(DocumentError::NotPublic);
+            return Err(FetchError::NotPublic);
         }
-        let host = url.url().host_str().unwrap_or_default();
+        let host = url.host_str().unwrap_or_default();
         let _permit = self
             .limits
             .acquire(host, TIMEOUT)
             .await
-            .map_err(|TooMany| DocumentError::Busy)?;
+            .map_err(|TooMany| FetchError::Busy)?;
         let request = self
             .http
-            .get(url.url().clone())
+            .get(url.clone())
             .header(ACCEPT, "application/json");
         let mut response = request.send().await.map_err(unreachable)?;
         if response.status() != StatusCode::OK {
-            return Err(DocumentError::Status(response.status()));
+            return Err(FetchError::Status(response.status()));
         }
         if !is_json_based(response.headers()) {
-            return Err(DocumentError::ContentType);
+            return Err(FetchError::ContentType);
         }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if body.len() + chunk.len() > LARGEST {
-                return Err(DocumentError::TooLarge(LARGEST));
+            if body.len() + chunk.len() > largest {
+                return Err(FetchError::TooLarge(largest));
             }
             body.extend_from_slice(&chunk);
         }
@@ -112,8 +143,17 @@ impl Fetcher {
 
     /// Returns whether the port is the default port of https. A service on another port may not be
     /// a web server.
-    fn allows_port(&self, url: &ClientIdUrl) -> bool {
-        self.resolver.loopback || url.url().port_or_known_default() == Some(443)
+    fn allows_port(&self, url: &Url) -> bool {
+        self.resolver.loopback || url.port_or_known_default() == Some(443)
+    }
+}
+
+/// Returns the IP address of the host; `None` if the host is a name.
+fn address(url: &Url) -> Option<IpAddr> {
+    match url.host()? {
+        Host::Ipv4(address) => Some(address.into()),
+        Host::Ipv6(address) => Some(address.into()),
+        Host::Domain(_) => None,
     }
 }
 
@@ -125,6 +165,6 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>, FetcherError> {
     }
 }
 
-fn unreachable(error: reqwest::Error) -> DocumentError {
-    DocumentError::Unreachable(Arc::new(error.without_url()))
+fn unreachable(error: reqwest::Error) -> FetchError {
+    FetchError::Unreachable(Arc::new(error.without_url()))
 }

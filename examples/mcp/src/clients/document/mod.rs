@@ -9,23 +9,21 @@ mod limits;
 mod resolver;
 mod single_flight;
 
-use std::error::Error;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::StatusCode;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use self::age::freshness;
 use self::client_id::ClientIdUrl;
-pub(crate) use self::fetch::FetcherError;
-use self::fetch::{Fetched, Fetcher};
+use self::fetch::Fetched;
+pub(super) use self::fetch::Fetcher;
+pub(crate) use self::fetch::{FetchError, FetcherError};
 use self::single_flight::SingleFlight;
 use super::ClientError;
 use super::client::Client;
-use super::rules::{AUTH_METHODS, InvalidMetadata, Metadata, Rules};
+use super::rules::{InvalidMetadata, Metadata, Origin, Rules};
 use crate::records::{Kind, Records};
 
 /// The reason why a client's metadata document was not accepted.
@@ -33,30 +31,19 @@ use crate::records::{Kind, Records};
 pub(crate) enum DocumentError {
     #[error("the client ID is not a valid URL of a client ID metadata document")]
     ClientId,
-    /// The URL names an address that is not public, or a port other than 443.
-    #[error("the client metadata document cannot be fetched")]
-    NotPublic,
-    /// The fetch failed. The source is only logged: a client must not learn how a name resolves on
-    /// this network, or which addresses and ports exist.
-    #[error("the client metadata document cannot be fetched")]
-    Unreachable(#[source] Arc<dyn Error + Send + Sync>),
-    #[error("too many client metadata documents are being fetched: try again later")]
-    Busy,
-    #[error("the client metadata document cannot be fetched: its host responded with status {}", .0.as_u16())]
-    Status(StatusCode),
-    #[error("the Content-Type of the client metadata document is not JSON")]
-    ContentType,
-    #[error("the client metadata document is larger than {0} bytes")]
-    TooLarge(usize),
+    #[error("the client metadata document {0}")]
+    Fetch(#[from] FetchError),
     #[error("the client_id in the client metadata document is not the URL of the document")]
     OfAnother,
     #[error("the client metadata document contains a secret, but anyone can read the document")]
     Secret,
-    #[error("the client metadata document requires a client secret: register the client instead")]
-    AuthMethod,
     #[error("the client metadata document is invalid: {0}")]
     Metadata(Arc<InvalidMetadata>),
 }
+
+/// The maximum size of a document, in bytes (draft-ietf-oauth-client-id-metadata-document, "Maximum
+/// Response Size").
+const LARGEST: usize = 5 * 1024;
 
 /// The members of a document that are not client metadata.
 #[derive(Deserialize)]
@@ -80,16 +67,12 @@ pub(super) struct Documents {
 }
 
 impl Documents {
-    pub(super) fn new(
-        records: Records,
-        ca: Option<&Path>,
-        loopback: bool,
-    ) -> Result<Self, FetcherError> {
-        Ok(Self {
+    pub(super) fn new(records: Records, fetcher: Fetcher) -> Self {
+        Self {
             records,
-            fetcher: Fetcher::new(ca, loopback)?,
+            fetcher,
             fetches: Arc::default(),
-        })
+        }
     }
 
     /// Returns whether a client ID looks like a URL.
@@ -119,8 +102,9 @@ impl Documents {
     async fn take(&self, url: &ClientIdUrl, rules: &Rules) -> Taken {
         let taken = self
             .fetcher
-            .fetch(url)
+            .fetch(url.url(), LARGEST)
             .await
+            .map_err(DocumentError::from)
             .and_then(|fetched| read(url, &fetched, rules));
         match &taken {
             Ok((client, age)) => {
@@ -150,7 +134,7 @@ impl Documents {
 
 fn read(url: &ClientIdUrl, fetched: &Fetched, rules: &Rules) -> Taken {
     let invalid = |error: InvalidMetadata| DocumentError::Metadata(Arc::new(error));
-    let metadata = Metadata::parse(&fetched.body, rules).map_err(invalid)?;
+    let metadata = Metadata::parse(&fetched.body, Origin::Document, rules).map_err(invalid)?;
     let identity: Identity =
         serde_json::from_slice(&fetched.body).map_err(|error| invalid(error.into()))?;
     if identity.client_id.as_deref() != Some(url.as_str()) {
@@ -159,9 +143,6 @@ fn read(url: &ClientIdUrl, fetched: &Fetched, rules: &Rules) -> Taken {
     if identity.client_secret.is_some() || identity.client_secret_expires_at.is_some() {
         return Err(DocumentError::Secret);
     }
-    if metadata.auth_method != AUTH_METHODS[0] {
-        return Err(DocumentError::AuthMethod);
-    }
     let client = Client {
         client_id: url.as_str().to_owned(),
         client_name: metadata.client_name,
@@ -169,6 +150,7 @@ fn read(url: &ClientIdUrl, fetched: &Fetched, rules: &Rules) -> Taken {
         redirect_uris: metadata.redirect_uris,
         scope: metadata.scope,
         secret: None,
+        keys: metadata.auth.keys,
     };
     Ok((client, freshness(&fetched.headers)))
 }

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::allowed::AllowedRedirects;
+use super::authentication::{Authentication, Origin};
 use super::name::visible;
 use super::redirect::{InvalidRedirectUri, RedirectUri};
 
@@ -23,14 +24,13 @@ pub(crate) const GRANT_TYPES: [&str; 2] = ["authorization_code", "refresh_token"
 /// The supported response types.
 pub(crate) const RESPONSE_TYPES: [&str; 1] = ["code"];
 
-/// The supported methods of client authentication.
-pub(crate) const AUTH_METHODS: [&str; 3] = ["none", "client_secret_basic", "client_secret_post"];
-
 /// The configuration against which client metadata is checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
     pub(crate) redirects: AllowedRedirects,
     pub(crate) scopes: Vec<String>,
+    /// Whether this server fetches the keys at a `jwks_uri`.
+    pub(crate) fetches_keys: bool,
 }
 
 /// Valid client metadata.
@@ -41,8 +41,7 @@ pub(crate) struct Metadata {
     pub(crate) redirect_uris: Vec<String>,
     /// The requested scopes that this server supports; `None` if the client requested none.
     pub(crate) scope: Option<String>,
-    /// One of [`AUTH_METHODS`].
-    pub(crate) auth_method: &'static str,
+    pub(crate) auth: Authentication,
 }
 
 /// The reason why client metadata is invalid.
@@ -64,9 +63,12 @@ pub(crate) enum InvalidMetadata {
     #[error("redirect URI {number} is not allowed by this server")]
     RedirectUriNotAllowed { number: usize },
     #[error(
-        "client_name, client_uri, redirect_uris and scope together must not be longer than {LARGEST} bytes"
+        "client_name, client_uri, redirect_uris, scope and jwks together must not be longer than {LARGEST} bytes"
     )]
     TooLarge,
+    /// The metadata comes from a document.
+    #[error("it requires a client secret: register the client instead")]
+    NeedsSecret,
     #[error("{field} {why}")]
     Field { field: &'static str, why: String },
 }
@@ -79,9 +81,11 @@ impl InvalidMetadata {
             | Self::TooManyRedirectUris
             | Self::RedirectUri { .. }
             | Self::RedirectUriNotAllowed { .. } => "invalid_redirect_uri",
-            Self::NoObject | Self::Json(_) | Self::TooLarge | Self::Field { .. } => {
-                "invalid_client_metadata"
-            }
+            Self::NoObject
+            | Self::Json(_)
+            | Self::TooLarge
+            | Self::NeedsSecret
+            | Self::Field { .. } => "invalid_client_metadata",
         }
     }
 }
@@ -93,13 +97,16 @@ struct Members {
     client_name: Option<String>,
     client_uri: Option<String>,
     scope: Option<String>,
-    token_endpoint_auth_method: Option<String>,
     grant_types: Option<Vec<String>>,
     response_types: Option<Vec<String>>,
 }
 
 impl Metadata {
-    pub(crate) fn parse(json: &[u8], rules: &Rules) -> Result<Self, InvalidMetadata> {
+    pub(crate) fn parse(
+        json: &[u8],
+        origin: Origin,
+        rules: &Rules,
+    ) -> Result<Self, InvalidMetadata> {
         // Serde would accept an array instead of an object.
         if !json.trim_ascii_start().starts_with(b"{") {
             return Err(InvalidMetadata::NoObject);
@@ -130,7 +137,7 @@ impl Metadata {
                 .scope
                 .map(|scope| known_scopes(&scope, rules))
                 .transpose()?,
-            auth_method: auth_method(members.token_endpoint_auth_method.as_deref())?,
+            auth: Authentication::parse(json, origin, rules.fetches_keys)?,
         };
         if metadata.size()? > LARGEST {
             Err(InvalidMetadata::TooLarge)
@@ -146,12 +153,13 @@ impl Metadata {
             &self.client_uri,
             &self.redirect_uris,
             &self.scope,
+            &self.auth.keys,
         );
         Ok(serde_json::to_vec(&all)?.len())
     }
 }
 
-fn wrong(field: &'static str, why: impl Into<String>) -> InvalidMetadata {
+pub(super) fn wrong(field: &'static str, why: impl Into<String>) -> InvalidMetadata {
     InvalidMetadata::Field {
         field,
         why: why.into(),
@@ -235,20 +243,6 @@ fn known_scopes(scope: &str, rules: &Rules) -> Result<String, InvalidMetadata> {
         ));
     }
     Ok(known.join(" "))
-}
-
-/// Returns the method of client authentication. The default is `none`, a public client. The default
-/// of RFC 7591 §2 is `client_secret_basic`, but the server may choose, and a client that can keep a
-/// secret can request one.
-fn auth_method(method: Option<&str>) -> Result<&'static str, InvalidMetadata> {
-    let method = method.unwrap_or(AUTH_METHODS[0]);
-    let known = AUTH_METHODS.into_iter().find(|known| *known == method);
-    known.ok_or_else(|| {
-        wrong(
-            "token_endpoint_auth_method",
-            format!("must be one of: {}", AUTH_METHODS.join(", ")),
-        )
-    })
 }
 
 #[cfg(test)]

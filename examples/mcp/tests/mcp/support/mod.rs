@@ -1,6 +1,7 @@
 //! Fixtures of these tests.
 
 pub(crate) mod chromium;
+pub(crate) mod client_key;
 pub(crate) mod documents;
 pub(crate) mod fixture;
 pub(crate) mod identity;

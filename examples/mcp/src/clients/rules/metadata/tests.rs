@@ -10,8 +10,13 @@ fn parse(changes: &Value) -> Result<Metadata, InvalidMetadata> {
     let rules = Rules {
         redirects: AllowedRedirects::default(),
         scopes: vec!["openid".into(), "profile".into()],
+        fetches_keys: true,
     };
-    Metadata::parse(metadata.to_string().as_bytes(), &rules)
+    Metadata::parse(
+        metadata.to_string().as_bytes(),
+        Origin::Registration,
+        &rules,
+    )
 }
 
 #[test]
@@ -19,7 +24,7 @@ fn valid_metadata_is_accepted() {
     let plain = parse(&json!({})).unwrap();
     assert_eq!(plain.redirect_uris, ["https://client.example/cb"]);
     assert_eq!(
-        (plain.auth_method, &plain.scope, &plain.client_name),
+        (plain.auth.method, &plain.scope, &plain.client_name),
         ("none", &None, &None)
     );
     for ignored in [
@@ -49,7 +54,7 @@ fn valid_metadata_is_accepted() {
     );
     assert_eq!(full.client_uri.as_deref(), Some("https://client.example/"));
     assert_eq!(
-        (full.scope.as_deref(), full.auth_method),
+        (full.scope.as_deref(), full.auth.method),
         (Some("profile openid"), "client_secret_post")
     );
 }
@@ -120,6 +125,7 @@ fn invalid_metadata_is_rejected() {
     let rules = Rules {
         redirects: AllowedRedirects::default(),
         scopes: Vec::new(),
+        fetches_keys: true,
     };
     for text in [
         "",
@@ -130,7 +136,7 @@ fn invalid_metadata_is_rejected() {
         r#"{"redirect_uris":["https://a.example/"],"redirect_uris":["https://b.example/"]}"#,
         r#"{"redirect_uris":["https://a.example/"],"client_name":"a","client_name":"b"}"#,
     ] {
-        let error = Metadata::parse(text.as_bytes(), &rules).unwrap_err();
+        let error = Metadata::parse(text.as_bytes(), Origin::Registration, &rules).unwrap_err();
         assert_eq!(error.code(), metadata, "{text}");
     }
 }

@@ -1,0 +1,90 @@
+//! The keys with which clients sign their assertions.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use moka::sync::Cache;
+use serde::Deserialize as _;
+use server_common::causes::causes;
+use server_common::jose::{KeySet, KeySource, Keys};
+use url::Url;
+
+use super::client::KeyLocation;
+use super::document::Fetcher;
+
+/// The maximum size of a key set, in bytes.
+const LARGEST: usize = 32 * 1024;
+
+/// The maximum number of cached key sets. Anyone can name a URL; the cache prefers URLs that are
+/// used often.
+const MOST: u64 = 500;
+
+/// The keys of clients. Those from a `jwks_uri` are fetched as documents are, and cached.
+#[derive(Clone, Debug)]
+pub(super) struct KeyCache {
+    /// `None` if this server does not fetch what clients name.
+    fetcher: Option<Fetcher>,
+    cached: Cache<Url, Arc<Keys>>,
+}
+
+impl KeyCache {
+    pub(super) fn new(fetcher: Option<Fetcher>) -> Self {
+        Self {
+            fetcher,
+            cached: Cache::new(MOST),
+        }
+    }
+
+    /// Returns whether keys are fetched.
+    pub(super) const fn fetches(&self) -> bool {
+        self.fetcher.is_some()
+    }
+
+    /// Returns the keys at this location; `None` if it is not valid under the current flags.
+    pub(super) fn find(&self, location: &KeyLocation) -> Option<Arc<Keys>> {
+        let url = match location {
+            KeyLocation::Jwks(jwks) => {
+                return KeySet::deserialize(jwks)
+                    .ok()
+                    .map(|keys| Arc::new(keys.into()));
+            }
+            KeyLocation::JwksUri(uri) => Url::parse(uri).ok()?,
+        };
+        let fetcher = self.fetcher.clone()?;
+        let source = Source {
+            url: url.clone(),
+            fetcher,
+        };
+        let keys = || Arc::new(Keys::from_source(source));
+        Some(self.cached.get_with(url, keys))
+    }
+}
+
+#[derive(Debug)]
+struct Source {
+    url: Url,
+    fetcher: Fetcher,
+}
+
+impl KeySource for Source {
+    fn fetch(&self) -> Pin<Box<dyn Future<Output = Option<KeySet>> + Send + '_>> {
+        Box::pin(async {
+            let refused = |error: &dyn std::error::Error| {
+                tracing::info!(
+                    jwks_uri = %self.url,
+                    error = causes(error),
+                    "could not fetch the keys of a client: its assertions are refused unless an earlier key verifies them"
+                );
+            };
+            match self.fetcher.fetch(&self.url, LARGEST).await {
+                Ok(fetched) => serde_json::from_slice(&fetched.body)
+                    .inspect_err(|error| refused(error))
+                    .ok(),
+                Err(error) => {
+                    refused(&error);
+                    None
+                }
+            }
+        })
+    }
+}

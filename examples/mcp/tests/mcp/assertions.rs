@@ -1,0 +1,435 @@
+//! Clients that authenticate with a signed assertion (`private_key_jwt`, RFC 7523).
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use test_support::PATIENCE;
+use test_support::http::{Answer, post, send};
+use test_support::process::Example;
+use test_support::redis::RedisServer;
+use tokio::time::sleep;
+
+use crate::support::client_key::{
+    ASSERTION_TYPE, ClientKey, claims, exchange, now, post_signed, refresh,
+};
+use crate::support::documents::{DocumentHost, answer, is_refused, start};
+use crate::support::identity::Identity;
+use crate::support::mcp::{self, Browser, VERIFIER, one, query, register};
+use crate::support::mcp_client::{REDIRECT, assert_error, call};
+
+/// A server that trusts a host of documents, and an identity provider.
+struct Site {
+    host: DocumentHost,
+    server: Example,
+}
+
+impl Site {
+    async fn start() -> Self {
+        let host = DocumentHost::start().await;
+        let identity = Identity::start().await;
+        let flags = identity.flags();
+        let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+        let server = host.mcp(&flags).await;
+        Self { host, server }
+    }
+
+    /// Serves a document of a client with these keys at a `jwks_uri`. Returns its URL.
+    fn document(&self, jwks: &Value, changes: &Value) -> String {
+        let jwks = jwks.to_string();
+        let headers = &[("content-type", "application/jwk-set+json")];
+        let uri = self
+            .host
+            .serve("/jwks", move || answer(headers, jwks.clone()));
+        let mut metadata = json!({
+            "redirect_uris": [REDIRECT],
+            "token_endpoint_auth_method": "private_key_jwt",
+            "jwks_uri": uri,
+        });
+        for (name, value) in changes.as_object().unwrap() {
+            metadata[name] = value.clone();
+        }
+        self.host.document("/client", &metadata, &[])
+    }
+
+    async fn code(&self, client_id: &str) -> String {
+        code(&self.server, client_id).await
+    }
+}
+
+async fn code(server: &Example, client_id: &str) -> String {
+    let request = mcp::request(server, client_id, REDIRECT, &[]);
+    let answer = query(&Browser::default().log_in(&request, REDIRECT).await);
+    one(&answer, "code").unwrap().to_owned()
+}
+
+/// Registers a client with these keys. Returns its ID.
+async fn register_with(server: &Example, jwks: &Value) -> String {
+    let metadata = json!({
+        "redirect_uris": [REDIRECT],
+        "token_endpoint_auth_method": "private_key_jwt",
+        "jwks": jwks,
+    });
+    let registered = register(server, &metadata).await;
+    assert_eq!(registered["token_endpoint_auth_method"], "private_key_jwt");
+    assert_eq!(registered["jwks"], *jwks);
+    assert_eq!(registered.get("client_secret"), None);
+    registered["client_id"].as_str().unwrap().to_owned()
+}
+
+fn assert_refused(answer: &Answer, words: &str) {
+    assert_error(answer, 401, "invalid_client", words);
+    let description = answer.string("error_description");
+    assert!(description.contains(words), "{words}: {description}");
+}
+
+#[tokio::test]
+async fn a_document_with_a_key_set_logs_in_refreshes_and_revokes() {
+    let site = Site::start().await;
+    let key = ClientKey::rsa("one");
+    let client_id = site.document(
+        &key.jwks(),
+        &json!({ "token_endpoint_auth_signing_alg": "RS256" }),
+    );
+    let issuer = site.server.url("");
+    let token_endpoint = site.server.url("/token");
+    let sign = |aud: Value| key.assertion(&issuer, &client_id, &json!({ "aud": aud }));
+    let code = site.code(&client_id).await;
+    let tokens = exchange(&site.server, &sign(json!(issuer)), &code).await;
+    assert_eq!(tokens.status, 200, "{}", tokens.text());
+    let mut token = tokens.string("refresh_token");
+    for aud in [
+        json!(token_endpoint),
+        json!(format!("{issuer}/")),
+        json!(["https://other.example", token_endpoint]),
+    ] {
+        let tokens = refresh(&site.server, &sign(aud), &token).await;
+        assert_eq!(tokens.status, 200, "{}", tokens.text());
+        token = tokens.string("refresh_token");
+        let access = tokens.string("access_token");
+        assert_eq!(call(&site.server, &access, "whoami").await.status, 200);
+    }
+    let form = [("token", token.as_str())];
+    let revoked = post(&site.server.url("/revoke"), &form).await;
+    assert_error(&revoked, 401, "invalid_client", "without an assertion");
+    let revoked = post_signed(&site.server, "/revoke", &sign(json!(issuer)), &form).await;
+    assert_eq!(revoked.status, 200, "{}", revoked.text());
+    let tokens = refresh(&site.server, &sign(json!(issuer)), &token).await;
+    assert_error(&tokens, 400, "invalid_grant", "revoked");
+    assert_eq!(site.host.requests(), 2, "the document and the keys");
+}
+
+#[tokio::test]
+async fn an_invalid_assertion_is_refused_and_uses_nothing_up() {
+    let site = Site::start().await;
+    let (key, other) = (ClientKey::ec("one"), ClientKey::ec("one"));
+    let client_id = register_with(&site.server, &key.jwks()).await;
+    let issuer = site.server.url("");
+    let code = site.code(&client_id).await;
+    let with = |changes: Value| key.assertion(&issuer, &client_id, &changes);
+    let valid = claims(&issuer, &client_id, &json!({}));
+    let hmac = json!({ "alg": "HS256" });
+    let none = json!({ "alg": "none" });
+    let other_kid = json!({ "kid": "two" });
+    let critical = json!({ "crit": ["b64"], "b64": false });
+    let rows = [
+        (with(json!({ "iss": "other" })), "iss and sub"),
+        (
+            with(json!({ "aud": "https://other.example" })),
+            "aud must be",
+        ),
+        (with(json!({ "aud": [] })), "aud must be"),
+        (with(json!({ "aud": null })), "needs the claims"),
+        (with(json!({ "exp": null })), "needs the claims"),
+        (with(json!({ "exp": "tomorrow" })), "needs the claims"),
+        (with(json!({ "exp": now() - 90 })), "has expired"),
+        (with(json!({ "exp": now() + 7200 })), "more than one hour"),
+        (with(json!({ "exp": 1e300 })), "more than one hour"),
+        (with(json!({ "nbf": now() + 120 })), "not yet valid"),
+        (with(json!({ "iat": now() + 120 })), "not yet valid"),
+        (with(json!({ "jti": null })), "needs the claims"),
+        (with(json!({ "jti": "" })), "jti is empty or too long"),
+        (
+            with(json!({ "jti": "x".repeat(513) })),
+            "jti is empty or too long",
+        ),
+        (other.sign(&json!({}), &valid), "signature is invalid"),
+        (key.sign(&other_kid, &valid), "no such key"),
+        (key.sign(&hmac, &valid), "not asymmetric"),
+        (key.sign(&none, &valid), "known algorithm"),
+        (key.sign(&critical, &valid), "critical headers"),
+        (key.sign(&json!({ "typ": "at+jwt" }), &valid), "typ"),
+        (key.sign(&json!({ "alg": "RS256" }), &valid), "no such key"),
+    ];
+    for (assertion, words) in rows {
+        assert_refused(&exchange(&site.server, &assertion, &code).await, words);
+    }
+    // The layer reads the subject, too, and refuses what two parsers could read differently.
+    let form = |assertion: &str, more: &[(&str, &str)]| {
+        let usual = [
+            ("grant_type", "authorization_code"),
+            ("code", code.as_str()),
+            ("code_verifier", VERIFIER),
+            ("client_assertion", assertion),
+        ];
+        usual
+            .iter()
+            .chain(more)
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect::<Vec<_>>()
+    };
+    let valid = with(json!({}));
+    for (assertion, more) in [
+        (
+            "x",
+            vec![
+                ("client_assertion_type", ASSERTION_TYPE),
+                ("client_id", &client_id),
+            ],
+        ),
+        (&valid, vec![]),
+        (&valid, vec![("client_assertion_type", "urn:x")]),
+        (
+            &valid,
+            vec![
+                ("client_assertion_type", ASSERTION_TYPE),
+                ("client_id", "other"),
+            ],
+        ),
+        (
+            &valid,
+            vec![
+                ("client_assertion_type", ASSERTION_TYPE),
+                ("client_secret", "x"),
+            ],
+        ),
+    ] {
+        let form = form(assertion, &more);
+        let form: Vec<_> = form
+            .iter()
+            .map(|(name, value)| (&**name, &**value))
+            .collect();
+        let answer = post(&site.server.url("/token"), &form).await;
+        assert_error(&answer, 400, "invalid_request", &format!("{more:?}"));
+    }
+    let unsigned = [
+        ("grant_type", "authorization_code"),
+        ("code", &code),
+        ("code_verifier", VERIFIER),
+        ("client_id", &client_id),
+    ];
+    let unsigned = post(&site.server.url("/token"), &unsigned).await;
+    assert_refused(&unsigned, "must authenticate with a client_assertion");
+    let tokens = exchange(&site.server, &valid, &code).await;
+    assert_eq!(tokens.status, 200, "{}", tokens.text());
+}
+
+#[tokio::test]
+async fn an_assertion_is_accepted_once_by_all_instances() {
+    let (identity, redis) = (Identity::start().await, RedisServer::start().await);
+    let mut flags = identity.flags();
+    let url = "https://mcp.example.com";
+    flags.extend(["--store", &redis.url(), "--public-url", url].map(str::to_owned));
+    let (one, two) = (mcp::start(&flags).await, mcp::start(&flags).await);
+    let key = ClientKey::ec("one");
+    let client_id = register_with(&one, &key.jwks()).await;
+    let same = json!({ "jti": "the same" });
+    let assertion = key.assertion(url, &client_id, &same);
+    let unknown = refresh(&one, &assertion, "rt_unknown").await;
+    assert_error(
+        &unknown,
+        400,
+        "invalid_grant",
+        "the layer refuses an unknown token itself",
+    );
+    let code = "x";
+    let (first, second) = tokio::join!(
+        exchange(&one, &assertion, code),
+        exchange(&two, &assertion, code)
+    );
+    let mut both = [first.status.as_u16(), second.status.as_u16()];
+    both.sort_unstable();
+    assert_eq!(both, [400, 401], "{first:?} {second:?}");
+    assert_refused(&exchange(&two, &assertion, code).await, "was used before");
+    // The ID is the client's own.
+    let other = ClientKey::ec("one");
+    let other_id = register_with(&two, &other.jwks()).await;
+    let assertion = other.assertion(url, &other_id, &same);
+    assert_error(
+        &exchange(&one, &assertion, code).await,
+        400,
+        "invalid_grant",
+        "of another client",
+    );
+}
+
+#[tokio::test]
+async fn an_assertion_proves_the_client_before_a_session_ends() {
+    let site = Site::start().await;
+    let key = ClientKey::ec("one");
+    let client_id = site.document(&key.jwks(), &json!({}));
+    let issuer = site.server.url("");
+    let sign = || key.assertion(&issuer, &client_id, &json!({}));
+    let code = site.code(&client_id).await;
+    let old = exchange(&site.server, &sign(), &code)
+        .await
+        .string("refresh_token");
+    let tokens = refresh(&site.server, &sign(), &old).await;
+    let (token, access) = (
+        tokens.string("refresh_token"),
+        tokens.string("access_token"),
+    );
+    assert_eq!(refresh(&site.server, &sign(), &token).await.status, 200);
+    let forged = ClientKey::ec("one").assertion(&issuer, &client_id, &json!({}));
+    let form = [("token", old.as_str())];
+    let revoked = post_signed(&site.server, "/revoke", &forged, &form).await;
+    assert_error(&revoked, 401, "invalid_client", "a forged assertion");
+    assert_eq!(call(&site.server, &access, "whoami").await.status, 200);
+    let revoked = post_signed(&site.server, "/revoke", &sign(), &form).await;
+    assert_eq!(revoked.status, 200, "{}", revoked.text());
+    assert_eq!(call(&site.server, &access, "whoami").await.status, 401);
+}
+
+#[tokio::test]
+async fn unknown_keys_do_not_make_the_server_fetch_without_a_limit() {
+    let site = Site::start().await;
+    let key = ClientKey::ec("one");
+    let client_id = site.document(&key.jwks(), &json!({}));
+    let issuer = site.server.url("");
+    let code = site.code(&client_id).await;
+    for _ in 0..10 {
+        let other = ClientKey::ec("two").assertion(&issuer, &client_id, &json!({}));
+        assert_refused(&exchange(&site.server, &other, &code).await, "no such key");
+    }
+    assert_eq!(site.host.requests(), 2, "the document and the keys");
+    let assertion = key.assertion(&issuer, &client_id, &json!({}));
+    assert_eq!(exchange(&site.server, &assertion, &code).await.status, 200);
+    assert_eq!(site.host.requests(), 2);
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_fetched_are_fetched_later() {
+    let site = Site::start().await;
+    let key = ClientKey::ec("one");
+    let client_id = site.document(&key.jwks(), &json!({}));
+    let (jwks, issuer) = (key.jwks().to_string(), site.server.url(""));
+    let code = site.code(&client_id).await;
+    let large = format!("{{\"keys\":[],\"x\":\"{}\"}}", "x".repeat(40 << 10));
+    site.host.serve("/jwks", move || answer(&[], large.clone()));
+    let sign = || key.assertion(&issuer, &client_id, &json!({}));
+    let tokens = exchange(&site.server, &sign(), &code).await;
+    assert_error(&tokens, 503, "temporarily_unavailable", "too large");
+    site.host.serve("/jwks", move || answer(&[], jwks.clone()));
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let tokens = exchange(&site.server, &sign(), &code).await;
+        if tokens.status == 200 {
+            break;
+        }
+        assert_error(&tokens, 503, "temporarily_unavailable", "not fetched yet");
+        assert!(Instant::now() < end, "the keys are not fetched again");
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test]
+async fn keys_are_not_fetched_from_private_addresses() {
+    let host = DocumentHost::start().await;
+    let key = ClientKey::ec("one");
+    let jwks = key.jwks().to_string();
+    let uri = host.serve("/jwks", move || answer(&[], jwks.clone()));
+    let ca = host.certificates.file("ca.pem");
+    let server = start(&["--metadata-ca", ca.to_str().unwrap()]).await;
+    let metadata = |uri: &str| {
+        json!({
+            "redirect_uris": [REDIRECT],
+            "token_endpoint_auth_method": "private_key_jwt",
+            "jwks_uri": uri,
+        })
+    };
+    for uri in [&*uri, "https://169.254.169.254/jwks", "https://[::1]/jwks"] {
+        let registered = register(&server, &metadata(uri)).await;
+        assert_eq!(registered["jwks_uri"], uri);
+        let client_id = registered["client_id"].as_str().unwrap();
+        let assertion = key.assertion(&server.url(""), client_id, &json!({}));
+        let answer = exchange(&server, &assertion, "x").await;
+        assert_error(&answer, 503, "temporarily_unavailable", uri);
+    }
+    assert_eq!(host.server.connections(), 0);
+    // A server that fetches nothing that clients name refuses the registration.
+    let server = start(&["--no-metadata-documents"]).await;
+    let body = metadata(&uri).to_string();
+    let headers = [("content-type", "application/json")];
+    let refused = send("POST", &server.url("/register"), &headers, body).await;
+    assert_error(&refused, 400, "invalid_client_metadata", "no fetches");
+    let inline = register_with(&server, &key.jwks()).await;
+    let assertion = key.assertion(&server.url(""), &inline, &json!({}));
+    assert_error(
+        &exchange(&server, &assertion, "x").await,
+        400,
+        "invalid_grant",
+        "inline keys",
+    );
+}
+
+#[tokio::test]
+async fn a_document_with_several_methods_may_use_each_that_works() {
+    let site = Site::start().await;
+    let key = ClientKey::ec("one");
+    let methods = json!(["tls_client_auth", "none", "private_key_jwt"]);
+    let changes = json!({ "token_endpoint_auth_methods_supported": methods });
+    let client_id = site.document(&key.jwks(), &changes);
+    let issuer = site.server.url("");
+    let code = site.code(&client_id).await;
+    let wrong = ClientKey::ec("one").assertion(&issuer, &client_id, &json!({}));
+    assert_refused(&exchange(&site.server, &wrong, &code).await, "signature");
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", &code),
+        ("code_verifier", VERIFIER),
+        ("client_id", &client_id),
+    ];
+    let tokens = post(&site.server.url("/token"), &form).await;
+    assert_eq!(tokens.status, 200, "{}", tokens.text());
+    let assertion = key.assertion(&issuer, &client_id, &json!({}));
+    let tokens = refresh(&site.server, &assertion, &tokens.string("refresh_token")).await;
+    assert_eq!(tokens.status, 200, "{}", tokens.text());
+}
+
+#[tokio::test]
+async fn a_document_whose_keys_cannot_be_used_is_refused() {
+    let site = Site::start().await;
+    let rows = [
+        (
+            json!({ "jwks_uri": null }),
+            "needs the member jwks or jwks_uri",
+        ),
+        (
+            json!({ "jwks_uri": "http://client.example/jwks" }),
+            "jwks_uri must be an https URL",
+        ),
+        (
+            json!({ "jwks_uri": null, "jwks": { "keys": [] } }),
+            "jwks must be a JSON Web Key Set",
+        ),
+        (
+            json!({ "jwks_uri": null, "jwks": { "keys": [{ "kty": "oct", "k": "AQAB" }] } }),
+            "must not contain private",
+        ),
+        (
+            json!({ "token_endpoint_auth_signing_alg": "HS256" }),
+            "must be one of: RS256",
+        ),
+    ];
+    for (number, (changes, words)) in rows.into_iter().enumerate() {
+        let mut metadata = json!({
+            "token_endpoint_auth_method": "private_key_jwt",
+            "jwks_uri": site.host.url("/jwks"),
+        });
+        for (name, value) in changes.as_object().unwrap() {
+            metadata[name] = value.clone();
+        }
+        let path = format!("/client-{number}");
+        let url = site.host.document(&path, &metadata, &[]);
+        is_refused(&site.server, &url, words).await;
+    }
+}
