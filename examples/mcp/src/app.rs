@@ -30,6 +30,7 @@ use tower_oauth_refresh::store::BoxStore;
 use tower_oauth_refresh::{AccessLayer, ClientCredentials, MemoryStore, RefreshLayer};
 use url::Url;
 
+use crate::brand::Brand;
 use crate::cli::{Cli, TokenUse};
 use crate::clients::Clients;
 use crate::cors::with_cors;
@@ -59,6 +60,7 @@ pub(crate) struct State {
     pub(crate) scopes: Vec<String>,
     /// The texts that the consent page shows instead of scopes.
     pub(crate) scope_descriptions: BTreeMap<String, String>,
+    pub(crate) brand: Brand,
     pub(crate) records: Records,
     pub(crate) clients: Clients,
     pub(crate) provider: Provider,
@@ -130,7 +132,7 @@ pub(crate) async fn serve(
     let _ = writeln!(
         std::io::stdout(),
         "{}",
-        next_steps(&app.issuer.resource(), demo)
+        next_steps(&app.issuer, &app.brand, demo)
     );
     tracing::info!(issuer = %app.issuer, store = %choice, "listening on http://{listen}");
 
@@ -162,6 +164,7 @@ pub(crate) fn check(cli: &Cli) -> Vec<Result<(), String>> {
         cli.provider().map(drop),
         cli.admin().map(drop),
         cli.scope_descriptions().map(drop),
+        cli.brand.brand().map(drop),
         cli.shared.revocation.key().map(drop),
         clients.map(drop).map_err(|error| causes(&error)),
         whole.map_err(Failure::message),
@@ -194,6 +197,7 @@ fn build(
         issuer,
         scopes: cli.scopes(),
         scope_descriptions: cli.scope_descriptions().map_err(Failure::Usage)?,
+        brand: cli.brand.brand().map_err(Failure::Usage)?,
         clients: Clients::new(&records, &cli.clients, cli.scopes())?,
         records,
         provider,

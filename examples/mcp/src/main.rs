@@ -16,6 +16,7 @@
 
 mod app;
 mod authorize;
+mod brand;
 mod cli;
 mod clients;
 mod content_type;

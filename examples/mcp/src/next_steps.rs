@@ -2,9 +2,16 @@
 
 use url::Url;
 
-/// Returns the text for an MCP endpoint at `mcp`. `demo` is the address of the demo provider, if
+use crate::brand::Brand;
+use crate::issuer::Issuer;
+use crate::landing::claude_code;
+
+/// Returns the text. `demo` is the address of the demo provider, if
 /// that one is used.
-pub(crate) fn next_steps(mcp: &str, demo: Option<&Url>) -> String {
+pub(crate) fn next_steps(issuer: &Issuer, brand: &Brand, demo: Option<&Url>) -> String {
+    let mcp = issuer.resource();
+    let command = claude_code(&brand.server_name(), &mcp);
+    let page = issuer.join("/");
     let mut text = format!(
         "\
 Connect an MCP client to this URL:
@@ -13,7 +20,9 @@ Connect an MCP client to this URL:
 
 For example, run this command, and then type /mcp in Claude Code to log in:
 
-    claude mcp add --transport http example {mcp}
+    {command}
+
+This page shows how to connect other clients: {page}
 "
     );
     if let Some(demo) = demo {

@@ -46,7 +46,13 @@ pub(super) async fn begin(
         // open redirector (RFC 9700 §4.11.2).
         Err(error) if error.status == StatusCode::BAD_REQUEST => {
             let back = reply.error(&app.issuer, &error)?;
-            Ok(pages::refused(&client, &reply.redirect_uri, &error, &back))
+            Ok(pages::refused(
+                &app.brand,
+                &client,
+                &reply.redirect_uri,
+                &error,
+                &back,
+            ))
         }
         Err(error) => Err(error.into()),
     }

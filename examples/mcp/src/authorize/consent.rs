@@ -6,11 +6,13 @@ use axum::extract::{RawQuery, State};
 use axum::http::header::{HeaderMap, ORIGIN};
 use axum::response::Response;
 use tower_oauth_refresh::store::StoreError;
+use url::Url;
 
 use super::browser::Browser;
 use super::login::{AtProvider, Login};
-use super::pages::{self, Problem};
+use super::pages::{self, Next, Problem};
 use super::remembered;
+use super::request::Asked;
 use crate::app::App;
 use crate::content_type::is_form;
 use crate::error::OauthError;
@@ -62,7 +64,7 @@ pub(super) async fn answer(
         return Err(Problem::forged());
     }
     if let Some(url) = login.value.answered {
-        return Ok(pages::onward(&url));
+        return Ok(onward(&login.value.asked, &url));
     }
     let asked = &login.value.asked;
     let remember = form
@@ -85,11 +87,23 @@ pub(super) async fn answer(
         }
         _ => return Err(Problem::bad_request("it contains no decision")),
     };
-    let mut response = pages::onward(&Login::answer(&app, &browser, &handle, login, url).await?);
+    let asked = asked.clone();
+    let url = Login::answer(&app, &browser, &handle, login, url).await?;
+    let mut response = onward(&asked, &url);
     if keep.is_some() {
         browser.set_cookie(&app.issuer, keep, &mut response);
     }
     Ok(response)
+}
+
+/// Continues at the provider, or returns to the client if the user denied.
+fn onward(asked: &Asked, url: &Url) -> Response {
+    let next = if asked.reply.is_at(url) {
+        Next::Client
+    } else {
+        Next::Provider
+    };
+    pages::onward(url, next)
 }
 
 fn handle(parameters: &Parameters) -> Result<Handle, Problem> {

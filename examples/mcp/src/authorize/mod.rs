@@ -22,11 +22,12 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
 
 use crate::app::App;
+use crate::brand;
 
 pub(crate) use self::browser::COOKIE_NAME;
 pub(crate) use self::code::{CODE_LIFETIME, Code, CodeBinding, Fresh, InUse, Used};
 pub(crate) use self::granted::{is_scope, scope};
-pub(crate) use self::pages::page;
+pub(crate) use self::pages::Page;
 
 /// The maximum size of a submitted form, in bytes. The form of the consent page has a few short
 /// fields.
@@ -41,4 +42,5 @@ pub(crate) fn routes() -> Router<App> {
         .route("/consent", consent)
         .route("/callback", get(callback::callback))
         .route("/style.css", get(pages::style))
+        .route("/brand-logo", get(brand::logo))
 }

@@ -2,9 +2,9 @@
 
 use axum::response::{IntoResponse as _, Redirect, Response};
 use serde::{Deserialize, Serialize};
-use url::Url;
+use url::{Position, Url};
 
-use super::pages;
+use super::pages::{self, Next};
 use crate::error::OauthError;
 use crate::issuer::Issuer;
 use crate::records::Handle;
@@ -34,6 +34,12 @@ impl Reply {
         )
     }
 
+    /// Returns whether a URL is a response to this request.
+    pub(super) fn is_at(&self, url: &Url) -> bool {
+        let address = |url: &Url| url[..Position::AfterPath].to_owned();
+        Url::parse(&self.redirect_uri).is_ok_and(|own| address(&own) == address(url))
+    }
+
     /// Returns the redirect URI with these parameters, `state` and `iss`.
     fn with(&self, issuer: &Issuer, answer: &[(&str, &str)]) -> Result<Url, OauthError> {
         // This does not happen: registered redirect URIs have been parsed before.
@@ -57,7 +63,7 @@ pub(super) fn send(url: &Url) -> Response {
     if matches!(url.scheme(), "http" | "https") {
         redirect(url)
     } else {
-        pages::onward(url)
+        pages::onward(url, Next::Client)
     }
 }
 

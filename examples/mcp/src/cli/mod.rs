@@ -19,6 +19,7 @@ pub(crate) use self::demo::DemoFlags;
 pub(crate) use self::endpoint::{EndpointFlags, McpUpstream, TokenUse};
 pub(crate) use self::origin::AllowedOrigin;
 use self::scope_description::ScopeDescription;
+use crate::brand::BrandFlags;
 use crate::clients::ClientFlags;
 use crate::issuer::Issuer;
 use crate::provider::ProviderSettings;
@@ -87,7 +88,7 @@ pub(crate) struct Cli {
 
     /// Text that the consent page shows instead of a scope of --scope, such as `openid=Know who you
     /// are`; at most 200 characters, without `;`; may be repeated, in the environment separated by
-    /// `;` [default: the scope itself]
+    /// `;` [default: a text for the standard scopes of OpenID Connect, otherwise the scope itself]
     #[arg(long, value_name = "SCOPE=TEXT", value_delimiter = ';')]
     scope_description: Vec<ScopeDescription>,
 
@@ -110,6 +111,9 @@ pub(crate) struct Cli {
 
     #[command(flatten)]
     pub(crate) endpoint: EndpointFlags,
+
+    #[command(flatten)]
+    pub(crate) brand: BrandFlags,
 
     #[command(flatten)]
     pub(crate) demo: DemoFlags,

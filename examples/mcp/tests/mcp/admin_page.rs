@@ -93,33 +93,6 @@ async fn search(browser: &Chromium, user: &str) {
     browser.shows("Sessions of").await;
 }
 
-/// Emulates a screen of this size.
-async fn screen(browser: &Chromium, width: u32, height: u32) {
-    let metrics =
-        json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
-    browser
-        .devtools("Emulation.setDeviceMetricsOverride", metrics)
-        .await;
-}
-
-async fn scheme(browser: &Chromium, scheme: &str) {
-    let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
-    browser
-        .devtools("Emulation.setEmulatedMedia", features)
-        .await;
-}
-
-/// Asserts that nothing is cut off at the sides.
-async fn assert_fits(browser: &Chromium, width: u32) {
-    screen(browser, width, 844).await;
-    let wide = browser
-        .value("document.documentElement.scrollWidth")
-        .await
-        .as_u64()
-        .unwrap();
-    assert!(wide <= u64::from(width), "{wide} of {width} pixels");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_watches_finds_and_ends_sessions() {
     let flags = [
@@ -151,12 +124,12 @@ async fn an_operator_watches_finds_and_ends_sessions() {
     let injected = "document.querySelectorAll('script:not([src]), [style], [onclick]').length";
     assert_eq!(browser.value(injected).await, 0);
     for width in [390, 768, 1280] {
-        assert_fits(&browser, width).await;
+        browser.assert_fits(width).await;
     }
     let background = "getComputedStyle(document.body).backgroundColor";
-    scheme(&browser, "light").await;
+    browser.scheme("light").await;
     assert_eq!(browser.value(background).await, "rgb(243, 244, 246)");
-    scheme(&browser, "dark").await;
+    browser.scheme("dark").await;
     assert_eq!(browser.value(background).await, "rgb(21, 23, 26)");
 
     search(&browser, "ada").await;
@@ -169,7 +142,7 @@ async fn an_operator_watches_finds_and_ends_sessions() {
             .as_str()
             .contains("ada")
     );
-    assert_fits(&browser, 390).await;
+    browser.assert_fits(390).await;
     let rows = "document.querySelectorAll('tbody tr').length";
     assert_eq!(browser.value(rows).await, 1);
     browser.click("td button.danger").await;
@@ -239,8 +212,8 @@ async fn the_page_is_drawn() {
         }
     }
     let browser = Chromium::start().await;
-    screen(&browser, 1280, 1200).await;
-    scheme(&browser, "light").await;
+    browser.screen(1280, 1200).await;
+    browser.scheme("light").await;
     operated.sign_in(&browser).await;
     browser.shows("live").await;
     let picture = browser.page.screenshot().await.unwrap();

@@ -81,7 +81,7 @@ async fn a_user_can_approve_and_log_in() {
         "A client",
         "It has not been verified",
         &format!("an app on this computer ({host})"),
-        "openid",
+        "Know who you are",
         "See your name",
     ] {
         assert!(text.contains(words), "{words:?} is missing: {text}");

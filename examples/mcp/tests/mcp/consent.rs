@@ -97,8 +97,8 @@ async fn the_page_shows_the_client_its_permissions_and_its_redirect_uri() {
             &host,
             &provider,
             "about.example",
-            "openid",
-            "profile",
+            "Know who you are",
+            "See your profile",
             "Approve",
             "Deny",
         ] {
@@ -121,7 +121,7 @@ async fn the_page_shows_the_descriptions_of_scopes() {
     let provider = Provider::start().await;
     let described = [
         "--scope",
-        "openid profile email",
+        "openid profile files",
         "--scope-description",
         "openid=Know who you are, a = b",
         "--scope-description",
@@ -137,7 +137,7 @@ async fn the_page_shows_the_descriptions_of_scopes() {
     let page = browser.get(&onward(&page)).await;
     assert_eq!(page.status, StatusCode::OK);
     mcp::assert_is_page(&page);
-    let items = "<ul><li><code>email</code></li><li>Know who you are, a = b</li>\
+    let items = "<ul><li><code>files</code></li><li>Know who you are, a = b</li>\
                  <li>See &lt;b&gt;your&lt;/b&gt; &quot;name&quot;</li></ul>";
     assert!(page.text().contains(items), "{}", page.text());
     // Only the page uses the descriptions.
@@ -146,7 +146,7 @@ async fn the_page_shows_the_descriptions_of_scopes() {
     let requests = provider.requests();
     assert_eq!(
         one(requests.last().unwrap(), "scope"),
-        Some("email openid profile")
+        Some("files openid profile")
     );
 }
 

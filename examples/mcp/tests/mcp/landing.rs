@@ -24,7 +24,7 @@ async fn the_page_shows_the_url_for_clients() {
     let text = page.text();
     for words in [
         "<title>MCP server</title>",
-        &format!("<code>{mcp}</code>"),
+        &format!("<code id=\"url\">{mcp}</code>"),
         &format!("<strong>{}</strong>", server.addr()),
     ] {
         assert!(text.contains(words), "{words:?} is missing: {text}");
@@ -32,6 +32,18 @@ async fn the_page_shows_the_url_for_clients() {
     assert!(!page.headers.contains_key("set-cookie"));
     // It links to nothing but its style sheet, and does not name the provider.
     assert_eq!(text.matches("href=").count(), 1, "{text}");
+    for client in [
+        "Claude Code",
+        "ChatGPT",
+        "VS Code",
+        "Cursor",
+        "MCP Inspector",
+    ] {
+        let summary = format!("<summary>{client}</summary>");
+        assert!(text.contains(&summary), "{client}: {text}");
+    }
+    let command = format!("claude mcp add --transport http example {mcp}");
+    assert!(text.contains(&command), "{text}");
     for absent in [
         "<a ",
         "<form",
@@ -87,7 +99,7 @@ async fn the_page_is_below_the_path_of_the_issuer() {
     assert!(page.headers.contains_key("strict-transport-security"));
     let text = page.text();
     assert!(
-        text.contains(&format!("<code>{public}/mcp</code>")),
+        text.contains(&format!("<code id=\"url\">{public}/mcp</code>")),
         "{text}"
     );
     assert!(text.contains("href=\"style.css\""), "{text}");

@@ -17,6 +17,7 @@ mod landing;
 mod metadata_documents;
 mod metadata_hosts;
 mod outage;
+mod pages;
 mod registration;
 mod renewal;
 mod server;

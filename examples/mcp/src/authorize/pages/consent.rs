@@ -5,7 +5,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use url::Url;
 
-use super::{page, tame};
+use super::{Page, tame};
 use crate::app::App;
 use crate::authorize::login::Login;
 use crate::authorize::remembered::{self, is_loopback};
@@ -25,9 +25,11 @@ pub(in crate::authorize) fn consent(
     let this_server = app.issuer.authority();
     let provider = &app.provider.settings().authorization_endpoint;
     let provider = host(provider.as_str()).unwrap_or_default();
-    page(
-        StatusCode::OK,
-        "Allow access?",
+    let page = Page {
+        brand: Some(&app.brand),
+        ..Page::new(StatusCode::OK, "Allow access?")
+    };
+    page.render(
         &html! {
             p class="lead" { (name) " wants to access " bdi { strong { (this_server) } } " with your account." }
             (name.verification())
@@ -36,7 +38,7 @@ pub(in crate::authorize) fn consent(
                     dt { "Website (not verified)" }
                     dd { bdi { (site) } }
                 }
-                dt { "You will be redirected to" }
+                dt { "After the log-in, you will be redirected to" }
                 dd { (target(&asked.reply.redirect_uri)) }
                 dt { "Requested permissions" }
                 dd {
@@ -46,7 +48,7 @@ pub(in crate::authorize) fn consent(
                         ul {
                             @for scope in &asked.scopes {
                                 li {
-                                    @match app.scope_descriptions.get(scope) {
+                                    @match description(app, scope) {
                                         Some(text) => (text),
                                         None => code { (scope) },
                                     }
@@ -56,7 +58,7 @@ pub(in crate::authorize) fn consent(
                     }
                 }
             }
-            p { "If you approve, you will continue to " bdi { strong { (provider) } } " to log in." }
+            p { "If you approve, you continue to " bdi { strong { (provider) } } " to log in. If you deny, you return to the app." }
             p class="warning" {
                 "Approve only if you started this yourself, in an app that you trust. If someone sent you a link to this page, "
                 "choose Deny."
@@ -77,6 +79,22 @@ pub(in crate::authorize) fn consent(
             }
         },
     )
+}
+
+/// Returns the text for a scope: that of the operator, or one for a standard scope of OpenID
+/// Connect.
+fn description<'a>(app: &'a App, scope: &str) -> Option<&'a str> {
+    let standard = || match scope {
+        "openid" => Some("Know who you are"),
+        "profile" => Some("See your profile, such as your name"),
+        "email" => Some("See your e-mail address"),
+        "address" => Some("See your postal address"),
+        "phone" => Some("See your telephone number"),
+        "offline_access" => Some("Stay connected while you do not use the app"),
+        _ => None,
+    };
+    let own = app.scope_descriptions.get(scope).map(String::as_str);
+    own.or_else(standard)
 }
 
 /// The name of a client on a page, and whether it is verified.

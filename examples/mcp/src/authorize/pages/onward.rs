@@ -6,20 +6,31 @@ use axum::response::Response;
 use maud::html;
 use url::Url;
 
+use super::consent::host;
 use super::page;
 use crate::authorize::remembered::is_loopback;
 
+/// The destination of a redirect.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::authorize) enum Next {
+    Provider,
+    Client,
+}
+
 /// Redirects the browser with a `Refresh` header, and offers a link in case the browser asks before
 /// it opens another app.
-pub(in crate::authorize) fn onward(url: &Url) -> Response {
-    let host = url
-        .host_str()
-        .filter(|_| matches!(url.scheme(), "http" | "https") && !is_loopback(url));
+pub(in crate::authorize) fn onward(url: &Url, next: Next) -> Response {
+    // A client on this computer has an address, but the user knows it as an app.
+    let host = host(url.as_str()).filter(|_| next == Next::Provider || !is_loopback(url));
     let content = html! {
         p {
             "You are being redirected to "
             @match host {
-                Some(host) => { bdi { strong { (host) } } "." },
+                Some(host) => {
+                    bdi { strong { (host) } }
+                    @if next == Next::Provider { " to log in" }
+                    "."
+                },
                 None => "the app. Once it has opened, you can close this page.",
             }
         }

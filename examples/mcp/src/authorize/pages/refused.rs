@@ -4,8 +4,9 @@ use axum::response::Response;
 use maud::html;
 use url::Url;
 
+use super::Page;
 use super::consent::{Name, host, target};
-use super::page;
+use crate::brand::Brand;
 use crate::clients::Client;
 use crate::error::OauthError;
 
@@ -14,15 +15,18 @@ use crate::error::OauthError;
 ///
 /// The browser goes to the client only if the user clicks the link.
 pub(in crate::authorize) fn refused(
+    brand: &Brand,
     client: &Client,
     redirect_uri: &str,
     error: &OauthError,
     back: &Url,
 ) -> Response {
     let name = Name::of(client, redirect_uri);
-    page(
-        error.status,
-        "Invalid request",
+    let page = Page {
+        brand: Some(brand),
+        ..Page::new(error.status, "Invalid request")
+    };
+    page.render(
         &html! {
             p class="lead" { (name) " sent you here with a request that this server cannot accept." }
             (name.verification())

@@ -124,6 +124,43 @@ impl Chromium {
         self.page.issue_cmd(command).await.unwrap();
     }
 
+    /// Emulates a screen of this size.
+    pub(crate) async fn screen(&self, width: u32, height: u32) {
+        let metrics =
+            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.devtools("Emulation.setDeviceMetricsOverride", metrics)
+            .await;
+    }
+
+    pub(crate) async fn scheme(&self, scheme: &str) {
+        let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        self.devtools("Emulation.setEmulatedMedia", features).await;
+    }
+
+    /// Asserts that nothing is cut off at the sides.
+    pub(crate) async fn assert_fits(&self, width: u32) {
+        self.screen(width, 844).await;
+        let wide = self.value("document.documentElement.scrollWidth").await;
+        let wide = wide.as_u64().unwrap();
+        assert!(wide <= u64::from(width), "{wide} of {width} pixels");
+    }
+
+    /// Asserts that the page has no known barrier for users of assistive technology. `AXE_CORE` may
+    /// name the file `axe.min.js` of axe-core, whose rules are then checked, too.
+    pub(crate) async fn assert_accessible(&self) {
+        let checks = include_str!("accessibility.js");
+        let found = self.page.execute(checks, Vec::new()).await.unwrap();
+        assert_eq!(found, json!([]), "{:?}", self.text().await);
+        if let Some(path) = std::env::var_os("AXE_CORE") {
+            let axe = std::fs::read_to_string(path).unwrap();
+            let script = format!(
+                "{axe}; return axe.run().then(({{ violations }}) => violations.map(({{ id, nodes }}) => [id, nodes[0].html]))"
+            );
+            let found = self.page.execute(&script, Vec::new()).await.unwrap();
+            assert_eq!(found, json!([]), "axe-core: {:?}", self.text().await);
+        }
+    }
+
     /// Waits until the visible text of the page has these words.
     pub(crate) async fn shows(&self, words: &str) {
         let end = Instant::now() + PATIENCE;
