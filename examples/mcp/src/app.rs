@@ -37,7 +37,7 @@ use crate::cors::with_cors;
 use crate::error::OauthError;
 use crate::issuer::Issuer;
 use crate::next_steps::next_steps;
-use crate::provider::{Provider, ProviderSettings};
+use crate::provider::Provider;
 use crate::records::Records;
 use crate::{authorize, demo, discovery, error, hardening, landing, mcp, register, server, token};
 
@@ -102,17 +102,17 @@ pub(crate) async fn serve(
     let listener = bind("--listen", cli.listen).await?;
     let listen = listener.local_addr()?;
     let issuer = issuer(cli, listen)?;
-    let configured = cli.provider().map_err(Failure::Usage)?;
-    let is_demo = configured.is_none();
-    let settings = match configured {
-        Some(settings) => settings,
-        None => demo::start(
-            &cli.demo,
-            bind("--demo-listen", cli.demo.demo_listen).await?,
-            &issuer,
-        )?,
+    let (config, demo) = match cli.provider().map_err(Failure::Usage)? {
+        Some(config) => (config, None),
+        None => {
+            let listener = bind("--demo-listen", cli.demo.demo_listen).await?;
+            let demo = demo::start(&cli.demo, listener, &issuer)?;
+            (demo::config(&demo)?, Some(demo))
+        }
     };
-    let (app, access) = build(cli, store, issuer, settings, &admin, &metrics)?;
+    let provider = Provider::new(config, issuer.resource(), metrics.clone())?;
+    provider.discover().await.map_err(Failure::Usage)?;
+    let (app, access) = build(cli, store, issuer, provider, &admin, &metrics)?;
     let refresh = app.refresh.clone();
     let about = About {
         server: env!("CARGO_PKG_NAME"),
@@ -127,12 +127,11 @@ pub(crate) async fn serve(
         &app,
         mcp::guarded(endpoint.router.clone().layer(access), allowed),
     );
-    let demo = is_demo.then_some(&app.provider.settings().authorization_endpoint);
     // An error means that standard output is closed, and the text is not needed.
     let _ = writeln!(
         std::io::stdout(),
         "{}",
-        next_steps(&app.issuer, &app.brand, demo)
+        next_steps(&app.issuer, &app.brand, demo.as_ref())
     );
     tracing::info!(issuer = %app.issuer, store = %choice, "listening on http://{listen}");
 
@@ -149,12 +148,14 @@ pub(crate) fn check(cli: &Cli) -> Vec<Result<(), String>> {
     let clients = Clients::new(&records, &cli.clients, cli.scopes());
     let whole = || {
         let issuer = issuer(cli, cli.listen)?;
-        let settings = match cli.provider().map_err(Failure::Usage)? {
-            Some(settings) => settings,
-            None => demo::settings(&Url::parse("http://127.0.0.1")?)?,
+        let config = match cli.provider().map_err(Failure::Usage)? {
+            Some(config) => config,
+            None => demo::config(&Url::parse("http://127.0.0.1")?)?,
         };
         let admin = cli.admin().map_err(Failure::Usage)?;
-        let (app, _) = build(cli, memory, issuer, settings, &admin, &Metrics::default())?;
+        let metrics = Metrics::default();
+        let provider = Provider::new(config, issuer.resource(), metrics.clone())?;
+        let (app, _) = build(cli, memory, issuer, provider, &admin, &metrics)?;
         mcp::endpoint(&cli.endpoint, &app).map(drop)
     };
     let whole: Result<(), Failure> = whole();
@@ -184,13 +185,13 @@ fn build(
     cli: &Cli,
     store: BoxStore,
     issuer: Issuer,
-    settings: ProviderSettings,
+    provider: Provider,
     admin: &AdminFlags,
     metrics: &Metrics,
 ) -> Result<(App, AccessLayer<BoxStore>), Failure> {
-    let provider = Provider::new(settings, metrics.clone())?;
     let layered = metered(store.clone(), metrics);
-    let (refresh, access) = layers(cli, layered, &issuer, &provider, metrics)?;
+    let by_session = admin.backchannel_logout_issuer.is_some();
+    let (refresh, access) = layers(cli, layered, &issuer, &provider, metrics, by_session)?;
     let receivers = admin.receivers(&refresh, store.clone())?;
     let records = Records::new(store);
     let app = App(Arc::new(State {
@@ -226,6 +227,7 @@ fn layers(
     issuer: &Issuer,
     provider: &Provider,
     metrics: &Metrics,
+    by_session: bool,
 ) -> Result<(RefreshLayer<BoxStore>, AccessLayer<BoxStore>), Failure> {
     let invalid = |error| config_error(&error, "--require-scope");
     let refresh = RefreshLayer::builder(store)
@@ -234,10 +236,12 @@ fn layers(
     // The middleware in front of the layer checks the requested resource and replaces it with this
     // one.
     let refresh = refresh.allowed_resources([issuer.resource()]);
-    let mut refresh = cli.configure(refresh);
+    // A logout token need not name a user.
+    let mut refresh = cli.configure(refresh).provider_sessions(by_session);
     if let Some(key) = cli.shared.revocation.key().map_err(Failure::Usage)? {
-        if provider.settings().revocation_endpoint.is_none() {
-            let message = "--upstream-revocation needs --revocation-endpoint";
+        let settings = provider.settings();
+        if settings.is_ok_and(|settings| settings.revocation_endpoint.is_none()) {
+            let message = "--upstream-revocation needs --revocation-endpoint, or one in the discovery document of --issuer";
             return Err(Failure::Usage(message.into()));
         }
         let provider = provider.clone();

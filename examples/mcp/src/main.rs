@@ -34,6 +34,7 @@ mod provider;
 mod records;
 mod register;
 mod server;
+mod signing;
 mod token;
 
 use std::process::ExitCode;

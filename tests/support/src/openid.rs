@@ -117,11 +117,20 @@ impl OpenId {
         claims
     }
 
-    /// Signs claims with the key for ES256.
+    /// Signs claims with the key for ES256, as a logout token.
     pub fn sign(&self, claims: &Map<String, Value>) -> String {
+        self.sign_as("logout+jwt", claims)
+    }
+
+    /// Signs claims with the key for ES256. `typ` is the type of the token.
+    pub fn sign_as(&self, typ: &str, claims: &Map<String, Value>) -> String {
         let keys = self.state.lock().unwrap();
         let key = EncodingKey::from_ec_der(&keys.pair.serialize_der());
-        encode(&header(Algorithm::ES256, &keys.kid), claims, &key).unwrap()
+        let header = Header {
+            typ: Some(typ.into()),
+            ..header(Algorithm::ES256, &keys.kid)
+        };
+        encode(&header, claims, &key).unwrap()
     }
 
     /// Returns a logout token for the client `app`.

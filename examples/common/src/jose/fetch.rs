@@ -109,13 +109,13 @@ struct Discovery {
     jwks_uri: Url,
 }
 
-/// A client that follows no redirects.
+/// Fetches JSON documents of at most 128 KiB. It follows no redirects.
 #[derive(Clone, Debug)]
-struct Fetcher(Client<Connector, Empty<Bytes>>);
+pub struct Fetcher(Client<Connector, Empty<Bytes>>);
 
 /// The reason why a document could not be fetched.
 #[derive(Debug, thiserror::Error)]
-enum FetchError {
+pub enum FetchError {
     #[error("the URL is invalid")]
     Url(#[from] http::Error),
     #[error("the provider sent no valid response")]
@@ -135,13 +135,19 @@ enum FetchError {
 }
 
 impl Fetcher {
-    fn new(https: bool) -> io::Result<Self> {
+    /// Creates a client.
+    ///
+    /// # Errors
+    ///
+    /// If the root certificates of the platform, which `https` needs, cannot be loaded.
+    pub fn new(https: bool) -> io::Result<Self> {
         let mut client = Client::builder(TokioExecutor::new());
         client.pool_max_idle_per_host(0);
         Ok(Self(client.build(Connector::new(https)?)))
     }
 
-    async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, FetchError> {
+    /// Fetches a document. The caller limits the time.
+    pub async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, FetchError> {
         let request = Request::get(url)
             .header(ACCEPT, "application/json")
             .body(Empty::new())?;

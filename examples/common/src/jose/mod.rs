@@ -15,7 +15,7 @@ mod jwt;
 mod key_set;
 mod keys;
 
-pub use self::fetch::KeySource;
+pub use self::fetch::{FetchError, Fetcher, KeySource};
 pub use self::issuer::Issuer;
 pub use self::jwt::{ALGORITHMS, Audience, Jwt, JwtError};
 pub use self::key_set::KeySet;

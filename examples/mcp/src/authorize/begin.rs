@@ -26,6 +26,9 @@ pub(super) async fn begin(
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
+    app.provider
+        .settings()
+        .map_err(|_| Problem::no_provider())?;
     let query = query.unwrap_or_default();
     if query.len() > LONGEST_QUERY {
         return Err(Problem::bad_request("it is too long"));

@@ -85,14 +85,14 @@ fn provider_code<'a>(app: &App, query: &'a Parameters) -> Result<&'a str, OauthE
     }
     let get = |name| query.all(name).next();
     // RFC 9207 §2.4: protects against mix-up attacks with another authorization server.
-    if app
-        .provider
-        .settings()
-        .issuer
-        .as_deref()
-        .is_some_and(|issuer| get("iss") != Some(issuer))
+    let settings = app.provider.settings()?;
+    if let Some(expected) = &settings.response_issuer
+        && !expected.accepts(get("iss"))
     {
-        tracing::warn!("the log-in failed: iss is missing or differs from --provider-issuer");
+        tracing::warn!(
+            expected = expected.issuer,
+            "the log-in failed: iss in the authorization response is missing or differs"
+        );
         return Err(at_provider("server_error"));
     }
     match (get("error"), get("code")) {

@@ -14,6 +14,8 @@ use super::pages::Problem;
 use super::request::Asked;
 use crate::app::App;
 use crate::clients::Client;
+use crate::error::OauthError;
+use crate::provider::AuthorizationRequest;
 use crate::records::{Handle, Kind, Stored};
 
 /// The time limit for the consent page, and again for the log-in at the provider.
@@ -102,7 +104,7 @@ impl AtProvider {
         app: &App,
         browser: &Browser,
         asked: Asked,
-    ) -> Result<Url, StoreError> {
+    ) -> Result<Url, OauthError> {
         let state = Handle::random()?;
         let verifier = Handle::random()?.to_string();
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(&verifier));
@@ -115,12 +117,12 @@ impl AtProvider {
         app.records
             .seal(Kind::AtProvider, &state, &login, LOGIN_LIFETIME)
             .await?;
-        Ok(app.provider.authorization_url(
-            &state.to_string(),
-            &challenge,
-            &app.issuer.join("/callback"),
-            &scope,
-        ))
+        Ok(app.provider.authorization_url(&AuthorizationRequest {
+            state: &state.to_string(),
+            challenge: &challenge,
+            redirect_uri: &app.issuer.join("/callback"),
+            scope: &scope,
+        })?)
     }
 
     /// Removes and returns the log-in with this state if it belongs to this browser.

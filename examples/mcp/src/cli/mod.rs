@@ -3,6 +3,7 @@
 mod demo;
 mod endpoint;
 mod origin;
+mod provider;
 mod scope_description;
 
 use std::collections::BTreeMap;
@@ -10,19 +11,19 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::ArgAction;
-use server_common::flags::{AdminFlags, ClientAuth, SharedFlags, seconds};
+use server_common::flags::{AdminFlags, SharedFlags, seconds};
 use server_common::store::{StateDirectory, StoreChoice};
 use tower_oauth_refresh::{RefreshLayerBuilder, Store};
-use url::Url;
 
 pub(crate) use self::demo::DemoFlags;
 pub(crate) use self::endpoint::{EndpointFlags, McpUpstream, TokenUse};
 pub(crate) use self::origin::AllowedOrigin;
+use self::provider::ProviderFlags;
 use self::scope_description::ScopeDescription;
 use crate::brand::BrandFlags;
 use crate::clients::ClientFlags;
 use crate::issuer::Issuer;
-use crate::provider::ProviderSettings;
+use crate::provider::ProviderConfig;
 
 /// The longest time in which a repeated exchange of an authorization code gets the same response.
 const CODE_WINDOW: Duration = Duration::from_secs(5);
@@ -43,48 +44,10 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "URL")]
     pub(crate) public_url: Option<Issuer>,
 
-    /// Authorization endpoint of the provider
-    #[arg(long, value_name = "URL")]
-    authorization_endpoint: Option<Url>,
-
-    /// Token endpoint of the provider
-    #[arg(long, value_name = "URL")]
-    token_endpoint: Option<Url>,
-
-    /// Revocation endpoint of the provider, if it has one
-    #[arg(long, value_name = "URL")]
-    revocation_endpoint: Option<Url>,
-
-    /// Userinfo endpoint of the provider, if it has one
-    #[arg(long, value_name = "URL")]
-    userinfo_endpoint: Option<Url>,
-
-    /// Value of `iss` in the provider's authorization responses, if it sends one (RFC 9207)
-    #[arg(long, value_name = "URL")]
-    provider_issuer: Option<String>,
-
-    /// Additional parameter for the provider's authorization endpoint, such as access_type=offline
-    /// for Google; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',', value_parser = pair)]
-    authorization_param: Vec<(String, String)>,
-
-    /// Client ID of this server at the provider
-    #[arg(long, value_name = "ID")]
-    client_id: Option<String>,
-
-    /// Client secret of this server at the provider; set it in the environment to keep it out of
-    /// process lists
-    #[arg(long, value_name = "SECRET", hide_env_values = true)]
-    client_secret: Option<String>,
-
-    /// Method of client authentication at the provider
-    #[arg(long, value_enum, default_value = "client_secret_basic")]
-    client_auth: ClientAuth,
-
     /// Scopes that clients may request, and that are requested from the provider, separated by
-    /// spaces
-    #[arg(long, value_name = "SCOPES", default_value = "openid profile")]
-    scope: String,
+    /// spaces [default: those of --provider, otherwise `openid profile`]
+    #[arg(long, value_name = "SCOPES")]
+    scope: Option<String>,
 
     /// Text that the consent page shows instead of a scope of --scope, such as `openid=Know who you
     /// are`; at most 200 characters, without `;`; may be repeated, in the environment separated by
@@ -107,6 +70,9 @@ pub(crate) struct Cli {
     pub(crate) upstream_refresh: bool,
 
     #[command(flatten)]
+    provider: ProviderFlags,
+
+    #[command(flatten)]
     pub(crate) clients: ClientFlags,
 
     #[command(flatten)]
@@ -124,7 +90,10 @@ pub(crate) struct Cli {
 
 impl Cli {
     pub(crate) fn scopes(&self) -> Vec<String> {
-        self.scope.split_whitespace().map(str::to_owned).collect()
+        let preset = self.provider.provider.and_then(|preset| preset.scope);
+        let scope = self.scope.as_deref().or(preset);
+        let scope = scope.unwrap_or("openid profile");
+        scope.split_whitespace().map(str::to_owned).collect()
     }
 
     /// Returns the text for each scope that has one.
@@ -156,64 +125,24 @@ impl Cli {
     }
 
     /// Returns the settings of the provider; `None` selects the demo provider.
-    pub(crate) fn provider(&self) -> Result<Option<ProviderSettings>, String> {
-        let flags = [
-            (
-                "--authorization-endpoint",
-                self.authorization_endpoint.is_some(),
-            ),
-            ("--token-endpoint", self.token_endpoint.is_some()),
-            ("--client-id", self.client_id.is_some()),
-            ("--client-secret", self.client_secret.is_some()),
-        ];
-        let (
-            Some(authorization_endpoint),
-            Some(token_endpoint),
-            Some(client_id),
-            Some(client_secret),
-        ) = (
-            &self.authorization_endpoint,
-            &self.token_endpoint,
-            &self.client_id,
-            &self.client_secret,
-        )
-        else {
-            let missing = flags
-                .iter()
-                .find(|(_, set)| !set)
-                .map_or("", |(flag, _)| flag);
-            return match flags.iter().find(|(_, set)| *set) {
-                Some((flag, _)) => Err(format!("{flag} needs {missing}")),
-                None => Ok(None),
-            };
-        };
-        Ok(Some(ProviderSettings {
-            authorization_endpoint: authorization_endpoint.clone(),
-            token_endpoint: token_endpoint.clone(),
-            revocation_endpoint: self.revocation_endpoint.clone(),
-            userinfo_endpoint: self.userinfo_endpoint.clone(),
-            issuer: self.provider_issuer.clone(),
-            client_id: client_id.clone(),
-            client_secret: client_secret.clone(),
-            auth: self.client_auth,
-            extra: self.authorization_param.clone(),
-        }))
+    pub(crate) fn provider(&self) -> Result<Option<ProviderConfig>, String> {
+        self.provider.config()
     }
 
     /// Returns the flags for operators and other servers. A provider whose issuer is known may end
     /// the sessions of its users.
     pub(crate) fn admin(&self) -> Result<AdminFlags, String> {
         let mut admin = self.shared.admin.clone();
-        if admin.backchannel_logout_issuer.is_none()
-            && let Some(issuer) = &self.provider_issuer
-        {
-            admin.backchannel_logout_issuer = issuer.parse().ok();
+        if admin.backchannel_logout_issuer.is_none() {
+            let named = self.provider.provider_issuer.as_ref();
+            let named = named.and_then(|issuer| issuer.parse().ok());
+            admin.backchannel_logout_issuer = self.provider.issuer()?.or(named);
         }
         if admin.backchannel_logout_issuer.is_some() && admin.backchannel_logout_audience.is_empty()
         {
             admin
                 .backchannel_logout_audience
-                .extend(self.client_id.clone());
+                .extend(self.provider.client_id.clone());
         }
         admin.check(self.listen)?;
         Ok(admin)
@@ -237,9 +166,4 @@ impl Cli {
     ) -> RefreshLayerBuilder<S> {
         self.shared.configure(builder, self.retry_window)
     }
-}
-
-fn pair(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("it must be NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
 }

@@ -19,7 +19,6 @@ use serde_json::json;
 use server_common::demo::client::{OauthError, Parameters};
 use server_common::demo::state::{Sessions, Settings};
 use server_common::demo::token;
-use server_common::flags::ClientAuth;
 use server_common::program::Failure;
 use tokio::net::TcpListener;
 use url::Url;
@@ -27,7 +26,7 @@ use url::Url;
 use self::clients::{CLIENT, SECRET};
 use crate::cli::DemoFlags;
 use crate::issuer::Issuer;
-use crate::provider::ProviderSettings;
+use crate::provider::{Credential, Endpoints, ProviderConfig};
 
 /// The state that all handlers share.
 #[derive(Clone, Debug)]
@@ -48,12 +47,12 @@ impl server_common::demo::Demo for Demo {
     }
 }
 
-/// Starts the provider in a background task. Returns the settings with which this server uses it.
+/// Starts the provider in a background task. Returns its URL.
 pub(crate) fn start(
     flags: &DemoFlags,
     listener: TcpListener,
     issuer: &Issuer,
-) -> Result<ProviderSettings, Failure> {
+) -> Result<Url, Failure> {
     let here = Url::parse(&format!("http://{}", listener.local_addr()?))?;
     let settings = Settings {
         access_lifetime: flags.demo_access_lifetime,
@@ -73,21 +72,27 @@ pub(crate) fn start(
             tracing::error!(%error, "the demo identity provider stopped");
         }
     });
-    self::settings(&here)
+    Ok(here)
 }
 
 /// Returns the settings with which this server uses a demo provider at this URL.
-pub(crate) fn settings(here: &Url) -> Result<ProviderSettings, Failure> {
-    Ok(ProviderSettings {
-        authorization_endpoint: here.join("/authorize")?,
-        token_endpoint: here.join("/token")?,
-        revocation_endpoint: Some(here.join("/revoke")?),
-        userinfo_endpoint: Some(here.join("/userinfo")?),
-        issuer: Some(here.origin().ascii_serialization()),
+pub(crate) fn config(here: &Url) -> Result<ProviderConfig, Failure> {
+    Ok(ProviderConfig {
+        preset: None,
+        issuer: None,
+        endpoints: Endpoints {
+            authorization: Some(here.join("/authorize")?),
+            token: Some(here.join("/token")?),
+            revocation: Some(here.join("/revoke")?),
+            userinfo: Some(here.join("/userinfo")?),
+        },
+        response_issuer: Some(here.origin().ascii_serialization()),
         client_id: CLIENT.into(),
-        client_secret: SECRET.into(),
-        auth: ClientAuth::Basic,
-        extra: Vec::new(),
+        credential: Credential::Secret(SECRET.into()),
+        auth_method: None,
+        authorization_params: Vec::new(),
+        token_params: Vec::new(),
+        forward_resource: false,
     })
 }
 

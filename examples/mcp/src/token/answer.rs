@@ -29,7 +29,7 @@ pub(super) type Answer = Map<String, Value>;
 /// Returns the token response, or the error for the client. If the fault is this server's, the
 /// error does not blame the client.
 pub(super) fn read(answer: Result<ProviderAnswer, ProviderError>) -> Result<Answer, OauthError> {
-    let answer = answer.map_err(|error| failed(&error))?;
+    let answer = answer.map_err(failed)?;
     let (status, body) = (
         answer.status,
         serde_json::from_slice::<Answer>(&answer.body).unwrap_or_default(),
@@ -91,19 +91,13 @@ pub(super) fn read(answer: Result<ProviderAnswer, ProviderError>) -> Result<Answ
     }
 }
 
-pub(super) fn failed(error: &ProviderError) -> OauthError {
+/// Logs why there is no response, and returns the error for the client.
+pub(super) fn failed(error: ProviderError) -> OauthError {
     tracing::warn!(
-        error = causes(error),
+        error = causes(&error),
         "a request to the identity provider failed"
     );
-    match error {
-        ProviderError::Unreachable(_) => {
-            OauthError::unavailable("the identity provider cannot be reached")
-        }
-        ProviderError::TooLarge => {
-            OauthError::server_error("the identity provider sent an invalid response")
-        }
-    }
+    error.into()
 }
 
 /// Returns whether the token is a bearer token. A token that is bound to a key is useless to

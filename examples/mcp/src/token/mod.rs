@@ -49,6 +49,7 @@ pub(crate) fn routes(app: &App) -> Router<App> {
 }
 
 async fn token(State(app): State<App>, request: Request) -> Result<Response, OauthError> {
+    app.provider.settings()?;
     let (head, form) = read(request).await?;
     let client = client::authenticate(&app, &head, &form).await?;
     let mut label = None;

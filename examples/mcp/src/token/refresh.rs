@@ -55,7 +55,7 @@ pub(super) async fn refresh(provider: &Provider, form: &Parameters) -> Result<An
 /// checks there that the provider still accepts the token.
 async fn again(provider: &Provider, token: &str) -> Result<Answer, OauthError> {
     if let Some(asked) = provider.userinfo(token).await {
-        let status = asked.map_err(|error| answer::failed(&error))?.status;
+        let status = asked.map_err(answer::failed)?.status;
         if status == StatusCode::UNAUTHORIZED {
             return Err(OauthError::invalid_grant(
                 "the identity provider has ended the session: log in again",

@@ -42,7 +42,7 @@ pub(super) async fn revoke(
     else {
         return Ok(StatusCode::OK);
     };
-    let answer = answer.map_err(|error| failed(&error))?;
+    let answer = answer.map_err(failed)?;
     match answer.status {
         status if status.is_success() => Ok(StatusCode::OK),
         // The provider has no revocation endpoint, so the grant ends here only.

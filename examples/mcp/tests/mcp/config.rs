@@ -175,7 +175,7 @@ fn every_problem_is_reported_with_its_flag() {
     assert_eq!(status, Some(2), "{text}");
     for problem in [
         "--store: unknown store `mysql`",
-        "--client-id needs --authorization-endpoint",
+        "--client-id needs --client-secret, --client-key or --client-auth none",
         "--admin-token needs --admin",
         "--scope-description: `email` is not one of the scopes",
         "--upstream-revocation needs --revocation-key-file",

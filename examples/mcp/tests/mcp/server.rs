@@ -404,12 +404,12 @@ async fn invalid_command_lines_are_rejected() {
     let long = format!("openid={}", "x".repeat(201));
     let rows: &[(&[&str], &str)] = &[
         (
-            &["--client-id", "x"],
-            "--client-id needs --authorization-endpoint",
+            &["--client-id", "x", "--client-secret", "y"],
+            "--client-id needs --authorization-endpoint, --issuer or --provider",
         ),
         (
             &["--token-endpoint", "https://id.example.com/token"],
-            "--token-endpoint needs --authorization-endpoint",
+            "--token-endpoint needs --client-id",
         ),
         (&["--strict", "--retry-window", "5"], "--strict"),
         (&["--rotation-timeout", "7200"], "--rotation-timeout"),
@@ -506,5 +506,5 @@ async fn invalid_command_lines_are_rejected() {
 
 #[test]
 fn every_flag_has_an_environment_variable_and_documentation() {
-    assert_flags(PROGRAM, "MCP_", include_str!("../../README.md"), 65);
+    assert_flags(PROGRAM, "MCP_", include_str!("../../README.md"), 71);
 }

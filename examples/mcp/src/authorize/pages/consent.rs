@@ -23,8 +23,9 @@ pub(in crate::authorize) fn consent(
     let (client, asked) = (&login.client, &login.asked);
     let name = Name::of(client, &asked.reply.redirect_uri);
     let this_server = app.issuer.authority();
-    let provider = &app.provider.settings().authorization_endpoint;
-    let provider = host(provider.as_str()).unwrap_or_default();
+    let provider = app.provider.settings().ok();
+    let provider = provider.and_then(|provider| host(provider.authorization_endpoint.as_str()));
+    let provider = provider.as_deref().unwrap_or("the identity provider");
     let page = Page {
         brand: Some(&app.brand),
         ..Page::new(StatusCode::OK, "Allow access?")

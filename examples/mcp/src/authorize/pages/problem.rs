@@ -1,6 +1,7 @@
 //! The page for errors after which the browser cannot be redirected.
 
 use axum::http::StatusCode;
+use axum::http::header::{HeaderValue, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use maud::html;
 use tower_oauth_refresh::store::StoreError;
@@ -91,6 +92,17 @@ impl Problem {
         )
     }
 
+    pub(in crate::authorize) fn no_provider() -> Self {
+        let what = "This server cannot reach the identity provider at which you log in.";
+        let advice = "Wait a minute and reload this page. If you see it again, tell the operator of this server.";
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The identity provider cannot be reached",
+            what,
+            advice,
+        )
+    }
+
     pub(in crate::authorize) fn forged() -> Self {
         let what = "Your answer was not sent from the consent page of this server, so nothing was \
              changed.";
@@ -149,7 +161,7 @@ impl From<OauthError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        page(
+        let mut response = page(
             self.status,
             self.title,
             &html! {
@@ -157,6 +169,11 @@ impl IntoResponse for Problem {
                 h2 { "What you can do" }
                 p { (self.advice) }
             },
-        )
+        );
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            let headers = response.headers_mut();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        response
     }
 }

@@ -1,0 +1,169 @@
+//! The discovery document of the provider (OpenID Connect Discovery §3, RFC 8414 §2).
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use server_common::causes::causes;
+use server_common::jose::{FetchError, Fetcher, Issuer};
+use tokio::time::{sleep, timeout};
+use url::{Position, Url};
+
+use super::config::TENANT;
+use super::{Provider, ProviderConfig};
+
+/// The time after which the document is read again.
+const AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// The first and the longest pause after a failure. Each pause is twice as long as the one before.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(300)];
+
+/// The time limit for one attempt.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The members of the document that this server uses.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct Document {
+    pub(super) issuer: String,
+    pub(super) authorization_endpoint: Option<Url>,
+    pub(super) token_endpoint: Option<Url>,
+    pub(super) revocation_endpoint: Option<Url>,
+    pub(super) userinfo_endpoint: Option<Url>,
+    pub(super) jwks_uri: Option<Url>,
+    pub(super) token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) authorization_response_iss_parameter_supported: bool,
+}
+
+impl Document {
+    /// Returns an error if the document is that of another issuer (RFC 8414 §3.3), or if an endpoint
+    /// is not protected by TLS although the issuer is.
+    pub(super) fn check(&self, issuer: &Issuer) -> Result<(), String> {
+        if self.issuer != issuer.as_str() && !self.is_of_every_tenant(issuer.as_str()) {
+            return Err(format!(
+                "--issuer: the discovery document of {issuer} is that of `{}`, and both must be spelled the same",
+                self.issuer
+            ));
+        }
+        let urls = [
+            &self.authorization_endpoint,
+            &self.token_endpoint,
+            &self.revocation_endpoint,
+            &self.userinfo_endpoint,
+            &self.jwks_uri,
+        ];
+        match urls.into_iter().flatten().find(|url| !issuer.trusts(url)) {
+            Some(url) => Err(format!(
+                "--issuer: the discovery document names {url}, which is not https"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns whether `issuer` is that of all tenants of Entra ID, whose document names no tenant:
+    /// `https://login.microsoftonline.com/common/v2.0`.
+    fn is_of_every_tenant(&self, issuer: &str) -> bool {
+        ["common", "organizations", "consumers"]
+            .iter()
+            .any(|all| self.issuer.contains(TENANT) && self.issuer.replace(TENANT, all) == issuer)
+    }
+}
+
+/// The reason why there are no settings.
+#[derive(Debug)]
+pub(crate) enum DiscoveryError {
+    /// A later attempt may succeed.
+    Unavailable(String),
+    /// The document and the flags do not fit together. The text names the flag.
+    Contradiction(String),
+}
+
+/// Fetches the document from its path in OpenID Connect, or else from that of RFC 8414.
+async fn fetch(fetcher: &Fetcher, issuer: &Issuer) -> Result<Document, FetchError> {
+    match fetcher.get(&issuer.discovery_document()).await {
+        Err(FetchError::Status(status)) if status.is_client_error() => {
+            let url = issuer.as_str().parse::<Url>();
+            let Ok(url) = url else {
+                return Err(FetchError::Status(status));
+            };
+            let path = url.path().trim_end_matches('/');
+            let root = &url[..Position::BeforePath];
+            let other = format!("{root}/.well-known/oauth-authorization-server{path}");
+            let other = fetcher.get(&other).await;
+            // The first path is the one that an operator expects.
+            other.map_err(|_| FetchError::Status(status))
+        }
+        result => result,
+    }
+}
+
+impl Provider {
+    /// Reads the document once, and then again and again in the background: after a day, or after a
+    /// short time if it could not be read. Until it could be read, the provider has no settings.
+    ///
+    /// # Errors
+    ///
+    /// If the document contradicts the flags.
+    pub(crate) async fn discover(&self) -> Result<(), String> {
+        let Some(issuer) = self.config().issuer.clone() else {
+            return Ok(());
+        };
+        let fetcher = Fetcher::new(issuer.is_https()).map_err(|error| error.to_string())?;
+        let failed = match self.read(&fetcher, &issuer).await {
+            Ok(()) => false,
+            Err(DiscoveryError::Contradiction(why)) => return Err(why),
+            Err(DiscoveryError::Unavailable(why)) => {
+                tracing::error!(
+                    error = why,
+                    %issuer,
+                    "cannot read the discovery document of --issuer: log-ins get 503 until it can be read"
+                );
+                true
+            }
+        };
+        let provider = self.clone();
+        tokio::spawn(async move {
+            let [first, longest] = PAUSES;
+            let mut pause = if failed { first } else { AGE };
+            loop {
+                sleep(pause).await;
+                pause = match provider.read(&fetcher, &issuer).await {
+                    Ok(()) => {
+                        tracing::info!(%issuer, "read the discovery document of --issuer");
+                        AGE
+                    }
+                    Err(DiscoveryError::Unavailable(why) | DiscoveryError::Contradiction(why)) => {
+                        tracing::warn!(
+                            error = why,
+                            %issuer,
+                            "cannot read the discovery document of --issuer: trying again, with the earlier settings if there are any"
+                        );
+                        if pause == AGE {
+                            first
+                        } else {
+                            (pause * 2).min(longest)
+                        }
+                    }
+                };
+            }
+        });
+        Ok(())
+    }
+
+    async fn read(&self, fetcher: &Fetcher, issuer: &Issuer) -> Result<(), DiscoveryError> {
+        let fetched = timeout(TIMEOUT, fetch(fetcher, issuer)).await;
+        let document = match fetched {
+            Ok(Ok(document)) => document,
+            Ok(Err(error)) => return Err(DiscoveryError::Unavailable(causes(&error))),
+            Err(_) => {
+                let why = "the provider did not respond in time";
+                return Err(DiscoveryError::Unavailable(why.into()));
+            }
+        };
+        let config: &ProviderConfig = self.config();
+        let settings = config
+            .settings(Some(&document))
+            .map_err(DiscoveryError::Contradiction)?;
+        self.replace(settings);
+        Ok(())
+    }
+}

@@ -1,0 +1,109 @@
+//! What `--provider` knows of the well-known providers, beyond their discovery documents.
+
+use super::credential::AuthMethod;
+
+/// The properties of a provider. The flags and the discovery document replace them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Preset {
+    pub(crate) name: &'static str,
+    /// The issuer, if all users have the same.
+    pub(crate) issuer: Option<&'static str>,
+    /// The form of the issuer, if `--issuer` must name one.
+    pub(crate) issuer_form: Option<&'static str>,
+    pub(crate) authorization_endpoint: Option<&'static str>,
+    pub(crate) token_endpoint: Option<&'static str>,
+    pub(crate) revocation_endpoint: Option<&'static str>,
+    pub(crate) userinfo_endpoint: Option<&'static str>,
+    /// The method of client authentication with a secret.
+    pub(crate) auth_method: Option<AuthMethod>,
+    pub(crate) authorization_params: &'static [(&'static str, &'static str)],
+    /// The default of `--scope`.
+    pub(crate) scope: Option<&'static str>,
+}
+
+/// The fields that a preset does not set.
+const NONE: Preset = Preset {
+    name: "",
+    issuer: None,
+    issuer_form: None,
+    authorization_endpoint: None,
+    token_endpoint: None,
+    revocation_endpoint: None,
+    userinfo_endpoint: None,
+    auth_method: None,
+    authorization_params: &[],
+    scope: None,
+};
+
+/// The presets, each described by a page of `providers/`.
+pub(crate) const PRESETS: [Preset; 9] = [
+    Preset {
+        name: "github",
+        authorization_endpoint: Some("https://github.com/login/oauth/authorize"),
+        token_endpoint: Some("https://github.com/login/oauth/access_token"),
+        userinfo_endpoint: Some("https://api.github.com/user"),
+        auth_method: Some(AuthMethod::Post),
+        scope: Some("read:user user:email"),
+        ..NONE
+    },
+    Preset {
+        name: "google",
+        issuer: Some("https://accounts.google.com"),
+        // Without both there is no refresh token, or only at the first log-in of a user.
+        authorization_params: &[("access_type", "offline"), ("prompt", "consent")],
+        scope: Some("openid email profile"),
+        ..NONE
+    },
+    Preset {
+        name: "entra",
+        issuer_form: Some("https://login.microsoftonline.com/TENANT/v2.0"),
+        scope: Some("openid profile email offline_access"),
+        ..NONE
+    },
+    Preset {
+        name: "auth0",
+        issuer_form: Some("https://TENANT.REGION.auth0.com/"),
+        scope: Some("openid profile email offline_access"),
+        ..NONE
+    },
+    Preset {
+        name: "okta",
+        issuer_form: Some("https://ORG.okta.com/oauth2/default"),
+        scope: Some("openid profile email offline_access"),
+        ..NONE
+    },
+    Preset {
+        name: "keycloak",
+        issuer_form: Some("https://HOST/realms/REALM"),
+        scope: Some("openid profile email"),
+        ..NONE
+    },
+    Preset {
+        name: "cognito",
+        issuer_form: Some("https://cognito-idp.REGION.amazonaws.com/POOL"),
+        scope: Some("openid profile email"),
+        ..NONE
+    },
+    Preset {
+        name: "gitlab",
+        issuer: Some("https://gitlab.com"),
+        scope: Some("openid profile email"),
+        ..NONE
+    },
+    Preset {
+        name: "discord",
+        authorization_endpoint: Some("https://discord.com/oauth2/authorize"),
+        token_endpoint: Some("https://discord.com/api/oauth2/token"),
+        revocation_endpoint: Some("https://discord.com/api/oauth2/token/revoke"),
+        userinfo_endpoint: Some("https://discord.com/api/users/@me"),
+        scope: Some("identify email"),
+        ..NONE
+    },
+];
+
+impl Preset {
+    /// Returns the preset of `--provider`.
+    pub(crate) fn find(name: &str) -> Option<&'static Self> {
+        PRESETS.iter().find(|preset| preset.name == name)
+    }
+}

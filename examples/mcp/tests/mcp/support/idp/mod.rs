@@ -1,0 +1,395 @@
+//! An identity provider with a table of behaviours: it does what the documentation of a provider
+//! says. `identity` is for what all of them have in common.
+
+mod behaviour;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+use test_support::http::serve;
+use test_support::openid::OpenId;
+use url::Url;
+
+pub(crate) use self::behaviour::{Behaviour, Refresh};
+use super::mcp::{Pairs, one};
+
+pub(crate) const CLIENT: &str = "the server";
+pub(crate) const SECRET: &str = "the secret of the server";
+
+/// A request that the provider has received: its form or query, and its headers.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    pub(crate) path: String,
+    pub(crate) form: Pairs,
+    pub(crate) headers: HeaderMap,
+}
+
+#[derive(Debug)]
+struct Inner {
+    behaviour: Behaviour,
+    openid: OpenId,
+    issuer: String,
+    /// Whether every request gets status 503.
+    is_down: bool,
+    /// The error of refreshes, with its status.
+    refuse_refreshes: Option<(u16, Value)>,
+    minted: usize,
+    codes: HashMap<String, Pairs>,
+    /// The authorization requests by refresh token.
+    refresh: HashMap<String, Pairs>,
+    received: Vec<Received>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Idp {
+    addr: SocketAddr,
+    inner: Arc<Mutex<Inner>>,
+}
+
+type Shared = State<Arc<Mutex<Inner>>>;
+
+impl Idp {
+    pub(crate) async fn start() -> Self {
+        Self::with(Behaviour::default()).await
+    }
+
+    pub(crate) async fn with(behaviour: Behaviour) -> Self {
+        let inner = Arc::new(Mutex::new(Inner {
+            behaviour,
+            openid: OpenId::start().await,
+            issuer: String::new(),
+            is_down: false,
+            refuse_refreshes: None,
+            minted: 0,
+            codes: HashMap::new(),
+            refresh: HashMap::new(),
+            received: Vec::new(),
+        }));
+        let router = Router::new()
+            .route("/authorize", get(authorize))
+            .route("/token", post(token))
+            .route("/revoke", post(revoke))
+            .route("/userinfo", get(userinfo))
+            .route("/userinfo/emails", get(emails))
+            .fallback(get(discovery))
+            .with_state(Arc::clone(&inner));
+        let addr = serve(router).await;
+        let idp = Self { addr, inner };
+        let path = idp.lock().behaviour.path;
+        idp.lock().issuer = format!("http://{addr}{path}");
+        idp
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    pub(crate) fn issuer(&self) -> String {
+        self.lock().issuer.clone()
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr)
+    }
+
+    /// Returns the flags of a server that reads the discovery document.
+    pub(crate) fn flags(&self) -> Vec<String> {
+        vec![
+            format!("--issuer={}", self.issuer()),
+            format!("--client-id={CLIENT}"),
+            format!("--client-secret={SECRET}"),
+        ]
+    }
+
+    /// Returns the flags of a server with a preset: if there is no discovery document, the endpoints
+    /// replace those of the preset.
+    pub(crate) fn preset_flags(&self) -> Vec<String> {
+        if self.lock().behaviour.document.is_some() {
+            return self.flags();
+        }
+        let names = ["authorization", "token", "revocation", "userinfo"];
+        let paths = ["/authorize", "/token", "/revoke", "/userinfo"];
+        let endpoints = names.iter().zip(paths);
+        let mut flags: Vec<_> = endpoints
+            .map(|(name, path)| format!("--{name}-endpoint={}", self.url(path)))
+            .collect();
+        flags.extend(self.flags().into_iter().skip(1));
+        flags
+    }
+
+    /// Changes the behaviour.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Behaviour)) {
+        change(&mut self.lock().behaviour);
+    }
+
+    /// Answers every request with status 503 from now on, or no longer.
+    pub(crate) fn is_down(&self, is_down: bool) {
+        self.lock().is_down = is_down;
+    }
+
+    /// Answers refreshes with this error from now on.
+    pub(crate) fn refuse_refreshes(&self, status: u16, error: Value) {
+        self.lock().refuse_refreshes = Some((status, error));
+    }
+
+    /// Returns the requests to a path so far.
+    pub(crate) fn received(&self, path: &str) -> Vec<Received> {
+        let all = &self.lock().received;
+        let all = all.iter().filter(|received| received.path == path);
+        all.cloned().collect()
+    }
+
+    /// Returns the last request to a path.
+    pub(crate) fn last(&self, path: &str) -> Received {
+        self.received(path).pop().expect("a request")
+    }
+}
+
+impl Inner {
+    /// Records a request. Returns the response if the provider is down.
+    fn receive(&mut self, path: &str, text: &[u8], headers: &HeaderMap) -> Option<Response> {
+        self.received.push(Received {
+            path: path.to_owned(),
+            form: url::form_urlencoded::parse(text).into_owned().collect(),
+            headers: headers.clone(),
+        });
+        self.is_down
+            .then(|| StatusCode::SERVICE_UNAVAILABLE.into_response())
+    }
+
+    fn mint(&mut self, kind: &str) -> String {
+        self.minted += 1;
+        format!("idp-{kind}-{}", self.minted)
+    }
+
+    fn answer(&self, headers: &HeaderMap, status: u16, answer: &Value) -> Response {
+        let accepts_json = headers
+            .get("accept")
+            .is_some_and(|accept| accept.to_str().unwrap().contains("json"));
+        if self.behaviour.forms && !accepts_json {
+            return (StatusCode::OK, "access_token=x&token_type=bearer").into_response();
+        }
+        let status = if self.behaviour.errors_with_200 {
+            200
+        } else {
+            status
+        };
+        let status = StatusCode::from_u16(status).unwrap();
+        (status, answer.to_string()).into_response()
+    }
+
+    /// Returns the method by which a request authenticates.
+    fn method(headers: &HeaderMap, form: &Pairs) -> Option<&'static str> {
+        let encoded =
+            |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        let pair = format!("{}:{}", encoded(CLIENT), encoded(SECRET));
+        let basic = format!("Basic {}", STANDARD.encode(pair));
+        let given = headers.get("authorization");
+        if let Some(given) = given {
+            return (given == basic.as_str()).then_some("client_secret_basic");
+        }
+        if one(form, "client_id") != Some(CLIENT) {
+            return None;
+        }
+        match (one(form, "client_secret"), one(form, "client_assertion")) {
+            (None, None) => Some("none"),
+            (Some(SECRET), None) => Some("client_secret_post"),
+            // The test verifies the assertion.
+            (None, Some(_)) => Some("private_key_jwt"),
+            _ => None,
+        }
+    }
+
+    fn tokens(&mut self, request: &Pairs, first: bool, old: Option<&str>) -> Value {
+        let behaviour = self.behaviour.clone();
+        let asked = one(request, "scope").unwrap_or_default();
+        let mut answer = json!({ "access_token": self.mint("access"), "token_type": "bearer" });
+        if let Some(scope) = (behaviour.scope)(asked) {
+            answer["scope"] = scope.into();
+        }
+        if let Some(expires_in) = behaviour.expires_in {
+            answer["expires_in"] = expires_in.into();
+        }
+        let has = |name, value| one(request, name) == Some(value);
+        let refreshes = match behaviour.refresh {
+            Refresh::Always => true,
+            Refresh::Never => false,
+            Refresh::OfflineAccess => asked.split(' ').any(|scope| scope == "offline_access"),
+            Refresh::OfflineConsent => has("access_type", "offline") && has("prompt", "consent"),
+        };
+        if refreshes && (first || behaviour.rotates) {
+            let refresh = self.mint("refresh");
+            if let Some(old) = old {
+                self.refresh.remove(old);
+            }
+            self.refresh.insert(refresh.clone(), request.clone());
+            answer["refresh_token"] = refresh.into();
+        }
+        let openid = asked.split(' ').any(|scope| scope == "openid");
+        if let Some(Value::Object(more)) = behaviour.id_token.filter(|_| openid) {
+            let nonce = one(request, "nonce").filter(|_| first);
+            answer["id_token"] = self.id_token(more, nonce).into();
+        }
+        answer
+    }
+
+    /// Returns an ID token with these claims, which replace the usual ones. A claim that is `null`
+    /// is left out.
+    fn id_token(&self, more: Map<String, Value>, nonce: Option<&str>) -> String {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let now = now.as_secs();
+        let usual = json!({
+            "iss": self.issuer, "aud": CLIENT, "sub": "ada", "iat": now, "exp": now + 300, "nonce": nonce,
+        });
+        let Value::Object(mut claims) = usual else {
+            unreachable!()
+        };
+        claims.extend(more);
+        claims.retain(|_, value| !value.is_null());
+        self.openid.sign_as("JWT", &claims)
+    }
+}
+
+async fn discovery(State(inner): Shared, uri: Uri) -> Response {
+    let mut inner = inner.lock().unwrap();
+    if let Some(down) = inner.receive(uri.path(), b"", &HeaderMap::new()) {
+        return down;
+    }
+    let Behaviour {
+        path,
+        document,
+        rfc8414,
+        ..
+    } = &inner.behaviour;
+    let path = path.trim_end_matches('/');
+    let place = if *rfc8414 {
+        format!("/.well-known/oauth-authorization-server{path}")
+    } else {
+        format!("{path}/.well-known/openid-configuration")
+    };
+    let Some(Value::Object(more)) = document.as_ref().filter(|_| uri.path() == place) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let issuer = Url::parse(&inner.issuer).unwrap();
+    let at = |path: &str| issuer.join(path).unwrap().to_string();
+    let mut document = json!({
+        "issuer": inner.issuer,
+        "authorization_endpoint": at("/authorize"),
+        "token_endpoint": at("/token"),
+        "revocation_endpoint": at("/revoke"),
+        "userinfo_endpoint": at("/userinfo"),
+        "jwks_uri": format!("{}/jwks", inner.openid.issuer()),
+        "token_endpoint_auth_methods_supported": inner.behaviour.methods,
+    });
+    document.as_object_mut().unwrap().extend(more.clone());
+    document.to_string().into_response()
+}
+
+async fn authorize(
+    State(inner): Shared,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let mut inner = inner.lock().unwrap();
+    if let Some(down) = inner.receive("/authorize", query.unwrap().as_bytes(), &headers) {
+        return down;
+    }
+    let request = inner.received.last().unwrap().form.clone();
+    let code = inner.mint("code");
+    let mut url = Url::parse(one(&request, "redirect_uri").unwrap()).unwrap();
+    url.query_pairs_mut()
+        .append_pair("code", &code)
+        .append_pair("state", one(&request, "state").unwrap());
+    if inner.behaviour.iss {
+        url.query_pairs_mut().append_pair("iss", &inner.issuer);
+    }
+    inner.codes.insert(code, request);
+    Redirect::to(url.as_str()).into_response()
+}
+
+async fn token(State(inner): Shared, headers: HeaderMap, body: Bytes) -> Response {
+    let mut inner = inner.lock().unwrap();
+    if let Some(down) = inner.receive("/token", &body, &headers) {
+        return down;
+    }
+    let form = inner.received.last().unwrap().form.clone();
+    let method = Inner::method(&headers, &form);
+    if !method.is_some_and(|method| inner.behaviour.methods.contains(&method)) {
+        return inner.answer(&headers, 401, &json!({ "error": "invalid_client" }));
+    }
+    let refused = json!({ "error": "invalid_grant" });
+    match one(&form, "grant_type") {
+        Some("authorization_code") => {
+            let code = one(&form, "code").and_then(|code| inner.codes.remove(code));
+            let verifier = one(&form, "code_verifier").unwrap_or_default();
+            let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier));
+            match code.filter(|request| one(request, "code_challenge") == Some(&challenge)) {
+                Some(request) => {
+                    let answer = inner.tokens(&request, true, None);
+                    inner.answer(&headers, 200, &answer)
+                }
+                None => inner.answer(&headers, 400, &refused),
+            }
+        }
+        _ => {
+            if let Some((status, error)) = inner.refuse_refreshes.clone() {
+                return inner.answer(&headers, status, &error);
+            }
+            let token = one(&form, "refresh_token").unwrap_or_default();
+            match inner.refresh.get(token).cloned() {
+                Some(request) => {
+                    let answer = inner.tokens(&request, false, Some(token));
+                    inner.answer(&headers, 200, &answer)
+                }
+                None => inner.answer(&headers, 400, &refused),
+            }
+        }
+    }
+}
+
+async fn revoke(State(inner): Shared, headers: HeaderMap, body: Bytes) -> Response {
+    let mut inner = inner.lock().unwrap();
+    if let Some(down) = inner.receive("/revoke", &body, &headers) {
+        return down;
+    }
+    let form = inner.received.last().unwrap().form.clone();
+    if Inner::method(&headers, &form).is_none_or(|method| method == "none") {
+        return inner.answer(&headers, 400, &json!({ "error": "invalid_client" }));
+    }
+    inner
+        .refresh
+        .remove(one(&form, "token").unwrap_or_default());
+    StatusCode::OK.into_response()
+}
+
+async fn userinfo(State(inner): Shared, headers: HeaderMap) -> Response {
+    let mut inner = inner.lock().unwrap();
+    if let Some(down) = inner.receive("/userinfo", b"", &headers) {
+        return down;
+    }
+    inner.behaviour.userinfo.to_string().into_response()
+}
+
+async fn emails(State(inner): Shared, headers: HeaderMap) -> Response {
+    let mut inner = inner.lock().unwrap();
+    if let Some(down) = inner.receive("/userinfo/emails", b"", &headers) {
+        return down;
+    }
+    let emails = json!([
+        { "email": "other@example.org", "verified": true, "primary": false },
+        { "email": "ada@example.com", "verified": true, "primary": true },
+    ]);
+    emails.to_string().into_response()
+}
