@@ -39,6 +39,7 @@ use crate::issuer::Issuer;
 use crate::next_steps::next_steps;
 use crate::provider::Provider;
 use crate::records::Records;
+use crate::scopes::Scopes;
 use crate::{authorize, demo, discovery, error, hardening, landing, mcp, register, server, token};
 
 /// The maximum size of a request body, except at the MCP endpoint.
@@ -57,7 +58,7 @@ pub(crate) struct State {
     pub(crate) issuer: Issuer,
     /// The scopes that clients may request. A request without scopes gets the scopes that its
     /// client registered, or else all of these.
-    pub(crate) scopes: Vec<String>,
+    pub(crate) scopes: Scopes,
     /// The texts that the consent page shows instead of scopes.
     pub(crate) scope_descriptions: BTreeMap<String, String>,
     pub(crate) brand: Brand,
@@ -125,7 +126,7 @@ pub(crate) async fn serve(
     let allowed = mcp::Allowed::new(&app.issuer, listen, &cli.endpoint.allowed_origin);
     let router = router(
         &app,
-        mcp::guarded(endpoint.router.clone().layer(access), allowed),
+        mcp::guarded(endpoint.router.clone().layer(access), allowed, &app),
     );
     // An error means that standard output is closed, and the text is not needed.
     let _ = writeln!(
@@ -145,7 +146,7 @@ pub(crate) async fn serve(
 pub(crate) fn check(cli: &Cli) -> Vec<Result<(), String>> {
     let memory = BoxStore::new(MemoryStore::new());
     let records = Records::new(memory.clone());
-    let clients = Clients::new(&records, &cli.clients, cli.scopes());
+    let clients = Clients::new(&records, &cli.clients, cli.supported_scopes());
     let whole = || {
         let issuer = issuer(cli, cli.listen)?;
         let config = match cli.provider().map_err(Failure::Usage)? {
@@ -166,6 +167,7 @@ pub(crate) fn check(cli: &Cli) -> Vec<Result<(), String>> {
         cli.admin().map(drop),
         cli.scope_descriptions().map(drop),
         cli.brand.brand().map(drop),
+        cli.endpoint.check(),
         cli.shared.revocation.key().map(drop),
         clients.map(drop).map_err(|error| causes(&error)),
         whole.map_err(Failure::message),
@@ -189,6 +191,7 @@ fn build(
     admin: &AdminFlags,
     metrics: &Metrics,
 ) -> Result<(App, AccessLayer<BoxStore>), Failure> {
+    cli.endpoint.check().map_err(Failure::Usage)?;
     let layered = metered(store.clone(), metrics);
     let by_session = admin.backchannel_logout_issuer.is_some();
     let (refresh, access) = layers(cli, layered, &issuer, &provider, metrics, by_session)?;
@@ -196,10 +199,10 @@ fn build(
     let records = Records::new(store);
     let app = App(Arc::new(State {
         issuer,
-        scopes: cli.scopes(),
+        scopes: cli.supported_scopes(),
         scope_descriptions: cli.scope_descriptions().map_err(Failure::Usage)?,
         brand: cli.brand.brand().map_err(Failure::Usage)?,
-        clients: Clients::new(&records, &cli.clients, cli.scopes())?,
+        clients: Clients::new(&records, &cli.clients, cli.supported_scopes())?,
         records,
         provider,
         refresh,

@@ -22,7 +22,10 @@ const AGE: &str = "public, max-age=300";
 pub(crate) fn routes(app: &App) -> Router<App> {
     let path = app.issuer.path();
     let server = document(&authorization_server(app));
-    let resource = document(&protected_resource(app));
+    let name = app.issuer.resource();
+    let resource = document(&protected_resource(app, &name));
+    // Some clients compare the resource with the URL that they were given, byte for byte.
+    let with_slash = document(&protected_resource(app, &format!("{name}/")));
     let mut router = Router::new()
         .route(
             &format!("/.well-known/oauth-authorization-server{path}"),
@@ -35,6 +38,10 @@ pub(crate) fn routes(app: &App) -> Router<App> {
         .route(
             &format!("/.well-known/oauth-protected-resource{path}/mcp"),
             get(resource.clone()),
+        )
+        .route(
+            &format!("/.well-known/oauth-protected-resource{path}/mcp/"),
+            get(with_slash),
         )
         // Clients that have not received a challenge request this path.
         .route("/.well-known/oauth-protected-resource", get(resource));
@@ -67,7 +74,7 @@ fn authorization_server(app: &App) -> Value {
         "token_endpoint": issuer.join("/token"),
         "registration_endpoint": issuer.join("/register"),
         "revocation_endpoint": issuer.join("/revoke"),
-        "scopes_supported": app.scopes,
+        "scopes_supported": app.scopes.accepted(),
         "response_types_supported": RESPONSE_TYPES,
         "response_modes_supported": ["query"],
         "grant_types_supported": GRANT_TYPES,
@@ -88,11 +95,11 @@ fn authorization_server(app: &App) -> Value {
 }
 
 /// Returns the metadata of RFC 9728 §2.
-fn protected_resource(app: &App) -> Value {
+fn protected_resource(app: &App, resource: &str) -> Value {
     json!({
-        "resource": app.issuer.resource(),
+        "resource": resource,
         "authorization_servers": [app.issuer.as_str()],
-        "scopes_supported": app.scopes,
+        "scopes_supported": app.scopes.of_resource(),
         "bearer_methods_supported": ["header"],
     })
 }

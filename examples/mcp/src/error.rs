@@ -8,6 +8,8 @@ use server_common::causes::causes;
 use server_common::oauth_error::oauth_error;
 use tower_oauth_refresh::store::StoreError;
 
+use crate::scopes::InvalidScope;
+
 /// An error that is returned to the client as JSON.
 #[derive(Debug)]
 pub(crate) struct OauthError {
@@ -49,6 +51,12 @@ impl OauthError {
     pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
+    }
+}
+
+impl From<InvalidScope> for OauthError {
+    fn from(error: InvalidScope) -> Self {
+        Self::new("invalid_scope", error.to_string())
     }
 }
 

@@ -60,10 +60,13 @@ impl Issuer {
         self.join("/mcp")
     }
 
-    /// Returns whether `text` identifies the MCP endpoint. Different spellings of the same URL
-    /// match.
+    /// Returns whether `text` identifies the MCP endpoint: the URL in any spelling, also with a slash
+    /// at the end or with a query. A resource has no fragment (RFC 8707 §2).
     pub(crate) fn is_resource(&self, text: &str) -> bool {
-        Url::parse(text).is_ok_and(|url| url.as_str().trim_end_matches('/') == self.resource())
+        Url::parse(text).is_ok_and(|mut url| {
+            url.set_query(None);
+            url.as_str().trim_end_matches('/') == self.resource()
+        })
     }
 }
 

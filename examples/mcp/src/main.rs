@@ -33,6 +33,7 @@ mod parameters;
 mod provider;
 mod records;
 mod register;
+mod scopes;
 mod server;
 mod signing;
 mod token;

@@ -59,7 +59,7 @@ async fn register(
         client_id = registration.client.client_id,
         "registered a client"
     );
-    let answer = Answer::of(&registration, auth_method, &app.scopes);
+    let answer = Answer::of(&registration, auth_method, app.scopes.all());
     Ok((
         StatusCode::CREATED,
         [(CACHE_CONTROL, "no-store")],

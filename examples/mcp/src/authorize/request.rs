@@ -111,28 +111,21 @@ fn challenge(query: &Parameters) -> Result<String, OauthError> {
     }
 }
 
-/// Returns the requested scopes. All of them must be known to this server. A client may request
-/// more than it registered, because the user is asked.
+/// Returns the requested scopes. A client may request more than it registered, because the user is
+/// asked.
 fn scopes(app: &App, client: &Client, asked: Option<&str>) -> Result<BTreeSet<String>, OauthError> {
-    let split = |text: &str| {
-        text.split_ascii_whitespace()
-            .map(str::to_owned)
-            .collect::<BTreeSet<_>>()
-    };
-    let known: BTreeSet<_> = app.scopes.iter().cloned().collect();
-    let asked = split(asked.unwrap_or_default());
-    if !asked.is_subset(&known) {
-        return Err(OauthError::new(
-            "invalid_scope",
-            "scope contains a value that this server does not support",
-        ));
-    }
-    let registered = &split(client.scope.as_deref().unwrap_or_default()) & &known;
+    let asked = app.scopes.read(asked.unwrap_or_default())?;
+    // The client may have registered when other scopes were configured.
+    let registered = client.scope.as_deref().unwrap_or_default();
+    let registered = app.scopes.read(registered).unwrap_or_default();
     // A request without scopes gets the registered scopes, or else all of them (RFC 6749 §3.3).
-    Ok([asked, registered]
+    let found = [asked, registered]
         .into_iter()
-        .find(|scopes| !scopes.is_empty())
-        .unwrap_or(known))
+        .find(|scopes| !scopes.is_empty());
+    Ok(match found {
+        Some(scopes) => scopes.into_iter().map(str::to_owned).collect(),
+        None => app.scopes.all().iter().cloned().collect(),
+    })
 }
 
 /// Checks the requested resources. This server has only one.

@@ -9,6 +9,7 @@ use server_common::upstream::Upstream;
 use url::Url;
 
 use super::origin::AllowedOrigin;
+use crate::scopes::OFFLINE_ACCESS;
 
 /// The flags of the MCP endpoint.
 #[derive(Debug, clap::Args)]
@@ -51,6 +52,21 @@ pub(crate) struct EndpointFlags {
     /// X-Forwarded-For by the same rule.
     #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
     pub(crate) trust_forwarded: Vec<Network>,
+}
+
+impl EndpointFlags {
+    /// Checks the rules that the parser does not know.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self
+            .require_scope
+            .iter()
+            .any(|scope| scope == OFFLINE_ACCESS)
+        {
+            let message = "--require-scope: offline_access is not a scope of access tokens";
+            return Err(message.into());
+        }
+        Ok(())
+    }
 }
 
 /// The treatment of the access token of an authorized request.

@@ -24,6 +24,7 @@ use crate::brand::BrandFlags;
 use crate::clients::ClientFlags;
 use crate::issuer::Issuer;
 use crate::provider::ProviderConfig;
+use crate::scopes::Scopes;
 
 /// The longest time in which a repeated exchange of an authorization code gets the same response.
 const CODE_WINDOW: Duration = Duration::from_secs(5);
@@ -89,11 +90,15 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    pub(crate) fn scopes(&self) -> Vec<String> {
+    fn scopes(&self) -> Vec<String> {
         let preset = self.provider.provider.and_then(|preset| preset.scope);
         let scope = self.scope.as_deref().or(preset);
         let scope = scope.unwrap_or("openid profile");
         scope.split_whitespace().map(str::to_owned).collect()
+    }
+
+    pub(crate) fn supported_scopes(&self) -> Scopes {
+        Scopes::new(self.scopes(), self.clients.unknown_scopes)
     }
 
     /// Returns the text for each scope that has one.

@@ -4,6 +4,7 @@ use std::time::Duration;
 use server_common::flags::seconds;
 
 use super::rules::{AllowedRedirects, RedirectPattern};
+use crate::scopes::UnknownScopes;
 
 /// The flags for clients.
 #[derive(Clone, Debug, clap::Args)]
@@ -15,6 +16,11 @@ pub(crate) struct ClientFlags {
     /// app schemes such as com.example.app, and the schemes of known clients]
     #[arg(long, value_name = "PATTERN", value_delimiter = ' ')]
     allowed_redirect: Vec<RedirectPattern>,
+
+    /// Treatment of scopes in requests of clients that are not in --scope; `offline_access` is
+    /// accepted in any case
+    #[arg(long, value_enum, default_value = "drop")]
+    pub(crate) unknown_scopes: UnknownScopes,
 
     /// Time in seconds after its last use at which a registration expires, and after which a client
     /// secret expires; the default is 90 days

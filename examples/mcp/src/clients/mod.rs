@@ -25,6 +25,7 @@ pub(crate) use self::rules::{
     AUTH_METHODS, GRANT_TYPES, InvalidMetadata, Metadata, Origin, RESPONSE_TYPES, Rules, visible,
 };
 use crate::records::Records;
+use crate::scopes::Scopes;
 
 /// The reason why a client could not be looked up.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +51,7 @@ impl Clients {
     pub(crate) fn new(
         records: &Records,
         flags: &ClientFlags,
-        scopes: Vec<String>,
+        scopes: Scopes,
     ) -> Result<Self, FetcherError> {
         let fetcher = || Fetcher::new(flags.metadata_ca.as_deref(), flags.metadata_loopback);
         let fetcher = flags.documents().then(fetcher).transpose()?;

@@ -6,18 +6,22 @@ mod hosts;
 mod proxied;
 mod tools;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::middleware::{from_fn_with_state, map_request};
+use axum::http::header::WWW_AUTHENTICATE;
+use axum::middleware::{Next, from_fn_with_state, map_request};
+use axum::response::{IntoResponse, Response};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use server_common::program::Failure;
+use tower::Service;
 
 pub(crate) use self::hosts::Allowed;
 use self::proxied::Proxied;
@@ -57,7 +61,7 @@ pub(crate) fn endpoint(flags: &EndpointFlags, app: &App) -> Result<Endpoint, Fai
         Some(upstream) => {
             let proxied = Proxied::new(upstream, &app.issuer, flags)?;
             Ok(Endpoint {
-                router: Router::new().route_service("/mcp", proxied),
+                router: routes(proxied),
                 end: Box::new(|| {}),
             })
         }
@@ -65,9 +69,43 @@ pub(crate) fn endpoint(flags: &EndpointFlags, app: &App) -> Result<Endpoint, Fai
     }
 }
 
-/// Adds the check of `Host` and `Origin` to the built-in endpoint or a proxied one.
-pub(crate) fn guarded(router: Router<App>, allowed: Allowed) -> Router<App> {
-    router.layer(from_fn_with_state(allowed, hosts::check))
+/// Returns the routes of the endpoint. Users also enter its URL with a slash at the end.
+fn routes<S, R>(service: S) -> Router<App>
+where
+    S: Service<Request, Response = R, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    R: IntoResponse + 'static,
+{
+    Router::new()
+        .route_service("/mcp", service.clone())
+        .route_service("/mcp/", service)
+}
+
+/// Adds what the built-in endpoint and a proxied one have in common: the check of `Host` and
+/// `Origin`, and the challenges of the second route.
+pub(crate) fn guarded(router: Router<App>, allowed: Allowed, app: &App) -> Router<App> {
+    let metadata = app.issuer.well_known("oauth-protected-resource", "/mcp");
+    router
+        .layer(from_fn_with_state(Arc::from(metadata), name_slash))
+        .layer(from_fn_with_state(allowed, hosts::check))
+}
+
+/// Names the metadata of the URL with a slash in the challenges of that URL. Some clients compare the
+/// resource in it with the URL that they were given, byte for byte.
+async fn name_slash(State(metadata): State<Arc<str>>, request: Request, next: Next) -> Response {
+    let has_slash = request.uri().path().ends_with('/');
+    let mut response = next.run(request).await;
+    if has_slash && let Some(challenge) = response.headers_mut().get_mut(WWW_AUTHENTICATE) {
+        let text = challenge.to_str().unwrap_or_default();
+        let text = text.replace(&format!("\"{metadata}\""), &format!("\"{metadata}/\""));
+        if let Ok(named) = text.parse() {
+            *challenge = named;
+        }
+    }
+    response
 }
 
 /// Returns the built-in MCP server. It has no sessions, so that any instance can serve any request.
@@ -85,11 +123,8 @@ fn own(app: &App) -> Endpoint {
         Arc::new(NeverSessionManager::default()),
         config,
     );
-    let router = Router::new()
-        .route_service("/mcp", service)
-        .layer(map_request(read));
     Endpoint {
-        router,
+        router: routes(service).layer(map_request(read)),
         end: Box::new(move || end.cancel()),
     }
 }

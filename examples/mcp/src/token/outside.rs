@@ -14,7 +14,6 @@ use super::consumed::{Outcome, Slot};
 use super::{MOST_BYTES, is_form, too_large};
 use crate::app::App;
 use crate::error::OauthError;
-use crate::issuer::Issuer;
 use crate::parameters::Parameters;
 
 /// Wraps the token endpoint.
@@ -27,7 +26,7 @@ pub(super) async fn token(
         return Ok(next.run(request).await);
     }
     let (mut head, body) = request.into_parts();
-    let body = with_resource(&app.issuer, &whole(body).await?)?;
+    let body = with_defaults(&app, &whole(body).await?)?;
     let slot = Slot::default();
     head.extensions.insert(slot.clone());
     head.extensions.insert(Accepted::default());
@@ -87,29 +86,35 @@ async fn whole(body: Body) -> Result<Bytes, OauthError> {
 
 /// Returns the form with the resource of this server, so that the layer binds the access token to
 /// it, whether or not the client names it and however the client spells it. Returns an error if the
-/// form names another resource.
-fn with_resource(issuer: &Issuer, form: &[u8]) -> Result<Bytes, OauthError> {
-    let resource = issuer.resource();
-    if !Parameters::parse(form)
+/// form names another resource. A refresh names only scopes that this server supports, because it is
+/// compared with what was granted.
+fn with_defaults(app: &App, form: &[u8]) -> Result<Bytes, OauthError> {
+    let resource = app.issuer.resource();
+    let parameters = Parameters::parse(form);
+    if !parameters
         .all("resource")
-        .all(|named| issuer.is_resource(named))
+        .all(|named| app.issuer.is_resource(named))
     {
         return Err(OauthError::new(
             "invalid_target",
             format!("the resource of this server is {resource}"),
         ));
     }
-    let encoded: String = form_urlencoded::byte_serialize(resource.as_bytes()).collect();
-    let named = |piece: &&[u8]| {
-        form_urlencoded::parse(piece)
-            .next()
-            .is_some_and(|(name, _)| name == "resource")
+    let is_refresh = matches!(parameters.one("grant_type"), Ok(Some("refresh_token")));
+    let mut set = vec![("resource", resource)];
+    if is_refresh && let Ok(Some(scope)) = parameters.one("scope") {
+        set.push(("scope", app.scopes.read(scope)?.join(" ")));
+    }
+    let replaced = |piece: &&[u8]| {
+        let named = form_urlencoded::parse(piece).next();
+        named.is_some_and(|(named, _)| set.iter().any(|(name, _)| named == *name))
     };
-    let mut pieces: Vec<_> = form
+    let kept = form
         .split(|byte| *byte == b'&')
-        .filter(|piece| !named(piece))
-        .collect();
-    let piece = [b"resource=", encoded.as_bytes()].concat();
-    pieces.push(&piece);
+        .filter(|piece| !replaced(piece));
+    let encoded = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(set.iter().filter(|(_, value)| !value.is_empty()))
+        .finish();
+    let pieces: Vec<_> = kept.chain([encoded.as_bytes()]).collect();
     Ok(pieces.join(&b'&').into())
 }

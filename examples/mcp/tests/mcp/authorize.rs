@@ -101,7 +101,7 @@ async fn a_log_in_returns_a_code_to_the_client() {
 async fn valid_variants_of_a_request_are_accepted() {
     let fixture = Fixture::start().await;
     let resource = fixture.server.url("/mcp");
-    let rows: [(&str, &[(&str, &str)], &str); 9] = [
+    let rows: [(&str, &[(&str, &str)], &str); 12] = [
         (
             "no redirect URI, and only one is registered",
             &[("redirect_uri", "")],
@@ -119,6 +119,24 @@ async fn valid_variants_of_a_request_are_accepted() {
             "the resource with a trailing slash",
             &[("resource", &format!("{resource}/"))],
             "openid profile",
+        ),
+        (
+            "the resource with a query",
+            &[("resource", &format!("{resource}?tenant=a"))],
+            "openid profile",
+        ),
+        (
+            "the resource in another spelling",
+            &[(
+                "resource",
+                &format!("{}/?x", resource.replace("http", "HTTP")),
+            )],
+            "openid profile",
+        ),
+        (
+            "an unknown scope and a known one",
+            &[("scope", "openid everything")],
+            "openid",
         ),
         (
             "the resource twice",
@@ -184,7 +202,7 @@ fn assert_stays(name: &str, page: &Answer) {
 async fn errors_in_a_request_are_explained_on_a_page_with_a_link_back() {
     let fixture = Fixture::start().await;
     let long = "s".repeat(2049);
-    let rows: [(&str, &[(&str, &str)], &str); 21] = [
+    let rows: [(&str, &[(&str, &str)], &str); 23] = [
         (
             "another response type",
             &[("response_type", "token")],
@@ -253,7 +271,7 @@ async fn errors_in_a_request_are_explained_on_a_page_with_a_link_back() {
         ("a long state", &[("state", &long)], "invalid_request"),
         (
             "an unknown scope",
-            &[("scope", "openid everything")],
+            &[("scope", "everything")],
             "invalid_scope",
         ),
         (
@@ -272,8 +290,21 @@ async fn errors_in_a_request_are_explained_on_a_page_with_a_link_back() {
             "invalid_target",
         ),
         (
-            "the resource with a query",
-            &[("resource", &fixture.server.url("/mcp?x"))],
+            "the resource with a fragment",
+            &[("resource", &fixture.server.url("/mcp#x"))],
+            "invalid_target",
+        ),
+        (
+            "the resource below another path",
+            &[("resource", &fixture.server.url("/x/mcp"))],
+            "invalid_target",
+        ),
+        (
+            "the resource at another scheme",
+            &[(
+                "resource",
+                &fixture.server.url("/mcp").replace("http", "https"),
+            )],
             "invalid_target",
         ),
         (

@@ -242,7 +242,7 @@ async fn a_client_without_a_token_discovers_the_authorization_server() {
         .unwrap()
         .1;
     assert_eq!(
-        scope, "openid profile",
+        scope, "openid profile offline_access",
         "the scopes in the metadata of the server"
     );
 }

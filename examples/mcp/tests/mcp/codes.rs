@@ -386,7 +386,7 @@ async fn an_invalid_request_does_not_consume_the_code() {
         assert_error(&answer, status, error, name);
     }
     let right = [
-        ("resource", format!("{}/", server.url("/mcp"))),
+        ("resource", format!("{}/?tenant=a", server.url("/mcp"))),
         ("redirect_uri", String::new()),
     ];
     let right = right

@@ -72,7 +72,7 @@ async fn flags_win_over_the_environment_which_wins_over_the_file() {
     assert_eq!(metadata["issuer"], "https://flag.example");
     assert_eq!(
         metadata["scopes_supported"],
-        serde_json::json!(["of", "environment"])
+        serde_json::json!(["of", "environment", "offline_access"])
     );
     assert_ne!(
         metadata["client_id_metadata_document_supported"],

@@ -49,7 +49,7 @@ fn authorization_server(issuer: &str) -> Value {
         "token_endpoint": format!("{issuer}/token"),
         "registration_endpoint": format!("{issuer}/register"),
         "revocation_endpoint": format!("{issuer}/revoke"),
-        "scopes_supported": ["openid", "email"],
+        "scopes_supported": ["openid", "email", "offline_access"],
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
         "grant_types_supported": ["authorization_code", "refresh_token"],

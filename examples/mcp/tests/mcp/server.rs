@@ -441,6 +441,10 @@ async fn invalid_command_lines_are_rejected() {
             &["--require-scope", "two scopes"],
             r#"--require-scope: "two scopes" is not a scope"#,
         ),
+        (
+            &["--require-scope", "offline_access"],
+            "offline_access is not a scope of access tokens",
+        ),
         (&["--public-url", "https://example.com/?x"], "--public-url"),
         (&["--authorization-param", "x"], "--authorization-param"),
         (&["--cache-ttl", "1e3"], "--cache-ttl"),
@@ -506,5 +510,5 @@ async fn invalid_command_lines_are_rejected() {
 
 #[test]
 fn every_flag_has_an_environment_variable_and_documentation() {
-    assert_flags(PROGRAM, "MCP_", include_str!("../../README.md"), 71);
+    assert_flags(PROGRAM, "MCP_", include_str!("../../README.md"), 72);
 }

@@ -210,7 +210,7 @@ async fn requests_without_an_access_token_do_not_reach_the_upstream() {
             );
         }
     }
-    for path in ["/mcp/", "/mcp/../mcp", "//mcp", "/%6dcp", "/mcp/x", "/MCP"] {
+    for path in ["/mcp/../mcp", "//mcp", "/%6dcp", "/mcp/x", "/MCP"] {
         let authorization = format!("Bearer {}", fixture.access);
         let answer = send(
             "POST",

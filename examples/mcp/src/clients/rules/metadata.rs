@@ -7,6 +7,7 @@ use super::allowed::AllowedRedirects;
 use super::authentication::{Authentication, Origin};
 use super::name::visible;
 use super::redirect::{InvalidRedirectUri, RedirectUri};
+use crate::scopes::{InvalidScope, Scopes};
 
 /// The maximum length of a client's name, in characters.
 const LONGEST_NAME: usize = 100;
@@ -28,7 +29,7 @@ pub(crate) const RESPONSE_TYPES: [&str; 1] = ["code"];
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
     pub(crate) redirects: AllowedRedirects,
-    pub(crate) scopes: Vec<String>,
+    pub(crate) scopes: Scopes,
     /// Whether this server fetches the keys at a `jwks_uri`.
     pub(crate) fetches_keys: bool,
 }
@@ -133,10 +134,10 @@ impl Metadata {
                 .filter(|name| !name.is_empty()),
             client_uri: members.client_uri.map(web_page).transpose()?,
             redirect_uris,
-            scope: members
-                .scope
-                .map(|scope| known_scopes(&scope, rules))
-                .transpose()?,
+            scope: match &members.scope {
+                Some(scope) => known_scopes(scope, rules)?,
+                None => None,
+            },
             auth: Authentication::parse(json, origin, rules.fetches_keys)?,
         };
         if metadata.size()? > LARGEST {
@@ -226,23 +227,19 @@ fn web_page(uri: String) -> Result<String, InvalidMetadata> {
     }
 }
 
-fn known_scopes(scope: &str, rules: &Rules) -> Result<String, InvalidMetadata> {
-    let mut known: Vec<_> = Vec::new();
-    for scope in scope
-        .split(' ')
-        .filter(|scope| rules.scopes.iter().any(|known| known == scope))
-    {
-        if !known.contains(&scope) {
-            known.push(scope);
-        }
-    }
-    if known.is_empty() && !scope.trim().is_empty() {
-        return Err(wrong(
+/// Returns the supported scopes; `None` if there are none.
+fn known_scopes(scope: &str, rules: &Rules) -> Result<Option<String>, InvalidMetadata> {
+    let known = rules.scopes.read(scope).map_err(|error| {
+        let what = match error {
+            InvalidScope::Unknown => "must contain nothing but",
+            InvalidScope::NoneKnown => "must contain at least one of",
+        };
+        wrong(
             "scope",
-            format!("must contain at least one of: {}", rules.scopes.join(" ")),
-        ));
-    }
-    Ok(known.join(" "))
+            format!("{what}: {}", rules.scopes.accepted().join(" ")),
+        )
+    })?;
+    Ok((!known.is_empty()).then(|| known.join(" ")))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::scopes::UnknownScopes;
 
 fn parse(changes: &Value) -> Result<Metadata, InvalidMetadata> {
     let mut metadata = json!({ "redirect_uris": ["https://client.example/cb"] });
@@ -9,7 +10,7 @@ fn parse(changes: &Value) -> Result<Metadata, InvalidMetadata> {
     }
     let rules = Rules {
         redirects: AllowedRedirects::default(),
-        scopes: vec!["openid".into(), "profile".into()],
+        scopes: Scopes::new(vec!["openid".into(), "profile".into()], UnknownScopes::Drop),
         fetches_keys: true,
     };
     Metadata::parse(
@@ -124,7 +125,7 @@ fn invalid_metadata_is_rejected() {
     }
     let rules = Rules {
         redirects: AllowedRedirects::default(),
-        scopes: Vec::new(),
+        scopes: Scopes::new(Vec::new(), UnknownScopes::Drop),
         fetches_keys: true,
     };
     for text in [
