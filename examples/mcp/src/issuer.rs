@@ -65,7 +65,7 @@ impl Issuer {
     pub(crate) fn is_resource(&self, text: &str) -> bool {
         Url::parse(text).is_ok_and(|mut url| {
             url.set_query(None);
-            url.as_str().trim_end_matches('/') == self.resource()
+            unescaped(url.as_str().trim_end_matches('/')) == unescaped(&self.resource())
         })
     }
 }
@@ -95,5 +95,58 @@ impl FromStr for Issuer {
 impl fmt::Display for Issuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// Decodes the escapes of characters that need none (RFC 3986 §6.2.2.2).
+fn unescaped(url: &str) -> String {
+    let mut parts = url.split('%');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let byte = part.get(..2).map(|digits| u8::from_str_radix(digits, 16));
+        match byte.map(|byte| byte.map(char::from)) {
+            Some(Ok(char)) if char.is_ascii_alphanumeric() || "-._~".contains(char) => {
+                text.push(char);
+                text.push_str(&part[2..]);
+            }
+            _ => text.extend(["%", part]),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_the_resource_and_nothing_else_is_the_resource() {
+        let issuer: Issuer = "https://example.com/a%2Fb".parse().unwrap();
+        for text in [
+            "https://example.com/a%2Fb/mcp",
+            "https://example.com/a%2Fb/mcp/",
+            "https://example.com/a%2Fb/mcp?tenant=x",
+            "https://example.com/a%2Fb/mcp/?",
+            "HTTPS://Example.COM:443/x/../a%2Fb/./mcp",
+            "https://example.com/%61%2Fb/%6d%63p",
+        ] {
+            assert!(issuer.is_resource(text), "{text}");
+        }
+        for text in [
+            "https://example.com/a/b/mcp",
+            "https://example.com/a%2Fb",
+            "https://example.com/a%2Fb/mcp/x",
+            "https://example.com/a%2Fb/MCP",
+            "https://example.com/a%2Fb/mcp#x",
+            "https://user@example.com/a%2Fb/mcp",
+            "https://example.com:8443/a%2Fb/mcp",
+            "http://example.com/a%2Fb/mcp",
+            "https://example.com.evil.example/a%2Fb/mcp",
+            "https://example.com/a%252Fb/mcp",
+            "https://example.com/a%2Fb/mcp%",
+            "mcp",
+        ] {
+            assert!(!issuer.is_resource(text), "{text}");
+        }
     }
 }

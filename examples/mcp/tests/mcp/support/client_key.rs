@@ -1,4 +1,4 @@
-//! Keys of clients that sign assertions. The JWTs are written here with `ring` alone, and not with
+//! Keys of clients that sign assertions, and a server for such clients. The JWTs are written here with `ring` alone, and not with
 //! the library with which the server reads them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,7 +14,10 @@ use test_support::http::{Answer, post};
 use test_support::openid::{RSA_KEY, RSA_MODULUS};
 use test_support::process::Example;
 
-use super::mcp::VERIFIER;
+use super::documents::{DocumentHost, answer};
+use super::identity::Identity;
+use super::mcp::{self, Browser, VERIFIER, one, query, register};
+use super::mcp_client::{REDIRECT, assert_error};
 
 pub(crate) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
@@ -164,4 +167,70 @@ pub(crate) async fn exchange(server: &Example, assertion: &str, code: &str) -> A
 pub(crate) async fn refresh(server: &Example, assertion: &str, token: &str) -> Answer {
     let form = [("grant_type", "refresh_token"), ("refresh_token", token)];
     post_signed(server, "/token", assertion, &form).await
+}
+
+/// A server that trusts a host of documents, and an identity provider.
+pub(crate) struct Site {
+    pub(crate) host: DocumentHost,
+    pub(crate) server: Example,
+}
+
+impl Site {
+    pub(crate) async fn start() -> Self {
+        let host = DocumentHost::start().await;
+        let identity = Identity::start().await;
+        let flags = identity.flags();
+        let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+        let server = host.mcp(&flags).await;
+        Self { host, server }
+    }
+
+    /// Serves a document of a client with these keys at a `jwks_uri`. Returns its URL.
+    pub(crate) fn document(&self, jwks: &Value, changes: &Value) -> String {
+        let jwks = jwks.to_string();
+        let headers = &[("content-type", "application/jwk-set+json")];
+        let uri = self
+            .host
+            .serve("/jwks", move || answer(headers, jwks.clone()));
+        let mut metadata = json!({
+            "redirect_uris": [REDIRECT],
+            "token_endpoint_auth_method": "private_key_jwt",
+            "jwks_uri": uri,
+        });
+        for (name, value) in changes.as_object().unwrap() {
+            metadata[name] = value.clone();
+        }
+        self.host.document("/client", &metadata, &[])
+    }
+
+    pub(crate) async fn code(&self, client_id: &str) -> String {
+        code(&self.server, client_id).await
+    }
+}
+
+pub(crate) async fn code(server: &Example, client_id: &str) -> String {
+    let request = mcp::request(server, client_id, REDIRECT, &[]);
+    let answer = query(&Browser::default().log_in(&request, REDIRECT).await);
+    one(&answer, "code").unwrap().to_owned()
+}
+
+/// Registers a client with these keys. Returns its ID.
+pub(crate) async fn register_with(server: &Example, jwks: &Value) -> String {
+    let metadata = json!({
+        "redirect_uris": [REDIRECT],
+        "token_endpoint_auth_method": "private_key_jwt",
+        "jwks": jwks,
+    });
+    let registered = register(server, &metadata).await;
+    assert_eq!(registered["token_endpoint_auth_method"], "private_key_jwt");
+    assert_eq!(registered["jwks"], *jwks);
+    assert_eq!(registered.get("client_secret"), None);
+    registered["client_id"].as_str().unwrap().to_owned()
+}
+
+/// Asserts that an assertion is refused with these words.
+pub(crate) fn assert_refused(answer: &Answer, words: &str) {
+    assert_error(answer, 401, "invalid_client", words);
+    let description = answer.string("error_description");
+    assert!(description.contains(words), "{words}: {description}");
 }
