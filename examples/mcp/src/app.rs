@@ -37,7 +37,7 @@ use crate::cors::with_cors;
 use crate::error::OauthError;
 use crate::issuer::Issuer;
 use crate::next_steps::next_steps;
-use crate::provider::Provider;
+use crate::provider::{Provider, ProviderConfig};
 use crate::records::Records;
 use crate::scopes::Scopes;
 use crate::{authorize, demo, discovery, error, hardening, landing, mcp, register, server, token};
@@ -146,7 +146,14 @@ pub(crate) async fn serve(
 pub(crate) fn check(cli: &Cli) -> Vec<Result<(), String>> {
     let memory = BoxStore::new(MemoryStore::new());
     let records = Records::new(memory.clone());
-    let clients = Clients::new(&records, &cli.clients, cli.supported_scopes());
+    let config = cli.provider().ok().flatten();
+    let provider = config.as_ref().map(ProviderConfig::as_client);
+    let clients = Clients::new(
+        &records,
+        &cli.clients,
+        cli.supported_scopes(),
+        provider.unwrap_or_default(),
+    );
     let whole = || {
         let issuer = issuer(cli, cli.listen)?;
         let config = match cli.provider().map_err(Failure::Usage)? {
@@ -167,7 +174,7 @@ pub(crate) fn check(cli: &Cli) -> Vec<Result<(), String>> {
         cli.admin().map(drop),
         cli.scope_descriptions().map(drop),
         cli.brand.brand().map(drop),
-        cli.endpoint.check(),
+        cli.endpoint.check(&cli.scopes()),
         cli.shared.revocation.key().map(drop),
         clients.map(drop).map_err(|error| causes(&error)),
         whole.map_err(Failure::message),
@@ -191,18 +198,24 @@ fn build(
     admin: &AdminFlags,
     metrics: &Metrics,
 ) -> Result<(App, AccessLayer<BoxStore>), Failure> {
-    cli.endpoint.check().map_err(Failure::Usage)?;
+    cli.endpoint.check(&cli.scopes()).map_err(Failure::Usage)?;
     let layered = metered(store.clone(), metrics);
     let by_session = admin.backchannel_logout_issuer.is_some();
     let (refresh, access) = layers(cli, layered, &issuer, &provider, metrics, by_session)?;
     let receivers = admin.receivers(&refresh, store.clone())?;
     let records = Records::new(store);
+    let clients = Clients::new(
+        &records,
+        &cli.clients,
+        cli.supported_scopes(),
+        provider.config().as_client(),
+    );
     let app = App(Arc::new(State {
         issuer,
         scopes: cli.supported_scopes(),
         scope_descriptions: cli.scope_descriptions().map_err(Failure::Usage)?,
         brand: cli.brand.brand().map_err(Failure::Usage)?,
-        clients: Clients::new(&records, &cli.clients, cli.supported_scopes())?,
+        clients: clients.map_err(|error| Failure::Usage(causes(&error)))?,
         records,
         provider,
         refresh,

@@ -53,13 +53,12 @@ async fn register(
         ));
     }
     let metadata = Metadata::parse(&body, Origin::Registration, app.clients.rules())?;
-    let auth_method = metadata.auth.method;
     let registration = app.clients.register(metadata).await?;
     tracing::info!(
         client_id = registration.client.client_id,
         "registered a client"
     );
-    let answer = Answer::of(&registration, auth_method, app.scopes.all());
+    let answer = Answer::of(&registration, app.scopes.all());
     Ok((
         StatusCode::CREATED,
         [(CACHE_CONTROL, "no-store")],
@@ -87,6 +86,8 @@ struct Answer<'a> {
     client_uri: Option<&'a str>,
     redirect_uris: &'a [String],
     token_endpoint_auth_method: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    application_type: Option<&'static str>,
     #[serde(flatten)]
     keys: Option<AnswerKeys<'a>>,
     grant_types: [&'static str; 2],
@@ -126,10 +127,12 @@ impl<'a> AnswerKeys<'a> {
 }
 
 impl<'a> Answer<'a> {
-    fn of(registration: &'a Registration, auth_method: &'static str, scopes: &[String]) -> Self {
+    fn of(registration: &'a Registration, scopes: &[String]) -> Self {
         let Registration {
             client,
             secret,
+            auth_method,
+            application_type,
             issued_at,
             expires_at,
         } = registration;
@@ -145,6 +148,7 @@ impl<'a> Answer<'a> {
             client_uri: client.client_uri.as_deref(),
             redirect_uris: &client.redirect_uris,
             token_endpoint_auth_method: auth_method,
+            application_type: *application_type,
             keys: client.keys.as_ref().map(AnswerKeys::of),
             grant_types: GRANT_TYPES,
             response_types: RESPONSE_TYPES,

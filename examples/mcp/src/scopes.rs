@@ -37,6 +37,11 @@ impl Scopes {
         Self { all, unknown }
     }
 
+    /// Returns the same scopes, with which unknown ones are refused.
+    pub(crate) fn strict(&self) -> Self {
+        Self::new(self.all.clone(), UnknownScopes::Refuse)
+    }
+
     /// Returns the scopes that are requested from the provider and granted to clients.
     pub(crate) fn all(&self) -> &[String] {
         &self.all

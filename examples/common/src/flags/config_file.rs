@@ -67,16 +67,9 @@ impl ConfigFile {
             path: path.clone(),
             ..Self::default()
         };
-        match text(path) {
-            Ok((text, others_can_read)) => match text.parse::<Table>() {
-                Ok(table) => file.set(command, &matches, table, others_can_read),
-                // The full message would repeat the line, which may have a secret.
-                Err(error) => {
-                    let line = error.span().map_or(0, |span| line(&text, span.start));
-                    file.problem(&format!("line {line}: {}", error.message()));
-                }
-            },
-            Err(error) => file.problem(&error.to_string()),
+        match read_toml(path) {
+            Ok((table, others_can_read)) => file.set(command, &matches, table, others_can_read),
+            Err(why) => file.problem(&why),
         }
         file
     }
@@ -141,6 +134,18 @@ impl ConfigFile {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Reads a TOML file of at most a megabyte. Returns its table, and whether other users can read it.
+/// The error does not contain its text.
+pub fn read_toml(path: &Path) -> Result<(Table, bool), String> {
+    let (text, others_can_read) = text(path).map_err(|error| error.to_string())?;
+    let table = text.parse().map_err(|error: toml::de::Error| {
+        // The full message would repeat the line, which may have a secret.
+        let line = error.span().map_or(0, |span| line(&text, span.start));
+        format!("line {line}: {}", error.message())
+    })?;
+    Ok((table, others_can_read))
 }
 
 /// Returns the text of the file, and whether other users can read it.

@@ -22,11 +22,11 @@ use tower_oauth_refresh::{AccessLayerBuilder, RefreshLayerBuilder, Store};
 
 pub use self::admin::{About, AdminFlags};
 pub use self::config_error::config_error;
-pub use self::config_file::ConfigFlags;
 use self::config_file::{ConfigFile, message};
+pub use self::config_file::{ConfigFlags, read_toml};
 pub use self::limits::LimitFlags;
 pub use self::log::LogFlags;
-pub use self::revocation::RevocationFlags;
+pub use self::revocation::{RevocationFlags, parse_key};
 pub use self::rotation::RotationFlags;
 pub use self::sessions::SessionFlags;
 pub use self::store::StoreFlags;

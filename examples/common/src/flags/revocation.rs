@@ -54,12 +54,13 @@ impl RevocationFlags {
 fn read(path: &Path) -> Result<[u8; 32], String> {
     let failed = |why: &str| format!("--revocation-key-file {}: {why}", path.display());
     let text = fs::read_to_string(path).map_err(|error| failed(&error.to_string()))?;
-    parse(text.trim()).ok_or_else(|| {
+    parse_key(text.trim()).ok_or_else(|| {
         failed("not 32 bytes as 64 hexadecimal digits or in base64, such as the output of `openssl rand -hex 32`")
     })
 }
 
-fn parse(text: &str) -> Option<[u8; 32]> {
+/// Parses 32 bytes in hexadecimal digits or base64.
+pub fn parse_key(text: &str) -> Option<[u8; 32]> {
     if text.len() != 64 {
         return STANDARD.decode(text).ok()?.try_into().ok();
     }
@@ -80,11 +81,11 @@ mod tests {
     fn a_key_is_hexadecimal_or_base64() {
         let hex = "000102030405060708090a0b0c0d0e0f101112131415161718191A1B1C1D1E1F";
         let key: [u8; 32] = std::array::from_fn(|at| at as u8);
-        assert_eq!(parse(hex), Some(key));
-        assert_eq!(parse(&STANDARD.encode(key)), Some(key));
+        assert_eq!(parse_key(hex), Some(key));
+        assert_eq!(parse_key(&STANDARD.encode(key)), Some(key));
         for text in ["", &hex[1..], &format!("+{}", &hex[1..]), "AAAA", "ä"] {
-            assert_eq!(parse(text), None, "{text}");
+            assert_eq!(parse_key(text), None, "{text}");
         }
-        assert_eq!(parse(&"é".repeat(32)), None);
+        assert_eq!(parse_key(&"é".repeat(32)), None);
     }
 }

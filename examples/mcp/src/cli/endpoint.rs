@@ -9,6 +9,7 @@ use server_common::upstream::Upstream;
 use url::Url;
 
 use super::origin::AllowedOrigin;
+use super::tool_scope::ToolScope;
 use crate::scopes::OFFLINE_ACCESS;
 
 /// The flags of the MCP endpoint.
@@ -35,6 +36,14 @@ pub(crate) struct EndpointFlags {
     #[arg(long, value_name = "SCOPE", value_delimiter = ',')]
     pub(crate) require_scope: Vec<String>,
 
+    /// Scope that calls of a tool need, such as `delete_file=files:write`; may be repeated, also for
+    /// one tool [default: none]
+    ///
+    /// A client whose token does not have it gets 403 with a challenge, and asks the user for more.
+    /// The messages to the MCP server are then read as a whole: at most 4 MiB, within 30 seconds.
+    #[arg(long, value_name = "NAME=SCOPE", value_delimiter = ',')]
+    pub(crate) tool_scope: Vec<ToolScope>,
+
     /// Web origin that may call the MCP endpoint from a browser, such as https://app.example.com;
     /// may be repeated [default: none]
     ///
@@ -56,7 +65,7 @@ pub(crate) struct EndpointFlags {
 
 impl EndpointFlags {
     /// Checks the rules that the parser does not know.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self, scopes: &[String]) -> Result<(), String> {
         if self
             .require_scope
             .iter()
@@ -64,6 +73,13 @@ impl EndpointFlags {
         {
             let message = "--require-scope: offline_access is not a scope of access tokens";
             return Err(message.into());
+        }
+        for ToolScope { scope, .. } in &self.tool_scope {
+            if !scopes.contains(scope) || scope == OFFLINE_ACCESS {
+                return Err(format!(
+                    "--tool-scope: `{scope}` is not one of the scopes of --scope"
+                ));
+            }
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ mod endpoint;
 mod origin;
 mod provider;
 mod scope_description;
+mod tool_scope;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ pub(crate) use self::endpoint::{EndpointFlags, McpUpstream, TokenUse};
 pub(crate) use self::origin::AllowedOrigin;
 use self::provider::ProviderFlags;
 use self::scope_description::ScopeDescription;
+pub(crate) use self::tool_scope::ToolScope;
 use crate::brand::BrandFlags;
 use crate::clients::ClientFlags;
 use crate::issuer::Issuer;
@@ -90,7 +92,7 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    fn scopes(&self) -> Vec<String> {
+    pub(crate) fn scopes(&self) -> Vec<String> {
         let preset = self.provider.provider.and_then(|preset| preset.scope);
         let scope = self.scope.as_deref().or(preset);
         let scope = scope.unwrap_or("openid profile");

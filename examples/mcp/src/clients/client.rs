@@ -65,22 +65,55 @@ impl Client {
 /// The hash of a client secret. One round of a plain hash is enough, because the secret is a random
 /// key.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SecretHash([u8; 32]);
+#[serde(from = "[u8; 32]", into = "[u8; 32]")]
+pub(crate) struct SecretHash {
+    hash: [u8; 32],
+    /// Whether it is a hash of nothing but the secret. Only a client of the operator has one, which
+    /// is not stored.
+    is_plain: bool,
+}
 
 impl SecretHash {
     pub(crate) fn of(secret: &str) -> Self {
-        Self(
-            Sha256::new()
-                .chain_update(b"mcp client secret")
-                .chain_update(secret)
-                .finalize()
-                .into(),
-        )
+        Self::from(digest(b"mcp client secret", secret))
+    }
+
+    /// Takes the plain SHA-256 of a secret.
+    pub(super) const fn plain(hash: [u8; 32]) -> Self {
+        Self {
+            hash,
+            is_plain: true,
+        }
     }
 
     /// Compares in constant time.
     fn is_of(self, secret: &str) -> bool {
-        self.0.ct_eq(&Self::of(secret).0).into()
+        let other = if self.is_plain {
+            Self::plain(digest(b"", secret))
+        } else {
+            Self::of(secret)
+        };
+        self.hash.ct_eq(&other.hash).into()
+    }
+}
+
+fn digest(prefix: &[u8], secret: &str) -> [u8; 32] {
+    let hash = Sha256::new().chain_update(prefix).chain_update(secret);
+    hash.finalize().into()
+}
+
+impl From<[u8; 32]> for SecretHash {
+    fn from(hash: [u8; 32]) -> Self {
+        Self {
+            hash,
+            is_plain: false,
+        }
+    }
+}
+
+impl From<SecretHash> for [u8; 32] {
+    fn from(secret: SecretHash) -> Self {
+        secret.hash
     }
 }
 

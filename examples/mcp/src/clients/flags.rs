@@ -10,12 +10,24 @@ use crate::scopes::UnknownScopes;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Clients")]
 pub(crate) struct ClientFlags {
-    /// Pattern of redirect URIs that clients may use, such as `https://*.example.com/oauth/*` or
-    /// `http://localhost/*`: `*.` matches one label of a host, `*` a part of one path segment, and
-    /// `/*` at the end anything; may be repeated [default: all https URLs, all loopback addresses,
-    /// app schemes such as com.example.app, and the schemes of known clients]
+    /// TOML file of clients that need not register, with the names of client metadata (RFC 7591):
+    /// [[client]] client_id, redirect_uris, … [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub(super) clients: Option<PathBuf>,
+
+    /// Pattern of redirect URIs that clients may use in addition to all https URLs, all loopback
+    /// addresses, app schemes such as com.example.app, and the schemes of known clients; may be
+    /// repeated [default: none]
+    ///
+    /// A pattern is a URI such as `https://*.example.com/oauth/*` or `http://localhost/*`: `*.`
+    /// matches one label of a host, `*` a part of one path segment, and `/*` at the end anything.
     #[arg(long, value_name = "PATTERN", value_delimiter = ' ')]
-    allowed_redirect: Vec<RedirectPattern>,
+    allow_redirect: Vec<RedirectPattern>,
+
+    /// Pattern of redirect URIs that clients may use, instead of those that --allow-redirect lists;
+    /// may be repeated [default: none]
+    #[arg(long, value_name = "PATTERN", value_delimiter = ' ')]
+    only_redirect: Vec<RedirectPattern>,
 
     /// Treatment of scopes in requests of clients that are not in --scope; `offline_access` is
     /// accepted in any case
@@ -45,7 +57,7 @@ pub(crate) struct ClientFlags {
 
 impl ClientFlags {
     pub(super) fn redirects(&self) -> AllowedRedirects {
-        AllowedRedirects::new(self.allowed_redirect.clone())
+        AllowedRedirects::new(self.only_redirect.clone(), self.allow_redirect.clone())
     }
 
     pub(super) const fn lifetime(&self) -> Duration {

@@ -1,7 +1,8 @@
-//! The clients of this server: registered clients, and clients whose ID is the URL of a client ID
-//! metadata document.
+//! The clients of this server: those that the operator configured, registered clients, and clients
+//! whose ID is the URL of a client ID metadata document.
 
 mod client;
+mod configured;
 mod document;
 mod flags;
 mod keys;
@@ -14,8 +15,10 @@ use server_common::jose::Keys;
 use tower_oauth_refresh::store::StoreError;
 
 pub(crate) use self::client::{Client, ClientKeys, KeyLocation};
-pub(crate) use self::document::{DocumentError, FetchError, FetcherError};
-use self::document::{Documents, Fetcher};
+use self::configured::Configured;
+pub(crate) use self::configured::ProviderClient;
+pub(crate) use self::document::{DocumentError, FetchError};
+use self::document::{Documents, Fetcher, FetcherError};
 pub(crate) use self::flags::ClientFlags;
 use self::keys::KeyCache;
 use self::registered::Registered;
@@ -37,9 +40,19 @@ pub(crate) enum ClientError {
     Document(#[from] DocumentError),
 }
 
+/// The reason why the flags for clients are invalid.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InvalidFlags {
+    #[error(transparent)]
+    Fetcher(#[from] FetcherError),
+    #[error("{0}")]
+    File(String),
+}
+
 /// The lookup and the registration of clients.
 #[derive(Clone, Debug)]
 pub(crate) struct Clients {
+    configured: Configured,
     registered: Registered,
     /// `None` if disabled with `--no-metadata-documents`.
     documents: Option<Documents>,
@@ -52,20 +65,27 @@ impl Clients {
         records: &Records,
         flags: &ClientFlags,
         scopes: Scopes,
-    ) -> Result<Self, FetcherError> {
+        provider: ProviderClient<'_>,
+    ) -> Result<Self, InvalidFlags> {
         let fetcher = || Fetcher::new(flags.metadata_ca.as_deref(), flags.metadata_loopback);
         let fetcher = flags.documents().then(fetcher).transpose()?;
         let documents = fetcher.clone();
         let documents = documents.map(|fetcher| Documents::new(records.clone(), fetcher));
         let keys = KeyCache::new(fetcher);
+        let rules = Rules {
+            redirects: flags.redirects(),
+            scopes,
+            fetches_keys: keys.fetches(),
+        };
+        let configured = match &flags.clients {
+            Some(path) => Configured::read(path, &rules, provider).map_err(InvalidFlags::File)?,
+            None => Configured::default(),
+        };
         Ok(Self {
+            configured,
             registered: Registered::new(records.clone(), flags.lifetime()),
             documents,
-            rules: Arc::new(Rules {
-                redirects: flags.redirects(),
-                scopes,
-                fetches_keys: keys.fetches(),
-            }),
+            rules: Arc::new(rules),
             keys,
         })
     }
@@ -85,12 +105,17 @@ impl Clients {
     }
 
     /// Returns the keys of a client; `None` if they are not valid under the current flags.
-    pub(crate) fn keys(&self, keys: &ClientKeys) -> Option<Arc<Keys>> {
-        self.keys.find(&keys.location)
+    pub(crate) fn keys(&self, client: &Client) -> Option<Arc<Keys>> {
+        let location = &client.keys.as_ref()?.location;
+        let configured = self.configured.keys(&client.client_id);
+        configured.or_else(|| self.keys.find(location))
     }
 
     /// Returns the client with this ID.
     pub(crate) async fn find(&self, client_id: &str) -> Result<Option<Client>, ClientError> {
+        if let Some(client) = self.configured.find(client_id) {
+            return Ok(Some(client));
+        }
         let found = match &self.documents {
             Some(documents) if Documents::is_named_by(client_id) => {
                 Some(documents.find(client_id, &self.rules).await?)

@@ -27,6 +27,8 @@ pub(super) struct Registered {
 pub(crate) struct Registration {
     pub(crate) client: Client,
     pub(crate) secret: Option<String>,
+    pub(crate) auth_method: &'static str,
+    pub(crate) application_type: Option<&'static str>,
     /// In seconds since 1970.
     pub(crate) issued_at: u64,
     /// The time at which the secret expires, in seconds since 1970.
@@ -67,6 +69,8 @@ impl Registered {
         Ok(Registration {
             client,
             secret,
+            auth_method: metadata.auth.method,
+            application_type: metadata.application_type,
             issued_at,
             expires_at,
         })

@@ -4,6 +4,7 @@
 mod host;
 mod hosts;
 mod proxied;
+mod step_up;
 mod tools;
 
 use std::convert::Infallible;
@@ -25,15 +26,16 @@ use tower::Service;
 
 pub(crate) use self::hosts::Allowed;
 use self::proxied::Proxied;
+use self::step_up::StepUp;
 use self::tools::Tools;
 use crate::app::{App, limit_body_time};
 use crate::cli::EndpointFlags;
 use crate::error::OauthError;
 
-/// The maximum size of a message to the built-in MCP server.
+/// The maximum size of a message that is read as a whole.
 pub(crate) const MOST_BYTES: usize = 4 << 20;
 
-/// The time limit for a message to the built-in MCP server.
+/// The time limit for a message that is read as a whole.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The service at `/mcp`.
@@ -57,16 +59,18 @@ impl fmt::Debug for Endpoint {
 
 /// Returns the MCP server that the flags name, or the built-in one.
 pub(crate) fn endpoint(flags: &EndpointFlags, app: &App) -> Result<Endpoint, Failure> {
-    match &flags.mcp_upstream {
-        Some(upstream) => {
-            let proxied = Proxied::new(upstream, &app.issuer, flags)?;
-            Ok(Endpoint {
-                router: routes(proxied),
-                end: Box::new(|| {}),
-            })
-        }
-        None => Ok(own(app)),
+    let mut endpoint = match &flags.mcp_upstream {
+        Some(upstream) => Endpoint {
+            router: routes(Proxied::new(upstream, &app.issuer, flags)?),
+            end: Box::new(|| {}),
+        },
+        None => own(app),
+    };
+    if let Some(step_up) = StepUp::new(&flags.tool_scope, metadata(app)) {
+        let layer = from_fn_with_state(step_up, step_up::check);
+        endpoint.router = endpoint.router.layer(layer);
     }
+    Ok(endpoint)
 }
 
 /// Returns the routes of the endpoint. Users also enter its URL with a slash at the end.
@@ -84,12 +88,15 @@ where
         .route_service("/mcp/", service)
 }
 
+fn metadata(app: &App) -> String {
+    app.issuer.well_known("oauth-protected-resource", "/mcp")
+}
+
 /// Adds what the built-in endpoint and a proxied one have in common: the check of `Host` and
 /// `Origin`, and the challenges of the second route.
 pub(crate) fn guarded(router: Router<App>, allowed: Allowed, app: &App) -> Router<App> {
-    let metadata = app.issuer.well_known("oauth-protected-resource", "/mcp");
     router
-        .layer(from_fn_with_state(Arc::from(metadata), name_slash))
+        .layer(from_fn_with_state(Arc::from(metadata(app)), name_slash))
         .layer(from_fn_with_state(allowed, hosts::check))
 }
 

@@ -6,6 +6,7 @@ use url::Url;
 use super::credential::{AuthMethod, Credential};
 use super::discovery::Document;
 use super::preset::Preset;
+use crate::clients::ProviderClient;
 
 /// The flags of the provider.
 #[derive(Clone, Debug)]
@@ -27,6 +28,19 @@ pub(crate) struct ProviderConfig {
     pub(crate) token_params: Vec<(String, String)>,
     /// Whether requests name the URL of the MCP endpoint as `resource` (RFC 8707).
     pub(crate) forward_resource: bool,
+}
+
+impl ProviderConfig {
+    /// Returns the client that this server is at the provider.
+    pub(crate) fn as_client(&self) -> ProviderClient<'_> {
+        ProviderClient {
+            id: &self.client_id,
+            secret: match &self.credential {
+                Credential::Secret(secret) => Some(secret),
+                Credential::None | Credential::Key(_) => None,
+            },
+        }
+    }
 }
 
 /// The endpoints of the flags.

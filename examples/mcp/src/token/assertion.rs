@@ -67,7 +67,7 @@ pub(super) async fn verify(
     if algorithm.is_some_and(|algorithm| algorithm != jwt.algorithm()) {
         return Err(refused("its algorithm is not the client's"));
     }
-    let keys = app.clients.keys(keys);
+    let keys = app.clients.keys(client);
     let keys = keys.ok_or_else(|| refused("the keys of the client cannot be used"))?;
     let claims = jwt.verify(&keys).await.map_err(not_verified)?;
     let claims: Claims = serde_json::from_value(claims.into())

@@ -215,7 +215,7 @@ async fn documents_are_cached_in_the_store() {
         .mcp(&[
             "--store",
             &store,
-            "--allowed-redirect",
+            "--only-redirect",
             "https://other.example/*",
         ])
         .await;

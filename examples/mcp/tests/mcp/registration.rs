@@ -110,6 +110,7 @@ async fn the_response_contains_all_registered_metadata() {
         "grant_types": ["authorization_code", "refresh_token"],
         "response_types": ["code"],
         "token_endpoint_auth_method": "none",
+        "application_type": "native",
         "scope": "email profile",
     });
     assert_eq!(said, want, "a public client must not get a client_secret");
@@ -435,11 +436,11 @@ async fn a_name_contains_only_visible_characters() {
 async fn schemes_of_the_system_must_be_allowed_explicitly() {
     let server = start(&[]).await;
     let explicit = start(&[
-        "--allowed-redirect",
+        "--only-redirect",
         "x-apple.systempreferences:/*",
-        "--allowed-redirect",
+        "--only-redirect",
         "ms-settings://cb",
-        "--allowed-redirect",
+        "--only-redirect",
         "com.example.app:/*",
     ])
     .await;
@@ -512,9 +513,9 @@ async fn the_endpoint_limits_the_body_and_allows_only_post() {
 #[tokio::test]
 async fn only_allowed_redirect_uris_are_registered() {
     let server = start(&[
-        "--allowed-redirect",
+        "--only-redirect",
         "https://*.client.example/oauth/*",
-        "--allowed-redirect",
+        "--only-redirect",
         "http://localhost/callback",
     ])
     .await;
@@ -561,7 +562,7 @@ async fn a_registration_survives_a_restart_but_not_a_stricter_allow_list() {
     let server = start(&[
         "--store",
         &store,
-        "--allowed-redirect",
+        "--only-redirect",
         "https://client.example/*",
     ])
     .await;
@@ -593,15 +594,11 @@ async fn an_unused_registration_expires() {
 async fn invalid_flags_are_rejected() {
     let run = |flags: [&str; 2]| Example::run(PROGRAM, &flags, &[]);
     for (flag, value, message) in [
+        ("--only-redirect", "https://*.com/", "more than one label"),
+        ("--only-redirect", "https://a.*.example.com/", "wildcard"),
+        ("--only-redirect", "javascript:*", "never allowed"),
         (
-            "--allowed-redirect",
-            "https://*.com/",
-            "more than one label",
-        ),
-        ("--allowed-redirect", "https://a.*.example.com/", "wildcard"),
-        ("--allowed-redirect", "javascript:*", "never allowed"),
-        (
-            "--allowed-redirect",
+            "--only-redirect",
             "http://example.com/",
             "http is allowed only for",
         ),

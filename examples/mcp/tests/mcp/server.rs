@@ -441,6 +441,13 @@ async fn invalid_command_lines_are_rejected() {
             &["--require-scope", "two scopes"],
             r#"--require-scope: "two scopes" is not a scope"#,
         ),
+        (&["--tool-scope", "delete"], "it must be NAME=SCOPE"),
+        (&["--tool-scope", "=x"], "`` is not the name of a tool"),
+        (&["--tool-scope", "a=b c"], "`b c` is not a scope"),
+        (
+            &["--tool-scope", "delete=admin"],
+            "--tool-scope: `admin` is not one of the scopes of --scope",
+        ),
         (
             &["--require-scope", "offline_access"],
             "offline_access is not a scope of access tokens",
@@ -510,5 +517,5 @@ async fn invalid_command_lines_are_rejected() {
 
 #[test]
 fn every_flag_has_an_environment_variable_and_documentation() {
-    assert_flags(PROGRAM, "MCP_", include_str!("../../README.md"), 72);
+    assert_flags(PROGRAM, "MCP_", include_str!("../../README.md"), 75);
 }

@@ -57,25 +57,30 @@ fn is_named_after_a_domain(scheme: &str) -> bool {
 
 /// The valid redirect URIs that the operator allows.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct AllowedRedirects(Vec<RedirectPattern>);
+pub(crate) struct AllowedRedirects {
+    only: Vec<RedirectPattern>,
+    more: Vec<RedirectPattern>,
+}
 
 impl AllowedRedirects {
-    /// Allows the redirect URIs that match a pattern. Without patterns, allows any https URL, any
-    /// loopback address, schemes that are reversed domain names, and the schemes of a few known
-    /// clients.
-    pub(crate) const fn new(patterns: Vec<RedirectPattern>) -> Self {
-        Self(patterns)
+    /// Allows the redirect URIs that match a pattern of `only` or `more`. If `only` is empty, also
+    /// allows any https URL, any loopback address, schemes that are reversed domain names, and the
+    /// schemes of a few known clients.
+    pub(crate) const fn new(only: Vec<RedirectPattern>, more: Vec<RedirectPattern>) -> Self {
+        Self { only, more }
     }
 
     pub(crate) fn contains(&self, uri: &RedirectUri) -> bool {
-        if self.0.is_empty() {
-            let scheme = uri.url().scheme();
-            return matches!(scheme, "https" | "http")
-                || is_named_after_a_domain(scheme)
-                || KNOWN_SCHEMES.contains(&scheme);
-        }
-        self.0.iter().any(|pattern| pattern.matches(uri))
+        let mut patterns = self.only.iter().chain(&self.more);
+        (self.only.is_empty() && is_usual(uri)) || patterns.any(|pattern| pattern.matches(uri))
     }
+}
+
+fn is_usual(uri: &RedirectUri) -> bool {
+    let scheme = uri.url().scheme();
+    matches!(scheme, "https" | "http")
+        || is_named_after_a_domain(scheme)
+        || KNOWN_SCHEMES.contains(&scheme)
 }
 
 #[cfg(test)]
@@ -164,19 +169,25 @@ mod tests {
             ("ms-settings://cb", "ms-settings://cb"),
             ("search-ms:/*", "search-ms:/x"),
         ] {
-            let allowed = AllowedRedirects::new(vec![pattern.parse().unwrap()]);
+            let allowed = AllowedRedirects::new(vec![], vec![pattern.parse().unwrap()]);
             assert!(allowed.contains(&RedirectUri::parse(uri).unwrap()), "{uri}");
         }
     }
 
     #[test]
-    fn patterns_replace_the_default() {
-        let allowed = AllowedRedirects::new(vec!["steam://run/*".parse().unwrap()]);
-        let allows = |uri| allowed.contains(&RedirectUri::parse(uri).unwrap());
-        assert!(
-            allows("steam://run/1")
-                && !allows("https://a.example/")
-                && !allows("http://localhost/")
-        );
+    fn patterns_replace_the_default_or_add_to_it() {
+        let patterns = |text: &str| text.split(' ').flat_map(str::parse).collect::<Vec<_>>();
+        let (steam, local) = ("steam://run/*", "http://localhost/*");
+        let uris = ["steam://run/1", "http://localhost/cb", "https://a.example/"];
+        for (only, more, allowed) in [
+            ("", "", [false, true, true]),
+            ("", steam, [true, true, true]),
+            (local, "", [false, true, false]),
+            (local, steam, [true, true, false]),
+        ] {
+            let redirects = AllowedRedirects::new(patterns(only), patterns(more));
+            let contains = |uri| redirects.contains(&RedirectUri::parse(uri).unwrap());
+            assert_eq!(uris.map(contains), allowed, "{only} {more}");
+        }
     }
 }

@@ -25,6 +25,9 @@ pub(crate) const GRANT_TYPES: [&str; 2] = ["authorization_code", "refresh_token"
 /// The supported response types.
 pub(crate) const RESPONSE_TYPES: [&str; 1] = ["code"];
 
+/// The known values of `application_type` (OpenID Connect Dynamic Client Registration §2).
+const APPLICATION_TYPES: [&str; 2] = ["web", "native"];
+
 /// The configuration against which client metadata is checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
@@ -43,6 +46,8 @@ pub(crate) struct Metadata {
     /// The requested scopes that this server supports; `None` if the client requested none.
     pub(crate) scope: Option<String>,
     pub(crate) auth: Authentication,
+    /// One of [`APPLICATION_TYPES`].
+    pub(crate) application_type: Option<&'static str>,
 }
 
 /// The reason why client metadata is invalid.
@@ -63,6 +68,8 @@ pub(crate) enum InvalidMetadata {
     },
     #[error("redirect URI {number} is not allowed by this server")]
     RedirectUriNotAllowed { number: usize },
+    #[error("redirect URI {number} must be https, because application_type is web")]
+    RedirectUriOfWeb { number: usize },
     #[error(
         "client_name, client_uri, redirect_uris, scope and jwks together must not be longer than {LARGEST} bytes"
     )]
@@ -81,7 +88,8 @@ impl InvalidMetadata {
             Self::NoRedirectUri
             | Self::TooManyRedirectUris
             | Self::RedirectUri { .. }
-            | Self::RedirectUriNotAllowed { .. } => "invalid_redirect_uri",
+            | Self::RedirectUriNotAllowed { .. }
+            | Self::RedirectUriOfWeb { .. } => "invalid_redirect_uri",
             Self::NoObject
             | Self::Json(_)
             | Self::TooLarge
@@ -100,6 +108,7 @@ struct Members {
     scope: Option<String>,
     grant_types: Option<Vec<String>>,
     response_types: Option<Vec<String>>,
+    application_type: Option<String>,
 }
 
 impl Metadata {
@@ -126,7 +135,10 @@ impl Metadata {
             members.response_types.as_deref(),
             RESPONSE_TYPES[0],
         )?;
+        let application_type =
+            application_type(members.application_type.as_deref(), &redirect_uris)?;
         let metadata = Self {
+            application_type,
             client_name: members
                 .client_name
                 .map(name)
@@ -181,6 +193,22 @@ fn redirect_uris(uris: Vec<String>, rules: &Rules) -> Result<Vec<String>, Invali
         }
     }
     Ok(uris)
+}
+
+/// Returns the type of the client. Web applications have https URLs only. Native ones may have them,
+/// too (RFC 8252 §7.2): Visual Studio Code does.
+fn application_type(
+    name: Option<&str>,
+    redirect_uris: &[String],
+) -> Result<Option<&'static str>, InvalidMetadata> {
+    let known = |known: &&str| name == Some(*known);
+    let found = APPLICATION_TYPES.into_iter().find(known);
+    let is_web = |uri: &&String| uri.starts_with("https:");
+    if found == Some("web") && !redirect_uris.iter().all(|uri| is_web(&uri)) {
+        let number = redirect_uris.iter().take_while(is_web).count() + 1;
+        return Err(InvalidMetadata::RedirectUriOfWeb { number });
+    }
+    Ok(found)
 }
 
 fn must_hold(

@@ -1,4 +1,4 @@
-//! The patterns of `--allowed-redirect`.
+//! The patterns of `--allow-redirect` and `--only-redirect`.
 
 use std::str::FromStr;
 

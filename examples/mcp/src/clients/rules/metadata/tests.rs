@@ -29,7 +29,7 @@ fn valid_metadata_is_accepted() {
         ("none", &None, &None)
     );
     for ignored in [
-        json!({ "application_type": "native", "software_id": 1, "logo_uri": "javascript:x", "x": [{}] }),
+        json!({ "application_type": "other", "software_id": 1, "logo_uri": "javascript:x", "x": [{}] }),
         json!({ "client_name": null, "client_uri": null, "scope": null, "grant_types": null }),
         json!({ "client_name": "  " }),
         json!({ "client_name": "\u{200b}\u{ad}" }),

@@ -1,0 +1,215 @@
+//! Reads the method and the tool of JSON-RPC messages.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::Refused;
+
+const CALL: &str = "tools/call";
+
+/// The parts of a message that matter here.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Message {
+    /// `None` for a response.
+    pub(super) method: Option<String>,
+    /// The member `name` of `params`.
+    name: Option<String>,
+}
+
+impl Message {
+    /// Parses a message, or a batch of messages (MCP 2025-03-26).
+    ///
+    /// Refuses members that occur twice or are spelled in another case: which of them counts depends
+    /// on the parser.
+    pub(super) fn parse(body: &[u8]) -> Result<Vec<Self>, Refused> {
+        let Body(messages) = serde_json::from_slice(body).map_err(|_| Refused::Message)?;
+        let is_nameless = |message: &Self| message.is_call() && message.name.is_none();
+        if messages.iter().any(is_nameless) {
+            return Err(Refused::Message);
+        }
+        Ok(messages)
+    }
+
+    fn is_call(&self) -> bool {
+        self.method.as_deref() == Some(CALL)
+    }
+
+    /// Returns the tool that the message calls.
+    pub(super) fn tool(&self) -> Option<&str> {
+        self.name.as_deref().filter(|_| self.is_call())
+    }
+}
+
+/// A message or a batch.
+struct Body(Vec<Message>);
+
+impl<'de> Deserialize<'de> for Body {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(BodyVisitor)
+    }
+}
+
+struct BodyVisitor;
+
+impl<'de> Visitor<'de> for BodyVisitor {
+    type Value = Body;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON-RPC message or a batch")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Body, A::Error> {
+        read_message(map).map(|message| Body(vec![message]))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Body, A::Error> {
+        let mut messages = Vec::new();
+        while let Some(Body(one)) = sequence.next_element()? {
+            messages.extend(one);
+        }
+        Ok(Body(messages))
+    }
+}
+
+fn read_message<'de, A: MapAccess<'de>>(mut map: A) -> Result<Message, A::Error> {
+    let mut method = None;
+    let mut params = None;
+    while let Some(key) = map.next_key::<String>()? {
+        match member(&key, &["method", "params"])? {
+            Some("method") => set(&mut method, map.next_value::<String>()?)?,
+            Some(_) => set(&mut params, map.next_value::<Params>()?)?,
+            None => {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+    }
+    Ok(Message {
+        method,
+        name: params.and_then(|Params(name)| name),
+    })
+}
+
+/// The value of `params`, of which only the member `name` is read.
+struct Params(Option<String>);
+
+impl<'de> Deserialize<'de> for Params {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ParamsVisitor)
+    }
+}
+
+struct ParamsVisitor;
+
+impl<'de> Visitor<'de> for ParamsVisitor {
+    type Value = Params;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the params of a JSON-RPC message")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Params, A::Error> {
+        let mut name = None;
+        while let Some(key) = map.next_key::<String>()? {
+            match member(&key, &["name"])? {
+                // Another type is the name of no tool.
+                Some(_) => set(&mut name, map.next_value::<serde_json::Value>()?)?,
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        let name = name.and_then(|name| name.as_str().map(str::to_owned));
+        Ok(Params(name))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Params, A::Error> {
+        while sequence.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Params(None))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Params, E> {
+        Ok(Params(None))
+    }
+}
+
+/// Returns the one of `names` that `key` is. Some parsers ignore the case of names, also that of
+/// `ſ` and `K`.
+fn member<E: Error>(key: &str, names: &[&'static str]) -> Result<Option<&'static str>, E> {
+    let folded = key.to_uppercase().to_lowercase();
+    match names.iter().find(|name| **name == folded) {
+        Some(name) if *name != key => Err(E::custom("a member is spelled in another case")),
+        found => Ok(found.copied()),
+    }
+}
+
+fn set<T, E: Error>(slot: &mut Option<T>, value: T) -> Result<(), E> {
+    match slot.replace(value) {
+        Some(_) => Err(E::custom("a member occurs twice")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tools(body: &str) -> Result<Vec<String>, Refused> {
+        let messages = Message::parse(body.as_bytes())?;
+        let tools = messages.iter().filter_map(Message::tool);
+        Ok(tools.map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn the_tool_is_read_wherever_it_stands() {
+        for (body, found) in [
+            (
+                r#"{"method":"tools/call","params":{"name":"a"}}"#,
+                &["a"][..],
+            ),
+            (
+                r#"{"params":{"arguments":{"name":"b"},"name":"a"},"method":"tools/call"}"#,
+                &["a"],
+            ),
+            (
+                r#"{"method":"tools/call","params":{"\u006eame":"\u0061"}}"#,
+                &["a"],
+            ),
+            (
+                r#"[{"method":"ping"},{"method":"tools/call","params":{"name":"a"}}]"#,
+                &["a"],
+            ),
+            (r#"{"method":"prompts/get","params":{"name":"a"}}"#, &[]),
+            (r#"{"method":"ping","params":null}"#, &[]),
+            (r#"{"method":"ping","params":[1]}"#, &[]),
+            (r#"{"id":1,"result":{"method":"tools/call"}}"#, &[]),
+            (r#"{"method":"x","params":{"name":5}}"#, &[]),
+        ] {
+            assert_eq!(tools(body).unwrap(), found, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_read_in_two_ways_is_refused() {
+        for body in [
+            "x",
+            "5",
+            "\"x\"",
+            "null",
+            r#"{"method":"tools/call"} {}"#,
+            r#"{"method":"tools/call"}"#,
+            r#"{"method":"tools/call","params":["a"]}"#,
+            r#"{"method":"tools/call","params":{"name":5}}"#,
+            r#"{"method":"ping","method":"tools/call","params":{"name":"a"}}"#,
+            r#"{"method":"ping","Method":"tools/call","params":{"name":"a"}}"#,
+            r#"{"method":"tools/call","params":{"name":"a","name":"b"}}"#,
+            r#"{"method":"tools/call","params":{"name":"a","NAME":"b"}}"#,
+            r#"{"method":"tools/call","params":{"name":"a"},"params":{"name":"b"}}"#,
+            "{\"method\":\"tools/call\",\"params\":{\"name\":\"a\"},\"param\u{17f}\":{}}",
+            r#"{"method":5}"#,
+            "\u{feff}{}",
+        ] {
+            assert_eq!(tools(body), Err(Refused::Message), "{body}");
+        }
+    }
+}
