@@ -152,6 +152,10 @@ fn set<T, E: Error>(slot: &mut Option<T>, value: T) -> Result<(), E> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
     use super::*;
 
     fn tools(body: &str) -> Result<Vec<String>, Refused> {
@@ -188,6 +192,48 @@ mod tests {
             assert_eq!(tools(body).unwrap(), found, "{body}");
         }
     }
+
+    proptest! {
+        /// A parser may take any of the members that occur twice, and may ignore their case.
+        #[test]
+        fn no_reading_of_a_message_calls_a_tool_unnoticed(
+            members in vec((select(&KEYS[..]), select(&VALUES[..])), 0..5),
+        ) {
+            let texts = members.iter().map(|(key, value)| format!("\"{key}\":{value}"));
+            let body = format!("{{{}}}", texts.collect::<Vec<_>>().join(","));
+            let has = |wanted: &str, part: &str| {
+                members.iter().any(|(key, value)| {
+                    key.to_uppercase().to_lowercase() == wanted && value.contains(part)
+                })
+            };
+            let may_call = has("method", CALL) && has("params", "\"secret\"");
+            let found = tools(&body);
+            prop_assert!(
+                !may_call || found.is_err() || found == Ok(vec!["secret".into()]),
+                "{body}"
+            );
+        }
+    }
+
+    const KEYS: [&str; 7] = [
+        "method",
+        "Method",
+        "params",
+        "PARAMS",
+        "param\u{17f}",
+        "id",
+        "x",
+    ];
+    const VALUES: [&str; 8] = [
+        "\"tools/call\"",
+        "\"ping\"",
+        "null",
+        r#"{"name":"secret"}"#,
+        r#"{"Name":"secret"}"#,
+        r#"{"name":"other"}"#,
+        r#"{"name":"other","NAME":"secret"}"#,
+        r#"{"name":"other","name":"secret"}"#,
+    ];
 
     #[test]
     fn what_can_be_read_in_two_ways_is_refused() {
