@@ -38,6 +38,7 @@ use crate::error::OauthError;
 use crate::issuer::Issuer;
 use crate::next_steps::next_steps;
 use crate::provider::{Provider, ProviderConfig};
+use crate::rate_limit::RateLimits;
 use crate::records::Records;
 use crate::scopes::Scopes;
 use crate::{authorize, demo, discovery, error, hardening, landing, mcp, register, server, token};
@@ -62,6 +63,7 @@ pub(crate) struct State {
     /// The texts that the consent page shows instead of scopes.
     pub(crate) scope_descriptions: BTreeMap<String, String>,
     pub(crate) brand: Brand,
+    pub(crate) rate_limits: RateLimits,
     pub(crate) records: Records,
     pub(crate) clients: Clients,
     pub(crate) provider: Provider,
@@ -214,6 +216,7 @@ fn build(
         issuer,
         scopes: cli.supported_scopes(),
         scope_descriptions: cli.scope_descriptions().map_err(Failure::Usage)?,
+        rate_limits: RateLimits::new(&cli.rates),
         brand: cli.brand.brand().map_err(Failure::Usage)?,
         clients: clients.map_err(|error| Failure::Usage(causes(&error)))?,
         records,
@@ -295,8 +298,8 @@ fn router(app: &App, mcp: Router<App>) -> Router {
         router.route(path, any(receive))
     });
     let endpoints = Router::new()
-        .merge(authorize::routes())
-        .merge(register::routes())
+        .merge(authorize::routes(app))
+        .merge(register::routes(app))
         .merge(with_cors(token::routes(app)))
         .layer(DefaultBodyLimit::max(MOST_BYTES))
         .layer(map_request(async |request| {

@@ -31,6 +31,7 @@ mod mcp;
 mod next_steps;
 mod parameters;
 mod provider;
+mod rate_limit;
 mod records;
 mod register;
 mod scopes;

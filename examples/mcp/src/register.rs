@@ -4,6 +4,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -19,21 +20,23 @@ use crate::clients::{
 use crate::content_type::is_json;
 use crate::cors::with_cors;
 use crate::error::OauthError;
+use crate::rate_limit;
 
 /// The maximum size of the metadata in a registration request, in bytes.
 const LARGEST: usize = 16 * 1024;
 
-pub(crate) fn routes() -> Router<App> {
+pub(crate) fn routes(app: &App) -> Router<App> {
+    let limit = from_fn_with_state(app.clone(), rate_limit::registrations);
     with_cors(
         Router::new()
             .route("/register", post(register))
-            .layer(DefaultBodyLimit::max(LARGEST)),
+            .layer(DefaultBodyLimit::max(LARGEST))
+            .layer(limit),
     )
 }
 
 /// Registers a client. Registration is open to everyone, because a registration alone grants no
-/// access: the user decides at each log-in. Rate limits are left to the reverse proxy in front of
-/// this server.
+/// access: the user decides at each log-in.
 async fn register(
     State(app): State<App>,
     headers: HeaderMap,

@@ -37,3 +37,4 @@ pub use self::accept::Listener;
 pub use self::connections::{Connections, finish};
 pub use self::limits::Limits;
 pub use self::request::{Held, RequestBody};
+pub use self::throttle::Throttle;

@@ -10,7 +10,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// A limit of one log line every ten seconds, so that an attack cannot fill the log.
 #[derive(Debug, Default)]
-pub(crate) struct Throttle(Mutex<State>);
+pub struct Throttle(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -21,7 +21,7 @@ struct State {
 impl Throttle {
     /// Returns the number of lines that were suppressed since the last one; `None` if this line
     /// must be suppressed, too.
-    pub(crate) fn line(&self) -> Option<u64> {
+    pub fn line(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if state.last.is_some_and(|last| now - last < INTERVAL) {

@@ -19,10 +19,12 @@ mod request;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 
 use crate::app::App;
-use crate::brand;
+use crate::{brand, rate_limit};
 
 pub(crate) use self::browser::COOKIE_NAME;
 pub(crate) use self::code::{CODE_LIFETIME, Code, CodeBinding, Fresh, InUse, Used};
@@ -33,12 +35,18 @@ pub(crate) use self::pages::Page;
 /// fields.
 const LONGEST_FORM: usize = 16 * 1024;
 
-pub(crate) fn routes() -> Router<App> {
+/// Returns the page for a user whose network sends too many requests.
+pub(crate) fn too_many_requests() -> Response {
+    pages::Problem::too_many_requests().into_response()
+}
+
+pub(crate) fn routes(app: &App) -> Router<App> {
+    let limit = from_fn_with_state(app.clone(), rate_limit::authorizations);
     let consent = get(consent::ask)
         .post(consent::answer)
         .layer(DefaultBodyLimit::max(LONGEST_FORM));
     Router::new()
-        .route("/authorize", get(begin::begin))
+        .route("/authorize", get(begin::begin).layer(limit))
         .route("/consent", consent)
         .route("/callback", get(callback::callback))
         .route("/style.css", get(pages::style))

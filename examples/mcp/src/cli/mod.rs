@@ -26,6 +26,7 @@ use crate::brand::BrandFlags;
 use crate::clients::ClientFlags;
 use crate::issuer::Issuer;
 use crate::provider::ProviderConfig;
+use crate::rate_limit::RateFlags;
 use crate::scopes::Scopes;
 
 /// The longest time in which a repeated exchange of an authorization code gets the same response.
@@ -80,6 +81,9 @@ pub(crate) struct Cli {
 
     #[command(flatten)]
     pub(crate) endpoint: EndpointFlags,
+
+    #[command(flatten)]
+    pub(crate) rates: RateFlags,
 
     #[command(flatten)]
     pub(crate) brand: BrandFlags,

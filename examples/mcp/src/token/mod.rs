@@ -29,6 +29,7 @@ use crate::app::App;
 use crate::content_type;
 use crate::error::OauthError;
 use crate::parameters::{Parameters, Repeated};
+use crate::rate_limit;
 
 /// The maximum size of a request body. It equals the limit of the layer.
 const MOST_BYTES: usize = 64 << 10;
@@ -40,7 +41,8 @@ pub(crate) fn routes(app: &App) -> Router<App> {
     let token = Router::new()
         .route("/token", post(token))
         .layer(app.refresh.clone())
-        .layer(from_fn_with_state(app.clone(), outside::token));
+        .layer(from_fn_with_state(app.clone(), outside::token))
+        .layer(from_fn_with_state(app.clone(), rate_limit::token_failures));
     let revoke = Router::new()
         .route("/revoke", post(revoke::revoke))
         .layer(app.refresh.clone())

@@ -23,6 +23,7 @@ mod outage;
 mod pages;
 mod presets;
 mod provider_auth;
+mod rate_limits;
 mod registration;
 mod renewal;
 mod revisions;

@@ -68,6 +68,18 @@ impl Problem {
         )
     }
 
+    pub(in crate::authorize) fn too_many_requests() -> Self {
+        let what =
+            "Your network has sent more log-in requests than this server accepts in a minute.";
+        let advice = format!("Wait a minute. {AGAIN}");
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many requests",
+            what,
+            advice,
+        )
+    }
+
     pub(in crate::authorize) fn login_is_over() -> Self {
         let what = "It is already complete, or it took longer than ten minutes.";
         Self::new(

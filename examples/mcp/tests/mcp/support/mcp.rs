@@ -207,11 +207,18 @@ async fn provider_token(
 }
 
 /// Starts the example with these flags on a free port. The default store is in memory, because the
-/// default of the program is a file that tests would share.
+/// default of the program is a file that tests would share. By default, requests are not limited,
+/// because all of them come from one address.
 pub(crate) async fn start(flags: &[String]) -> Example {
     let mut args = vec!["--listen".to_owned(), "127.0.0.1:0".to_owned()];
     if !flags.iter().any(|flag| flag == "--store") {
         args.extend(["--store", "memory"].map(str::to_owned));
+    }
+    let limits = ["registrations", "authorizations", "token-failures"];
+    for flag in limits.map(|limit| format!("--limit-{limit}")) {
+        if !flags.contains(&flag) {
+            args.extend([flag, "0".to_owned()]);
+        }
     }
     args.extend_from_slice(flags);
     tokio::task::spawn_blocking(move || Example::start::<_, &str, &str>(PROGRAM, &args, &[]))

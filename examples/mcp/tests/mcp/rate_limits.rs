@@ -1,0 +1,101 @@
+//! Limits of requests from one network. The passage of time is tested with a clock of its own, in
+//! `src/rate_limit.rs`.
+
+use serde_json::json;
+use test_support::http::{Answer, get, send};
+use test_support::process::Example;
+
+use crate::support::fixture::Fixture;
+use crate::support::identity::Manners;
+use crate::support::mcp;
+use crate::support::mcp_client::{McpClient, REDIRECT, assert_error};
+
+async fn start(flags: &[&str]) -> Example {
+    let trusted = ["--trust-forwarded", "127.0.0.0/8"];
+    let flags: Vec<_> = [&trusted, flags].concat();
+    let flags: Vec<_> = flags.into_iter().map(str::to_owned).collect();
+    mcp::start(&flags).await
+}
+
+async fn register(server: &Example, client: &str) -> Answer {
+    let metadata = json!({ "redirect_uris": [REDIRECT] }).to_string();
+    let headers = [
+        ("content-type", "application/json"),
+        ("x-forwarded-for", client),
+    ];
+    send("POST", &server.url("/register"), &headers, metadata).await
+}
+
+fn assert_asks_to_wait(answer: &Answer) {
+    let wait = answer.headers["retry-after"].to_str().unwrap();
+    let wait: u64 = wait.parse().unwrap();
+    assert!((1..=61).contains(&wait), "{wait}");
+}
+
+#[tokio::test]
+async fn registrations_are_limited_for_each_network() {
+    let server = start(&["--limit-registrations", "1"]).await;
+    for (client, status) in [
+        ("192.0.2.1", 201),
+        ("192.0.2.1", 429),
+        ("192.0.2.2", 201),
+        ("2001:db8::1", 201),
+        ("2001:db8::2", 429),
+        ("2001:db8:0:1::1", 201),
+    ] {
+        let answer = register(&server, client).await;
+        assert_eq!(answer.status, status, "{client}: {}", answer.text());
+        if status == 429 {
+            assert_error(&answer, 429, "temporarily_unavailable", client);
+            assert_asks_to_wait(&answer);
+            assert_eq!(answer.headers["access-control-allow-origin"], "*");
+        }
+    }
+    server.wait_for("sends too many requests");
+    assert!(
+        server.stderr().contains("--limit-registrations"),
+        "{server:?}"
+    );
+}
+
+/// Without `--trust-forwarded`, a client cannot choose its address.
+#[tokio::test]
+async fn an_untrusted_header_does_not_change_the_network() {
+    let flags = ["--limit-registrations", "1"].map(str::to_owned);
+    let server = mcp::start(&flags).await;
+    assert_eq!(register(&server, "192.0.2.1").await.status, 201);
+    assert_eq!(register(&server, "192.0.2.2").await.status, 429);
+}
+
+#[tokio::test]
+async fn too_many_authorization_requests_get_a_page() {
+    let server = start(&["--limit-authorizations", "1"]).await;
+    let client = McpClient::register(&server).await;
+    let url = mcp::request(&server, &client.id, REDIRECT, &[]);
+    assert_eq!(get(&url).await.status, 303);
+    let page = get(&url).await;
+    assert_eq!(page.status, 429);
+    mcp::assert_is_page(&page);
+    assert!(page.text().contains("Too many requests"), "{}", page.text());
+    assert_asks_to_wait(&page);
+    // Other pages are not limited.
+    assert_eq!(get(&server.url("/")).await.status, 200);
+}
+
+#[tokio::test]
+async fn only_failures_at_the_token_endpoint_are_counted() {
+    let limit = ["--limit-token-failures", "1"];
+    let fixture = Fixture::with_flags(Manners::default(), &limit).await;
+    let (server, client) = (&fixture.server, &fixture.client);
+    let mut token = client.log_in(server).await.string("refresh_token");
+    for _ in 0..3 {
+        let answer = client.refresh(server, &token, &[]).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        token = answer.string("refresh_token");
+    }
+    let answer = client.refresh(server, "unknown", &[]).await;
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    let answer = client.refresh(server, &token, &[]).await;
+    assert_error(&answer, 429, "temporarily_unavailable", "refresh");
+    assert_asks_to_wait(&answer);
+}
