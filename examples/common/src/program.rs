@@ -77,12 +77,13 @@ pub async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failur
 pub async fn shut_down(
     mut signals: Signals,
     connections: Connections,
+    limit: Duration,
     drain: impl Future<Output = ()>,
     rotation_timeout: Duration,
 ) -> Result<(), Failure> {
     tracing::info!("shutting down");
     tokio::select! {
-        result = finish(connections, drain, rotation_timeout) => result.map_err(Failure::from),
+        result = finish(connections, limit, drain, rotation_timeout) => result.map_err(Failure::from),
         () = signals.next() => Err("stopped by a second signal: requests and rotations in progress may be lost".into()),
     }
 }

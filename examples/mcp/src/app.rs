@@ -141,7 +141,8 @@ pub(crate) async fn serve(
     let connections = server::run(router, Listener::new(listener, limits), signals.next()).await;
     endpoint.end();
     let timeout = cli.shared.sessions.rotation_timeout;
-    shut_down(signals, connections, refresh.drain(), timeout).await
+    let limit = cli.shared.limits.shutdown_timeout;
+    shut_down(signals, connections, limit, refresh.drain(), timeout).await
 }
 
 /// Checks the configuration without opening the store and without listening.

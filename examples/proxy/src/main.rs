@@ -225,7 +225,8 @@ async fn serve<S: Store>(
         .run(Listener::new(listener, limits), signals.next())
         .await;
     let timeout = cli.shared.sessions.rotation_timeout;
-    shut_down(signals, connections, layer.drain(), timeout).await
+    let limit = cli.shared.limits.shutdown_timeout;
+    shut_down(signals, connections, limit, layer.drain(), timeout).await
 }
 
 /// Starts the demo server and prints its session. Returns the URLs of the demo server and of this

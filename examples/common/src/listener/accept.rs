@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::{Either, Full};
@@ -124,6 +125,7 @@ impl Listener {
                 builder.clone(),
                 service(client),
                 connections.closing.clone(),
+                connections.ending.clone(),
             );
             connections.tasks.spawn(serving);
         }
@@ -233,6 +235,7 @@ impl Connection {
         builder: auto::Builder<StreamExecutor>,
         service: S,
         closing: CancellationToken,
+        ending: CancellationToken,
     ) where
         S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>
             + Clone
@@ -263,7 +266,8 @@ impl Connection {
             // The request is counted here and not in its future, because the future of a request on
             // an HTTP/2 stream is first polled later.
             let open = requests.open();
-            answer(Arc::clone(&shared), service.clone(), open, request)
+            let ending = ending.clone();
+            answer(Arc::clone(&shared), service.clone(), open, ending, request)
         });
         let mut connection = pin!(builder.serve_connection(io, service));
         let grace = tokio::select! {
@@ -295,6 +299,7 @@ async fn answer<S, B>(
     shared: Arc<Shared>,
     service: S,
     open: OpenRequest,
+    ending: CancellationToken,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody<B>>, Infallible>
 where
@@ -321,7 +326,19 @@ where
         _open: open,
         _in_flight: in_flight,
     };
-    Ok(response.map(|body| ResponseBody::new(body, Sending::current(), holds)))
+    let ending = is_event_stream(&response).then(|| ending.cancelled_owned());
+    Ok(response.map(|body| ResponseBody::new(body, Sending::current(), ending, holds)))
+}
+
+/// Returns whether a response is a stream of events: whenever it ends, its client has received whole
+/// events, and connects again.
+fn is_event_stream<B>(response: &Response<B>) -> bool {
+    let value = response.headers().get(CONTENT_TYPE);
+    let value = value
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("text/event-stream")
 }
 
 /// Calls the service. If the listener has cut off the request body, its refusal replaces the

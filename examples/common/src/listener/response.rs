@@ -1,5 +1,6 @@
 //! Response bodies. A request is open until its response body is finished or dropped.
 
+use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::activity::OpenRequest;
 use super::sending::{Chunk, Sending};
@@ -27,6 +29,8 @@ pub(crate) struct ResponseBody<B> {
     body: B,
     /// The end of the body, once the body has returned it.
     end: Option<End>,
+    /// Completes when the body must end at a shutdown. `None` if it must not end early.
+    ending: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     sending: Option<Arc<Sending>>,
     _holds: Holds,
 }
@@ -40,10 +44,16 @@ enum End {
 impl<B> ResponseBody<B> {
     /// Creates the body of a response. `sending` belongs to the HTTP/2 stream; it is `None` on
     /// HTTP/1.
-    pub(crate) const fn new(body: B, sending: Option<Arc<Sending>>, holds: Holds) -> Self {
+    pub(crate) fn new(
+        body: B,
+        sending: Option<Arc<Sending>>,
+        ending: Option<WaitForCancellationFutureOwned>,
+        holds: Holds,
+    ) -> Self {
         Self {
             body,
             end: None,
+            ending: ending.map(Box::pin),
             sending,
             _holds: holds,
         }
@@ -61,6 +71,12 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Chunk>, B::Error>>> {
         let this = self.project();
+        if let Some(ending) = this.ending
+            && this.end.is_none()
+            && ending.as_mut().poll(cx).is_ready()
+        {
+            *this.end = Some(End::Plain);
+        }
         if this.end.is_none() {
             let frame = match ready!(this.body.poll_frame(cx)).transpose() {
                 Ok(frame) => frame

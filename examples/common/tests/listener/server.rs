@@ -10,7 +10,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use server_common::listener::{Connections, Limits, Listener, RequestBody};
@@ -173,6 +174,7 @@ async fn serve(
         "/large-silence" => (vec![piece(1 << 20)], Then::Silence),
         "/small-silence" => (vec![piece(100)], Then::Silence),
         "/events" => (vec![piece(1)], Then::Events(go)),
+        "/event-stream" => (vec![piece(100)], Then::Silence),
         "/wait" => {
             go.acquire().await.unwrap().forget();
             (vec![piece(4)], Then::End)
@@ -196,12 +198,17 @@ async fn serve(
         _ => (vec![piece(2)], Then::End),
     };
     count.fetch_add(1, Ordering::SeqCst);
-    Ok(Response::new(Frames {
+    let mut response = Response::new(Frames {
         frames: frames.into(),
         then,
         paused: false,
         count,
-    }))
+    });
+    if path == "/event-stream" {
+        let value = HeaderValue::from_static("text/event-stream; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, value);
+    }
+    Ok(response)
 }
 
 /// The behavior of a response body after its frames.

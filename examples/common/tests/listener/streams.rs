@@ -1,9 +1,11 @@
 //! Responses that the client does not read.
 
+use std::future::ready;
+
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{Request, StatusCode};
-use server_common::listener::Limits;
+use server_common::listener::{Limits, finish};
 use tokio::io::AsyncReadExt as _;
 
 use crate::server::{MEDIUM, PATIENCE, SHORT, Server, closed, limits};
@@ -179,4 +181,40 @@ async fn rare_events_do_not_stall_a_response() {
     tokio::time::timeout(PATIENCE, events)
         .await
         .expect("both clients receive an event");
+}
+
+/// A client can tell that an event stream ended, and that another response did not.
+#[tokio::test]
+async fn event_streams_are_ended_properly_at_a_shutdown() {
+    let server = Server::start(limits()).await;
+    let request = |path| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut events = server.sent(request("/event-stream").as_bytes()).await;
+    let mut other = server.sent(request("/small-silence").as_bytes()).await;
+    let client = client(&server, 65_535).await;
+    let (response, _) = client
+        .ready()
+        .await
+        .unwrap()
+        .send_request(get("/event-stream"), true)
+        .unwrap();
+    let mut http2 = response.await.unwrap().into_body();
+    assert_eq!(http2.data().await.unwrap().unwrap().len(), 100);
+    server.bodies(3).await;
+    let connections = server.end().await;
+    let finished = finish(connections, SHORT, ready(()), SHORT);
+    // A reset would be an error.
+    let http2 = async {
+        while let Some(data) = http2.data().await {
+            assert_eq!(data.unwrap(), "");
+        }
+    };
+    let http1 = closed("an event stream", &mut events);
+    let (finished, http1, ()) = tokio::join!(finished, http1, http2);
+    assert_eq!(finished, Ok(()));
+    assert!(http1.ends_with(b"\r\n0\r\n\r\n"), "{http1:?}");
+    let mut part = vec![0; 4096];
+    let read = other.read(&mut part).await.unwrap();
+    let part = &part[..read];
+    assert!(part.starts_with(b"HTTP/1.1 200 "), "{part:?}");
+    assert!(!part.ends_with(b"\r\n0\r\n\r\n"), "{part:?}");
 }

@@ -611,6 +611,35 @@ async fn bodies_stream_in_both_directions() {
     );
 }
 
+/// The upstream server would keep the stream open.
+#[tokio::test]
+async fn a_stream_is_ended_properly_at_a_shutdown() {
+    let (started, mut senders) = mpsc::unbounded_channel();
+    let events = async move || -> Response {
+        let (sender, body) = Channel::<Bytes, Infallible>::new(1);
+        started.send(sender).unwrap();
+        ([("content-type", "text/event-stream")], Body::new(body)).into_response()
+    };
+    let upstream = serve(Router::new().route("/mcp", axum::routing::get(events))).await;
+    let limit = ["--shutdown-timeout", "0.2"];
+    let mut fixture = Fixture::start(&format!("http://{upstream}/mcp"), &limit).await;
+    let request = hyper::Request::get(fixture.server.url("/mcp"))
+        .header("authorization", format!("Bearer {}", fixture.access))
+        .body(http_body_util::Empty::<Bytes>::new())
+        .unwrap();
+    let http: Client<_, _> = Client::builder(TokioExecutor::new()).build_http();
+    let mut body = http.request(request).await.unwrap().into_body();
+    let mut sender = senders.recv().await.unwrap();
+    sender.send_data("data: x\n\n".into()).await.unwrap();
+    let frame = timeout(PATIENCE, body.frame()).await.unwrap().unwrap();
+    assert_eq!(frame.unwrap().into_data().unwrap(), "data: x\n\n");
+    fixture.server.terminate();
+    let end = timeout(PATIENCE, body.frame()).await.unwrap();
+    assert!(end.is_none(), "{end:?}");
+    let status = fixture.server.ended(PATIENCE).await;
+    assert!(status.success(), "{:?}", fixture.server);
+}
+
 #[tokio::test]
 async fn a_stream_ends_when_the_client_revokes_its_session() {
     let (started, mut senders) = mpsc::unbounded_channel();

@@ -591,7 +591,7 @@ fn environment_variables_are_checked_like_flags() {
 
 #[test]
 fn every_flag_has_an_environment_variable_and_documentation() {
-    let help = assert_flags(PROGRAM, "PROXY_", include_str!("../../README.md"), 56);
+    let help = assert_flags(PROGRAM, "PROXY_", include_str!("../../README.md"), 57);
     assert!(
         help.contains("response_type with `token` or `id_token`"),
         "the help of --reference-access-tokens: {help}"
