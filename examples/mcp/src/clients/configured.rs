@@ -73,7 +73,7 @@ impl Configured {
         provider: ProviderClient<'_>,
     ) -> Result<Self, String> {
         let failed = |why: &str| format!("--clients {}: {why}", path.display());
-        let (table, _) = read_toml(path).map_err(|why| failed(&why))?;
+        let (table, others_can_read) = read_toml(path).map_err(|why| failed(&why))?;
         let file = File::deserialize(table).map_err(|error| failed(error.message()))?;
         // A file can name only what the server supports.
         let rules = Rules {
@@ -82,12 +82,14 @@ impl Configured {
             ..rules.clone()
         };
         let mut clients = HashMap::new();
+        let mut has_secrets = false;
         for (number, table) in (1..).zip(file.client) {
             let name = table.get("client_id").and_then(toml::Value::as_str);
             let name =
                 name.map_or_else(|| format!("client {number}"), |id| format!("client `{id}`"));
             let failed = |why: &str| failed(&format!("{name}: {why}"));
             let members = Members::deserialize(table).map_err(|error| failed(error.message()))?;
+            has_secrets |= members.client_secret.is_some();
             let entry = members
                 .check(&rules, provider)
                 .map_err(|why| failed(&why))?;
@@ -95,6 +97,12 @@ impl Configured {
             if clients.insert(id, entry).is_some() {
                 return Err(failed("another client has the same ID"));
             }
+        }
+        if has_secrets && others_can_read {
+            tracing::warn!(
+                file = %path.display(),
+                "the file of --clients has secrets, and other users can read it: change its mode"
+            );
         }
         Ok(Self(Arc::new(clients)))
     }

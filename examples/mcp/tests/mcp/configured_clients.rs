@@ -1,6 +1,7 @@
 //! Clients in the file of `--clients`, and the flags for redirect URIs.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 
 use axum::http::StatusCode;
 use base64::Engine as _;
@@ -23,6 +24,7 @@ async fn start(clients: &str, more: &[&str]) -> Example {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("clients.toml");
     fs::write(&path, clients).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
     let mut flags = Identity::start().await.flags();
     flags.extend(["--clients", path.to_str().unwrap()].map(str::to_owned));
     flags.extend(more.iter().map(|flag| (*flag).to_owned()));
@@ -137,6 +139,22 @@ async fn register(server: &Example, metadata: &Value) -> Answer {
         metadata.to_string(),
     )
     .await
+}
+
+#[tokio::test]
+async fn a_file_with_secrets_that_others_can_read_gets_a_warning() {
+    const WARNING: &str = "the file of --clients has secrets, and other users can read it";
+    let hash = "0".repeat(64);
+    for (secret, is_expected) in [
+        ("client_secret = \"hunter2\"".to_owned(), true),
+        (format!("client_secret_sha256 = \"{hash}\""), false),
+    ] {
+        let client =
+            format!("[[client]]\nclient_id = \"a\"\nredirect_uris = [\"{REDIRECT}\"]\n{secret}");
+        let log = start(&client, &[]).await.stderr();
+        assert_eq!(log.contains(WARNING), is_expected, "{log}");
+        assert!(!log.contains("hunter2"), "{log}");
+    }
 }
 
 #[tokio::test]
