@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{HOST, HeaderMap};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -47,6 +47,11 @@ struct Shared<B> {
     settings: Settings,
     edge: Arc<Edge>,
 }
+
+/// Headers that the server itself adds to a request for the upstream, in the extensions of the
+/// request. They replace headers of the client.
+#[derive(Clone, Debug)]
+pub struct AddedHeaders(pub HeaderMap);
 
 /// Settings for forwarding requests.
 #[derive(Clone, Debug)]
@@ -203,6 +208,11 @@ where
             }
             None => self.shared.edge.announce(headers),
         };
+        let added = request.extensions_mut().remove::<AddedHeaders>();
+        let headers = request.headers_mut();
+        for (name, value) in added.into_iter().flat_map(|AddedHeaders(added)| added) {
+            headers.extend(name.map(|name| (name, value)));
+        }
         let host = host.filter(|_| *preserve_host);
         headers.insert(HOST, host.unwrap_or_else(|| upstream.host().clone()));
         Ok((

@@ -145,6 +145,11 @@ pub fn remove_misleading(headers: &mut HeaderMap, trusted: bool) {
     });
 }
 
+/// Removes headers with these names, which are in lower case, and other spellings of them.
+pub fn remove_all(headers: &mut HeaderMap, names: &[&str]) {
+    remove_if(headers, |name| is_any(name, names));
+}
+
 fn remove_if(headers: &mut HeaderMap, test: impl Fn(&str) -> bool) {
     let names: Vec<_> = headers
         .keys()

@@ -16,6 +16,11 @@ pub trait Demo: Clone + Send + Sync + 'static {
     /// The sessions of its users.
     fn sessions(&self) -> &Sessions;
 
+    /// Returns the ID token for an exchanged code, if the demo issues one.
+    fn id_token(&self, _: &state::Code) -> Option<String> {
+        None
+    }
+
     /// Authenticates the client that sent a form to the token or revocation endpoint.
     fn authenticate(headers: &HeaderMap, form: &Parameters) -> Result<&'static str, OauthError>;
 }

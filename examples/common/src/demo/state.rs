@@ -53,6 +53,8 @@ pub struct Code {
     pub redirect_uri: String,
     pub challenge: String,
     pub scope: String,
+    /// The nonce of the authorization request.
+    pub nonce: Option<String>,
 }
 
 #[derive(Debug)]
@@ -193,6 +195,15 @@ impl Sessions {
             refresh: format!("{id}.{current}"),
             scope,
         })
+    }
+
+    /// Ends all sessions of a user.
+    pub fn end_all(&self, user: &str) {
+        for (id, session) in &self.sessions {
+            if session.user == user {
+                self.sessions.invalidate(&*id);
+            }
+        }
     }
 
     pub fn access(&self, token: &str) -> Option<Access> {

@@ -21,6 +21,7 @@ pub async fn token<D: Demo>(
 ) -> Result<Response, OauthError> {
     let form = form(&headers, &body)?;
     let client = D::authenticate(&headers, &form)?;
+    let mut id_token = None;
     let tokens = match form.need("grant_type")? {
         "authorization_code" => {
             let code = demo.sessions().take_code(form.need("code")?)?;
@@ -34,6 +35,7 @@ pub async fn token<D: Demo>(
                     "the code was not issued for this request",
                 ));
             }
+            id_token = demo.id_token(&code);
             demo.sessions().begin(client, code.user, code.scope)?
         }
         "refresh_token" => {
@@ -56,6 +58,9 @@ pub async fn token<D: Demo>(
     });
     if settings.expires_in {
         answer["expires_in"] = settings.access_lifetime.as_secs().into();
+    }
+    if let Some(id_token) = id_token {
+        answer["id_token"] = id_token.into();
     }
     if let Some(lifetime) = settings.refresh_lifetime {
         answer["refresh_expires_in"] = lifetime.as_secs().into();

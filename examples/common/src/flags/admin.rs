@@ -50,6 +50,16 @@ pub struct AdminFlags {
 }
 
 impl AdminFlags {
+    /// Sets the issuer of logout tokens and the client ID that they may name, unless the flags do.
+    pub fn set_default_issuer(&mut self, issuer: Option<Issuer>, client_id: Option<String>) {
+        if self.backchannel_logout_issuer.is_none() {
+            self.backchannel_logout_issuer = issuer;
+        }
+        if self.backchannel_logout_issuer.is_some() && self.backchannel_logout_audience.is_empty() {
+            self.backchannel_logout_audience.extend(client_id);
+        }
+    }
+
     /// Checks the rules that concern more than one flag.
     pub fn check(&self, listen: SocketAddr) -> Result<(), String> {
         if self.admin == Some(listen) && listen.port() != 0 {

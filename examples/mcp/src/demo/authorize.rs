@@ -12,16 +12,20 @@ use url::Url;
 use super::clients::CLIENT;
 use super::{Demo, page};
 
-const SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];
+pub(super) const SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];
 
 /// The maximum length of a user name, in bytes.
 const LONGEST_NAME: usize = 64;
+
+/// The maximum length of a nonce, in bytes.
+const LONGEST_NONCE: usize = 256;
 
 /// The parts of an authorization request that end up in the code. The log-in page repeats the
 /// query.
 struct Wanted {
     challenge: String,
     scope: String,
+    nonce: Option<String>,
 }
 
 pub(super) async fn ask(
@@ -55,22 +59,25 @@ pub(super) async fn log_in(
             Err(OauthError("access_denied", "the user cancelled the log-in")),
         ));
     }
-    let user = form
-        .get("other")
-        .or_else(|| form.get("user"))
-        .map(str::trim)
-        .unwrap_or_default();
-    if user.is_empty() || user.len() > LONGEST_NAME || user.chars().any(char::is_control) {
+    let Some(user) = user(&form) else {
         return Ok(page::log_in(&wanted.scope, &query, StatusCode::BAD_REQUEST));
-    }
+    };
     let code = Code {
         client: CLIENT,
         user: user.to_owned(),
         redirect_uri: demo.redirect_uri.as_ref().to_owned(),
         challenge: wanted.challenge,
         scope: wanted.scope,
+        nonce: wanted.nonce,
     };
     Ok(back(&demo, &parameters, demo.sessions.add_code(code)))
+}
+
+/// Returns the user that a form names.
+pub(super) fn user(form: &Parameters) -> Option<&str> {
+    let user = form.get("other").or_else(|| form.get("user"))?.trim();
+    let fits = (1..=LONGEST_NAME).contains(&user.len()) && !user.chars().any(char::is_control);
+    fits.then_some(user)
 }
 
 /// Parses a query, and checks that it comes from the only client and names its redirect URI.
@@ -106,9 +113,14 @@ fn wanted(query: &Parameters) -> Result<Wanted, OauthError> {
     if !scope.split(' ').all(|scope| SCOPES.contains(&scope)) {
         return Err(OauthError("invalid_scope", "unknown scope"));
     }
+    let nonce = query.get("nonce");
+    if nonce.is_some_and(|nonce| nonce.len() > LONGEST_NONCE) {
+        return Err(OauthError("invalid_request", "the nonce is too long"));
+    }
     Ok(Wanted {
         challenge: challenge.to_owned(),
         scope: scope.to_owned(),
+        nonce: nonce.map(str::to_owned),
     })
 }
 

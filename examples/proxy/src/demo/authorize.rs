@@ -39,6 +39,7 @@ pub(super) async fn authorize(
                 redirect_uri,
                 challenge,
                 scope,
+                nonce: None,
             })
         }
         Err(error) => Err(error),
