@@ -67,6 +67,8 @@ pub(crate) struct State {
     pub(crate) records: Records,
     pub(crate) clients: Clients,
     pub(crate) provider: Provider,
+    /// What the guarded MCP server learns about users.
+    pub(crate) identity: mcp::Identity,
     pub(crate) refresh: RefreshLayer<BoxStore>,
     /// The endpoints at which other servers end sessions.
     pub(crate) receivers: Receivers,
@@ -93,7 +95,7 @@ pub(crate) async fn serve(
     choice: &StoreChoice,
 ) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
-    let admin = cli.admin().map_err(Failure::Usage)?;
+    let mut admin = cli.admin().map_err(Failure::Usage)?;
     let (metrics, exporter) = admin.record(None)?;
     let store = opened.store.clone();
     let scrape = exporter.map(|exporter| exporter.over(opened));
@@ -110,10 +112,18 @@ pub(crate) async fn serve(
         None => {
             let listener = bind("--demo-listen", cli.demo.demo_listen).await?;
             let demo = demo::start(&cli.demo, listener, &issuer)?;
-            (demo::config(&demo)?, Some(demo))
+            let config = demo_provider(cli, &demo)?;
+            admin.set_default_issuer(config.issuer.clone(), Some(config.client_id.clone()));
+            (config, Some(demo))
         }
     };
     let provider = Provider::new(config, issuer.resource(), metrics.clone())?;
+    let config = provider.config();
+    if config.is_public() && config.rules.are_empty() {
+        tracing::warn!(
+            "anybody with an account at the identity provider can log in: --allow-user, --allow-email-domain and --allow-group say who may"
+        );
+    }
     provider.discover().await.map_err(Failure::Usage)?;
     let (app, access) = build(cli, store, issuer, provider, &admin, &metrics)?;
     let refresh = app.refresh.clone();
@@ -161,7 +171,7 @@ pub(crate) fn check(cli: &Cli) -> Vec<Result<(), String>> {
         let issuer = issuer(cli, cli.listen)?;
         let config = match cli.provider().map_err(Failure::Usage)? {
             Some(config) => config,
-            None => demo::config(&Url::parse("http://127.0.0.1")?)?,
+            None => demo_provider(cli, &Url::parse("http://127.0.0.1")?)?,
         };
         let admin = cli.admin().map_err(Failure::Usage)?;
         let metrics = Metrics::default();
@@ -182,6 +192,12 @@ pub(crate) fn check(cli: &Cli) -> Vec<Result<(), String>> {
         clients.map(drop).map_err(|error| causes(&error)),
         whole.map_err(Failure::message),
     ]
+}
+
+/// Returns the settings with which this server uses a demo provider at this URL.
+fn demo_provider(cli: &Cli, here: &Url) -> Result<ProviderConfig, Failure> {
+    let rules = cli.rules().map_err(Failure::Usage)?;
+    demo::config(here, cli.scopes(), rules).map_err(Failure::Usage)
 }
 
 /// Returns the public URL of this server.
@@ -206,6 +222,11 @@ fn build(
     let by_session = admin.backchannel_logout_issuer.is_some();
     let (refresh, access) = layers(cli, layered, &issuer, &provider, metrics, by_session)?;
     let receivers = admin.receivers(&refresh, store.clone())?;
+    let has_upstream = cli.endpoint.mcp_upstream.is_some();
+    cli.identity.check(has_upstream).map_err(Failure::Usage)?;
+    let groups_claim = provider.config().groups_claim();
+    let identity = mcp::Identity::new(&cli.identity, &issuer, groups_claim);
+    let identity = identity.map_err(Failure::Usage)?;
     let records = Records::new(store);
     let clients = Clients::new(
         &records,
@@ -221,6 +242,7 @@ fn build(
         brand: cli.brand.brand().map_err(Failure::Usage)?,
         clients: clients.map_err(|error| Failure::Usage(causes(&error)))?,
         records,
+        identity,
         provider,
         refresh,
         receivers,
@@ -252,7 +274,9 @@ fn layers(
     let invalid = |error| config_error(&error, "--require-scope");
     let refresh = RefreshLayer::builder(store)
         .reference_access_tokens(true)
-        .match_normalized_paths(true);
+        .match_normalized_paths(true)
+        .subject_claim(provider.config().claim_names().id)
+        .claims(["email", "email_verified", provider.config().groups_claim()]);
     // The middleware in front of the layer checks the requested resource and replaces it with this
     // one.
     let refresh = refresh.allowed_resources([issuer.resource()]);

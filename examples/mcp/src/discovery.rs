@@ -17,6 +17,9 @@ use crate::cors::with_cors;
 /// are short enough.
 const AGE: &str = "public, max-age=300";
 
+/// The path of the public key for identity tokens, below the issuer.
+const KEYS_PATH: &str = "/.well-known/jwks.json";
+
 /// Returns the routes of the documents. Their paths are absolute: they are at the root of the host,
 /// whatever the path of the issuer is.
 pub(crate) fn routes(app: &App) -> Router<App> {
@@ -51,6 +54,9 @@ pub(crate) fn routes(app: &App) -> Router<App> {
             &format!("{path}/.well-known/openid-configuration"),
             get(server),
         );
+    }
+    if let Some(keys) = app.identity.key_set() {
+        router = router.route(&format!("{path}{KEYS_PATH}"), get(document(&keys)));
     }
     with_cors(router)
 }
@@ -87,6 +93,9 @@ fn authorization_server(app: &App) -> Value {
         "client_id_metadata_document_supported": app.clients.knows_documents(),
         "refresh_token_expiration_types_supported": app.expiration_types,
     });
+    if app.identity.key_set().is_some() {
+        metadata["jwks_uri"] = issuer.join(KEYS_PATH).into();
+    }
     if app.receivers.receives(REVOCATION_PATH) {
         metadata["global_token_revocation_endpoint"] = issuer.join(REVOCATION_PATH).into();
         metadata["global_token_revocation_endpoint_auth_methods_supported"] = json!(["Bearer"]);

@@ -38,6 +38,7 @@ mod scopes;
 mod server;
 mod signing;
 mod token;
+mod users;
 
 use std::process::ExitCode;
 

@@ -25,7 +25,7 @@ pub(crate) struct SigningKey(Arc<Inner>);
 struct Inner {
     pair: Pair,
     kid: String,
-    algorithm: &'static str,
+    jwk: Value,
 }
 
 enum Pair {
@@ -34,6 +34,15 @@ enum Pair {
 }
 
 impl SigningKey {
+    /// Generates a key for ES256.
+    pub(crate) fn generate() -> Result<Self, Unspecified> {
+        let random = SystemRandom::new();
+        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)?;
+        let pair =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random);
+        Ok(Self::new(Pair::Es256(pair.map_err(|_| Unspecified)?), None))
+    }
+
     /// Reads a key from a PEM file that `flag` names. Without `kid`, the ID is the thumbprint of the
     /// public key (RFC 7638). The error contains nothing of the file.
     pub(crate) fn read(flag: &str, path: &Path, kid: Option<&str>) -> Result<Self, String> {
@@ -70,11 +79,21 @@ impl SigningKey {
         // RFC 7638 §3: the required members, in lexicographic order, without white space.
         let thumbprint = || URL_SAFE_NO_PAD.encode(Sha256::digest(&members));
         let kid = kid.map_or_else(thumbprint, str::to_owned);
-        Self(Arc::new(Inner {
-            pair,
-            kid,
-            algorithm,
-        }))
+        let mut jwk: Value = serde_json::from_str(&members).unwrap_or_default();
+        jwk["kid"] = kid.as_str().into();
+        jwk["use"] = "sig".into();
+        jwk["alg"] = algorithm.into();
+        Self(Arc::new(Inner { pair, kid, jwk }))
+    }
+
+    /// Returns whether the algorithm is ES256.
+    pub(crate) fn is_es256(&self) -> bool {
+        matches!(self.0.pair, Pair::Es256(_))
+    }
+
+    /// Returns the set with the public key (RFC 7517 §5).
+    pub(crate) fn key_set(&self) -> Value {
+        json!({ "keys": [self.0.jwk] })
     }
 
     /// Returns a signed JWT with these claims. `typ` is the value of its header `typ`.
@@ -83,12 +102,8 @@ impl SigningKey {
     ///
     /// If the system's random number generator failed.
     pub(crate) fn sign(&self, typ: &str, claims: &Value) -> Result<String, Unspecified> {
-        let Inner {
-            pair,
-            kid,
-            algorithm,
-        } = &*self.0;
-        let header = json!({ "alg": algorithm, "kid": kid, "typ": typ });
+        let Inner { pair, kid, jwk } = &*self.0;
+        let header = json!({ "alg": jwk["alg"], "kid": kid, "typ": typ });
         let encoded = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
         let message = format!("{}.{}", encoded(&header), encoded(claims));
         let random = SystemRandom::new();
@@ -131,5 +146,47 @@ impl fmt::Debug for SigningKey {
         f.debug_struct("SigningKey")
             .field("kid", &self.0.kid)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use base64::engine::general_purpose::STANDARD;
+    use jsonwebtoken::jwk::JwkSet;
+    use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
+    use rcgen::KeyPair;
+    use tempfile::NamedTempFile;
+
+    use super::*;
+
+    /// A key of RSA in PKCS #1.
+    const RSA: &[u8] = include_bytes!("../../../tests/support/src/openid.der");
+
+    #[test]
+    fn tokens_are_verified_with_the_published_key() {
+        let rsa = format!(
+            "-----BEGIN RSA PRIVATE KEY-----\n{}\n-----END RSA PRIVATE KEY-----\n",
+            STANDARD.encode(RSA)
+        );
+        let ec = KeyPair::generate().unwrap().serialize_pem();
+        for (pem, kid) in [(&rsa, None), (&ec, None), (&ec, Some("7"))] {
+            let mut file = NamedTempFile::new().unwrap();
+            file.write_all(pem.as_bytes()).unwrap();
+            let key = SigningKey::read("--key", file.path(), kid).unwrap();
+            assert_eq!(key.is_es256(), pem == &ec);
+            let claims = json!({ "sub": "ada", "exp": 4_000_000_000_u64 });
+            let token = key.sign("JWT", &claims).unwrap();
+            let header = decode_header(&token).unwrap();
+            let keys: JwkSet = serde_json::from_value(key.key_set()).unwrap();
+            let published = keys.find(header.kid.as_deref().unwrap()).unwrap();
+            assert!(kid.is_none() || kid == published.common.key_id.as_deref());
+            let verifier = DecodingKey::from_jwk(published).unwrap();
+            let validation = Validation::new(header.alg);
+            let verified = decode::<Value>(&token, &verifier, &validation).unwrap();
+            assert_eq!(verified.claims, claims);
+            assert!(!format!("{key:?}").contains("Pair"));
+        }
     }
 }

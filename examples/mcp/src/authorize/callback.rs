@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use serde_json::{Map, Value};
 use server_common::causes::causes;
 
 use super::browser::Browser;
@@ -13,13 +14,14 @@ use super::code::{CODE_LIFETIME, Code, CodeBinding, Fresh};
 use super::device::Device;
 use super::granted::Granted;
 use super::login::AtProvider;
-use super::pages::Problem;
+use super::pages::{self, Problem};
 use super::reply;
-use super::request::Asked;
 use crate::app::App;
 use crate::error::OauthError;
 use crate::parameters::Parameters;
+use crate::provider::Occasion;
 use crate::records::{Handle, Kind};
+use crate::users::User;
 
 pub(super) async fn callback(
     State(app): State<App>,
@@ -36,37 +38,69 @@ pub(super) async fn callback(
     let state: Handle = state.ok_or_else(Problem::login_is_over)?;
     let browser = Browser::find(&headers, &app.issuer);
     // The record is removed even if the log-in fails: a log-in is answered only once.
-    let AtProvider {
-        asked, verifier, ..
-    } = AtProvider::take(&app, browser.as_ref(), &state).await?;
-    let client = asked.reply.clone();
+    let login = AtProvider::take(&app, browser.as_ref(), &state).await?;
+    let client = login.asked.reply.clone();
     let device = Device::of(&app.edge, peer, &headers);
-    Ok(reply::send(
-        &match code(&app, &query, asked, &verifier, device).await {
-            Ok(code) => client.code(&app.issuer, &code)?,
-            Err(error) => client.error(&app.issuer, &error)?,
-        },
-    ))
+    match code(&app, &query, login, device).await {
+        Ok(code) => Ok(reply::send(&client.code(&app.issuer, &code)?)),
+        Err(Failed::Error(error)) => Ok(reply::send(&client.error(&app.issuer, &error)?)),
+        Err(Failed::NotAllowed(user)) => {
+            tracing::info!("the log-in failed: no --allow-… rule names the user");
+            let error = OauthError::new("access_denied", "the user may not use this server");
+            let back = client.error(&app.issuer, &error)?;
+            Ok(pages::not_allowed(&app, &user, &client.redirect_uri, &back))
+        }
+    }
+}
+
+/// The reason why there is no code for the client.
+enum Failed {
+    /// The client gets an error.
+    Error(OauthError),
+    /// The user gets a page.
+    NotAllowed(User),
+}
+
+impl<E: Into<OauthError>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
 }
 
 /// Exchanges the provider's code, and creates a code for the client.
 async fn code(
     app: &App,
     query: &Parameters,
-    asked: Asked,
-    verifier: &str,
+    login: AtProvider,
     device: Device,
-) -> Result<Handle, OauthError> {
-    let (granted, received_at) = exchange(app, provider_code(app, query)?, verifier).await?;
+) -> Result<Handle, Failed> {
+    let AtProvider {
+        asked,
+        verifier,
+        nonce,
+        ..
+    } = login;
+    let (granted, received_at) = exchange(app, provider_code(app, query)?, &verifier).await?;
+    let mut answer = granted.answer;
+    let user = identify(app, &mut answer, &nonce).await?;
+    if let Some(user) = &user
+        && !app.provider.config().rules.admit(user)
+    {
+        return Err(Failed::NotAllowed(user.clone()));
+    }
+    let scope = asked.scope();
+    let granted = granted.scope.as_deref();
+    let granted = granted.map(|granted| app.provider.config().granted_scope(granted, &scope));
     let fresh = Fresh {
-        scope: granted.scope.unwrap_or_else(|| asked.scope()),
+        scope: granted.filter(|scope| !scope.is_empty()).unwrap_or(scope),
         binding: CodeBinding {
             client_id: asked.client_id,
             redirect_uri: asked.reply.redirect_uri,
             code_challenge: asked.code_challenge,
         },
         resource: asked.resource,
-        answer: granted.answer,
+        answer: Value::Object(answer).to_string(),
+        user,
         device,
         received_at,
     };
@@ -75,6 +109,26 @@ async fn code(
         .seal(Kind::Code, &code, &Code::Fresh(fresh), CODE_LIFETIME)
         .await?;
     Ok(code)
+}
+
+/// Returns the user who has logged in, if the provider says it.
+async fn identify(
+    app: &App,
+    answer: &mut Map<String, Value>,
+    nonce: &str,
+) -> Result<Option<User>, OauthError> {
+    let identified = app.provider.identify(answer, Occasion::LogIn { nonce });
+    identified.await.map_err(|error| {
+        tracing::error!(
+            error = causes(&error),
+            "the log-in failed: it is not known who the user is"
+        );
+        at_provider(if error.is_temporary() {
+            "temporarily_unavailable"
+        } else {
+            "server_error"
+        })
+    })
 }
 
 /// Returns the code from the provider's authorization response after checking the response.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::device::Device;
+use crate::users::User;
 
 /// The lifetime of a code, and the time for which a used code is remembered.
 pub(crate) const CODE_LIFETIME: Duration = Duration::from_secs(300);
@@ -70,6 +71,9 @@ pub(crate) struct Fresh {
     pub(crate) resource: Option<String>,
     /// The provider's token response, as JSON.
     pub(crate) answer: String,
+    /// The user, if the provider has said who it is.
+    #[serde(default)]
+    pub(crate) user: Option<User>,
     /// The device at which the user logged in.
     #[serde(default)]
     pub(crate) device: Device,

@@ -1,13 +1,14 @@
 //! Parses the responses of the provider's token endpoint.
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::provider::ProviderAnswer;
 
 /// The parts of a token response (RFC 6749 §5.1) that this server needs.
 pub(super) struct Granted {
-    /// The whole response, as JSON.
-    pub(super) answer: String,
+    /// The whole response.
+    pub(super) answer: Map<String, Value>,
     /// The granted scope; `None` if it equals the requested scope.
     pub(super) scope: Option<String>,
 }
@@ -35,9 +36,11 @@ impl Granted {
         let not = |why| NotGranted { why, code: None };
         let text =
             std::str::from_utf8(&answer.body).map_err(|_| not("the response is not UTF-8"))?;
-        let members: Members = serde_json::from_str(text)
-            .map_err(|_| not("the response is not a JSON object with token members"))?;
-        if members.error.is_some() || !answer.status.is_success() {
+        let ProviderAnswer { status, .. } = answer;
+        let malformed = |_| not("the response is not a JSON object with token members");
+        let members: Members = serde_json::from_str(text).map_err(malformed)?;
+        let answer = serde_json::from_str(text).map_err(malformed)?;
+        if members.error.is_some() || !status.is_success() {
             return Err(NotGranted {
                 why: "the response is an error",
                 code: members.error,
@@ -47,7 +50,7 @@ impl Granted {
             return Err(not("the response contains no access_token"));
         }
         Ok(Self {
-            answer: text.to_owned(),
+            answer,
             scope: members.scope.as_deref().and_then(scope),
         })
     }

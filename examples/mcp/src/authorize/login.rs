@@ -89,6 +89,11 @@ impl Login {
     }
 }
 
+/// Returns whether the response will have an ID token (OpenID Connect Core §3.1.2.1).
+fn is_openid(scope: &str) -> bool {
+    scope.split(' ').any(|scope| scope == "openid")
+}
+
 /// A log-in at the provider, sealed under the `state` that was sent there.
 #[derive(Serialize, Deserialize)]
 pub(super) struct AtProvider {
@@ -96,6 +101,9 @@ pub(super) struct AtProvider {
     pub(super) asked: Asked,
     /// The PKCE code verifier for the provider's code.
     pub(super) verifier: String,
+    /// The nonce that the ID token must have.
+    #[serde(default)]
+    pub(super) nonce: String,
 }
 
 impl AtProvider {
@@ -108,11 +116,13 @@ impl AtProvider {
         let state = Handle::random()?;
         let verifier = Handle::random()?.to_string();
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(&verifier));
-        let scope = asked.scope();
+        let scope = app.provider.config().whole_scope(&asked.scopes);
+        let nonce = Handle::random()?.to_string();
         let login = Self {
             browser: browser.name(),
             asked,
             verifier,
+            nonce,
         };
         app.records
             .seal(Kind::AtProvider, &state, &login, LOGIN_LIFETIME)
@@ -122,6 +132,7 @@ impl AtProvider {
             challenge: &challenge,
             redirect_uri: &app.issuer.join("/callback"),
             scope: &scope,
+            nonce: is_openid(&scope).then_some(&login.nonce),
         })?)
     }
 

@@ -2,10 +2,12 @@
 
 mod demo;
 mod endpoint;
+mod identity;
 mod origin;
 mod provider;
 mod scope_description;
 mod tool_scope;
+mod users;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,16 +20,19 @@ use tower_oauth_refresh::{RefreshLayerBuilder, Store};
 
 pub(crate) use self::demo::DemoFlags;
 pub(crate) use self::endpoint::{EndpointFlags, McpUpstream, TokenUse};
+pub(crate) use self::identity::IdentityFlags;
 pub(crate) use self::origin::AllowedOrigin;
 use self::provider::ProviderFlags;
 use self::scope_description::ScopeDescription;
 pub(crate) use self::tool_scope::ToolScope;
+use self::users::UserFlags;
 use crate::brand::BrandFlags;
 use crate::clients::ClientFlags;
 use crate::issuer::Issuer;
 use crate::provider::ProviderConfig;
 use crate::rate_limit::RateFlags;
 use crate::scopes::Scopes;
+use crate::users::Rules;
 
 /// The longest time in which a repeated exchange of an authorization code gets the same response.
 const CODE_WINDOW: Duration = Duration::from_secs(5);
@@ -77,6 +82,9 @@ pub(crate) struct Cli {
     provider: ProviderFlags,
 
     #[command(flatten)]
+    users: UserFlags,
+
+    #[command(flatten)]
     pub(crate) clients: ClientFlags,
 
     #[command(flatten)]
@@ -87,6 +95,9 @@ pub(crate) struct Cli {
 
     #[command(flatten)]
     pub(crate) brand: BrandFlags,
+
+    #[command(flatten)]
+    pub(crate) identity: IdentityFlags,
 
     #[command(flatten)]
     pub(crate) demo: DemoFlags,
@@ -137,24 +148,22 @@ impl Cli {
 
     /// Returns the settings of the provider; `None` selects the demo provider.
     pub(crate) fn provider(&self) -> Result<Option<ProviderConfig>, String> {
-        self.provider.config()
+        self.provider.config(self.scopes(), &self.users)
+    }
+
+    /// Returns the rules that say who may come in.
+    pub(crate) fn rules(&self) -> Result<Rules, String> {
+        self.users.rules()
     }
 
     /// Returns the flags for operators and other servers. A provider whose issuer is known may end
     /// the sessions of its users.
     pub(crate) fn admin(&self) -> Result<AdminFlags, String> {
         let mut admin = self.shared.admin.clone();
-        if admin.backchannel_logout_issuer.is_none() {
-            let named = self.provider.provider_issuer.as_ref();
-            let named = named.and_then(|issuer| issuer.parse().ok());
-            admin.backchannel_logout_issuer = self.provider.issuer()?.or(named);
-        }
-        if admin.backchannel_logout_issuer.is_some() && admin.backchannel_logout_audience.is_empty()
-        {
-            admin
-                .backchannel_logout_audience
-                .extend(self.provider.client_id.clone());
-        }
+        let named = self.provider.provider_issuer.as_ref();
+        let named = named.and_then(|issuer| issuer.parse().ok());
+        let issuer = self.provider.issuer()?.or(named);
+        admin.set_default_issuer(issuer, self.provider.client_id.clone());
         admin.check(self.listen)?;
         Ok(admin)
     }

@@ -6,6 +6,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use server_common::jose::Issuer;
 use url::Url;
 
+use super::users::UserFlags;
 use crate::provider::{AuthMethod, Credential, Endpoints, PRESETS, Preset, ProviderConfig};
 use crate::signing::SigningKey;
 
@@ -105,7 +106,11 @@ const OWN_PARAMETERS: [&str; 17] = [
 
 impl ProviderFlags {
     /// Returns the settings of the provider; `None` selects the demo provider.
-    pub(super) fn config(&self) -> Result<Option<ProviderConfig>, String> {
+    pub(super) fn config(
+        &self,
+        scopes: Vec<String>,
+        users: &UserFlags,
+    ) -> Result<Option<ProviderConfig>, String> {
         let Some(client_id) = self.client_id.clone() else {
             return match self.first_set() {
                 Some(flag) => Err(format!("{flag} needs --client-id")),
@@ -156,11 +161,15 @@ impl ProviderFlags {
             authorization_params,
             token_params: self.token_param.clone(),
             forward_resource: self.forward_resource,
+            scopes,
+            rules: users.rules()?,
+            groups_claim: users.groups_claim.clone(),
         };
         if config.issuer.is_none() {
             // Shows at start what is missing.
-            config.settings(None)?;
+            config.settings(None, None)?;
         }
+        config.check()?;
         Ok(Some(config))
     }
 

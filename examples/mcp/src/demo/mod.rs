@@ -1,9 +1,12 @@
 //! A demo identity provider: a log-in page without passwords, the authorization code grant with
-//! PKCE, one-time refresh tokens whose reuse ends the session, revocation, and userinfo. It knows
-//! one client, this server, and has no dynamic registration.
+//! PKCE, one-time refresh tokens whose reuse ends the session, revocation, userinfo, and as an
+//! OpenID provider discovery, ID tokens and back-channel logout. It knows one client, this server,
+//! and has no dynamic registration.
 
 mod authorize;
 mod clients;
+mod logout;
+mod openid;
 mod page;
 
 use std::io;
@@ -17,9 +20,10 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 use server_common::demo::client::{OauthError, Parameters};
-use server_common::demo::state::{Sessions, Settings};
+use server_common::demo::state::{Code, Sessions, Settings};
 use server_common::demo::token;
 use server_common::program::Failure;
+use server_common::receivers::LOGOUT_PATH;
 use tokio::net::TcpListener;
 use url::Url;
 
@@ -27,6 +31,8 @@ use self::clients::{CLIENT, SECRET};
 use crate::cli::DemoFlags;
 use crate::issuer::Issuer;
 use crate::provider::{Credential, Endpoints, ProviderConfig};
+use crate::signing::SigningKey;
+use crate::users::Rules;
 
 /// The state that all handlers share.
 #[derive(Clone, Debug)]
@@ -35,11 +41,18 @@ struct Demo {
     issuer: Arc<str>,
     /// The redirect URI of the only client.
     redirect_uri: Arc<str>,
+    /// The URL at which the client receives logout tokens.
+    logout_uri: Arc<str>,
+    key: SigningKey,
 }
 
 impl server_common::demo::Demo for Demo {
     fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    fn id_token(&self, code: &Code) -> Option<String> {
+        openid::id_token(self, code)
     }
 
     fn authenticate(headers: &HeaderMap, form: &Parameters) -> Result<&'static str, OauthError> {
@@ -66,6 +79,8 @@ pub(crate) fn start(
         sessions: Arc::new(Sessions::new(settings)),
         issuer: name.as_str().into(),
         redirect_uri: issuer.join("/callback").into(),
+        logout_uri: issuer.join(LOGOUT_PATH).into(),
+        key: SigningKey::generate().map_err(|_| "the system's random number generator failed")?,
     };
     tokio::spawn(async move {
         if let Err(error) = serve(listener, demo).await {
@@ -76,23 +91,27 @@ pub(crate) fn start(
 }
 
 /// Returns the settings with which this server uses a demo provider at this URL.
-pub(crate) fn config(here: &Url) -> Result<ProviderConfig, Failure> {
+pub(crate) fn config(
+    here: &Url,
+    scopes: Vec<String>,
+    rules: Rules,
+) -> Result<ProviderConfig, String> {
+    let issuer = here.origin().ascii_serialization().parse();
+    let issuer = issuer.map_err(|_| "--demo-listen must be an address of this computer")?;
     Ok(ProviderConfig {
         preset: None,
-        issuer: None,
-        endpoints: Endpoints {
-            authorization: Some(here.join("/authorize")?),
-            token: Some(here.join("/token")?),
-            revocation: Some(here.join("/revoke")?),
-            userinfo: Some(here.join("/userinfo")?),
-        },
-        response_issuer: Some(here.origin().ascii_serialization()),
+        issuer: Some(issuer),
+        endpoints: Endpoints::default(),
+        response_issuer: None,
         client_id: CLIENT.into(),
         credential: Credential::Secret(SECRET.into()),
         auth_method: None,
         authorization_params: Vec::new(),
         token_params: Vec::new(),
         forward_resource: false,
+        scopes,
+        rules,
+        groups_claim: None,
     })
 }
 
@@ -102,6 +121,9 @@ async fn serve(listener: TcpListener, demo: Demo) -> io::Result<()> {
         .route("/token", post(token::token::<Demo>))
         .route("/revoke", post(token::revoke::<Demo>))
         .route("/userinfo", get(userinfo))
+        .route("/logout", get(logout::ask).post(logout::log_out))
+        .route("/jwks.json", get(openid::keys))
+        .route("/.well-known/openid-configuration", get(openid::discovery))
         .with_state(demo);
     axum::serve(listener, router).await
 }

@@ -3,6 +3,7 @@
 
 mod host;
 mod hosts;
+mod identity;
 mod proxied;
 mod step_up;
 mod tools;
@@ -23,8 +24,10 @@ use rmcp::transport::streamable_http_server::session::never::NeverSessionManager
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use server_common::program::Failure;
 use tower::Service;
+use tower::util::MapRequestLayer;
 
 pub(crate) use self::hosts::Allowed;
+pub(crate) use self::identity::Identity;
 use self::proxied::Proxied;
 use self::step_up::StepUp;
 use self::tools::Tools;
@@ -60,10 +63,14 @@ impl fmt::Debug for Endpoint {
 /// Returns the MCP server that the flags name, or the built-in one.
 pub(crate) fn endpoint(flags: &EndpointFlags, app: &App) -> Result<Endpoint, Failure> {
     let mut endpoint = match &flags.mcp_upstream {
-        Some(upstream) => Endpoint {
-            router: routes(Proxied::new(upstream, &app.issuer, flags)?),
-            end: Box::new(|| {}),
-        },
+        Some(upstream) => {
+            let identity = app.identity.clone();
+            let tell = MapRequestLayer::new(move |request| identity.tell(request));
+            Endpoint {
+                router: routes(Proxied::new(upstream, &app.issuer, flags)?).layer(tell),
+                end: Box::new(|| {}),
+            }
+        }
         None => own(app),
     };
     if let Some(step_up) = StepUp::new(&flags.tool_scope, metadata(app)) {

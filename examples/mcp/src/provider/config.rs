@@ -1,12 +1,15 @@
 //! The settings of the provider: what the flags say, and what is in force.
 
-use server_common::jose::Issuer;
+use std::sync::Arc;
+
+use server_common::jose::{ALGORITHMS, Issuer, Keys};
 use url::Url;
 
 use super::credential::{AuthMethod, Credential};
 use super::discovery::Document;
-use super::preset::Preset;
+use super::preset::{NONE, PRESETS, Preset};
 use crate::clients::ProviderClient;
+use crate::users::{ClaimNames, Rules};
 
 /// The flags of the provider.
 #[derive(Clone, Debug)]
@@ -28,6 +31,12 @@ pub(crate) struct ProviderConfig {
     pub(crate) token_params: Vec<(String, String)>,
     /// Whether requests name the URL of the MCP endpoint as `resource` (RFC 8707).
     pub(crate) forward_resource: bool,
+    /// The scopes of this server.
+    pub(crate) scopes: Vec<String>,
+    /// Who may come in.
+    pub(crate) rules: Rules,
+    /// The claim with the groups of a user, if it is not that of the preset.
+    pub(crate) groups_claim: Option<String>,
 }
 
 impl ProviderConfig {
@@ -61,6 +70,7 @@ pub(crate) struct ProviderSettings {
     pub(crate) userinfo_endpoint: Option<Url>,
     pub(crate) auth_method: AuthMethod,
     pub(crate) response_issuer: Option<ResponseIssuer>,
+    pub(crate) id_tokens: Option<IdTokens>,
 }
 
 /// The issuer that an authorization response names in `iss` (RFC 9207).
@@ -81,15 +91,70 @@ impl ResponseIssuer {
     }
 }
 
+/// The settings by which ID tokens are verified.
+#[derive(Clone, Debug)]
+pub(crate) struct IdTokens {
+    /// The `iss` of ID tokens. It may contain [`TENANT`].
+    pub(crate) issuer: String,
+    pub(crate) jwks_uri: Url,
+    pub(crate) keys: Arc<Keys>,
+}
+
 impl ProviderConfig {
+    /// Returns the preset, or one without any property.
+    pub(crate) fn preset(&self) -> &'static Preset {
+        self.preset.unwrap_or(&NONE)
+    }
+
+    /// Returns the names of the claims that describe a user.
+    pub(crate) fn claim_names(&self) -> &'static ClaimNames {
+        &self.preset().claims
+    }
+
+    /// Returns the name of the claim with the groups of a user.
+    pub(crate) fn groups_claim(&self) -> &str {
+        let named = self.groups_claim.as_deref();
+        named.unwrap_or(self.claim_names().groups)
+    }
+
+    /// Returns an error if the rules for users cannot be checked.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.rules.are_empty() || self.has_scope("openid") {
+            return Ok(());
+        }
+        let userinfo = self.preset().userinfo_endpoint.is_some();
+        if self.issuer.is_none() && (userinfo || self.endpoints.userinfo.is_some()) {
+            return Ok(());
+        }
+        Err("--allow-user, --allow-email-domain and --allow-group need openid in --scope, or a --userinfo-endpoint without --issuer".into())
+    }
+
+    /// Returns whether anybody has an account at the provider, or can get one.
+    pub(crate) fn is_public(&self) -> bool {
+        let issuer = self.issuer.as_ref().map_or("", |issuer| issuer.as_str());
+        let is_meant = |preset: &&Preset| match self.preset {
+            Some(named) => named.name == preset.name,
+            None => preset.issuer == Some(issuer) || preset.issuer_form.is_some(),
+        };
+        let public = PRESETS
+            .iter()
+            .filter(is_meant)
+            .flat_map(|preset| preset.public);
+        public.into_iter().any(|public| issuer.starts_with(public))
+    }
+
     /// Returns the settings that follow from the flags and the discovery document of the issuer, if
-    /// there is one.
+    /// there is one. `before` are the earlier settings, whose keys are kept if their URL is the same.
     ///
     /// # Errors
     ///
     /// If the flags and the document do not fit together. The text names the flag.
-    pub(crate) fn settings(&self, document: Option<&Document>) -> Result<ProviderSettings, String> {
-        let preset = self.preset.copied().unwrap_or_default();
+    pub(crate) fn settings(
+        &self,
+        document: Option<&Document>,
+        before: Option<&ProviderSettings>,
+    ) -> Result<ProviderSettings, String> {
+        let preset = self.preset();
         let known = document.cloned().unwrap_or_default();
         if let Some(issuer) = &self.issuer {
             known.check(issuer)?;
@@ -130,8 +195,9 @@ impl ProviderConfig {
                 known.userinfo_endpoint.clone(),
                 preset.userinfo_endpoint,
             ),
-            auth_method: self.auth_method(&known, &preset)?,
+            auth_method: self.auth_method(&known, preset)?,
             response_issuer: self.response_issuer(&known),
+            id_tokens: self.id_tokens(&known, before)?,
         })
     }
 
@@ -171,6 +237,36 @@ impl ProviderConfig {
             issuer,
             is_required: known.authorization_response_iss_parameter_supported,
         })
+    }
+
+    fn id_tokens(
+        &self,
+        known: &Document,
+        before: Option<&ProviderSettings>,
+    ) -> Result<Option<IdTokens>, String> {
+        let Some(jwks_uri) = known.jwks_uri.clone().filter(|_| self.has_scope("openid")) else {
+            return Ok(None);
+        };
+        let algorithms = &known.id_token_signing_alg_values_supported;
+        let is_known = |name: &String| ALGORITHMS.contains(&name.as_str());
+        if let Some(algorithms) = algorithms
+            && !algorithms.iter().any(is_known)
+        {
+            return Err(format!(
+                "--issuer: ID tokens are signed with {} only, none of which is supported: leave openid out of --scope",
+                algorithms.join(", ")
+            ));
+        }
+        let before = before.and_then(|before| before.id_tokens.as_ref());
+        let keys = match before.filter(|before| before.jwks_uri == jwks_uri) {
+            Some(before) => Arc::clone(&before.keys),
+            None => Arc::new(Keys::at(jwks_uri.clone()).map_err(|error| error.to_string())?),
+        };
+        Ok(Some(IdTokens {
+            issuer: known.issuer.clone(),
+            jwks_uri,
+            keys,
+        }))
     }
 }
 

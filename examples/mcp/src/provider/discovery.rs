@@ -30,6 +30,7 @@ pub(crate) struct Document {
     pub(super) userinfo_endpoint: Option<Url>,
     pub(super) jwks_uri: Option<Url>,
     pub(super) token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    pub(super) id_token_signing_alg_values_supported: Option<Vec<String>>,
     #[serde(default)]
     pub(super) authorization_response_iss_parameter_supported: bool,
 }
@@ -159,11 +160,102 @@ impl Provider {
                 return Err(DiscoveryError::Unavailable(why.into()));
             }
         };
+        let before = self.settings().ok();
         let config: &ProviderConfig = self.config();
         let settings = config
-            .settings(Some(&document))
+            .settings(Some(&document), before.as_deref())
             .map_err(DiscoveryError::Contradiction)?;
         self.replace(settings);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::Router;
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use serde_json::{Value, json};
+    use server_common::metrics::Metrics;
+    use test_support::http::serve;
+    use tokio::time::{advance, pause, resume};
+
+    use super::*;
+    use crate::provider::{Credential, Endpoints};
+    use crate::users::Rules;
+
+    /// Lets time pass while nothing waits for the network.
+    async fn pass(time: Duration) {
+        pause();
+        advance(time).await;
+        resume();
+    }
+
+    fn config(issuer: &str) -> ProviderConfig {
+        ProviderConfig {
+            preset: None,
+            issuer: Some(issuer.parse().unwrap()),
+            endpoints: Endpoints::default(),
+            response_issuer: None,
+            client_id: "me".into(),
+            credential: Credential::None,
+            auth_method: None,
+            authorization_params: Vec::new(),
+            token_params: Vec::new(),
+            forward_resource: false,
+            scopes: Vec::new(),
+            rules: Rules::default(),
+            groups_claim: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_document_is_read_every_day_and_kept_while_it_cannot_be() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let document: Arc<Mutex<Option<Value>>> = Arc::default();
+        let served = Arc::clone(&document);
+        let answer = async move || match &*served.lock().unwrap() {
+            Some(document) => Ok(document.to_string()),
+            None => Err(StatusCode::BAD_GATEWAY),
+        };
+        let path = "/.well-known/openid-configuration";
+        let addr = serve(Router::new().route(path, get(answer))).await;
+        let issuer = format!("http://{addr}");
+        let publish = |token: &str| {
+            *document.lock().unwrap() = Some(json!({
+                "issuer": issuer,
+                "authorization_endpoint": format!("{issuer}/authorize"),
+                "token_endpoint": format!("{issuer}/{token}"),
+            }));
+        };
+        let provider = Provider::new(config(&issuer), String::new(), Metrics::default()).unwrap();
+        let token = || {
+            let settings = provider.settings().ok()?;
+            Some(settings.token_endpoint.path().to_owned())
+        };
+        let becomes = async |path: &str| {
+            while token().as_deref() != Some(path) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+
+        provider.discover().await.unwrap();
+        assert_eq!(token(), None);
+        publish("one");
+        pass(PAUSES[0]).await;
+        becomes("/one").await;
+        publish("two");
+        pass(AGE / 2).await;
+        assert_eq!(token().as_deref(), Some("/one"));
+        pass(AGE).await;
+        becomes("/two").await;
+        *document.lock().unwrap() = None;
+        pass(AGE).await;
+        assert_eq!(token().as_deref(), Some("/two"));
+        publish("three");
+        pass(PAUSES[1]).await;
+        becomes("/three").await;
     }
 }

@@ -3,7 +3,10 @@
 mod config;
 mod credential;
 mod discovery;
+mod id_token;
+mod identify;
 mod preset;
+mod scope;
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,6 +23,7 @@ use url::Url;
 pub(crate) use self::config::{Endpoints, ProviderConfig, ProviderSettings};
 use self::credential::Basic;
 pub(crate) use self::credential::{AuthMethod, Credential};
+pub(crate) use self::identify::Occasion;
 pub(crate) use self::preset::{PRESETS, Preset};
 use crate::error::OauthError;
 
@@ -104,6 +108,8 @@ pub(crate) struct AuthorizationRequest<'a> {
     pub(crate) challenge: &'a str,
     pub(crate) redirect_uri: &'a str,
     pub(crate) scope: &'a str,
+    /// The nonce for the ID token, if there is one.
+    pub(crate) nonce: Option<&'a str>,
 }
 
 impl Provider {
@@ -120,7 +126,9 @@ impl Provider {
             .build()?;
         let settings = match &config.issuer {
             Some(_) => None,
-            None => Some(Arc::new(config.settings(None).map_err(Failure::Usage)?)),
+            None => Some(Arc::new(
+                config.settings(None, None).map_err(Failure::Usage)?,
+            )),
         };
         Ok(Self(Arc::new(Inner {
             http,
@@ -170,6 +178,9 @@ impl Provider {
             .append_pair("code_challenge_method", "S256");
         if !request.scope.is_empty() {
             query.append_pair("scope", request.scope);
+        }
+        if let Some(nonce) = request.nonce {
+            query.append_pair("nonce", nonce);
         }
         if let Some(resource) = resource {
             query.append_pair("resource", resource);
@@ -246,18 +257,38 @@ impl Provider {
             Ok(settings) => settings,
             Err(error) => return Some(Err(error)),
         };
-        let endpoint = settings.userinfo_endpoint.clone()?;
+        let endpoint = settings.userinfo_endpoint.as_ref()?;
+        Some(self.get(endpoint.as_str(), token).await)
+    }
+
+    /// Requests the addresses of a user, which GitHub lists apart. Returns the verified address that
+    /// the user prefers.
+    pub(crate) async fn primary_email(&self, token: &str) -> Option<String> {
+        #[derive(serde::Deserialize)]
+        struct Address {
+            email: String,
+            verified: bool,
+            primary: bool,
+        }
+        let settings = self.settings().ok()?;
+        let url = format!("{}/emails", settings.userinfo_endpoint.as_ref()?);
+        let answer = self.get(&url, token).await.ok()?;
+        let addresses: Vec<Address> = serde_json::from_slice(&answer.body).ok()?;
+        let mut addresses = addresses.into_iter();
+        let address = addresses.find(|address| address.verified && address.primary)?;
+        Some(address.email)
+    }
+
+    async fn get(&self, url: &str, token: &str) -> Result<ProviderAnswer, ProviderError> {
         let request = self
             .0
             .http
-            .get(endpoint)
+            .get(url)
             .bearer_auth(token)
-            .header("accept", "application/json");
-        // GitHub rejects requests without a `User-Agent`.
-        Some(
-            self.send(request.header("user-agent", "tower-oauth-refresh"))
-                .await,
-        )
+            .header("accept", "application/json")
+            // GitHub rejects requests without a `User-Agent`.
+            .header("user-agent", "tower-oauth-refresh");
+        self.send(request).await
     }
 
     async fn post(

@@ -1,9 +1,10 @@
 //! What `--provider` knows of the well-known providers, beyond their discovery documents.
 
 use super::credential::AuthMethod;
+use crate::users::ClaimNames;
 
 /// The properties of a provider. The flags and the discovery document replace them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Preset {
     pub(crate) name: &'static str,
     /// The issuer, if all users have the same.
@@ -19,10 +20,18 @@ pub(crate) struct Preset {
     pub(crate) authorization_params: &'static [(&'static str, &'static str)],
     /// The default of `--scope`.
     pub(crate) scope: Option<&'static str>,
+    /// Scopes by other names, and the names in requests.
+    pub(crate) scope_aliases: &'static [(&'static str, &'static str)],
+    pub(crate) claims: ClaimNames,
+    /// Whether the addresses of a user are at `/emails` below the userinfo endpoint.
+    pub(crate) lists_emails: bool,
+    /// The beginnings of issuers at which anybody has an account, or can get one; an empty text
+    /// stands for all issuers, and for none.
+    pub(crate) public: &'static [&'static str],
 }
 
 /// The fields that a preset does not set.
-const NONE: Preset = Preset {
+pub(super) const NONE: Preset = Preset {
     name: "",
     issuer: None,
     issuer_form: None,
@@ -33,6 +42,10 @@ const NONE: Preset = Preset {
     auth_method: None,
     authorization_params: &[],
     scope: None,
+    scope_aliases: &[],
+    claims: ClaimNames::STANDARD,
+    lists_emails: false,
+    public: &[],
 };
 
 /// The presets, each described by a page of `providers/`.
@@ -44,6 +57,13 @@ pub(crate) const PRESETS: [Preset; 9] = [
         userinfo_endpoint: Some("https://api.github.com/user"),
         auth_method: Some(AuthMethod::Post),
         scope: Some("read:user user:email"),
+        claims: ClaimNames {
+            id: "id",
+            login: Some("login"),
+            ..ClaimNames::STANDARD
+        },
+        lists_emails: true,
+        public: &[""],
         ..NONE
     },
     Preset {
@@ -52,12 +72,30 @@ pub(crate) const PRESETS: [Preset; 9] = [
         // Without both there is no refresh token, or only at the first log-in of a user.
         authorization_params: &[("access_type", "offline"), ("prompt", "consent")],
         scope: Some("openid email profile"),
+        scope_aliases: &[
+            ("https://www.googleapis.com/auth/userinfo.email", "email"),
+            (
+                "https://www.googleapis.com/auth/userinfo.profile",
+                "profile",
+            ),
+        ],
+        public: &[""],
         ..NONE
     },
     Preset {
         name: "entra",
         issuer_form: Some("https://login.microsoftonline.com/TENANT/v2.0"),
         scope: Some("openid profile email offline_access"),
+        claims: ClaimNames {
+            // `sub` differs from application to application.
+            id: "oid",
+            ..ClaimNames::STANDARD
+        },
+        public: &[
+            "https://login.microsoftonline.com/common/",
+            "https://login.microsoftonline.com/organizations/",
+            "https://login.microsoftonline.com/consumers/",
+        ],
         ..NONE
     },
     Preset {
@@ -82,12 +120,21 @@ pub(crate) const PRESETS: [Preset; 9] = [
         name: "cognito",
         issuer_form: Some("https://cognito-idp.REGION.amazonaws.com/POOL"),
         scope: Some("openid profile email"),
+        claims: ClaimNames {
+            groups: "cognito:groups",
+            ..ClaimNames::STANDARD
+        },
         ..NONE
     },
     Preset {
         name: "gitlab",
         issuer: Some("https://gitlab.com"),
         scope: Some("openid profile email"),
+        claims: ClaimNames {
+            groups: "groups_direct",
+            ..ClaimNames::STANDARD
+        },
+        public: &["https://gitlab.com"],
         ..NONE
     },
     Preset {
@@ -97,6 +144,13 @@ pub(crate) const PRESETS: [Preset; 9] = [
         revocation_endpoint: Some("https://discord.com/api/oauth2/token/revoke"),
         userinfo_endpoint: Some("https://discord.com/api/users/@me"),
         scope: Some("identify email"),
+        claims: ClaimNames {
+            id: "id",
+            login: Some("username"),
+            email_verified: "verified",
+            ..ClaimNames::STANDARD
+        },
+        public: &[""],
         ..NONE
     },
 ];

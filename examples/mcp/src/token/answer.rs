@@ -10,6 +10,7 @@ use super::kept::{Kept, KeptToken};
 use crate::authorize;
 use crate::error::OauthError;
 use crate::provider::{ProviderAnswer, ProviderError};
+use crate::users::User;
 
 /// The lifetime of an access token, in seconds, if the provider does not state one. The layer has
 /// the same default.
@@ -113,7 +114,7 @@ fn is_bearer(answer: &Answer) -> bool {
 
 /// Returns the value that the layer keeps as the upstream refresh token of a new grant; `None` if
 /// the grant cannot be refreshed.
-pub(super) fn keep(answer: &Answer, scope: &str) -> Option<Kept> {
+pub(super) fn keep(answer: &Answer, scope: &str, user: Option<&User>) -> Option<Kept> {
     let token = match (text(answer, "refresh_token"), text(answer, "access_token")) {
         (Some(token), _) => KeptToken::Refresh(token.to_owned()),
         (None, Some(token)) if answer.get("expires_in").is_none_or(Value::is_null) => {
@@ -124,6 +125,7 @@ pub(super) fn keep(answer: &Answer, scope: &str) -> Option<Kept> {
     Some(Kept {
         scope: scope.to_owned(),
         token,
+        user: user.cloned(),
     })
 }
 

@@ -161,7 +161,7 @@ fn answer(fresh: &Fresh) -> Result<Answer, OauthError> {
     let unreadable =
         |_| OauthError::server_error("the stored response of the identity provider is corrupt");
     let answer = serde_json::from_str(&fresh.answer).map_err(unreadable)?;
-    let kept = answer::keep(&answer, &fresh.scope);
+    let kept = answer::keep(&answer, &fresh.scope, fresh.user.as_ref());
     answer::finish(answer, age(fresh), &fresh.scope, kept.as_ref())
 }
 

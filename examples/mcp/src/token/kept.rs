@@ -3,15 +3,19 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::OauthError;
+use crate::users::User;
 
-/// The value that the layer gets as the upstream refresh token, and seals: the provider's token and
-/// the granted scope. A provider may omit the scope when it refreshes (RFC 6749 §5.1), and some
+/// The value that the layer gets as the upstream refresh token, and seals: the provider's token, the
+/// granted scope and the user. A provider may omit the scope when it refreshes (RFC 6749 §5.1), and some
 /// providers grant any requested scope (Entra ID), so that this server must remember it.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Kept {
     pub(super) scope: String,
     #[serde(flatten)]
     pub(super) token: KeptToken,
+    /// The user as of the log-in or of the last refresh that named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<User>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -9,6 +9,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
+use server_common::causes::causes;
 use tower::BoxError;
 
 use super::answer::{self, Answer};
@@ -16,7 +17,8 @@ use super::kept::{Kept, KeptToken};
 use super::{MOST_BYTES, need};
 use crate::error::OauthError;
 use crate::parameters::Parameters;
-use crate::provider::Provider;
+use crate::provider::{Occasion, Provider};
+use crate::users::User;
 
 /// Refreshes at the provider without a request of a client, for the layer.
 pub(crate) async fn renew(provider: Provider, request: Request) -> Result<Response, BoxError> {
@@ -37,18 +39,71 @@ pub(super) async fn refresh(provider: &Provider, form: &Parameters) -> Result<An
             "the requested scope exceeds the granted scope",
         ));
     }
-    let answer = match &kept.token {
+    let mut answer = match &kept.token {
         KeptToken::Refresh(token) => answer::read(provider.refresh(token, wanted).await)?,
         KeptToken::Access(token) => again(provider, token).await?,
     };
-    let scope = answer::scope(&answer).unwrap_or_else(|| wanted.unwrap_or(&kept.scope).to_owned());
+    let user = user(provider, &mut answer, kept.user).await?;
+    let asked = wanted.unwrap_or(&kept.scope);
+    let granted = answer::scope(&answer);
+    let granted = granted.map(|granted| provider.config().granted_scope(&granted, asked));
+    let scope = granted.filter(|scope| !scope.is_empty());
+    let scope = scope.unwrap_or_else(|| asked.to_owned());
     // Without a new refresh token, the provider's old one remains valid.
     let renewed = answer::refresh_token(&answer).map(|token| KeptToken::Refresh(token.to_owned()));
     let kept = Kept {
         scope: kept.scope,
         token: renewed.unwrap_or(kept.token),
+        user,
     };
     answer::finish(answer, Duration::ZERO, &scope, Some(&kept))
+}
+
+/// Returns the user of the session, as the provider now describes the user.
+///
+/// # Errors
+///
+/// If the user may no longer come in. The provider has refreshed already, so that the session ends.
+async fn user(
+    provider: &Provider,
+    answer: &mut Answer,
+    known: Option<User>,
+) -> Result<Option<User>, OauthError> {
+    let occasion = Occasion::Refresh {
+        known: known.as_ref(),
+    };
+    let user = match provider.identify(answer, occasion).await {
+        Ok(user) => user,
+        Err(error)
+            if error.is_temporary() && (known.is_some() || provider.config().rules.are_empty()) =>
+        {
+            // It could not be verified.
+            answer.remove("id_token");
+            tracing::warn!(
+                error = causes(&error),
+                "a refresh keeps the user of the log-in: the provider did not say who it is now"
+            );
+            known
+        }
+        Err(error) => {
+            tracing::error!(
+                error = causes(&error),
+                "a session ended: it is not known who the user is"
+            );
+            return Err(OauthError::invalid_grant(
+                "the identity provider did not say who you are: log in again",
+            ));
+        }
+    };
+    if let Some(user) = &user
+        && !provider.config().rules.admit(user)
+    {
+        tracing::info!("a session ended: no --allow-… rule names its user any more");
+        return Err(OauthError::invalid_grant(
+            "your account may no longer use this server",
+        ));
+    }
+    Ok(user)
 }
 
 /// Returns the access token without expiry again. If a userinfo endpoint is configured, first

@@ -12,8 +12,10 @@ mod codes;
 mod config;
 mod configured_clients;
 mod consent;
+mod demo;
 mod discovery;
 mod ended_by_others;
+mod identity_headers;
 mod instances;
 mod issuer;
 mod landing;
@@ -36,6 +38,7 @@ mod support;
 mod token;
 mod upstream;
 mod upstream_refresh;
+mod users;
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_mcp-oauth-proxy");

@@ -5,8 +5,8 @@ use serde_json::json;
 use test_support::process::Example;
 
 use crate::support::idp::{Behaviour, Idp, Refresh};
-use crate::support::mcp::{self, one};
-use crate::support::mcp_client::{McpClient, assert_error, call};
+use crate::support::mcp::{self, Browser, request};
+use crate::support::mcp_client::{McpClient, REDIRECT, assert_error, call};
 
 /// Starts a server with a preset in front of `idp`.
 async fn start(preset: &str, idp: &Idp, more: &[&str]) -> (Example, McpClient) {
@@ -45,7 +45,7 @@ async fn github_issues_tokens_that_do_not_expire() {
     let tokens = client.refresh(&server, &refresh, &[]).await;
     assert_eq!(tokens.status, 200, "{}", tokens.text());
     assert!(
-        !idp.received("/userinfo").is_empty(),
+        idp.received("/userinfo").len() > 1,
         "GitHub is asked whether the token is valid"
     );
     assert_eq!(
@@ -58,26 +58,202 @@ async fn github_issues_tokens_that_do_not_expire() {
 }
 
 #[tokio::test]
-async fn google_refreshes_offline_access_only() {
-    let idp = Idp::with(Behaviour {
-        methods: &["client_secret_post", "client_secret_basic"],
-        refresh: Refresh::OfflineConsent,
-        rotates: false,
-        ..Behaviour::default()
-    })
-    .await;
-    let (server, client) = start("google", &idp, &[]).await;
-    let tokens = client.log_in(&server).await;
-    let mut refresh = tokens.string("refresh_token");
-    for _ in 0..2 {
-        let tokens = client.refresh(&server, &refresh, &[]).await;
-        assert_eq!(tokens.status, 200, "{}", tokens.text());
-        refresh = tokens.string("refresh_token");
+async fn github_users_have_numbers_names_and_addresses() {
+    let idp = Idp::with(github()).await;
+    for (flag, right) in [
+        ("--allow-user=583231", true),
+        ("--allow-user=Ada", true),
+        ("--allow-user=ada@example.com", true),
+        ("--allow-email-domain=example.com", true),
+        ("--allow-email-domain=example.org", false),
+        ("--allow-group=staff", false),
+    ] {
+        let (server, client) = start("github", &idp, &[flag]).await;
+        let mut browser = Browser::default();
+        let answer = browser
+            .get(&request(&server, &client.id, REDIRECT, &[]))
+            .await;
+        let answer = browser.approve(&answer).await;
+        let callback = browser.follow(answer, &server.url("/callback?")).await;
+        let admitted = browser.get(&callback).await.status == 303;
+        assert_eq!(admitted, right, "{flag}");
     }
-    assert_eq!(
-        one(&idp.last("/authorize").form, "access_type"),
-        Some("offline")
-    );
+}
+
+/// The scopes of Google in responses.
+fn of_google(asked: &str) -> Option<String> {
+    let granted = asked.split(' ').map(|scope| match scope {
+        "email" => "https://www.googleapis.com/auth/userinfo.email",
+        "profile" => "https://www.googleapis.com/auth/userinfo.profile",
+        scope => scope,
+    });
+    Some(granted.collect::<Vec<_>>().join(" "))
+}
+
+/// The scopes of Entra ID in responses: without `offline_access`, and with the names of an API.
+fn of_entra(asked: &str) -> Option<String> {
+    let granted = asked.split(' ').filter(|scope| *scope != "offline_access");
+    let granted = granted.map(|scope| match scope {
+        "User.Read" => "https://graph.microsoft.com/User.Read".to_owned(),
+        scope => scope.replace("api://app/", ""),
+    });
+    Some(granted.collect::<Vec<_>>().join(" "))
+}
+
+/// A row of the table of providers.
+struct Row {
+    preset: &'static str,
+    behaviour: Behaviour,
+    flags: &'static [&'static str],
+    /// The scope that a client gets.
+    scope: &'static str,
+}
+
+fn rows() -> Vec<Row> {
+    let offline = "openid profile email offline_access";
+    let base = Behaviour::default;
+    let row = |preset, behaviour, flags, scope| Row {
+        preset,
+        behaviour,
+        flags,
+        scope,
+    };
+    vec![
+        row(
+            "google",
+            Behaviour {
+                methods: &["client_secret_post", "client_secret_basic"],
+                refresh: Refresh::OfflineConsent,
+                rotates: false,
+                scope: of_google,
+                ..base()
+            },
+            &[],
+            "email openid profile",
+        ),
+        row(
+            "entra",
+            Behaviour {
+                path: "/tenant/v2.0",
+                methods: &[
+                    "client_secret_post",
+                    "private_key_jwt",
+                    "client_secret_basic",
+                ],
+                document: Some(json!({ "revocation_endpoint": null })),
+                refresh: Refresh::OfflineAccess,
+                scope: of_entra,
+                id_token: Some(json!({ "oid": "0a1b", "tid": "tenant" })),
+                ..base()
+            },
+            &[
+                "--allow-user=0a1b",
+                "--scope=openid offline_access User.Read api://app/read",
+            ],
+            "User.Read api://app/read openid",
+        ),
+        row(
+            "auth0",
+            Behaviour {
+                path: "/",
+                refresh: Refresh::OfflineAccess,
+                id_token: Some(json!({ "https://example.com/groups": ["staff"] })),
+                ..base()
+            },
+            &[
+                "--allow-group=staff",
+                "--groups-claim=https://example.com/groups",
+            ],
+            offline,
+        ),
+        row(
+            "okta",
+            Behaviour {
+                path: "/oauth2/default",
+                refresh: Refresh::OfflineAccess,
+                id_token: Some(json!({ "groups": ["Everyone", "staff"] })),
+                ..base()
+            },
+            &["--allow-group=staff"],
+            offline,
+        ),
+        row(
+            "keycloak",
+            Behaviour {
+                path: "/realms/main",
+                document: Some(json!({ "authorization_response_iss_parameter_supported": true })),
+                iss: true,
+                id_token: Some(json!({ "typ": "ID", "groups": ["/staff"] })),
+                ..base()
+            },
+            &["--allow-group=/staff"],
+            "email openid profile",
+        ),
+        row(
+            "cognito",
+            Behaviour {
+                path: "/pool",
+                rotates: false,
+                // Neither tokens nor refreshes name the scope.
+                scope: |_| None,
+                id_token: Some(json!({ "token_use": "id", "cognito:groups": ["staff"] })),
+                ..base()
+            },
+            &["--allow-group=staff"],
+            "email openid profile",
+        ),
+        row(
+            "gitlab",
+            Behaviour {
+                methods: &["client_secret_basic", "client_secret_post"],
+                expires_in: Some(7200),
+                id_token: Some(json!({ "groups_direct": ["my-group"] })),
+                ..base()
+            },
+            &["--allow-group=my-group"],
+            "email openid profile",
+        ),
+        row(
+            "discord",
+            Behaviour {
+                document: None,
+                methods: &["client_secret_basic", "client_secret_post"],
+                expires_in: Some(604_800),
+                id_token: None,
+                userinfo: json!({ "id": "8035", "username": "ada", "email": "ada@example.com", "verified": true }),
+                ..base()
+            },
+            &["--allow-email-domain=example.com"],
+            "email identify",
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn a_session_lives_and_ends_at_every_provider() {
+    for row in rows() {
+        let name = row.preset;
+        let idp = Idp::with(row.behaviour).await;
+        let (server, client) = start(name, &idp, row.flags).await;
+        let tokens = client.log_in(&server).await;
+        let scope = tokens.string("scope");
+        let mut scopes: Vec<_> = scope.split(' ').collect();
+        let mut expected: Vec<_> = row.scope.split(' ').collect();
+        expected.retain(|scope| name != "entra" || *scope != "offline_access");
+        scopes.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(scopes, expected, "{name}");
+        let mut refresh = tokens.string("refresh_token");
+        for _ in 0..2 {
+            let tokens = client.refresh(&server, &refresh, &[]).await;
+            assert_eq!(tokens.status, 200, "{name}: {}", tokens.text());
+            assert_eq!(tokens.string("scope"), scope, "{name}");
+            refresh = tokens.string("refresh_token");
+        }
+        assert_eq!(client.revoke(&server, &refresh).await.status, 200, "{name}");
+        let revoked = idp.received("/revoke").len();
+        assert_eq!(revoked, usize::from(name != "entra"), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The pages for users.
 
 mod consent;
+mod not_allowed;
 mod onward;
 mod problem;
 mod refused;
@@ -14,6 +15,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
 
 pub(super) use self::consent::consent;
+pub(super) use self::not_allowed::not_allowed;
 pub(super) use self::onward::{Next, onward};
 pub(super) use self::problem::Problem;
 pub(super) use self::refused::refused;

@@ -1,4 +1,12 @@
+//! The behaviours, and the methods of client authentication.
+
+use axum::http::HeaderMap;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+
+use super::{CLIENT, SECRET};
+use crate::support::mcp::{Pairs, one};
 
 /// When a token response has a refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +41,9 @@ pub(crate) struct Behaviour {
     pub(crate) scope: fn(&str) -> Option<String>,
     /// The claims of ID tokens, if they are issued.
     pub(crate) id_token: Option<Value>,
-    /// The response of the userinfo endpoint.
+    /// Whether the signature of ID tokens is invalid.
+    pub(crate) is_forged: bool,
+    /// The response of the userinfo endpoint; `null` is status 503.
     pub(crate) userinfo: Value,
     /// Whether the authorization response has `iss`.
     pub(crate) iss: bool,
@@ -53,8 +63,31 @@ impl Default for Behaviour {
             expires_in: Some(3600),
             scope: |asked| Some(asked.to_owned()),
             id_token: Some(json!({})),
+            is_forged: false,
             userinfo: json!({ "sub": "ada" }),
             iss: false,
         }
+    }
+}
+
+/// Returns the method by which a request authenticates.
+pub(super) fn method(headers: &HeaderMap, form: &Pairs) -> Option<&'static str> {
+    let encoded =
+        |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let pair = format!("{}:{}", encoded(CLIENT), encoded(SECRET));
+    let basic = format!("Basic {}", STANDARD.encode(pair));
+    let given = headers.get("authorization");
+    if let Some(given) = given {
+        return (given == basic.as_str()).then_some("client_secret_basic");
+    }
+    if one(form, "client_id") != Some(CLIENT) {
+        return None;
+    }
+    match (one(form, "client_secret"), one(form, "client_assertion")) {
+        (None, None) => Some("none"),
+        (Some(SECRET), None) => Some("client_secret_post"),
+        // The test verifies the assertion.
+        (None, Some(_)) => Some("private_key_jwt"),
+        _ => None,
     }
 }

@@ -15,13 +15,14 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use test_support::http::serve;
 use test_support::openid::OpenId;
 use url::Url;
 
+use self::behaviour::method;
 pub(crate) use self::behaviour::{Behaviour, Refresh};
 use super::mcp::{Pairs, one};
 
@@ -190,28 +191,6 @@ impl Inner {
         (status, answer.to_string()).into_response()
     }
 
-    /// Returns the method by which a request authenticates.
-    fn method(headers: &HeaderMap, form: &Pairs) -> Option<&'static str> {
-        let encoded =
-            |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-        let pair = format!("{}:{}", encoded(CLIENT), encoded(SECRET));
-        let basic = format!("Basic {}", STANDARD.encode(pair));
-        let given = headers.get("authorization");
-        if let Some(given) = given {
-            return (given == basic.as_str()).then_some("client_secret_basic");
-        }
-        if one(form, "client_id") != Some(CLIENT) {
-            return None;
-        }
-        match (one(form, "client_secret"), one(form, "client_assertion")) {
-            (None, None) => Some("none"),
-            (Some(SECRET), None) => Some("client_secret_post"),
-            // The test verifies the assertion.
-            (None, Some(_)) => Some("private_key_jwt"),
-            _ => None,
-        }
-    }
-
     fn tokens(&mut self, request: &Pairs, first: bool, old: Option<&str>) -> Value {
         let behaviour = self.behaviour.clone();
         let asked = one(request, "scope").unwrap_or_default();
@@ -258,7 +237,12 @@ impl Inner {
         };
         claims.extend(more);
         claims.retain(|_, value| !value.is_null());
-        self.openid.sign_as("JWT", &claims)
+        let token = self.openid.sign_as("JWT", &claims);
+        if !self.behaviour.is_forged {
+            return token;
+        }
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        format!("{signed}.{}", "A".repeat(signature.len()))
     }
 }
 
@@ -325,7 +309,7 @@ async fn token(State(inner): Shared, headers: HeaderMap, body: Bytes) -> Respons
         return down;
     }
     let form = inner.received.last().unwrap().form.clone();
-    let method = Inner::method(&headers, &form);
+    let method = method(&headers, &form);
     if !method.is_some_and(|method| inner.behaviour.methods.contains(&method)) {
         return inner.answer(&headers, 401, &json!({ "error": "invalid_client" }));
     }
@@ -365,7 +349,7 @@ async fn revoke(State(inner): Shared, headers: HeaderMap, body: Bytes) -> Respon
         return down;
     }
     let form = inner.received.last().unwrap().form.clone();
-    if Inner::method(&headers, &form).is_none_or(|method| method == "none") {
+    if method(&headers, &form).is_none_or(|method| method == "none") {
         return inner.answer(&headers, 400, &json!({ "error": "invalid_client" }));
     }
     inner
@@ -379,7 +363,10 @@ async fn userinfo(State(inner): Shared, headers: HeaderMap) -> Response {
     if let Some(down) = inner.receive("/userinfo", b"", &headers) {
         return down;
     }
-    inner.behaviour.userinfo.to_string().into_response()
+    match &inner.behaviour.userinfo {
+        Value::Null => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        claims => claims.to_string().into_response(),
+    }
 }
 
 async fn emails(State(inner): Shared, headers: HeaderMap) -> Response {

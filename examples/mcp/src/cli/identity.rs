@@ -1,0 +1,62 @@
+//! The flags by which the guarded MCP server learns who the user is.
+
+use std::path::PathBuf;
+
+use crate::signing::SigningKey;
+
+/// The flags by which the guarded MCP server learns who the user is.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "MCP endpoint")]
+pub(crate) struct IdentityFlags {
+    /// Tell --mcp-upstream who the user is: X-Forwarded-User is the id, X-Forwarded-Email a verified
+    /// address, and X-Forwarded-Groups the groups, separated by commas
+    ///
+    /// Such headers of requests are removed, with and without this flag.
+    #[arg(long)]
+    pub(crate) identity_headers: bool,
+
+    /// Tell --mcp-upstream who the user is, in the header X-Identity-Token: a JWT that lives for a
+    /// minute, signed with --identity-key, whose public key is at /.well-known/jwks.json
+    #[arg(long)]
+    identity_jwt: bool,
+
+    /// File with the private key for --identity-jwt, in PEM, for the curve P-256; the same on all
+    /// servers
+    #[arg(long, value_name = "FILE")]
+    identity_key: Option<PathBuf>,
+}
+
+impl IdentityFlags {
+    /// Checks the rules that concern more than one flag. `has_upstream` says whether there is an
+    /// `--mcp-upstream`.
+    pub(crate) fn check(&self, has_upstream: bool) -> Result<(), String> {
+        match (self.identity_jwt, &self.identity_key) {
+            (true, None) => return Err("--identity-jwt needs --identity-key".into()),
+            (false, Some(_)) => return Err("--identity-key needs --identity-jwt".into()),
+            _ => {}
+        }
+        if has_upstream {
+            return Ok(());
+        }
+        match (self.identity_headers, self.identity_jwt) {
+            (true, _) => Err("--identity-headers needs --mcp-upstream".into()),
+            (_, true) => Err("--identity-jwt needs --mcp-upstream".into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the key of `--identity-jwt`.
+    pub(crate) fn key(&self) -> Result<Option<SigningKey>, String> {
+        let Some(path) = &self.identity_key else {
+            return Ok(None);
+        };
+        let key = SigningKey::read("--identity-key", path, None)?;
+        if !key.is_es256() {
+            let path = path.display();
+            return Err(format!(
+                "--identity-key {path}: not a key for the curve P-256"
+            ));
+        }
+        Ok(Some(key))
+    }
+}

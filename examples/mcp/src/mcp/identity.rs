@@ -1,0 +1,143 @@
+//! Tells the MCP server behind this one who the user is.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+use server_common::forward::AddedHeaders;
+use server_common::headers::remove_all;
+use tower_oauth_refresh::AccessGrant;
+
+use crate::cli::IdentityFlags;
+use crate::issuer::Issuer;
+use crate::records::random;
+use crate::signing::SigningKey;
+
+const USER: &str = "x-forwarded-user";
+const EMAIL: &str = "x-forwarded-email";
+const GROUPS: &str = "x-forwarded-groups";
+const TOKEN: &str = "x-identity-token";
+
+/// The lifetime of a token.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// Adds the user to requests. Clones share the key.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    headers: bool,
+    key: Option<SigningKey>,
+    issuer: Issuer,
+    /// The claim with the groups of a user.
+    groups_claim: String,
+}
+
+/// A user, as the guarded server learns it.
+struct User<'a> {
+    id: &'a str,
+    email: Option<String>,
+    groups: Vec<String>,
+}
+
+impl Identity {
+    /// Reads the flags. Returns an error if they contradict each other, or if the key cannot be read.
+    pub(crate) fn new(
+        flags: &IdentityFlags,
+        issuer: &Issuer,
+        groups_claim: &str,
+    ) -> Result<Self, String> {
+        Ok(Self(Arc::new(Inner {
+            headers: flags.identity_headers,
+            key: flags.key()?,
+            issuer: issuer.clone(),
+            groups_claim: groups_claim.to_owned(),
+        })))
+    }
+
+    /// Returns the public key for tokens, as a key set.
+    pub(crate) fn key_set(&self) -> Option<Value> {
+        self.0.key.as_ref().map(SigningKey::key_set)
+    }
+
+    /// Removes what the client says about the user, and adds what this server knows.
+    pub(super) fn tell(&self, mut request: Request) -> Request {
+        remove_all(request.headers_mut(), &[USER, EMAIL, GROUPS, TOKEN]);
+        let grant = request.extensions().get::<AccessGrant>();
+        let added = grant.and_then(|grant| self.headers(grant));
+        if let Some(added) = added {
+            request.extensions_mut().insert(AddedHeaders(added));
+        }
+        request
+    }
+
+    /// Returns the headers for a user; `None` if the user is unknown.
+    fn headers(&self, grant: &AccessGrant) -> Option<HeaderMap> {
+        let Inner {
+            headers: is_on,
+            key,
+            groups_claim,
+            ..
+        } = &*self.0;
+        let is_verified = grant.claim("email_verified") == Some(true);
+        let user = User {
+            id: grant.subject()?.id(),
+            email: grant.claim("email").filter(|_| is_verified),
+            groups: grant.claim(groups_claim).unwrap_or_default(),
+        };
+        let mut headers = HeaderMap::new();
+        let mut add = |name: &'static str, value: &str| {
+            // Names that are not ASCII are sent as UTF-8.
+            if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        };
+        if *is_on {
+            add(USER, user.id);
+            if let Some(email) = &user.email {
+                add(EMAIL, email);
+            }
+            // A group with a comma in its name would be read as two groups.
+            let groups = user.groups.iter().filter(|group| !group.contains(','));
+            let groups: Vec<_> = groups.map(String::as_str).collect();
+            if !groups.is_empty() {
+                add(GROUPS, &groups.join(","));
+            }
+        }
+        if let Some(token) = key.as_ref().and_then(|key| self.token(key, grant, &user)) {
+            add(TOKEN, &token);
+        }
+        Some(headers)
+    }
+
+    fn token(&self, key: &SigningKey, grant: &AccessGrant, user: &User<'_>) -> Option<String> {
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let id: [u8; 16] = random().ok()?;
+        let mut claims = json!({
+            "iss": self.0.issuer.as_str(),
+            "aud": self.0.issuer.resource(),
+            "sub": user.id,
+            "client_id": grant.client_id(),
+            "scope": grant.scopes().collect::<Vec<_>>().join(" "),
+            "iat": now.as_secs(),
+            "exp": (now + LIFETIME).as_secs(),
+            "jti": URL_SAFE_NO_PAD.encode(id),
+        });
+        if let Some(email) = &user.email {
+            claims["email"] = email.as_str().into();
+        }
+        if !user.groups.is_empty() {
+            claims["groups"] = json!(user.groups);
+        }
+        let signed = key.sign("JWT", &claims);
+        if signed.is_err() {
+            tracing::error!("an identity token could not be signed: the request has none");
+        }
+        signed.ok()
+    }
+}

@@ -1,0 +1,77 @@
+//! The scopes of requests to the provider, and of its responses.
+
+use std::collections::BTreeSet;
+
+use super::ProviderConfig;
+use crate::scopes::OFFLINE_ACCESS;
+
+/// The scopes that this server needs itself, if they are configured: to know who the user is, and to
+/// refresh.
+const OWN: [&str; 3] = ["openid", "email", OFFLINE_ACCESS];
+
+impl ProviderConfig {
+    /// Returns whether the scope is one of those of `--scope`.
+    pub(crate) fn has_scope(&self, scope: &str) -> bool {
+        self.scopes.iter().any(|known| known == scope)
+    }
+
+    /// Returns the scope of an authorization request: what the client asked for, and what this server
+    /// needs itself.
+    pub(crate) fn whole_scope(&self, asked: &BTreeSet<String>) -> String {
+        let mut scopes: Vec<&str> = asked.iter().map(String::as_str).collect();
+        let identifies = self.issuer.is_some() || !self.rules.are_empty();
+        let is_needed = |scope: &&str| {
+            let is_needed = match *scope {
+                "openid" => identifies,
+                "email" => self.rules.need_email(),
+                _ => true,
+            };
+            is_needed && self.has_scope(scope)
+        };
+        for scope in OWN.iter().filter(|scope| is_needed(scope)) {
+            if !scopes.contains(scope) {
+                scopes.push(scope);
+            }
+        }
+        scopes.join(" ")
+    }
+
+    /// Returns the granted scope in the words of the request: some providers answer with other names.
+    /// What only this server asked for is left out.
+    pub(crate) fn granted_scope(&self, granted: &str, asked: &str) -> String {
+        let asked: Vec<_> = asked.split(' ').collect();
+        let granted = granted
+            .split(' ')
+            .map(|granted| self.renamed(granted, &asked));
+        let granted: Vec<_> = granted
+            .filter(|scope| !OWN.contains(scope) || asked.contains(scope))
+            .collect();
+        granted.join(" ")
+    }
+
+    /// Returns the name under which a granted scope was asked for.
+    fn renamed<'a>(&self, granted: &'a str, asked: &[&'a str]) -> &'a str {
+        if asked.contains(&granted) {
+            return granted;
+        }
+        let mut aliases = self.preset().scope_aliases.iter();
+        if let Some((_, name)) = aliases.find(|(alias, _)| *alias == granted) {
+            return name;
+        }
+        // Entra ID knows `api://x/read` and `https://graph.microsoft.com/User.Read` by their last
+        // part, too.
+        let is_same = |asked: &&&str| is_prefixed(asked, granted) || is_prefixed(granted, asked);
+        let mut same = asked.iter().filter(is_same);
+        match (same.next(), same.next()) {
+            (Some(only), None) => only,
+            _ => granted,
+        }
+    }
+}
+
+/// Returns whether `long` is the URI of a resource, a slash, and `short`.
+fn is_prefixed(long: &str, short: &str) -> bool {
+    let prefix = long.strip_suffix(short);
+    let prefix = prefix.and_then(|prefix| prefix.strip_suffix('/'));
+    prefix.is_some_and(|prefix| prefix.contains("://"))
+}

@@ -1,0 +1,134 @@
+use super::user::User;
+
+/// Who may come in. Without any rule, every user of the provider may.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rules {
+    /// Ids, verified e-mail addresses, and names at GitHub.
+    pub(crate) users: Vec<String>,
+    /// Domains of verified e-mail addresses.
+    pub(crate) email_domains: Vec<String>,
+    pub(crate) groups: Vec<String>,
+    /// Whom a user who may not come in can ask.
+    pub(crate) contact: Option<String>,
+}
+
+impl Rules {
+    /// Returns whether every user of the provider may come in.
+    pub(crate) fn are_empty(&self) -> bool {
+        self.users.is_empty() && self.email_domains.is_empty() && self.groups.is_empty()
+    }
+
+    /// Returns whether a rule can apply to e-mail addresses.
+    pub(crate) fn need_email(&self) -> bool {
+        !self.email_domains.is_empty() || self.users.iter().any(|user| user.contains('@'))
+    }
+
+    pub(super) fn names_group(&self, group: &str) -> bool {
+        self.groups.iter().any(|named| named == group)
+    }
+
+    /// Returns whether the user may come in: if any rule names the user.
+    pub(crate) fn admit(&self, user: &User) -> bool {
+        // Names and addresses are compared as providers do, without regard to case. An id is not.
+        let is_named = |named: &String| {
+            let same = |name: &Option<String>| {
+                name.as_ref()
+                    .is_some_and(|name| name.eq_ignore_ascii_case(named))
+            };
+            *named == user.id || same(&user.email) || same(&user.login)
+        };
+        let domain = user.email.as_ref().and_then(|email| email.rsplit_once('@'));
+        let in_domain =
+            |named: &String| domain.is_some_and(|(_, domain)| domain.eq_ignore_ascii_case(named));
+        self.are_empty()
+            || self.users.iter().any(is_named)
+            || self.email_domains.iter().any(in_domain)
+            || user.groups.iter().any(|group| self.names_group(group))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+    use crate::users::user::ClaimNames;
+
+    fn admits(rules: &Rules, claims: Value) -> bool {
+        let Value::Object(claims) = claims else {
+            unreachable!()
+        };
+        let names = ClaimNames {
+            login: Some("login"),
+            ..ClaimNames::STANDARD
+        };
+        User::read(&claims, &names, "groups", rules).is_some_and(|user| rules.admit(&user))
+    }
+
+    fn list(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn any_rule_admits_a_user() {
+        let rules = Rules {
+            users: list(&["42", "Ada@example.org", "octocat"]),
+            email_domains: list(&["example.com"]),
+            groups: list(&["staff"]),
+            contact: None,
+        };
+        let verified = |email: &str| json!({ "sub": "1", "email": email, "email_verified": true });
+        for (claims, right) in [
+            (json!({ "sub": "42" }), true),
+            (json!({ "sub": 42 }), true),
+            (json!({ "sub": "43" }), false),
+            (json!({ "sub": "1", "login": "OctoCat" }), true),
+            (verified("ada@EXAMPLE.org"), true),
+            (verified("eve@example.com"), true),
+            (verified("eve@example.com.evil.org"), false),
+            (verified("eve@sub.example.com"), false),
+            (verified("example.com"), false),
+            (verified("\"@example.com\"@evil.org"), false),
+            (json!({ "sub": "1", "email": "eve@example.com" }), false),
+            (
+                json!({ "sub": "1", "email": "eve@example.com", "email_verified": "true" }),
+                true,
+            ),
+            (
+                json!({ "sub": "1", "email": "eve@example.com", "email_verified": "false" }),
+                false,
+            ),
+            (
+                json!({ "sub": "1", "email": "eve@example.com", "email_verified": 1 }),
+                false,
+            ),
+            (json!({ "sub": "1", "groups": ["a", "staff"] }), true),
+            (json!({ "sub": "1", "groups": "staff" }), true),
+            (json!({ "sub": "1", "groups": ["Staff", "staff,x"] }), false),
+            (json!({ "groups": ["staff"] }), false),
+            (json!({ "sub": "4\n2" }), false),
+        ] {
+            assert_eq!(admits(&rules, claims.clone()), right, "{claims}");
+        }
+        assert!(admits(&Rules::default(), json!({ "sub": "1" })));
+    }
+
+    #[test]
+    fn a_group_that_matters_is_kept_among_many() {
+        let rules = Rules {
+            groups: list(&["staff"]),
+            ..Rules::default()
+        };
+        let mut groups: Vec<_> = (0..10_000)
+            .map(|number| format!("group-{number}"))
+            .collect();
+        groups.push("staff".into());
+        let claims = Map::from_iter([
+            ("sub".to_owned(), json!("1")),
+            ("groups".to_owned(), json!(groups)),
+        ]);
+        let user = User::read(&claims, &ClaimNames::STANDARD, "groups", &rules).unwrap();
+        assert!(rules.admit(&user));
+        assert!(serde_json::to_string(&user).unwrap().len() < 2048);
+    }
+}

@@ -1,0 +1,157 @@
+//! The MCP server behind the example `mcp` learns who the user is.
+
+use std::io::Write as _;
+
+use axum::http::StatusCode;
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use rcgen::KeyPair;
+use serde_json::{Map, Value, json};
+use tempfile::NamedTempFile;
+use test_support::http::{Recorder, Seen, get, send};
+use test_support::process::Example;
+
+use crate::PROGRAM;
+use crate::support::idp::{Behaviour, Idp};
+use crate::support::mcp;
+use crate::support::mcp_client::McpClient;
+
+/// Headers with which a client pretends to be someone else, through a trusted reverse proxy.
+const FORGED: [(&str, &str); 6] = [
+    ("x-forwarded-user", "root"),
+    ("x_forwarded_user", "root"),
+    ("x-forwarded-email", "root@example.com"),
+    ("x-forwarded-groups", "admin"),
+    ("x-identity-token", "e30.e30."),
+    ("x_identity_token", "e30.e30."),
+];
+
+/// Sends one request through a server with these flags. Returns what the MCP server receives, with
+/// the server.
+async fn through(behaviour: Behaviour, more: &[&str]) -> (Seen, Example) {
+    let upstream = Recorder::start(|_| StatusCode::ACCEPTED).await;
+    let idp = Idp::with(behaviour).await;
+    let mut flags = idp.flags();
+    flags.push(format!("--mcp-upstream={}/mcp", upstream.url()));
+    flags.push("--trust-forwarded=127.0.0.0/8".into());
+    flags.extend(more.iter().map(|flag| (*flag).to_owned()));
+    let server = mcp::start(&flags).await;
+    let client = McpClient::register(&server).await;
+    let access = client.log_in(&server).await.string("access_token");
+    let authorization = format!("Bearer {access}");
+    let headers = [&FORGED[..], &[("authorization", &*authorization)]].concat();
+    let answer = send("POST", &server.url("/mcp"), &headers, "{}").await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED);
+    (upstream.last("/mcp"), server)
+}
+
+fn ada() -> Value {
+    json!({ "sub": "ada", "email": "ada@example.com", "email_verified": true, "groups": ["staff", "a,admin", "x"] })
+}
+
+fn says(claims: Value) -> Behaviour {
+    Behaviour {
+        id_token: Some(claims),
+        ..Behaviour::default()
+    }
+}
+
+#[tokio::test]
+async fn headers_name_the_user_and_cannot_be_forged() {
+    let userinfo = Behaviour {
+        id_token: None,
+        userinfo: ada(),
+        ..Behaviour::default()
+    };
+    for behaviour in [says(ada()), userinfo] {
+        let (seen, _server) = through(behaviour, &["--identity-headers"]).await;
+        assert_eq!(seen.header("x-forwarded-user"), Some("ada"));
+        assert_eq!(seen.header("x-forwarded-email"), Some("ada@example.com"));
+        assert_eq!(seen.header("x-forwarded-groups"), Some("staff,x"));
+        for name in ["x_forwarded_user", "x-identity-token", "x_identity_token"] {
+            assert_eq!(seen.header(name), None, "{name}");
+        }
+    }
+    let unverified = json!({ "sub": "ada", "email": "ada@example.com" });
+    let (seen, _server) = through(says(unverified), &["--identity-headers"]).await;
+    assert_eq!(seen.header("x-forwarded-user"), Some("ada"));
+    assert_eq!(
+        seen.header("x-forwarded-email"),
+        None,
+        "the address is not verified"
+    );
+    assert_eq!(seen.header("x-forwarded-groups"), None);
+}
+
+#[tokio::test]
+async fn forged_headers_are_removed_without_the_flag() {
+    let (seen, _server) = through(says(ada()), &[]).await;
+    for (name, _) in FORGED {
+        assert_eq!(seen.header(name), None, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_signed_token_names_the_user() {
+    let mut file = NamedTempFile::new().unwrap();
+    let pair = KeyPair::generate().unwrap();
+    file.write_all(pair.serialize_pem().as_bytes()).unwrap();
+    let key = format!("--identity-key={}", file.path().display());
+    let (seen, server) = through(says(ada()), &["--identity-jwt", &key]).await;
+    assert_eq!(seen.header("x-forwarded-user"), None);
+    let token = seen.header("x-identity-token").unwrap();
+    let metadata = get(&server.url("/.well-known/oauth-authorization-server")).await;
+    let keys = get(metadata.json()["jwks_uri"].as_str().unwrap()).await;
+    assert_eq!(keys.headers["content-type"], "application/json");
+    let keys: JwkSet = serde_json::from_slice(&keys.body).unwrap();
+    let kid = decode_header(token).unwrap().kid.unwrap();
+    let key = DecodingKey::from_jwk(keys.find(&kid).unwrap()).unwrap();
+    let mut validation = Validation::new(Algorithm::ES256);
+    validation.set_audience(&[server.url("/mcp")]);
+    validation.set_issuer(&[server.url("")]);
+    let claims: Map<String, Value> = decode(token, &key, &validation).unwrap().claims;
+    assert_eq!(claims["sub"], "ada");
+    assert_eq!(claims["email"], "ada@example.com");
+    assert_eq!(claims["groups"], json!(["staff", "a,admin", "x"]));
+    assert_eq!(claims["scope"], "openid profile");
+    assert!(claims["client_id"].is_string());
+    let lifetime = claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap();
+    assert_eq!(lifetime, 60);
+}
+
+#[tokio::test]
+async fn without_a_key_there_is_no_key_set() {
+    let server = mcp::start(&[]).await;
+    let keys = get(&server.url("/.well-known/jwks.json")).await;
+    assert_eq!(keys.status, StatusCode::NOT_FOUND);
+}
+
+#[test]
+fn the_flags_need_each_other() {
+    let rows: [(&[&str], &str); 4] = [
+        (&["--identity-jwt"], "--identity-jwt needs --identity-key"),
+        (
+            &["--identity-key=/none"],
+            "--identity-key needs --identity-jwt",
+        ),
+        (
+            &["--identity-headers"],
+            "--identity-headers needs --mcp-upstream",
+        ),
+        (
+            &[
+                "--identity-jwt",
+                "--identity-key=/none",
+                "--mcp-upstream=http://127.0.0.1:1/mcp",
+            ],
+            "--identity-key /none",
+        ),
+    ];
+    for (flags, text) in rows {
+        let args = [&["--listen=127.0.0.1:0"], flags].concat();
+        let output = Example::run(PROGRAM, &args, &[]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {stderr}");
+        assert!(stderr.contains(text), "{flags:?}: {stderr}");
+    }
+}

@@ -1,0 +1,297 @@
+//! The users of the example `mcp`: who they are, and who may come in.
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use test_support::http::{Answer, send};
+use test_support::process::Example;
+
+use crate::support::idp::{Behaviour, CLIENT, Idp};
+use crate::support::mcp::{self, Browser, assert_is_page, one, onward, query, request};
+use crate::support::mcp_client::{McpClient, REDIRECT, assert_error, ended};
+
+const ADMIN: &str = "the-token-of-the-operators-0123456789";
+
+async fn start(idp: &Idp, more: &[&str]) -> (Example, McpClient) {
+    let mut flags = idp.flags();
+    flags.extend(more.iter().map(|flag| (*flag).to_owned()));
+    let server = mcp::start(&flags).await;
+    let client = McpClient::register(&server).await;
+    (server, client)
+}
+
+/// Logs in up to the response after the provider has redirected the browser back.
+async fn returned(server: &Example, client: &McpClient) -> Answer {
+    let mut browser = Browser::default();
+    let answer = browser
+        .get(&request(server, &client.id, REDIRECT, &[]))
+        .await;
+    let answer = browser.approve(&answer).await;
+    let callback = browser.follow(answer, &server.url("/callback?")).await;
+    browser.get(&callback).await
+}
+
+/// Returns an ID token with these claims as the behaviour of a provider.
+fn says(claims: Value) -> Behaviour {
+    Behaviour {
+        userinfo: json!({ "sub": claims.get("sub").unwrap_or(&json!("ada")) }),
+        id_token: Some(claims),
+        ..Behaviour::default()
+    }
+}
+
+/// Returns the behaviour of a provider without ID tokens.
+fn userinfo(claims: Value) -> Behaviour {
+    Behaviour {
+        id_token: None,
+        userinfo: claims,
+        ..Behaviour::default()
+    }
+}
+
+#[tokio::test]
+async fn a_log_in_with_an_invalid_id_token_fails() {
+    let idp = Idp::start().await;
+    let (server, client) = start(&idp, &[]).await;
+    for claims in [
+        json!({ "iss": "https://evil.example" }),
+        json!({ "aud": "another client" }),
+        json!({ "aud": [CLIENT, "another client"] }),
+        json!({ "exp": 1_000_000_000 }),
+        json!({ "iat": 4_000_000_000_u64 }),
+        json!({ "nonce": "another log-in" }),
+        json!({ "nonce": null }),
+        json!({ "sub": null }),
+    ] {
+        idp.change(|behaviour| behaviour.id_token = Some(claims.clone()));
+        let told = query(&onward(&returned(&server, &client).await));
+        assert_eq!(
+            one(&told, "error"),
+            Some("server_error"),
+            "{claims}: {told:?}"
+        );
+        assert!(one(&told, "code").is_none());
+    }
+    idp.change(|behaviour| {
+        behaviour.id_token = Some(json!({}));
+        behaviour.is_forged = true;
+    });
+    let told = query(&onward(&returned(&server, &client).await));
+    assert_eq!(one(&told, "error"), Some("server_error"));
+    let log = server.stderr();
+    for reason in [
+        "it has another issuer",
+        "it is for another client",
+        "its signature is invalid",
+    ] {
+        let line = format!("the ID token is invalid: {reason}");
+        assert!(log.contains(&line), "{reason}: {log}");
+    }
+    idp.change(|behaviour| behaviour.is_forged = false);
+    client.log_in(&server).await;
+}
+
+#[tokio::test]
+async fn every_log_in_has_a_nonce_of_its_own() {
+    let idp = Idp::start().await;
+    let (server, client) = start(&idp, &[]).await;
+    client.log_in(&server).await;
+    client.log_in(&server).await;
+    let nonces: Vec<_> = idp.received("/authorize");
+    let nonces: Vec<_> = nonces
+        .iter()
+        .map(|asked| one(&asked.form, "nonce").unwrap())
+        .collect();
+    assert!(
+        nonces.len() == 2 && nonces[0] != nonces[1] && nonces[0].len() >= 40,
+        "{nonces:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_user_of_a_session_is_known_from_the_id_token_or_userinfo() {
+    for behaviour in [
+        says(json!({ "sub": "grace" })),
+        userinfo(json!({ "sub": "grace" })),
+    ] {
+        let name = format!("{:?}", behaviour.id_token);
+        let idp = Idp::with(behaviour).await;
+        let admin = format!("--admin-token={ADMIN}");
+        let (server, client) = start(&idp, &[&admin, "--admin=127.0.0.1:0"]).await;
+        client.log_in(&server).await;
+        let bearer = format!("Bearer {ADMIN}");
+        let issuer = idp.issuer();
+        let issuer: String = url::form_urlencoded::byte_serialize(issuer.as_bytes()).collect();
+        let url = format!(
+            "http://{}/sessions?subject=grace&issuer={issuer}",
+            server.admin_addr()
+        );
+        let answer = send("GET", &url, &[("authorization", &bearer)], "")
+            .await
+            .json();
+        assert_eq!(
+            answer["sessions"].as_array().unwrap().len(),
+            1,
+            "{name}: {answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_log_in_does_not_depend_on_userinfo_without_rules() {
+    let idp = Idp::with(userinfo(Value::Null)).await;
+    let (server, client) = start(&idp, &[]).await;
+    client.log_in(&server).await;
+    let (server, client) = start(&idp, &["--allow-user=ada"]).await;
+    let told = query(&onward(&returned(&server, &client).await));
+    assert_eq!(one(&told, "error"), Some("temporarily_unavailable"));
+}
+
+#[tokio::test]
+async fn only_the_users_of_a_rule_come_in() {
+    let ada = json!({ "sub": "ada", "email": "ada@example.com", "email_verified": true, "groups": ["staff"] });
+    let eve = json!({ "sub": "eve", "email": "ada@example.com", "email_verified": false, "groups": ["x"] });
+    for flag in [
+        "--allow-user=ada",
+        "--allow-user=bob,ADA@example.com",
+        "--allow-email-domain=example.org,Example.com",
+        "--allow-group=staff",
+    ] {
+        for behaviour in [says, userinfo] {
+            let idp = Idp::with(behaviour(ada.clone())).await;
+            let (server, client) = start(&idp, &[flag, "--contact=it@example.com"]).await;
+            client.log_in(&server).await;
+            let idp_says = |claims: &Value| {
+                idp.change(|now| {
+                    let new = behaviour(claims.clone());
+                    now.id_token = new.id_token;
+                    now.userinfo = new.userinfo;
+                });
+            };
+            idp_says(&eve);
+            let page = returned(&server, &client).await;
+            assert_eq!(
+                page.status,
+                StatusCode::FORBIDDEN,
+                "{flag}: {}",
+                page.text()
+            );
+            assert_is_page(&page);
+            let text = page.text();
+            assert!(text.contains("Ask it@example.com for access"), "{text}");
+            assert!(text.contains("error=access_denied"), "{text}");
+            assert_eq!(idp.received("/token").len(), 2);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_missing_email_or_group_is_read_from_userinfo() {
+    let idp = Idp::with(says(json!({ "sub": "ada" }))).await;
+    let more = |sub: &str| json!({ "sub": sub, "groups": ["staff"] });
+    idp.change(|behaviour| behaviour.userinfo = more("ada"));
+    let (server, client) = start(&idp, &["--allow-group=staff"]).await;
+    client.log_in(&server).await;
+    idp.change(|behaviour| {
+        behaviour.id_token = Some(json!({ "email": "ada@example.com" }));
+        behaviour.userinfo = json!({ "email": "other@example.org", "email_verified": true });
+    });
+    let flags = ["--allow-email-domain=example.com"];
+    let (strict, stranger) = start(&idp, &flags).await;
+    let page = returned(&strict, &stranger).await;
+    assert_eq!(
+        page.status,
+        StatusCode::FORBIDDEN,
+        "another address is verified"
+    );
+    idp.change(|behaviour| behaviour.userinfo = more("eve"));
+    let told = query(&onward(&returned(&server, &client).await));
+    assert_eq!(
+        one(&told, "error"),
+        Some("server_error"),
+        "userinfo is about another user"
+    );
+}
+
+#[tokio::test]
+async fn rules_are_checked_at_every_refresh() {
+    let staff = json!({ "sub": "ada", "groups": ["staff"] });
+    let left = json!({ "sub": "ada", "groups": ["alumni"] });
+    for behaviour in [says, userinfo] {
+        let idp = Idp::with(behaviour(staff.clone())).await;
+        let (server, client) = start(&idp, &["--allow-group=staff"]).await;
+        let tokens = client.log_in(&server).await;
+        let refresh = tokens.string("refresh_token");
+        let tokens = client.refresh(&server, &refresh, &[]).await;
+        assert_eq!(tokens.status, 200, "{}", tokens.text());
+        idp.change(|now| {
+            let new = behaviour(left.clone());
+            now.id_token = new.id_token;
+            now.userinfo = new.userinfo;
+        });
+        let refresh = tokens.string("refresh_token");
+        let refused = client.refresh(&server, &refresh, &[]).await;
+        assert_error(
+            &refused,
+            400,
+            "invalid_grant",
+            "the user has left the group",
+        );
+        ended(&server, &tokens.string("access_token")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_without_news_keeps_the_user_of_the_log_in() {
+    let idp = Idp::with(says(json!({ "sub": "ada", "groups": ["staff"] }))).await;
+    let (server, client) = start(&idp, &["--allow-group=staff"]).await;
+    let mut refresh = client.log_in(&server).await.string("refresh_token");
+    idp.change(|now| {
+        now.id_token = None;
+        now.userinfo = Value::Null;
+    });
+    for _ in 0..2 {
+        let tokens = client.refresh(&server, &refresh, &[]).await;
+        assert_eq!(tokens.status, 200, "{}", tokens.text());
+        refresh = tokens.string("refresh_token");
+    }
+    idp.change(|now| now.id_token = Some(json!({ "sub": "eve", "groups": ["staff"] })));
+    let refused = client.refresh(&server, &refresh, &[]).await;
+    assert_error(&refused, 400, "invalid_grant", "another user");
+}
+
+#[tokio::test]
+async fn what_only_this_server_asks_for_is_not_granted_to_clients() {
+    let idp = Idp::with(says(
+        json!({ "email": "ada@example.com", "email_verified": true }),
+    ))
+    .await;
+    let flags = [
+        "--scope=openid email profile",
+        "--allow-email-domain=example.com",
+    ];
+    let (server, client) = start(&idp, &flags).await;
+    let asked = request(&server, &client.id, REDIRECT, &[("scope", "profile")]);
+    let answer = query(&Browser::default().log_in(&asked, REDIRECT).await);
+    let code = one(&answer, "code").unwrap();
+    let tokens = client.exchange(&server, code, &[]).await;
+    assert_eq!(tokens.json()["scope"], "profile", "{}", tokens.text());
+    assert_eq!(
+        one(&idp.last("/authorize").form, "scope"),
+        Some("profile openid email")
+    );
+}
+
+#[tokio::test]
+async fn a_public_provider_without_rules_gets_a_warning() {
+    let warning = "anybody with an account at the identity provider can log in";
+    for (flags, warns) in [
+        (&["--provider=google"][..], true),
+        (&["--provider=google", "--allow-user=ada"], false),
+        (&["--provider=keycloak"], false),
+        (&[], false),
+    ] {
+        let idp = Idp::start().await;
+        let (server, _) = start(&idp, flags).await;
+        assert_eq!(server.stderr().contains(warning), warns, "{flags:?}");
+    }
+}
