@@ -5,8 +5,7 @@
 use std::fmt;
 use std::ops::{Deref, Range};
 
-use memchr::memmem::Finder;
-use memchr::{memchr, memchr3};
+use memchr::{memchr, memchr3, memmem};
 use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
 
@@ -84,34 +83,56 @@ impl TextAt {
 /// counts as a match.
 const MOST_ROUNDS: usize = 16;
 
-/// A secret to search for in many texts.
-pub(crate) struct Needle<'a> {
-    finder: Finder<'a>,
-}
+/// The number of places with the first byte of a secret at which [`contains`] compares.
+const MOST_COMPARISONS: usize = 32;
+
+/// A secret to search for.
+#[derive(Clone, Copy)]
+pub(crate) struct Needle<'a>(&'a str);
 
 impl<'a> Needle<'a> {
-    /// Prepares the search. An empty secret is in no text.
-    pub(crate) fn new(secret: &'a str) -> Self {
-        Self {
-            finder: Finder::new(secret),
-        }
+    /// An empty secret is in no text.
+    pub(crate) const fn new(secret: &'a str) -> Self {
+        Self(secret)
     }
 
     /// Returns the length of the secret in bytes.
-    pub(crate) fn len(&self) -> usize {
-        self.finder.needle().len()
+    pub(crate) const fn len(self) -> usize {
+        self.0.len()
     }
 
     /// Returns whether a text contains the secret, in any spelling that [`any_decoding`] decodes.
     ///
     /// Encoders differ in the characters that they escape: some write `=`, `+` and `/` as
     /// `\u003d`, `\u002B` and `\/`.
-    pub(crate) fn is_in(&self, text: &[u8]) -> bool {
+    pub(crate) fn is_in(self, text: &[u8]) -> bool {
         // A decoded text is never longer than its encoding.
         self.len() != 0
             && text.len() >= self.len()
-            && any_decoding(text, |text| self.finder.find(text).is_some())
+            && any_decoding(text, |text| contains(text, self.0.as_bytes()))
     }
+}
+
+/// Returns whether a text contains a secret.
+///
+/// The first byte of a token is rare in most texts, so the search first looks for that byte alone:
+/// [`memmem`] takes longer to prepare its search than to search a token response.
+fn contains(text: &[u8], secret: &[u8]) -> bool {
+    let Some(first) = secret.first() else {
+        return true;
+    };
+    let mut rest = text;
+    for _ in 0..MOST_COMPARISONS {
+        let found = memchr(*first, rest).and_then(|at| rest.get(at..));
+        let Some(found) = found.filter(|found| found.len() >= secret.len()) else {
+            return false;
+        };
+        if found.starts_with(secret) {
+            return true;
+        }
+        rest = found.get(1..).unwrap_or_default();
+    }
+    memmem::find(rest, secret).is_some()
 }
 
 /// Returns whether `found` is true of a text or of one of its decodings: JSON escapes,
@@ -271,7 +292,7 @@ pub(crate) fn escapes_are_whole(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Needle;
+    use super::{MOST_COMPARISONS, Needle};
 
     fn mentions(text: &[u8], secret: &str) -> bool {
         Needle::new(secret).is_in(text)
@@ -312,5 +333,23 @@ mod tests {
         }
         assert!(mentions(r"\ud83d\ude00\n".as_bytes(), "\u{1f600}\n") && mentions(b"a+b", "a b"));
         assert!(!mentions(b"anything", ""), "an empty secret is never found");
+    }
+
+    #[test]
+    fn a_secret_is_found_behind_any_number_of_near_matches() {
+        for near in [
+            0,
+            1,
+            MOST_COMPARISONS - 1,
+            MOST_COMPARISONS,
+            MOST_COMPARISONS + 1,
+            200,
+        ] {
+            for (near_match, secret) in [("a", "ab"), ("ab", "abc"), ("a", "aaab")] {
+                let before = near_match.repeat(near);
+                assert!(mentions(format!("{before}{secret}").as_bytes(), secret));
+                assert!(!mentions(before.as_bytes(), secret), "{near} {secret}");
+            }
+        }
     }
 }
