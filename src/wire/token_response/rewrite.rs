@@ -1,5 +1,6 @@
 //! Replaces and removes single members of a response. Every other byte stays as it is.
 
+use std::io::Write as _;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -139,7 +140,9 @@ impl TokenResponse {
                 continue;
             }
             let out = out.replace(end..end);
-            out.extend_from_slice(format!("{comma}\"{}\":", name.as_str()).as_bytes());
+            for part in [comma, "\"", name.as_str(), "\":"] {
+                out.extend_from_slice(part.as_bytes());
+            }
             edit.write(out, false);
             comma = ",";
         }
@@ -201,7 +204,8 @@ pub(crate) fn cut(body: &[u8], ranges: Vec<Range<usize>>) -> Bytes {
 
 fn write_seconds(out: &mut Vec<u8>, seconds: u64, quoted: bool) {
     let quote = if quoted { "\"" } else { "" };
-    out.extend_from_slice(format!("{quote}{seconds}{quote}").as_bytes());
+    let written = write!(out, "{quote}{seconds}{quote}");
+    debug_assert!(written.is_ok(), "writing to a vector does not fail");
 }
 
 fn write_string(out: &mut Vec<u8>, text: &str) {
