@@ -200,9 +200,10 @@ async fn fifty_thousand_grants_take_at_most_560_bytes_each() {
     let ttl = integer(&server, &[b"PTTL", key]).await;
 
     let before = used_memory(&server).await;
+    let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(LIMIT));
     let mut connection = redis::Client::open(server.url())
         .unwrap()
-        .get_multiplexed_async_connection()
+        .get_multiplexed_async_connection_with_config(&config)
         .await
         .unwrap();
     for batch in 0..GRANTS / 1000 {
