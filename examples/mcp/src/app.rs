@@ -294,7 +294,7 @@ fn layers(
             .revocation_key(key)
             .upstream_revocation(service, ClientCredentials::added_by_service());
     }
-    if cli.upstream_refresh && cli.shared.sessions.access_token_lifetime.is_some() {
+    if cli.upstream_refresh {
         let provider = provider.clone();
         let service = service_fn(move |request| token::renew(provider.clone(), request));
         refresh = refresh.upstream_refresh(service, ClientCredentials::added_by_service());

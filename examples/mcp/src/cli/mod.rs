@@ -37,6 +37,9 @@ use crate::users::Rules;
 /// The longest time in which a repeated exchange of an authorization code gets the same response.
 const CODE_WINDOW: Duration = Duration::from_secs(5);
 
+/// The default lifetime of access tokens whose upstream access tokens are renewed.
+const RENEWED_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
 /// An OAuth 2.1 authorization server for MCP servers, in front of an identity provider without
 /// dynamic client registration.
 ///
@@ -71,8 +74,8 @@ pub(crate) struct Cli {
     retry_window: Option<Duration>,
 
     /// Refresh at the provider when an access token of this server is used and the provider's ends,
-    /// so that clients that never refresh stay logged in; has an effect with --access-token-lifetime
-    /// only
+    /// so that clients that never refresh stay logged in for --access-token-lifetime, which is then
+    /// 86400 (a day) by default
     ///
     /// The risk: an access token and a copy of the store open its session.
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
@@ -184,6 +187,12 @@ impl Cli {
         &self,
         builder: RefreshLayerBuilder<S>,
     ) -> RefreshLayerBuilder<S> {
+        let builder = if self.upstream_refresh {
+            builder.access_token_lifetime(RENEWED_LIFETIME)
+        } else {
+            builder
+        };
+        // Later calls override earlier ones.
         self.shared.configure(builder, self.retry_window)
     }
 }

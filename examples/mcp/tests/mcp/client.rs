@@ -126,6 +126,13 @@ async fn start(identity: &Identity) -> Example {
     mcp::start(&identity.flags()).await
 }
 
+/// Starts a server whose access tokens end with those of the provider.
+async fn start_without_renewals(identity: &Identity) -> Example {
+    let mut flags = identity.flags();
+    flags.push("--upstream-refresh=false".into());
+    mcp::start(&flags).await
+}
+
 #[tokio::test]
 async fn a_client_can_log_in_call_tools_refresh_and_revoke() {
     let server = mcp::start(&["--demo-access-lifetime".into(), "3600".into()]).await;
@@ -254,7 +261,7 @@ async fn twenty_clients_with_one_session_refresh_once() {
         ..Manners::default()
     })
     .await;
-    let server = start(&identity).await;
+    let server = start_without_renewals(&identity).await;
     let session = Session::of(&log_in(&server).await).await;
     ended(&server, &session.part("access_token")).await;
     identity.change(|manners| manners.expires_in = Some(json!(3600)));
@@ -288,7 +295,7 @@ async fn twenty_calls_of_one_client_refresh_once() {
         ..Manners::default()
     })
     .await;
-    let server = start(&identity).await;
+    let server = start_without_renewals(&identity).await;
     let state = log_in(&server).await;
     let session = Session::of(&state).await;
     let kept = InMemoryCredentialStore::new();

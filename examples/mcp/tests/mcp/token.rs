@@ -552,7 +552,7 @@ async fn differences_between_providers_are_supported() {
             identity,
             server,
             client,
-        } = Fixture::with(manners).await;
+        } = Fixture::with_flags(manners, &["--upstream-refresh=false"]).await;
         let mut answer = client.log_in(&server).await;
         for round in 0..3 {
             let tokens = answer.json();
@@ -600,7 +600,7 @@ async fn an_access_token_does_not_outlive_the_providers() {
         identity,
         server,
         client,
-    } = Fixture::start().await;
+    } = Fixture::with_flags(Manners::default(), &["--upstream-refresh=false"]).await;
     let code = client.code(&server).await;
     sleep(Duration::from_millis(1100)).await;
     let answer = client.exchange(&server, &code, &[]).await;

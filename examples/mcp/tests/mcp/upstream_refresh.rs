@@ -19,14 +19,19 @@ fn short() -> Manners {
 
 #[tokio::test]
 async fn a_client_that_never_refreshes_stays_logged_in() {
-    let flags = ["--access-token-lifetime=3600"];
+    for (flags, lifetime) in [(&[][..], 86_400), (&["--access-token-lifetime=3600"], 3600)] {
+        never_refreshes(flags, lifetime).await;
+    }
+}
+
+async fn never_refreshes(flags: &[&str], lifetime: u32) {
     let Fixture {
         identity,
         server,
         client,
-    } = Fixture::with_flags(short(), &flags).await;
+    } = Fixture::with_flags(short(), flags).await;
     let tokens = client.log_in(&server).await;
-    assert_eq!(tokens.json()["expires_in"], 3600);
+    assert_eq!(tokens.json()["expires_in"], lifetime);
     let access = tokens.string("access_token");
     let used = async {
         while identity.counts().refreshed < 2 {
@@ -41,9 +46,9 @@ async fn a_client_that_never_refreshes_stays_logged_in() {
 }
 
 #[tokio::test]
-async fn without_a_lifetime_or_if_it_is_off_the_token_ends_with_the_providers() {
+async fn if_it_is_off_the_token_ends_with_the_providers() {
     for flags in [
-        &[][..],
+        &["--upstream-refresh=false"][..],
         &["--access-token-lifetime=3600", "--upstream-refresh=false"],
     ] {
         let Fixture {
