@@ -121,7 +121,7 @@ pub(crate) async fn serve(
     let config = provider.config();
     if config.is_public() && config.rules.are_empty() {
         tracing::warn!(
-            "anybody with an account at the identity provider can log in: --allow-user, --allow-email-domain and --allow-group say who may"
+            "every account at the identity provider can log in, and accounts there are open to the public: --allow-user, --allow-email-domain and --allow-group say who may"
         );
     }
     provider.discover().await.map_err(Failure::Usage)?;

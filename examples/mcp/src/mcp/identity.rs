@@ -39,7 +39,7 @@ struct Inner {
 }
 
 /// A user, as the guarded server learns it.
-struct User<'a> {
+struct KnownUser<'a> {
     id: &'a str,
     email: Option<String>,
     groups: Vec<String>,
@@ -85,7 +85,7 @@ impl Identity {
             ..
         } = &*self.0;
         let is_verified = grant.claim("email_verified") == Some(true);
-        let user = User {
+        let user = KnownUser {
             id: grant.subject()?.id(),
             email: grant.claim("email").filter(|_| is_verified),
             groups: grant.claim(groups_claim).unwrap_or_default(),
@@ -115,7 +115,7 @@ impl Identity {
         Some(headers)
     }
 
-    fn token(&self, key: &SigningKey, grant: &AccessGrant, user: &User<'_>) -> Option<String> {
+    fn token(&self, key: &SigningKey, grant: &AccessGrant, user: &KnownUser<'_>) -> Option<String> {
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let id: [u8; 16] = random().ok()?;
         let mut claims = json!({

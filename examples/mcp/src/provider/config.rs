@@ -129,7 +129,7 @@ impl ProviderConfig {
         Err("--allow-user, --allow-email-domain and --allow-group need openid in --scope, or a --userinfo-endpoint without --issuer".into())
     }
 
-    /// Returns whether anybody has an account at the provider, or can get one.
+    /// Returns whether accounts at the provider are open to the public.
     pub(crate) fn is_public(&self) -> bool {
         let issuer = self.issuer.as_ref().map_or("", |issuer| issuer.as_str());
         let is_meant = |preset: &&Preset| match self.preset {

@@ -25,8 +25,8 @@ pub(crate) struct Preset {
     pub(crate) claims: ClaimNames,
     /// Whether the addresses of a user are at `/emails` below the userinfo endpoint.
     pub(crate) lists_emails: bool,
-    /// The beginnings of issuers at which anybody has an account, or can get one; an empty text
-    /// stands for all issuers, and for none.
+    /// The beginnings of issuers whose accounts are open to the public. An empty text stands for
+    /// every issuer, and for a provider without one.
     pub(crate) public: &'static [&'static str],
 }
 

@@ -87,7 +87,7 @@ async fn the_log_out_page_of_the_demo_needs_a_name() {
         assert_eq!(page.status, 400, "{form:?}");
         assert!(page.text().contains("Choose a name"));
     }
-    let page = post(url.as_str(), &[("other", "nobody")]).await;
+    let page = post(url.as_str(), &[("other", "eve")]).await;
     assert_eq!(
         page.status, 200,
         "a user without sessions is logged out already"

@@ -16,7 +16,7 @@ use crate::support::idp::{Behaviour, Idp};
 use crate::support::mcp;
 use crate::support::mcp_client::McpClient;
 
-/// Headers with which a client pretends to be someone else, through a trusted reverse proxy.
+/// Headers with which a client pretends to be another user, through a trusted reverse proxy.
 const FORGED: [(&str, &str); 6] = [
     ("x-forwarded-user", "root"),
     ("x_forwarded_user", "root"),

@@ -70,6 +70,46 @@ async fn pages_fit_the_screen_and_are_accessible() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pages_about_the_provider_are_accessible() {
+    let browser = Chromium::start().await;
+    let unreachable = [
+        "--issuer=http://127.0.0.1:1",
+        "--client-id=x",
+        "--client-secret=y",
+    ];
+    let no_access = ["--allow-user=grace", "--contact=it@example.com"];
+    for (flags, words) in [
+        (&unreachable[..], "cannot reach the identity provider"),
+        (
+            &no_access,
+            "You logged in as ada, but this account may not use",
+        ),
+    ] {
+        let server = mcp::start(&strings(flags)).await;
+        let id = mcp::register_public(&server, "A client", REDIRECT).await;
+        browser
+            .open(&mcp::request(&server, &id, REDIRECT, &[]))
+            .await;
+        if flags == no_access {
+            browser.click("button[value=approve]").await;
+            browser.click("button[name=log_in]").await;
+        }
+        browser.shows(words).await;
+        for width in [1280, 390] {
+            browser.assert_fits(width).await;
+            browser.assert_accessible().await;
+        }
+    }
+    let back = browser.value("document.querySelector('a.button').href");
+    let back = back.await;
+    let back = back.as_str().unwrap();
+    assert!(
+        back.starts_with(REDIRECT) && back.contains("error=access_denied"),
+        "{back}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_brand_is_on_the_pages() {
     let (flags, _logo) = brand();
     let server = mcp::start(&flags).await;

@@ -411,6 +411,10 @@ async fn invalid_command_lines_are_rejected() {
             &["--token-endpoint", "https://id.example.com/token"],
             "--token-endpoint needs --client-id",
         ),
+        (
+            &["--demo-listen", "0.0.0.0:0"],
+            "--demo-listen must be an address of this computer",
+        ),
         (&["--strict", "--retry-window", "5"], "--strict"),
         (&["--rotation-timeout", "7200"], "--rotation-timeout"),
         (

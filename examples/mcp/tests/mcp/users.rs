@@ -283,7 +283,7 @@ async fn what_only_this_server_asks_for_is_not_granted_to_clients() {
 
 #[tokio::test]
 async fn a_public_provider_without_rules_gets_a_warning() {
-    let warning = "anybody with an account at the identity provider can log in";
+    let warning = "every account at the identity provider can log in";
     for (flags, warns) in [
         (&["--provider=google"][..], true),
         (&["--provider=google", "--allow-user=ada"], false),

@@ -5,8 +5,8 @@ use axum::response::Response;
 use maud::html;
 use url::Url;
 
+use super::Page;
 use super::consent::host;
-use super::page;
 use crate::app::App;
 use crate::users::User;
 
@@ -19,9 +19,11 @@ pub(in crate::authorize) fn not_allowed(
     back: &Url,
 ) -> Response {
     let contact = app.provider.config().rules.contact.as_deref();
-    page(
-        StatusCode::FORBIDDEN,
-        "Your account has no access",
+    let page = Page {
+        brand: Some(&app.brand),
+        ..Page::new(StatusCode::FORBIDDEN, "Your account has no access")
+    };
+    page.render(
         &html! {
             p class="lead" {
                 "You logged in as " bdi { strong { (user.name()) } } ", but this account may not use "
