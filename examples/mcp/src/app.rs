@@ -41,6 +41,7 @@ use crate::provider::{Provider, ProviderConfig};
 use crate::rate_limit::RateLimits;
 use crate::records::Records;
 use crate::scopes::Scopes;
+use crate::token::TrustedIssuers;
 use crate::{authorize, demo, discovery, error, hardening, landing, mcp, register, server, token};
 
 /// The maximum size of a request body, except at the MCP endpoint.
@@ -64,6 +65,7 @@ pub(crate) struct State {
     pub(crate) scope_descriptions: BTreeMap<String, String>,
     pub(crate) brand: Brand,
     pub(crate) rate_limits: RateLimits,
+    pub(crate) trusted_issuers: TrustedIssuers,
     pub(crate) records: Records,
     pub(crate) clients: Clients,
     pub(crate) provider: Provider,
@@ -187,6 +189,7 @@ pub(crate) fn check(cli: &Cli) -> Vec<Result<(), String>> {
         cli.admin().map(drop),
         cli.scope_descriptions().map(drop),
         cli.brand.brand().map(drop),
+        cli.check_trusted_issuers(),
         cli.endpoint.check(&cli.scopes()),
         cli.shared.revocation.key().map(drop),
         clients.map(drop).map_err(|error| causes(&error)),
@@ -218,6 +221,7 @@ fn build(
     metrics: &Metrics,
 ) -> Result<(App, AccessLayer<BoxStore>), Failure> {
     cli.endpoint.check(&cli.scopes()).map_err(Failure::Usage)?;
+    cli.check_trusted_issuers().map_err(Failure::Usage)?;
     let layered = metered(store.clone(), metrics);
     let by_session = admin.backchannel_logout_issuer.is_some();
     let (refresh, access) = layers(cli, layered, &issuer, &provider, metrics, by_session)?;
@@ -239,6 +243,7 @@ fn build(
         scopes: cli.supported_scopes(),
         scope_descriptions: cli.scope_descriptions().map_err(Failure::Usage)?,
         rate_limits: RateLimits::new(&cli.rates),
+        trusted_issuers: TrustedIssuers::new(&cli.trusted_issuer).map_err(Failure::Usage)?,
         brand: cli.brand.brand().map_err(Failure::Usage)?,
         clients: clients.map_err(|error| Failure::Usage(causes(&error)))?,
         records,

@@ -12,6 +12,7 @@ use server_common::receivers::REVOCATION_PATH;
 use crate::app::App;
 use crate::clients::{AUTH_METHODS, GRANT_TYPES, RESPONSE_TYPES};
 use crate::cors::with_cors;
+use crate::token::{ID_JAG_GRANT_TYPE, PROFILE};
 
 /// The documents change only when the server is restarted with other flags, so that five minutes
 /// are short enough.
@@ -95,6 +96,11 @@ fn authorization_server(app: &App) -> Value {
     });
     if app.identity.key_set().is_some() {
         metadata["jwks_uri"] = issuer.join(KEYS_PATH).into();
+    }
+    if !app.trusted_issuers.is_empty() {
+        let [code, refresh] = GRANT_TYPES;
+        metadata["grant_types_supported"] = json!([code, refresh, ID_JAG_GRANT_TYPE]);
+        metadata["authorization_grant_profiles_supported"] = json!([PROFILE]);
     }
     if app.receivers.receives(REVOCATION_PATH) {
         metadata["global_token_revocation_endpoint"] = issuer.join(REVOCATION_PATH).into();

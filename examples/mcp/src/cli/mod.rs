@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use clap::ArgAction;
 use server_common::flags::{AdminFlags, SharedFlags, seconds};
+use server_common::jose;
 use server_common::store::{StateDirectory, StoreChoice};
 use tower_oauth_refresh::{RefreshLayerBuilder, Store};
 
@@ -84,6 +85,20 @@ pub(crate) struct Cli {
     #[command(flatten)]
     provider: ProviderFlags,
 
+    /// Issuer identifier of an identity provider whose assertions (ID-JAG) open sessions without a
+    /// log-in here, for enterprise-managed authorization (SEP-990); may be repeated; with
+    /// --mcp-upstream it needs --mcp-token strip [default: none]
+    ///
+    /// Its keys are fetched from its discovery document. It can open a session of any user: trust
+    /// only the provider of your organization.
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        help_heading = "Clients"
+    )]
+    pub(crate) trusted_issuer: Vec<jose::Issuer>,
+
     #[command(flatten)]
     users: UserFlags,
 
@@ -136,6 +151,17 @@ impl Cli {
             }
         }
         Ok(descriptions)
+    }
+
+    /// A session of an assertion has no token of the provider that `--mcp-upstream` could get.
+    pub(crate) fn check_trusted_issuers(&self) -> Result<(), String> {
+        let endpoint = &self.endpoint;
+        let swaps = endpoint.mcp_upstream.is_some() && endpoint.mcp_token == TokenUse::Swap;
+        if swaps && !self.trusted_issuer.is_empty() {
+            let message = "--trusted-issuer needs --mcp-token strip if --mcp-upstream is set";
+            return Err(message.into());
+        }
+        Ok(())
     }
 
     /// Returns the store. By default, a restart logs out the users of the demo only.

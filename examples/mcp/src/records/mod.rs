@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     CodeAnswer,
     /// A client assertion that was used, identified by the client ID and its `jti`.
     Assertion,
+    /// An identity assertion that was used, identified by its issuer and its `jti`.
+    IdentityAssertion,
     /// A remembered consent: the user of this browser has approved the client before.
     Consent,
 }
@@ -52,6 +54,7 @@ impl Kind {
             Self::Code => b"mcp code",
             Self::CodeAnswer => b"mcp code answer",
             Self::Assertion => b"mcp assertion",
+            Self::IdentityAssertion => b"mcp identity assertion",
             Self::Consent => b"mcp consent",
         }
     }

@@ -123,7 +123,8 @@ impl Claims {
     }
 }
 
-fn now() -> f64 {
+/// Returns the time in seconds since 1970.
+pub(super) fn now() -> f64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0.0, |since| since.as_secs_f64())

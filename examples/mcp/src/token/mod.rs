@@ -10,6 +10,7 @@ mod assertion;
 mod client;
 mod code;
 mod consumed;
+mod id_jag;
 mod kept;
 mod outside;
 mod refresh;
@@ -34,6 +35,7 @@ use crate::rate_limit;
 /// The maximum size of a request body. It equals the limit of the layer.
 const MOST_BYTES: usize = 64 << 10;
 
+pub(crate) use self::id_jag::{GRANT_TYPE as ID_JAG_GRANT_TYPE, PROFILE, TrustedIssuers};
 pub(crate) use self::refresh::renew;
 pub(crate) use self::revoke::revoke_ended;
 
@@ -63,6 +65,9 @@ async fn token(State(app): State<App>, request: Request) -> Result<Response, Oau
             answer
         }
         Some("refresh_token") => refresh::refresh(&app.provider, &form).await?,
+        Some(id_jag::GRANT_TYPE) if !app.trusted_issuers.is_empty() => {
+            id_jag::exchange(&app, &client, &form).await?
+        }
         Some(_) => {
             return Err(OauthError::new(
                 "unsupported_grant_type",

@@ -15,6 +15,7 @@ mod consent;
 mod demo;
 mod discovery;
 mod ended_by_others;
+mod id_jag;
 mod identity_headers;
 mod instances;
 mod issuer;
