@@ -241,6 +241,23 @@ async fn rules_are_checked_at_every_refresh() {
 }
 
 #[tokio::test]
+async fn rules_hold_for_a_client_that_never_refreshes() {
+    let idp = Idp::with(Behaviour {
+        expires_in: Some(1),
+        ..says(json!({ "sub": "ada", "groups": ["staff"] }))
+    })
+    .await;
+    let (server, client) = start(&idp, &["--allow-group=staff"]).await;
+    let access = client.log_in(&server).await.string("access_token");
+    idp.change(|now| now.id_token = Some(json!({ "sub": "ada", "groups": ["alumni"] })));
+    ended(&server, &access).await;
+    assert!(
+        server.stderr().contains("a session ended: no --allow-"),
+        "{server:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_refresh_without_news_keeps_the_user_of_the_log_in() {
     let idp = Idp::with(says(json!({ "sub": "ada", "groups": ["staff"] }))).await;
     let (server, client) = start(&idp, &["--allow-group=staff"]).await;
