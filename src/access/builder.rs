@@ -74,7 +74,8 @@ impl<St: Store> AccessLayerBuilder<St> {
 
     /// Adds a scope token that the access token must have (RFC 6749 §3.3). If this is called
     /// several times, all of them are required. A token without them, or whose scope is unknown,
-    /// gets 403 `insufficient_scope`. Default: none.
+    /// gets 403 `insufficient_scope`, with a challenge that names the scope of the token and what is
+    /// missing. Default: none.
     pub fn require_scope(mut self, scope: impl Into<String>) -> Self {
         self.policy.base = self.policy.base.require_scope(scope);
         self
@@ -83,8 +84,8 @@ impl<St: Store> AccessLayerBuilder<St> {
     /// Adds scope tokens of which the access token must have one. If this is called several times,
     /// a token must have one of each call. Default: none.
     ///
-    /// The challenge names the first one, because the scope of a challenge is what a client
-    /// requests (RFC 6750 §3). So begin with the one that grants the least.
+    /// If all are missing, the challenge names the first one, because the scope of a challenge is
+    /// what a client requests (RFC 6750 §3). So begin with the one that grants the least.
     pub fn require_any_scope(
         mut self,
         scopes: impl IntoIterator<Item = impl Into<String>>,
@@ -97,7 +98,7 @@ impl<St: Store> AccessLayerBuilder<St> {
     /// others. Default: only itself, which it covers in any case.
     ///
     /// The function is called with a required and a granted scope token. It decides whether a token
-    /// is accepted, and challenges leave out a required scope that another required one covers. It
+    /// is accepted, and challenges leave out a required scope that another one covers. It
     /// runs within the request and when the layer is built, and must not block.
     ///
     /// ```

@@ -25,7 +25,12 @@ pub enum AccessError {
     InvalidToken,
     /// 403 `insufficient_scope`: the token does not have the required scope.
     #[error("the access token does not have the required scope")]
-    InsufficientScope,
+    #[non_exhaustive]
+    InsufficientScope {
+        /// The scope that the challenge names: what the token has, and what is missing. A client
+        /// that requests it loses no scope, because the new token replaces the old one.
+        scope: String,
+    },
     /// 400 `invalid_request`: servers could resolve the path of the request to different resources
     /// (see [`path`](crate::path)). Only with
     /// [`resource_for`](crate::AccessLayerBuilder::resource_for).
@@ -53,7 +58,7 @@ impl AccessError {
         match self {
             Self::TokenMissing | Self::InvalidToken => StatusCode::UNAUTHORIZED,
             Self::InvalidRequest | Self::AmbiguousPath => StatusCode::BAD_REQUEST,
-            Self::InsufficientScope => StatusCode::FORBIDDEN,
+            Self::InsufficientScope { .. } => StatusCode::FORBIDDEN,
             Self::UpstreamUnavailable | Self::Store(StoreError::Unavailable(_)) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -72,7 +77,7 @@ impl AccessError {
             Self::TokenMissing => "unauthorized",
             Self::InvalidRequest | Self::AmbiguousPath => "invalid_request",
             Self::InvalidToken => "invalid_token",
-            Self::InsufficientScope => "insufficient_scope",
+            Self::InsufficientScope { .. } => "insufficient_scope",
             Self::UpstreamUnavailable | Self::Store(StoreError::Unavailable(_)) => {
                 "temporarily_unavailable"
             }
@@ -94,13 +99,15 @@ impl AccessError {
 #[derive(Clone, Debug)]
 pub(crate) struct AnonymousChallenge(pub(crate) HeaderValue);
 
-/// The `WWW-Authenticate` values of one route, which are written when the layer is built.
+/// The `WWW-Authenticate` values of one route. Those that are the same for every token are written
+/// when the layer is built.
 #[derive(Debug)]
 pub(crate) struct Challenges {
+    realm: String,
+    metadata: Option<String>,
     missing: HeaderValue,
     malformed: HeaderValue,
     invalid: HeaderValue,
-    insufficient: HeaderValue,
 }
 
 impl Challenges {
@@ -112,40 +119,56 @@ impl Challenges {
         metadata: Option<&str>,
     ) -> Result<Self, ConfigError> {
         let write = |error: Option<&AccessError>, scope: Option<&str>| {
-            let mut text = String::from("Bearer realm=");
-            quote(&mut text, realm);
-            if let Some(error) = error {
-                text.extend([", error=\"", error.code(), "\", error_description="]);
-                quote(&mut text, &error.to_string());
-            }
-            for (name, value) in [(", scope=", scope), (", resource_metadata=", metadata)] {
-                if let Some(value) = value {
-                    text.push_str(name);
-                    quote(&mut text, value);
-                }
-            }
-            HeaderValue::try_from(text).map_err(|_| ConfigError::Realm(realm.to_owned()))
+            HeaderValue::try_from(challenge(realm, error, scope, metadata))
+                .map_err(|_| ConfigError::Realm(realm.to_owned()))
         };
         Ok(Self {
             missing: write(None, scope)?,
             malformed: write(Some(&AccessError::InvalidRequest), None)?,
             invalid: write(Some(&AccessError::InvalidToken), None)?,
-            insufficient: write(Some(&AccessError::InsufficientScope), scope)?,
+            realm: realm.to_owned(),
+            metadata: metadata.map(str::to_owned),
         })
     }
 
-    pub(crate) const fn of(&self, error: &AccessError) -> Option<&HeaderValue> {
+    pub(crate) fn of(&self, error: &AccessError) -> Option<HeaderValue> {
         match error {
-            AccessError::TokenMissing => Some(&self.missing),
-            AccessError::InvalidRequest => Some(&self.malformed),
-            AccessError::InvalidToken => Some(&self.invalid),
-            AccessError::InsufficientScope => Some(&self.insufficient),
+            AccessError::TokenMissing => Some(self.missing.clone()),
+            AccessError::InvalidRequest => Some(self.malformed.clone()),
+            AccessError::InvalidToken => Some(self.invalid.clone()),
+            AccessError::InsufficientScope { scope } => {
+                let metadata = self.metadata.as_deref();
+                challenge(&self.realm, Some(error), Some(scope), metadata)
+                    .try_into()
+                    .ok()
+            }
             AccessError::AmbiguousPath
             | AccessError::Unguarded
             | AccessError::UpstreamUnavailable
             | AccessError::Store(_) => None,
         }
     }
+}
+
+fn challenge(
+    realm: &str,
+    error: Option<&AccessError>,
+    scope: Option<&str>,
+    metadata: Option<&str>,
+) -> String {
+    let mut text = String::from("Bearer realm=");
+    quote(&mut text, realm);
+    if let Some(error) = error {
+        text.extend([", error=\"", error.code(), "\", error_description="]);
+        quote(&mut text, &error.to_string());
+    }
+    for (name, value) in [(", scope=", scope), (", resource_metadata=", metadata)] {
+        if let Some(value) = value {
+            text.push_str(name);
+            quote(&mut text, value);
+        }
+    }
+    text
 }
 
 /// Appends a quoted string (RFC 9110 §5.6.4).

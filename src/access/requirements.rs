@@ -112,6 +112,21 @@ impl Requirements {
         }
         (!scopes.is_empty()).then(|| scopes.join(" "))
     }
+
+    /// Returns the granted scope tokens, and the first one of each set that they do not cover.
+    pub(crate) fn with_missing<'a>(
+        &'a self,
+        mut scopes: Vec<&'a str>,
+        policy: &ScopePolicy,
+    ) -> String {
+        for set in &self.scopes {
+            let covers = |required: &String| policy.any_covers(required, scopes.iter().copied());
+            if !set.iter().any(covers) {
+                scopes.extend(set.first().map(String::as_str));
+            }
+        }
+        scopes.join(" ")
+    }
 }
 
 /// Decides which required scope tokens a granted one covers.

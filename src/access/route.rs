@@ -45,14 +45,14 @@ impl Route {
 
     /// Returns the error response for the client.
     pub(crate) fn refuse<B>(&self, error: AccessError) -> Response<ResponseBody<B>> {
-        let challenge = self.challenges.of(&error).cloned();
+        let challenge = self.challenges.of(&error);
         error.respond(challenge)
     }
 
     /// Adds the challenge to a request without a token that passes, for a handler that needs one.
     #[cfg(feature = "axum")]
     pub(crate) fn mark_anonymous<B>(&self, request: &mut Request<B>) {
-        let challenge = self.challenges.of(&AccessError::TokenMissing).cloned();
+        let challenge = self.challenges.of(&AccessError::TokenMissing);
         if let Some(challenge) = challenge.map(AnonymousChallenge) {
             request.extensions_mut().insert(challenge);
         }
@@ -74,7 +74,10 @@ impl Route {
         }
         let has = |required: &str| self.scope_policy.any_covers(required, grant.scopes());
         if !self.requirements.met_by(has) {
-            return Err(AccessError::InsufficientScope);
+            let granted = grant.scopes().collect();
+            return Err(AccessError::InsufficientScope {
+                scope: self.requirements.with_missing(granted, &self.scope_policy),
+            });
         }
         if self.strip {
             request.headers_mut().remove(AUTHORIZATION);

@@ -52,7 +52,7 @@ async fn one_of_several_scopes_is_enough() {
     let challenge = answer.headers["www-authenticate"].to_str().unwrap();
     assert!(
         challenge.contains(r#"error="insufficient_scope""#)
-            && challenge.ends_with(r#"scope="read""#),
+            && challenge.ends_with(r#"scope="reads READ rea read""#),
         "{challenge}"
     );
     assert_eq!(
@@ -95,6 +95,38 @@ async fn a_scope_policy_decides_what_a_granted_scope_covers() {
         let more = Guarded::of(guarded.layer.and_scope("user:name").unwrap());
         assert_eq!(more.status(&repo).await, 200, "{scopes:?}");
         assert_eq!(more.status(&reading).await, 403, "{scopes:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_challenge_names_what_the_token_has_and_what_is_missing() {
+    let app = referencing();
+    let guarded = Guarded::with(&app, |builder| {
+        let builder = builder.scope_policy(hierarchy);
+        let builder = builder
+            .require_scope("repo:read")
+            .require_scope("repo:write");
+        builder.require_any_scope(["mail", "admin"])
+    });
+    for (granted, asked) in [
+        (r#"{"scope":""}"#, "repo:read repo:write mail"),
+        (r#"{"scope":"user"}"#, "user repo:read repo:write mail"),
+        (r#"{"scope":"repo"}"#, "repo mail"),
+        (
+            r#"{"scope":"repo:write admin"}"#,
+            "repo:write admin repo:read",
+        ),
+        (r#"{"scope":"mail"}"#, "mail repo:read repo:write"),
+    ] {
+        let token = issued(&app, granted).await;
+        // The second response comes from the cache of the layer.
+        for _ in 0..2 {
+            let answer = guarded.get(&token).await;
+            assert_eq!(answer.status, 403, "{granted}");
+            let challenge = answer.headers["www-authenticate"].to_str().unwrap();
+            let scope = format!(r#"scope="{asked}""#);
+            assert!(challenge.ends_with(&scope), "{granted}: {challenge}");
+        }
     }
 }
 

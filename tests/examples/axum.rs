@@ -178,7 +178,7 @@ const INVALID: &str = concat!(
 );
 const INSUFFICIENT: &str = concat!(
     r#"Bearer realm="oauth", error="insufficient_scope", "#,
-    r#"error_description="the access token does not have the required scope", scope="profile""#
+    r#"error_description="the access token does not have the required scope", scope="email profile""#
 );
 
 #[tokio::test]

@@ -246,7 +246,7 @@ async fn requests_without_an_access_token_do_not_reach_the_upstream() {
         answer.headers["www-authenticate"]
             .to_str()
             .unwrap()
-            .contains(r#"scope="admin""#)
+            .contains(r#"scope="openid profile admin""#)
     );
     assert!(upstream.all().is_empty(), "{:?}", upstream.all());
 }
