@@ -129,8 +129,10 @@ async fn an_operator_watches_finds_and_ends_sessions() {
     let background = "getComputedStyle(document.body).backgroundColor";
     browser.scheme("light").await;
     assert_eq!(browser.value(background).await, "rgb(243, 244, 246)");
+    browser.assert_accessible().await;
     browser.scheme("dark").await;
     assert_eq!(browser.value(background).await, "rgb(21, 23, 26)");
+    browser.assert_accessible().await;
 
     search(&browser, "ada").await;
     assert!(

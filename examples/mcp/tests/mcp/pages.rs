@@ -97,7 +97,10 @@ async fn pages_about_the_provider_are_accessible() {
         browser.shows(words).await;
         for width in [1280, 390] {
             browser.assert_fits(width).await;
-            browser.assert_accessible().await;
+            for scheme in ["light", "dark"] {
+                browser.scheme(scheme).await;
+                browser.assert_accessible().await;
+            }
         }
     }
     let back = browser.value("document.querySelector('a.button').href");

@@ -118,8 +118,12 @@ fn render(
             }
             body {
                 header {
-                    a href="./" { strong { (server) } }
-                    @if is_live { span id="state" role="status" {} }
+                    @if is_live {
+                        h1 { a href="./" { (server) } }
+                        span id="state" role="status" {}
+                    } @else {
+                        a href="./" { strong { (server) } }
+                    }
                     @if let Some(operator) = operator {
                         form method="post" action="sign-out" {
                             (operator.csrf("sign-out"))
@@ -137,6 +141,7 @@ fn render(
 /// Renders a page with a message.
 fn message(page: &Page, status: StatusCode, operator: Option<&Operator>, text: &str) -> Response {
     let content = html! {
+        h1 { "Sessions" }
         p class="message" role="alert" { (text) }
         p { a href="./" { "Back to the overview" } }
     };
