@@ -122,12 +122,16 @@ impl OpenId {
         self.sign_as("logout+jwt", claims)
     }
 
-    /// Signs claims with the key for ES256. `typ` is the type of the token.
-    pub fn sign_as(&self, typ: &str, claims: &Map<String, Value>) -> String {
+    /// Signs claims with the key for ES256. `typ` is the type of the token, if it has one.
+    pub fn sign_as<'a>(
+        &self,
+        typ: impl Into<Option<&'a str>>,
+        claims: &Map<String, Value>,
+    ) -> String {
         let keys = self.state.lock().unwrap();
         let key = EncodingKey::from_ec_der(&keys.pair.serialize_der());
         let header = Header {
-            typ: Some(typ.into()),
+            typ: typ.into().map(str::to_owned),
             ..header(Algorithm::ES256, &keys.kid)
         };
         encode(&header, claims, &key).unwrap()

@@ -71,9 +71,16 @@ impl<'a> Jwt<'a> {
     /// Returns whether the header `typ` is absent or one of `types`, which are in lower case and
     /// without the prefix `application/` (RFC 7515 §4.1.9).
     pub fn has_type(&self, types: &[&str]) -> bool {
-        self.header.typ.as_ref().is_none_or(|typ| {
-            let typ = typ.to_ascii_lowercase();
-            types.contains(&typ.strip_prefix("application/").unwrap_or(&typ))
+        self.header.typ.is_none() || types.iter().any(|typ| self.is_typed(typ))
+    }
+
+    /// Returns whether the header `typ` is present and `typ`, which is in lower case and without the
+    /// prefix `application/`. A kind of token that needs explicit typing (RFC 8725 §3.11) cannot be
+    /// confused with another one of the same issuer.
+    pub fn is_typed(&self, typ: &str) -> bool {
+        self.header.typ.as_ref().is_some_and(|named| {
+            let named = named.to_ascii_lowercase();
+            named.strip_prefix("application/").unwrap_or(&named) == typ
         })
     }
 

@@ -117,7 +117,7 @@ pub(super) async fn exchange(
     let keys = app.trusted_issuers.keys(assertion);
     let (issuer, keys) = keys.ok_or_else(|| refused("its issuer is not trusted"))?;
     let jwt = Jwt::parse(assertion).map_err(not_verified)?;
-    if !jwt.has_type(&[TYPE]) {
+    if !jwt.is_typed(TYPE) {
         return Err(refused(&format!("its typ must be {TYPE}")));
     }
     let claims = jwt.verify(keys).await.map_err(not_verified)?;
