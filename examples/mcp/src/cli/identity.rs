@@ -35,14 +35,20 @@ impl IdentityFlags {
             (false, Some(_)) => return Err("--identity-key needs --identity-jwt".into()),
             _ => {}
         }
-        if has_upstream {
-            return Ok(());
-        }
-        match (self.identity_headers, self.identity_jwt) {
-            (true, _) => Err("--identity-headers needs --mcp-upstream".into()),
-            (_, true) => Err("--identity-jwt needs --mcp-upstream".into()),
+        match self.first_set() {
+            Some(flag) if !has_upstream => Err(format!("{flag} needs --mcp-upstream")),
             _ => Ok(()),
         }
+    }
+
+    /// Returns the first flag that is set.
+    pub(super) fn first_set(&self) -> Option<&'static str> {
+        let flags = [
+            ("--identity-headers", self.identity_headers),
+            ("--identity-jwt", self.identity_jwt),
+        ];
+        let mut set = flags.into_iter().filter(|(_, is_set)| *is_set);
+        set.next().map(|(flag, _)| flag)
     }
 
     /// Reads the key of `--identity-jwt`.

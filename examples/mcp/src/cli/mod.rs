@@ -153,13 +153,29 @@ impl Cli {
         Ok(descriptions)
     }
 
-    /// A session of an assertion has no token of the provider that `--mcp-upstream` could get.
+    /// A session of an assertion has no token of the provider that `--mcp-upstream` could get. Ids
+    /// and groups mean something else at another issuer.
     pub(crate) fn check_trusted_issuers(&self) -> Result<(), String> {
+        if self.trusted_issuer.is_empty() {
+            return Ok(());
+        }
         let endpoint = &self.endpoint;
-        let swaps = endpoint.mcp_upstream.is_some() && endpoint.mcp_token == TokenUse::Swap;
-        if swaps && !self.trusted_issuer.is_empty() {
+        if endpoint.mcp_upstream.is_some() && endpoint.mcp_token == TokenUse::Swap {
             let message = "--trusted-issuer needs --mcp-token strip if --mcp-upstream is set";
             return Err(message.into());
+        }
+        let own = self.provider.issuer()?;
+        let is_other = |issuer: &&jose::Issuer| {
+            let own = own.as_ref();
+            own.is_none_or(|own| own.as_str() != issuer.as_str())
+        };
+        let flag = self.identity.first_set().or(self.users.first_of_issuer());
+        if let Some(flag) = flag
+            && let Some(other) = self.trusted_issuer.iter().find(is_other)
+        {
+            return Err(format!(
+                "--trusted-issuer {other} must be --issuer if {flag} is set: the ids and groups of another issuer can be those of other users"
+            ));
         }
         Ok(())
     }

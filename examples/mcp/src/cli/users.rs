@@ -52,6 +52,18 @@ impl UserFlags {
             contact: self.contact.clone(),
         })
     }
+
+    /// Returns the first flag with a value that has a meaning at one issuer only. An e-mail address
+    /// has the same meaning everywhere.
+    pub(super) fn first_of_issuer(&self) -> Option<&'static str> {
+        if self.allow_user.iter().any(|user| !user.contains('@')) {
+            Some("--allow-user")
+        } else if !self.allow_group.is_empty() {
+            Some("--allow-group")
+        } else {
+            None
+        }
+    }
 }
 
 fn domain(text: &str) -> Result<String, String> {

@@ -151,6 +151,8 @@ async fn invalid_assertions_are_refused_and_use_nothing_up() {
     }
     for (assertion, why) in [
         (issuer.sign_as("jwt", &claims), "its typ must be"),
+        // An ID token of the same issuer may have no type.
+        (issuer.sign_as(None, &claims), "its typ must be"),
         (sign(&stranger, &claims), "signature"),
         ("x.y.z".to_owned(), "its issuer is not trusted"),
     ] {
@@ -179,7 +181,14 @@ async fn the_guarded_server_learns_the_user_and_gets_no_token() {
     let upstream = Recorder::start(|_| StatusCode::ACCEPTED).await;
     let issuer = OpenId::start().await;
     let url = format!("{}/mcp", upstream.url());
+    // Its discovery document has no endpoints.
+    let own = format!("--issuer={}", issuer.issuer());
     let flags = [
+        &*own,
+        "--client-id=x",
+        "--client-secret=x",
+        "--authorization-endpoint=http://127.0.0.1:1/",
+        "--token-endpoint=http://127.0.0.1:1/",
         "--mcp-upstream",
         &url,
         "--mcp-token=strip",
@@ -242,6 +251,66 @@ async fn the_grant_type_is_announced_only_if_an_issuer_is_trusted() {
     let client = Client::register(&server).await;
     let answer = client.present(&server, "x", &[]).await;
     assert_error(&answer, 400, "unsupported_grant_type", "no trusted issuer");
+}
+
+#[tokio::test]
+async fn ids_and_groups_of_another_issuer_are_refused_at_startup() {
+    let upstream = ["--mcp-upstream=http://127.0.0.1:1/mcp", "--mcp-token=strip"];
+    let provider = ["--client-id=x", "--client-secret=x"];
+    let own = [&provider[..], &["--issuer=https://own.example"]].concat();
+    let headers = [&upstream[..], &["--identity-headers"]].concat();
+    let (own, headers) = (&*own, &*headers);
+    let github = [&provider[..], &["--provider=github"]].concat();
+    for (provider, trusted, flags, refused) in [
+        (own, "own", headers, None),
+        (
+            own,
+            "own",
+            &["--allow-user=42", "--allow-group=staff"][..],
+            None,
+        ),
+        (own, "other", &["--allow-user=ada@own.example"], None),
+        (own, "other", &["--allow-email-domain=own.example"], None),
+        (own, "other", headers, Some("--identity-headers")),
+        (own, "other", &["--allow-user=42"], Some("--allow-user")),
+        (
+            own,
+            "other",
+            &["--allow-group=staff"],
+            Some("--allow-group"),
+        ),
+        (
+            &github,
+            "other",
+            &["--allow-user=ada"],
+            Some("--allow-user"),
+        ),
+        (&[], "other", headers, Some("--identity-headers")),
+    ] {
+        let trusted = format!("--trusted-issuer=https://{trusted}.example");
+        let flags = [
+            &["--check-config", "--store=memory", &*trusted],
+            provider,
+            flags,
+        ]
+        .concat();
+        let run = {
+            let flags: Vec<_> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+            move || {
+                let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+                Example::run(PROGRAM, &flags, &[])
+            }
+        };
+        let output = spawn_blocking(run).await.unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let Some(flag) = refused else {
+            assert!(output.status.success(), "{flags:?}: {stderr}");
+            continue;
+        };
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {stderr}");
+        let message = format!("must be --issuer if {flag} is set");
+        assert!(stderr.contains(&message), "{flags:?}: {stderr}");
+    }
 }
 
 #[tokio::test]
