@@ -53,12 +53,12 @@ pub(crate) fn routes(app: &App) -> Router<App> {
 }
 
 async fn token(State(app): State<App>, request: Request) -> Result<Response, OauthError> {
-    app.provider.settings()?;
     let (head, form) = read(request).await?;
     let client = client::authenticate(&app, &head, &form).await?;
     let mut label = None;
     let answer = match form.one("grant_type")? {
         Some("authorization_code") => {
+            app.provider.settings()?;
             let slot = head.extensions.get().cloned().unwrap_or_default();
             let (answer, named) = code::exchange(&app, &client, &form, &slot).await?;
             label = Some(named);

@@ -9,6 +9,7 @@ use test_support::redis::RedisServer;
 use tokio::task::spawn_blocking;
 
 use crate::PROGRAM;
+use crate::support::idp::Idp;
 use crate::support::mcp::{self, register};
 use crate::support::mcp_client::{REDIRECT, assert_error, call, ended, structured};
 
@@ -205,6 +206,20 @@ async fn the_guarded_server_learns_the_user_and_gets_no_token() {
     };
     assert_eq!(request.headers["x-forwarded-user"], "ada");
     assert!(!request.headers.contains_key("authorization"));
+}
+
+#[tokio::test]
+async fn assertions_do_not_need_the_provider() {
+    let issuer = OpenId::start().await;
+    let provider = Idp::start().await;
+    provider.is_down(true);
+    let flags = provider.flags();
+    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+    let server = start(&issuer, "memory", &flags).await;
+    let client = Client::register(&server).await;
+    let assertion = sign(&issuer, &client.claims(&issuer, "one"));
+    let answer = client.present(&server, &assertion, &[]).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
 #[tokio::test]
