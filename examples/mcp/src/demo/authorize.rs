@@ -2,8 +2,8 @@
 
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
 use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use server_common::demo::client::{OauthError, Parameters};
 use server_common::demo::state::Code;
@@ -43,8 +43,10 @@ pub(super) async fn ask(
 pub(super) async fn log_in(
     State(demo): State<Demo>,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, OauthError> {
+    refuse_other_sites(&headers)?;
     let query = query.unwrap_or_default();
     let parameters = read(&demo, &query)?;
     let form = Parameters::parse(&body)?;
@@ -71,6 +73,18 @@ pub(super) async fn log_in(
         nonce: wanted.nonce,
     };
     Ok(back(&demo, &parameters, demo.sessions.add_code(code)))
+}
+
+/// Refuses a form that another site sends. Browsers name it (Fetch Metadata §2.4), other programs do
+/// not.
+pub(super) fn refuse_other_sites(headers: &HeaderMap) -> Result<(), OauthError> {
+    match headers.get("sec-fetch-site") {
+        Some(site) if site != "same-origin" => Err(OauthError(
+            "invalid_request",
+            "the form comes from another site",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Returns the user that a form names.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,7 +13,7 @@ use serde_json::json;
 use server_common::causes::causes;
 use server_common::demo::client::{OauthError, Parameters};
 
-use super::authorize::user;
+use super::authorize::{refuse_other_sites, user};
 use super::clients::CLIENT;
 use super::openid::now;
 use super::{Demo, page};
@@ -32,7 +32,12 @@ pub(super) async fn ask() -> Response {
     page::log_out(StatusCode::OK)
 }
 
-pub(super) async fn log_out(State(demo): State<Demo>, body: Bytes) -> Result<Response, OauthError> {
+pub(super) async fn log_out(
+    State(demo): State<Demo>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, OauthError> {
+    refuse_other_sites(&headers)?;
     let form = Parameters::parse(&body)?;
     let Some(user) = user(&form) else {
         return Ok(page::log_out(StatusCode::BAD_REQUEST));

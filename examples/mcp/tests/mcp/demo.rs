@@ -2,12 +2,12 @@
 //! server reads its discovery document.
 
 use serde_json::json;
-use test_support::http::{get, post};
+use test_support::http::{get, post, send};
 use test_support::process::Example;
 use url::Url;
 
 use crate::support::mcp::{self, Browser, one, onward, query, request};
-use crate::support::mcp_client::{McpClient, REDIRECT, call, ended, structured};
+use crate::support::mcp_client::{McpClient, REDIRECT, assert_error, call, ended, structured};
 
 /// Logs a user in at the demo. Returns the token response and the URL of the demo.
 async fn log_in(server: &Example, client: &McpClient, user: &str) -> (String, String, Url) {
@@ -92,4 +92,26 @@ async fn the_log_out_page_of_the_demo_needs_a_name() {
         page.status, 200,
         "a user without sessions is logged out already"
     );
+}
+
+#[tokio::test]
+async fn the_demo_accepts_no_form_of_another_site() {
+    let server = mcp::start(&[]).await;
+    let client = McpClient::register(&server).await;
+    let (access, _, demo) = log_in(&server, &client, "ada").await;
+    let url = demo.join("/logout").unwrap();
+    let log_out = async |site: &str| {
+        let headers = [
+            ("content-type", "application/x-www-form-urlencoded"),
+            ("sec-fetch-site", site),
+        ];
+        send("POST", url.as_str(), &headers, "user=ada").await
+    };
+    for site in ["cross-site", "same-site", "none"] {
+        let answer = log_out(site).await;
+        assert_error(&answer, 400, "invalid_request", site);
+    }
+    assert_eq!(call(&server, &access, "whoami").await.status, 200);
+    assert_eq!(log_out("same-origin").await.status, 200);
+    ended(&server, &access).await;
 }
