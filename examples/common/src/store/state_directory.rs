@@ -68,7 +68,10 @@ impl StateDirectory {
     /// Creates the directory, unless it exists.
     #[cfg(feature = "redb")]
     pub(super) fn create(&self) -> io::Result<()> {
-        if self.0.is_dir() {
+        if let Ok(found) = fs::metadata(&self.0)
+            && found.is_dir()
+        {
+            self.warn(&found);
             return Ok(());
         }
         if let Some(parent) = self.0.parent() {
@@ -79,6 +82,25 @@ impl StateDirectory {
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(&self.0)
     }
+}
+
+impl StateDirectory {
+    /// Warns if other users can open the directory, which this process did not create.
+    #[cfg(all(feature = "redb", unix))]
+    fn warn(&self, found: &fs::Metadata) {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & 0o777;
+        if mode & 0o077 != 0 {
+            tracing::warn!(
+                directory = %self.0.display(),
+                mode = format!("{mode:o}"),
+                "other users can open the state directory: set its mode to 0700 (`StateDirectoryMode=0700` in a systemd unit)"
+            );
+        }
+    }
+
+    #[cfg(all(feature = "redb", not(unix)))]
+    #[expect(clippy::unused_self, reason = "there is no mode")]
+    const fn warn(&self, _: &fs::Metadata) {}
 }
 
 /// Returns whether this process can write into the directory, or can create it.

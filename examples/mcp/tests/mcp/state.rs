@@ -2,6 +2,7 @@
 
 #![cfg(feature = "redb")]
 
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -51,6 +52,21 @@ async fn a_restart_logs_no_client_out() {
     let directory = home.join("mcp-oauth-proxy");
     assert_eq!(mode(&directory), 0o700);
     assert_eq!(mode(&directory.join("sessions.redb")), 0o600);
+}
+
+#[tokio::test]
+async fn a_state_directory_that_others_can_open_gets_a_warning() {
+    let identity = Identity::start().await;
+    for (mode, warns) in [(0o700, false), (0o755, true), (0o710, true)] {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("mcp-oauth-proxy");
+        fs::create_dir(&directory).unwrap();
+        fs::set_permissions(&directory, Permissions::from_mode(mode)).unwrap();
+        let server = start(&identity, "127.0.0.1:0", home.path()).await;
+        let log = server.stderr();
+        let warning = "other users can open the state directory";
+        assert_eq!(log.contains(warning), warns, "{mode:o}: {log}");
+    }
 }
 
 #[tokio::test]
