@@ -39,6 +39,16 @@ impl Issuer {
     }
 }
 
+/// Returns the error text for a URL that is neither https nor an http URL of this computer. Without
+/// TLS, others on the way could read secrets and replace keys.
+pub fn check_scheme(url: &Url) -> Result<(), String> {
+    if url.scheme() == "https" || is_local_http(url) {
+        Ok(())
+    } else {
+        Err("the scheme must be https, except on this computer".into())
+    }
+}
+
 fn is_local_http(url: &Url) -> bool {
     let local = match url.host() {
         Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
@@ -55,10 +65,7 @@ impl FromStr for Issuer {
     fn from_str(text: &str) -> Result<Self, String> {
         let url = Url::parse(text)
             .map_err(|error| format!("not a URL such as https://login.example.com: {error}"))?;
-        let is_https = url.scheme() == "https";
-        if !is_https && !is_local_http(&url) {
-            return Err("the scheme must be https, except on this computer".into());
-        }
+        check_scheme(&url)?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err("the URL must not contain a user name or a password".into());
         }
@@ -67,7 +74,7 @@ impl FromStr for Issuer {
         }
         Ok(Self {
             text: text.to_owned(),
-            is_https,
+            is_https: url.scheme() == "https",
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use server_common::jose::Issuer;
+use server_common::jose::{Issuer, check_scheme};
 use url::Url;
 
 use super::users::UserFlags;
@@ -25,19 +25,19 @@ pub(crate) struct ProviderFlags {
     pub(super) issuer: Option<Issuer>,
 
     /// Authorization endpoint of the provider, instead of the one of --issuer
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = endpoint)]
     authorization_endpoint: Option<Url>,
 
     /// Token endpoint of the provider, instead of the one of --issuer
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = endpoint)]
     token_endpoint: Option<Url>,
 
     /// Revocation endpoint of the provider, instead of the one of --issuer
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = endpoint)]
     revocation_endpoint: Option<Url>,
 
     /// Userinfo endpoint of the provider, instead of the one of --issuer
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = endpoint)]
     userinfo_endpoint: Option<Url>,
 
     /// Value of `iss` in the authorization responses of a provider without a discovery document
@@ -228,6 +228,12 @@ fn presets() -> impl clap::builder::TypedValueParser<Value = &'static Preset> {
     let names = PRESETS.iter().map(|preset| preset.name);
     PossibleValuesParser::new(names)
         .try_map(|name| Preset::find(&name).ok_or_else(|| "no such provider".to_owned()))
+}
+
+/// Parses the URL of an endpoint, to which this server sends secrets or users.
+fn endpoint(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    check_scheme(&url).map(|()| url)
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -162,6 +162,35 @@ fn a_valid_configuration_is_checked_without_listening_or_opening_the_store() {
 }
 
 #[test]
+fn an_endpoint_of_the_provider_needs_tls() {
+    let endpoints = ["authorization", "token", "revocation", "userinfo"];
+    for name in endpoints {
+        let flag = format!("--{name}-endpoint");
+        for url in [
+            "http://id.example/x",
+            "http://10.0.0.1/x",
+            "ftp://127.0.0.1/x",
+        ] {
+            let (status, text) = check(&[&flag, url], &[]);
+            assert_eq!(status, Some(2), "{text}");
+            let problem = format!("for '{flag} <URL>': the scheme must be https");
+            assert!(text.contains(&problem), "{url}: {text}");
+        }
+    }
+    let provider = ["--store=memory", "--client-id=x", "--client-secret=x"];
+    for host in [
+        "https://id.example",
+        "http://127.0.0.1:1",
+        "http://localhost",
+    ] {
+        let endpoints = endpoints.map(|name| format!("--{name}-endpoint={host}/{name}"));
+        let endpoints: Vec<_> = endpoints.iter().map(String::as_str).collect();
+        let (status, text) = check(&[&provider[..], &endpoints].concat(), &[]);
+        assert_eq!(status, Some(0), "{host}: {text}");
+    }
+}
+
+#[test]
 fn every_problem_is_reported_with_its_flag() {
     let flags = [
         "--store=mysql",
