@@ -132,6 +132,7 @@
 //!   a restart.
 //! - `redis`: `RedisStore`, which keeps grants in Redis: a single server, Sentinel or Cluster.
 //! - `redis-tls`: `RedisStore` with TLS, through rustls.
+//! - `postgres`: `PostgresStore`, which keeps grants in PostgreSQL. Needs Rust 1.94.
 //! - `redb`: `RedbStore`, which keeps the grants of a single process in a file. Needs Rust 1.90.
 //! - `tiered` (default): [`TieredStore`], a cache in front of another store.
 //! - `access` (default): [`AccessLayer`], which guards a resource server, and its cache.
@@ -208,6 +209,8 @@ pub use self::store::MemoryStore;
 #[cfg(feature = "tiered")]
 pub use self::store::TieredStore;
 pub use self::store::{BoxStore, Store, StoreError};
+#[cfg(feature = "postgres")]
+pub use self::store::{PostgresConnectError, PostgresStore, PostgresStoreBuilder};
 #[cfg(feature = "redb")]
 pub use self::store::{RedbOpenError, RedbStore, RedbStoreBuilder};
 #[cfg(feature = "redis")]

@@ -9,6 +9,7 @@
 //! | `MemoryStore` (feature `memory`) | one process; grants are lost when it ends |
 //! | `RedbStore` (feature `redb`) | one process, with a file |
 //! | `RedisStore` (feature `redis`) | several instances that share Redis or Valkey |
+//! | `PostgresStore` (feature `postgres`) | several instances that share PostgreSQL |
 //! | `TieredStore` (feature `tiered`) | a cache in front of another store |
 //! | [`BoxStore`] | a store that is chosen at run time |
 //!
@@ -29,6 +30,12 @@ pub mod conformance;
 pub mod decide;
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod pauses;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod printable;
 #[cfg(feature = "redb")]
 mod redb;
 #[cfg(feature = "redis")]
@@ -49,6 +56,8 @@ pub use self::boxed::BoxStore;
 pub(crate) use self::catch_panics::CatchPanics;
 #[cfg(feature = "memory")]
 pub use self::memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use self::postgres::{PostgresConnectError, PostgresStore, PostgresStoreBuilder};
 #[cfg(feature = "redb")]
 pub use self::redb::{RedbOpenError, RedbStore, RedbStoreBuilder};
 #[cfg(feature = "redis")]

@@ -2,28 +2,25 @@
 //! once, and checks of the outcome.
 
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use test_support::hooked::epochs_key;
+pub(crate) use test_support::instances::{
+    assert_away, assert_nothing_lost, count, events, go_on, log_in_many, refresh_each,
+    refresh_patiently,
+};
 use test_support::redis::{Fault, RedisServer, Wire};
-use test_support::requests::generation;
-use test_support::{Act, Answer, App, ManualClock, Upstream};
+use test_support::{Act, App, ManualClock, Upstream};
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
 use tower_oauth_refresh::store::{RedisStore, TieredStore};
-use tower_oauth_refresh::{EventKind, GrantKey, RefreshLayerBuilder};
+use tower_oauth_refresh::{GrantKey, RefreshLayerBuilder};
 
 pub(crate) type RedisApp = App<TieredStore<RedisStore>>;
 type Settings = RefreshLayerBuilder<TieredStore<RedisStore>>;
 
 /// The time limit for an event that is certain to occur.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
-
-/// The time after which a client retries. It is shorter than `Retry-After`, which only makes the
-/// test harder.
-const PAUSE: Duration = Duration::from_millis(150);
 
 /// Starts an instance with its own connection and its own cache.
 ///
@@ -281,122 +278,4 @@ impl Stage<'_> {
         };
         calls("cmdstat_evalsha").unwrap_or_default() + calls("cmdstat_eval").unwrap_or_default()
     }
-}
-
-/// Logs this many clients in, at one instance after the other.
-pub(crate) async fn log_in_many(instances: &[RedisApp], count: usize) -> Vec<String> {
-    let mut tokens = Vec::with_capacity(count);
-    for (instance, _) in instances.iter().cycle().zip(0..count) {
-        tokens.push(instance.log_in("app").await);
-    }
-    tokens
-}
-
-/// Begins a refresh with each of the tokens, at one instance after the other. Each has sent its
-/// claim when this returns.
-pub(crate) fn refresh_each(instances: &[RedisApp], tokens: &[String]) -> JoinSet<Answer> {
-    let mut requests = JoinSet::new();
-    for (instance, token) in instances.iter().cycle().zip(tokens) {
-        let (instance, token) = (instance.clone(), token.clone());
-        // It is polled here, because an aborted task that was only spawned might never have run.
-        let mut request = Box::pin(tokio::task::unconstrained(async move {
-            instance.refresh(&token).await
-        }));
-        match request
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()))
-        {
-            Poll::Ready(answer) => requests.spawn(std::future::ready(answer)),
-            Poll::Pending => requests.spawn(request),
-        };
-    }
-    requests
-}
-
-/// Panics unless the response tells the client to retry.
-#[track_caller]
-pub(crate) fn assert_away(answer: &Answer) {
-    assert_eq!(
-        answer.error(),
-        (503, "temporarily_unavailable".into()),
-        "{answer:?}"
-    );
-    assert_eq!(answer.headers["retry-after"], "1", "{answer:?}");
-}
-
-/// Returns the response that a conforming client gets in the end: it retries when told to, each
-/// time at another instance.
-pub(crate) async fn refresh_patiently(instances: &[RedisApp], first: usize, token: &str) -> Answer {
-    let end = Instant::now() + LIMIT;
-    for instance in instances.iter().cycle().skip(first) {
-        let answer = instance.refresh(token).await;
-        if answer.status != 503 {
-            return answer;
-        }
-        assert_away(&answer);
-        assert!(Instant::now() < end, "not in time: {answer:?}");
-        tokio::time::sleep(PAUSE).await;
-    }
-    unreachable!("there are instances")
-}
-
-/// Refreshes every token twice, as its client would. Returns how many clients get `invalid_grant`
-/// instead, and the tokens of the others.
-pub(crate) async fn go_on(instances: &[RedisApp], tokens: &[String]) -> (usize, Vec<String>) {
-    let mut clients = JoinSet::new();
-    for (number, token) in tokens.iter().enumerate() {
-        let (instances, token) = (instances.to_vec(), token.clone());
-        clients.spawn(async move {
-            let mut token = token;
-            for round in 0..2 {
-                // First at the instance at which it was not before.
-                let answer = refresh_patiently(&instances, number + 1 + round, &token).await;
-                if answer.error() == (400, "invalid_grant".into()) {
-                    return None;
-                }
-                token = answer.token();
-            }
-            Some(token)
-        });
-    }
-    let left: Vec<_> = clients.join_all().await.into_iter().flatten().collect();
-    (tokens.len() - left.len(), left)
-}
-
-/// Panics if the upstream has done more than one refresh for each token that a client has now, or
-/// if a commit was lost.
-#[track_caller]
-pub(crate) fn assert_nothing_lost(
-    case: &str,
-    upstream: &Upstream,
-    tokens: &[String],
-    events: &[EventKind],
-) {
-    assert_eq!(
-        (upstream.reuses(), upstream.alive()),
-        (0, tokens.len()),
-        "{case}: (reuses, sessions alive)"
-    );
-    let rotations: usize = tokens
-        .iter()
-        .map(|token| usize::try_from(generation(token)).unwrap())
-        .sum();
-    assert_eq!(
-        (upstream.rotations(), upstream.refreshes()),
-        (rotations, rotations),
-        "{case}: what the upstream saw"
-    );
-    assert!(
-        !events.contains(&EventKind::CommitLost),
-        "{case}: {events:?}"
-    );
-}
-
-/// Returns the events of all instances since the last call.
-pub(crate) fn events(instances: &[RedisApp]) -> Vec<EventKind> {
-    instances.iter().flat_map(App::events).collect()
-}
-
-pub(crate) fn count(events: &[EventKind], kind: EventKind) -> usize {
-    events.iter().filter(|event| **event == kind).count()
 }

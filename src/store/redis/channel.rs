@@ -19,7 +19,7 @@ use super::connect::Connector;
 use super::connection::Server;
 use super::error::{Failure, Kind, within};
 use super::link::PATIENCE;
-use super::pauses::Pauses;
+use crate::store::pauses::Pauses;
 use crate::store::{Announcements, Announcer, Key};
 
 /// The interval between two probes of the connection, and the time limit of a probe.

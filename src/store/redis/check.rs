@@ -4,10 +4,11 @@ use redis::{Value, cmd};
 
 use super::connection::{Call, Connection};
 use super::entry::{beginning, encode};
-use super::error::{Failure, Kind, RedisConnectError, printable};
+use super::error::{Failure, Kind, RedisConnectError};
 use super::link::Link;
 use super::scripts::{CLAIM, READ, SWAP};
 use super::target::Place;
+use crate::store::printable::printable;
 use crate::store::{ClaimTag, Entry, Version};
 
 /// The first version with `SET … KEEPTTL` and ACLs.

@@ -39,7 +39,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::connect::Connector;
 use super::connection::{Answer, Call, Connection};
 use super::error::{Failure, Kind, until, within};
-use super::pauses::Pauses;
+use crate::store::pauses::Pauses;
+
+/// A connection that lasted this long resets the pauses between attempts to connect.
+const STEADY: Duration = Duration::from_secs(5);
 
 /// The minimum time limit of an attempt to connect. It is longer than that of a call, because no
 /// call waits for it.
@@ -311,7 +314,7 @@ async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
         } else {
             connector.limit.max(PATIENCE)
         };
-        if served || up_since.elapsed() > Pauses::STEADY {
+        if served || up_since.elapsed() > STEADY {
             pauses = Pauses::default();
         }
         loop {

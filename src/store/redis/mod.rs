@@ -8,7 +8,6 @@ mod connection;
 mod entry;
 mod error;
 mod link;
-mod pauses;
 mod scripts;
 mod store;
 mod stream;

@@ -205,6 +205,7 @@ fn every_option_is_documented() {
         ("AccessLayer", 19),
         ("TieredStore", 2),
         ("RedisStore", 6),
+        ("PostgresStore", 8),
         ("RedbStore", 3),
     ] {
         let options: Vec<_> = impls_of(&format!("{layer}Builder"))

@@ -3,9 +3,9 @@
 use std::fs;
 use std::time::Instant;
 
-use super::port::Port;
 use super::server::{CONFIG, FIXTURE, HOST, LIMIT};
 use super::{Certificates, RedisServer};
+use crate::port::Port;
 
 /// The settings of a server.
 #[derive(Clone)]

@@ -4,7 +4,6 @@
 mod builder;
 mod certificates;
 mod cluster;
-mod port;
 mod sentinels;
 mod server;
 mod wire;

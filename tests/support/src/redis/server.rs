@@ -13,10 +13,10 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ClientTlsConfig, RedisResult, TlsCertificates, Value};
 use tempfile::TempDir;
 
-use super::port::Port;
 use super::{Builder, Certificates};
+use crate::port::Port;
 
-pub(super) const HOST: &str = "127.0.0.1";
+pub(super) use crate::port::HOST;
 
 /// The time limit for a server to reach the expected state.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);

@@ -13,8 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::port::Port;
 use super::server::{HOST, LIMIT};
+use crate::port::Port;
 
 /// The fate of a request.
 #[derive(Clone, Debug)]

@@ -2,7 +2,8 @@
 
 use std::net::{TcpListener, UdpSocket};
 
-use super::server::HOST;
+/// The address of every fixture.
+pub(crate) const HOST: &str = "127.0.0.1";
 
 /// A port that no other fixture takes, in any process, even while no server listens on it.
 ///
@@ -10,7 +11,7 @@ use super::server::HOST;
 /// connects to the port of a server that is down could be assigned that same port, and be connected
 /// to itself. The same holds for the port on which the nodes of a cluster talk to each other,
 /// 10,000 above.
-pub(super) struct Port {
+pub(crate) struct Port {
     number: u16,
     /// The reservation: UDP has separate ports, and the system frees them when a process ends in
     /// any way.
@@ -18,7 +19,7 @@ pub(super) struct Port {
 }
 
 impl Port {
-    pub(super) fn free() -> Self {
+    pub(crate) fn free() -> Self {
         loop {
             let number = 10_000 + u16::try_from(getrandom::u32().unwrap() % 10_000).unwrap();
             if let Ok(claim) = UdpSocket::bind((HOST, number))
@@ -32,7 +33,7 @@ impl Port {
         }
     }
 
-    pub(super) const fn number(&self) -> u16 {
+    pub(crate) const fn number(&self) -> u16 {
         self.number
     }
 }

@@ -17,8 +17,6 @@ impl Default for Pauses {
 impl Pauses {
     const FIRST: Duration = Duration::from_millis(50);
     const LONGEST: Duration = Duration::from_secs(2);
-    /// A connection that lasted this long resets the pauses.
-    pub(super) const STEADY: Duration = Duration::from_secs(5);
 
     pub(super) fn up_to(longest: Duration) -> Self {
         Self { number: 0, longest }
@@ -35,11 +33,16 @@ impl Pauses {
         let due = Self::FIRST
             .saturating_mul(1 << (number - 1).min(10))
             .min(self.longest);
-        let mut random = [0];
-        // If the random number generator fails, it is half of the pause.
-        let _ = OsRandom.fill(&mut random);
-        due / 2 + (due / 2) * u32::from(random[0]) / 255
+        jittered(due)
     }
+}
+
+/// Returns a random time between half of `due` and all of it.
+pub(super) fn jittered(due: Duration) -> Duration {
+    let mut random = [0];
+    // If the random number generator fails, it is half of the time.
+    let _ = OsRandom.fill(&mut random);
+    due / 2 + (due / 2) * u32::from(random[0]) / 255
 }
 
 #[cfg(test)]

@@ -1,0 +1,312 @@
+use std::fmt;
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::channel::Channel;
+use super::error::{Failure, Kind, PostgresConnectError};
+use super::link::Link;
+use super::purge::Purge;
+use super::schema::Schema;
+use super::server_time::ServerTime;
+use super::store::{PostgresStore, Shared, Statements};
+use crate::random::{OsRandom, SecureRandom as _};
+use crate::store::{
+    Change, ClaimTag, Entry, Key, Sidecar, SidecarName, Store as _, StoreError, Ttl, Version,
+};
+
+/// The time limit for connecting, which includes waiting for another instance that migrates.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The first version that is tested and still maintained.
+const OLDEST: i32 = 130_000;
+
+/// The settings of a [`PostgresStore`].
+#[must_use = "a builder does nothing until `connect` is called"]
+pub struct PostgresStoreBuilder {
+    source: Source,
+    schema: String,
+    command_timeout: Duration,
+    max_connections: u32,
+    migrate: bool,
+    prepared_statements: bool,
+    listen_url: Option<Zeroizing<String>>,
+    purge_every: Duration,
+    keep_expired: Duration,
+}
+
+enum Source {
+    Url(Zeroizing<String>),
+    Pool(PgPool),
+}
+
+impl PostgresStoreBuilder {
+    pub(super) fn with_url(url: &str) -> Self {
+        Self::new(Source::Url(Zeroizing::new(url.to_owned())))
+    }
+
+    pub(super) fn with_pool(pool: PgPool) -> Self {
+        Self::new(Source::Pool(pool))
+    }
+
+    fn new(source: Source) -> Self {
+        Self {
+            source,
+            schema: "oauth_refresh".to_owned(),
+            command_timeout: Duration::from_secs(2),
+            max_connections: 10,
+            migrate: true,
+            prepared_statements: true,
+            listen_url: None,
+            purge_every: Duration::from_secs(60),
+            keep_expired: Duration::from_secs(24 * 3600),
+        }
+    }
+
+    /// Sets the schema that holds the tables and functions. Default: `oauth_refresh`. Deployments
+    /// that share a database but not their grants need different schemas. The name consists of up
+    /// to 48 lower-case letters, digits and underscores.
+    pub fn schema(mut self, schema: impl Into<String>) -> Self {
+        self.schema = schema.into();
+        self
+    }
+
+    /// Sets the time limit of a call of the store, including the wait for a connection and
+    /// repetitions. Default: two seconds; at most an hour. A call that takes longer fails with
+    /// [`StoreError::Unavailable`](crate::StoreError::Unavailable), and may have taken effect.
+    pub fn command_timeout(mut self, timeout: Duration) -> Self {
+        self.command_timeout = timeout;
+        self
+    }
+
+    /// Sets the most connections of the pool that the store opens for its URL, without the one for
+    /// `LISTEN`. Default: 10. Has no effect on the pool of a program.
+    pub fn max_connections(mut self, count: u32) -> Self {
+        self.max_connections = count;
+        self
+    }
+
+    /// Sets whether `connect` creates the schema, or brings it up to date. Default: `true`. An
+    /// up-to-date schema needs no right to change it. Without migrations, run the SQL of
+    /// [`schema_sql`](PostgresStore::schema_sql) before the instances start.
+    pub fn migrate(mut self, migrate: bool) -> Self {
+        self.migrate = migrate;
+        self
+    }
+
+    /// Sets whether statements are prepared. Default: `true`, which is faster. Without, each call is
+    /// one message of the simple query protocol, for poolers in transaction mode that do not track
+    /// prepared statements: PgBouncer before 1.21, or with `max_prepared_statements = 0`. (An empty
+    /// statement cache of sqlx is not enough there, because sqlx still sends two messages.) Then
+    /// the text of a statement contains the sealed values, which a server that logs statements
+    /// writes to its log.
+    pub fn prepared_statements(mut self, prepared: bool) -> Self {
+        self.prepared_statements = prepared;
+        self
+    }
+
+    /// Sets the URL for the connection that receives announcements. By default it is opened like
+    /// those of the pool. Behind a pooler in transaction mode, which does not support `LISTEN`, it
+    /// must lead to the server itself.
+    pub fn listen_url(mut self, url: &str) -> Self {
+        self.listen_url = Some(Zeroizing::new(url.to_owned()));
+        self
+    }
+
+    /// Sets how often this instance deletes expired rows. Default: a minute. Zero turns it off;
+    /// then another instance must do it, because the tables would grow for ever.
+    pub fn purge_every(mut self, interval: Duration) -> Self {
+        self.purge_every = interval;
+        self
+    }
+
+    /// Sets how long an expired row is kept. Default: a day. It is absent for every call, but is
+    /// still there if the clock of the server was ahead and is set back.
+    pub fn keep_expired(mut self, time: Duration) -> Self {
+        self.keep_expired = time;
+        self
+    }
+
+    /// Connects, creates the schema if it is missing, and checks that the role can do what the
+    /// store needs: it writes, claims, reads and removes one entry.
+    ///
+    /// Logs a warning about settings that lose grants: `fsync` or `synchronous_commit` is off.
+    ///
+    /// Must be called in the tokio runtime in which the store will be used.
+    ///
+    /// # Errors
+    ///
+    /// [`PostgresConnectError`], also if the server cannot be reached: `connect` does not retry.
+    pub async fn connect(self) -> Result<PostgresStore, PostgresConnectError> {
+        let limit = self.command_timeout.max(PATIENCE);
+        timeout(limit, self.connect_now())
+            .await
+            .unwrap_or_else(|_| Err(Failure::slow().into()))
+    }
+
+    async fn connect_now(self) -> Result<PostgresStore, PostgresConnectError> {
+        let schema = Schema::new(self.schema)?;
+        check_limits(self.command_timeout, self.max_connections)?;
+        let pool = match self.source {
+            Source::Pool(pool) => pool,
+            Source::Url(url) => PgPoolOptions::new()
+                .max_connections(self.max_connections)
+                .acquire_timeout(self.command_timeout)
+                // It would cost every call a round trip. A call on a closed connection is repeated.
+                .test_before_acquire(false)
+                .connect_lazy_with(options(&url)?),
+        };
+        let listen = match self.listen_url {
+            Some(url) => Arc::new(options(&url)?),
+            None => pool.connect_options(),
+        };
+        let time = ServerTime::new();
+        time.observe(check_server(&pool).await?);
+        schema.prepare(&pool, self.migrate).await?;
+        let link = Arc::new(Link {
+            pool,
+            limit: self.command_timeout,
+            prepared: self.prepared_statements,
+            time,
+        });
+        let purge = (!self.purge_every.is_zero()).then(|| {
+            Purge::start(
+                Arc::clone(&link),
+                &schema,
+                self.purge_every,
+                self.keep_expired,
+            )
+        });
+        let store = PostgresStore::new(Shared {
+            channel: Channel::new(&schema, Arc::clone(&link), listen),
+            statements: Statements::new(&schema),
+            link,
+            schema,
+            _purge: purge,
+        });
+        rehearse(&store).await?;
+        Ok(store)
+    }
+}
+
+impl fmt::Debug for PostgresStoreBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStoreBuilder")
+            .field("schema", &self.schema)
+            .field("command_timeout", &self.command_timeout)
+            .field("max_connections", &self.max_connections)
+            .field("migrate", &self.migrate)
+            .field("prepared_statements", &self.prepared_statements)
+            .field("listen_url", &self.listen_url.is_some())
+            .field("purge_every", &self.purge_every)
+            .field("keep_expired", &self.keep_expired)
+            .finish_non_exhaustive()
+    }
+}
+
+fn check_limits(timeout: Duration, connections: u32) -> Result<(), PostgresConnectError> {
+    let wrong = |setting, reason| Err(PostgresConnectError::Setting { setting, reason });
+    if timeout < Duration::from_millis(1) || timeout > Duration::from_secs(3600) {
+        return wrong(
+            "command_timeout",
+            "it must be at least a millisecond and at most an hour",
+        );
+    }
+    if connections == 0 {
+        return wrong("max_connections", "it must be at least one");
+    }
+    Ok(())
+}
+
+/// Parses a URL. The text of a statement is not logged, because it may contain sealed values.
+fn options(url: &str) -> Result<PgConnectOptions, PostgresConnectError> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|error| PostgresConnectError::Url(Arc::new(Failure::from(error))))?;
+    // PgBouncer rejects a connection that sets it, by default; the store uses no such numbers.
+    Ok(options.extra_float_digits(None).disable_statement_logging())
+}
+
+/// Connects once, without the pool, which would hide the reason of a failure. Checks that the
+/// server can be used. Returns its time.
+async fn check_server(pool: &PgPool) -> Result<i64, PostgresConnectError> {
+    let mut connection = PgConnection::connect_with(&pool.connect_options())
+        .await
+        .map_err(Failure::from)?;
+    let settings = "SELECT current_setting('server_version_num')::integer AS version,
+        current_setting('transaction_read_only')::boolean AS read_only,
+        current_setting('fsync')::boolean AS fsync,
+        current_setting('synchronous_commit') AS synchronous_commit,
+        floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now";
+    let row = sqlx::raw_sql(settings)
+        .fetch_one(&mut connection)
+        .await
+        .map_err(Failure::from)?;
+    let value = |name| row.try_get::<bool, _>(name).map_err(Failure::from);
+    let found: i32 = row.try_get("version").map_err(Failure::from)?;
+    if found < OLDEST {
+        return Err(PostgresConnectError::TooOld { found });
+    }
+    if value("read_only")? {
+        let message = "the server is read-only: perhaps it is a standby";
+        return Err(Failure::new(Kind::ReadOnly, message).into());
+    }
+    let commit: String = row.try_get("synchronous_commit").map_err(Failure::from)?;
+    if !value("fsync")? || commit == "off" {
+        tracing::warn!(
+            "PostgreSQL loses the grants of the last moments when it crashes: set fsync and synchronous_commit to on"
+        );
+    }
+    let now = row.try_get("now").map_err(Failure::from)?;
+    // The server closes its side, too.
+    let _ = connection.close().await;
+    Ok(now)
+}
+
+/// Makes every call of the store once, on an entry of its own.
+async fn rehearse(store: &PostgresStore) -> Result<(), PostgresConnectError> {
+    let unusable = |error: StoreError| match error {
+        StoreError::Unavailable(source) | StoreError::Corrupt(source) => {
+            match source.downcast_ref::<Failure>() {
+                Some(failure) => failure.clone().into(),
+                None => PostgresConnectError::Unusable(source),
+            }
+        }
+    };
+    let mut random = [0; 32];
+    OsRandom
+        .fill(&mut random)
+        .map_err(|error| PostgresConnectError::Unusable(Arc::new(error)))?;
+    let (key, tag, name) = (
+        Key::new(random),
+        ClaimTag::new(random),
+        SidecarName::new([0; 16]),
+    );
+    let [first, second] = [1, 2].map(|version| Version::new([version; 8]));
+    let minute = Duration::from_secs(60);
+    let put = Change::Put {
+        entry: Entry::new(first, tag, Bytes::new()),
+        ttl: Ttl::After(minute),
+    };
+    let sidecar = Sidecar::new(name, Bytes::new(), minute);
+    let _ = store
+        .swap(&key, None, put, &[sidecar])
+        .await
+        .map_err(unusable)?;
+    store
+        .claim(&key, &tag, second, minute)
+        .await
+        .map_err(unusable)?;
+    store.get(&key).await.map_err(unusable)?;
+    store.sidecar(&key, &name).await.map_err(unusable)?;
+    let _ = store
+        .swap(&key, Some(second), Change::Remove, &[])
+        .await
+        .map_err(unusable)?;
+    Ok(())
+}

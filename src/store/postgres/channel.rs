@@ -1,0 +1,267 @@
+//! The channel on which instances announce ended keys: `NOTIFY`, and `LISTEN` on a connection of
+//! its own.
+//!
+//! A message consists of up to [`MOST_KEYS`] keys that have ended, 43 characters of base64url each.
+//! PostgreSQL delivers it to the sessions that listen at that moment, so every broken connection
+//! may lose messages. The connection is probed, because a break may go unnoticed.
+
+use std::slice;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sqlx::Executor as _;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::error::{Failure, Kind};
+use super::link::Link;
+use super::schema::Schema;
+use super::statement::{Argument, Statement};
+use crate::random::{OsRandom, SecureRandom as _};
+use crate::store::pauses::Pauses;
+use crate::store::{Announcements, Announcer, Key};
+
+/// The interval between two probes of the connection.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// The characters of a key in a message.
+const KEY: usize = 43;
+
+/// The most keys of one message, which PostgreSQL limits to 7,999 bytes.
+const MOST_KEYS: usize = 180;
+
+/// The longest pause between two attempts to subscribe.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The additional pause if the server rejects the subscription, which only an administrator can
+/// change.
+const REFUSED: Duration = Duration::from_secs(30);
+
+/// The first character of a message that a subscriber sends to itself.
+const PROBE: char = '?';
+
+/// The channel of the instances that share a database and a schema.
+pub(super) struct Channel {
+    publisher: Publisher,
+    options: Arc<PgConnectOptions>,
+    announcer: Announcer,
+    /// The runtime in which the store was connected. A subscriber may call from outside of it.
+    runtime: Handle,
+    listening: OnceLock<AbortHandle>,
+}
+
+/// Publishes messages over the pool.
+#[derive(Clone)]
+struct Publisher {
+    name: Arc<str>,
+    statement: Arc<Statement>,
+    link: Arc<Link>,
+}
+
+impl Publisher {
+    async fn publish(&self, messages: &[String]) -> Result<(), Failure> {
+        let arguments = vec![Argument::Text(&self.name), Argument::Texts(messages)];
+        self.link.call(&self.statement, arguments).await.map(drop)
+    }
+}
+
+impl Channel {
+    /// Creates the channel. It connects at the first subscription. Must be called inside a runtime.
+    pub(super) fn new(schema: &Schema, link: Arc<Link>, options: Arc<PgConnectOptions>) -> Self {
+        Self {
+            publisher: Publisher {
+                name: schema.channel().into(),
+                statement: Arc::new(Statement::new(&schema.quoted(), "announce_1", 3)),
+                link,
+            },
+            options,
+            announcer: Announcer::new(),
+            runtime: Handle::current(),
+            listening: OnceLock::new(),
+        }
+    }
+
+    /// Adds a subscriber. The first one starts the task that receives messages; it runs until
+    /// `self` is dropped.
+    pub(super) fn subscribe(&self) -> Announcements {
+        let announcements = self.announcer.subscribe();
+        self.listening.get_or_init(|| {
+            let (publisher, options) = (self.publisher.clone(), Arc::clone(&self.options));
+            self.runtime
+                .spawn(listen(publisher, options, self.announcer.clone()))
+                .abort_handle()
+        });
+        announcements
+    }
+
+    /// Notifies the subscribers of this process, for which no server is needed, and then the other
+    /// instances.
+    pub(super) async fn announce(&self, ended: &[Key]) -> Result<(), Failure> {
+        ended.iter().for_each(|key| self.announcer.ended(*key));
+        let message = |keys: &[Key]| {
+            let mut message = String::with_capacity(KEY * keys.len());
+            for key in keys {
+                URL_SAFE_NO_PAD.encode_string(key.as_bytes(), &mut message);
+            }
+            message
+        };
+        let messages: Vec<_> = ended.chunks(MOST_KEYS).map(message).collect();
+        if messages.is_empty() {
+            return Ok(());
+        }
+        self.publisher.publish(&messages).await
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        if let Some(task) = self.listening.get() {
+            task.abort();
+        }
+    }
+}
+
+/// Receives messages for ever, and reconnects when a connection breaks.
+async fn listen(publisher: Publisher, options: Arc<PgConnectOptions>, announcer: Announcer) {
+    let (name, limit) = (&*publisher.name, publisher.link.limit);
+    let mut pauses = Pauses::up_to(PAUSE);
+    let mut away = false;
+    loop {
+        sleep(pauses.next()).await;
+        match Subscription::open(&publisher, &options, &announcer).await {
+            Ok(subscription) => {
+                if std::mem::take(&mut away) {
+                    tracing::info!(channel = name, "subscribed to the PostgreSQL channel again");
+                }
+                let (failure, steady) = subscription.broken(limit, &announcer).await;
+                announcer.lost();
+                tracing::debug!(channel = name, %failure, "lost the subscription to the PostgreSQL channel");
+                if steady {
+                    pauses = Pauses::up_to(PAUSE);
+                }
+            }
+            Err(failure) => {
+                if !std::mem::replace(&mut away, true) {
+                    tracing::warn!(
+                        channel = name,
+                        %failure,
+                        "cannot subscribe to the PostgreSQL channel: access tokens that other instances have ended are accepted until their cache entries expire"
+                    );
+                }
+                if matches!(failure.kind(), Kind::Authentication | Kind::Other) {
+                    sleep(REFUSED).await;
+                }
+            }
+        }
+    }
+}
+
+struct Subscription(PgListener);
+
+impl Subscription {
+    /// Subscribes, and waits for a message of this instance: behind a pooler, `LISTEN` succeeds, and
+    /// no message ever arrives.
+    async fn open(
+        publisher: &Publisher,
+        options: &PgConnectOptions,
+        announcer: &Announcer,
+    ) -> Result<Self, Failure> {
+        let limit = publisher.link.limit;
+        let opening = async {
+            let pool = PgPoolOptions::new()
+                .max_connections(1)
+                .max_lifetime(None)
+                .idle_timeout(None)
+                .acquire_timeout(limit)
+                .connect_lazy_with(options.clone());
+            let mut listener = PgListener::connect_with(&pool).await?;
+            listener.eager_reconnect(false);
+            listener.ignore_pool_close_event(true);
+            listener.listen(&publisher.name).await?;
+            Ok::<_, Failure>(listener)
+        };
+        let mut listener = timeout(limit, opening)
+            .await
+            .map_err(|_| Failure::slow())??;
+        // Messages may have been missed before this moment.
+        announcer.lost();
+        let mut random = [0; 12];
+        // If the random number generator fails, another instance may pass for this one.
+        let _ = OsRandom.fill(&mut random);
+        let probe = format!("{PROBE}{}", URL_SAFE_NO_PAD.encode(random));
+        // Over another connection: a pooler delivers what arrives during a statement.
+        let published = publisher.publish(slice::from_ref(&probe)).await;
+        published.map_err(|failure| match failure.kind() {
+            // The message arrived in the session that sent it.
+            Kind::OutOfStep => not_received(),
+            _ => failure,
+        })?;
+        let probing = async {
+            while let Some(message) = listener.try_recv().await? {
+                if message.payload() == probe {
+                    return Ok(());
+                }
+                receive(announcer, message.payload());
+            }
+            Err(closed())
+        };
+        timeout(limit, probing)
+            .await
+            .unwrap_or_else(|_| Err(not_received()))?;
+        Ok(Self(listener))
+    }
+
+    /// Receives messages until the connection is lost. Returns the reason, and whether the server
+    /// has answered at least one probe.
+    async fn broken(mut self, limit: Duration, announcer: &Announcer) -> (Failure, bool) {
+        let mut steady = false;
+        let mut beat = Instant::now() + BEAT;
+        loop {
+            match timeout_at(beat, self.0.try_recv()).await {
+                Ok(Ok(Some(message))) => {
+                    receive(announcer, message.payload());
+                    continue;
+                }
+                Ok(Ok(None)) => return (closed(), steady),
+                Ok(Err(error)) => return (error.into(), steady),
+                Err(_) => beat = Instant::now() + BEAT,
+            }
+            match timeout(limit, self.0.execute("SELECT 1")).await {
+                Ok(Ok(_)) => steady = true,
+                Ok(Err(error)) => return (error.into(), steady),
+                Err(_) => return (Failure::slow(), steady),
+            }
+        }
+    }
+}
+
+fn not_received() -> Failure {
+    let message = "a message from this instance did not arrive: behind PgBouncer in transaction mode, set a URL for LISTEN that leads to the server";
+    Failure::new(Kind::Other, message)
+}
+
+fn closed() -> Failure {
+    Failure::new(Kind::Gone, "the connection was closed")
+}
+
+/// Delivers the keys of a message.
+fn receive(announcer: &Announcer, message: &str) {
+    if message.starts_with(PROBE) {
+        return;
+    }
+    let (keys, rest) = message.as_bytes().as_chunks::<KEY>();
+    for key in keys {
+        let mut bytes = [0; 32];
+        match URL_SAFE_NO_PAD.decode_slice(key, &mut bytes) {
+            Ok(32) => announcer.ended(Key::new(bytes)),
+            _ => announcer.lost(),
+        }
+    }
+    if !rest.is_empty() {
+        announcer.lost();
+    }
+}

@@ -1,0 +1,158 @@
+//! Calls over the pool, in bounded time.
+//!
+//! Every call is one statement in a transaction of its own, and needs nothing from the session. Its
+//! last argument is a deadline by the clock of the server: the moment at which the client gives up.
+//! The server rejects a call that arrives later, for example because the server was frozen. So no
+//! copy of an insert takes effect after another copy was answered: see [`Store`].
+//!
+//! A call is repeated if its connection was closed, because the pool may hold connections that the
+//! server has closed long ago; and if its transaction was undone because of another one.
+//!
+//! [`Store`]: crate::store::Store#delayed-copies-of-a-call
+
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnection, PgPool, PgRow};
+use sqlx::{Connection as _, Postgres, Row as _};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::error::{Failure, Kind};
+use super::server_time::ServerTime;
+use super::statement::{Argument, Statement};
+
+/// The pause before a call is repeated once more, after it has found as many closed connections as
+/// the pool can hold.
+const PAUSE: Duration = Duration::from_millis(20);
+
+pub(super) struct Link {
+    pub(super) pool: PgPool,
+    /// The time limit of a call.
+    pub(super) limit: Duration,
+    pub(super) prepared: bool,
+    pub(super) time: ServerTime,
+}
+
+impl Link {
+    /// Calls a function, whose last argument is the deadline. Returns its row.
+    pub(super) async fn call(
+        &self,
+        statement: &Statement,
+        mut arguments: Vec<Argument<'_>>,
+    ) -> Result<PgRow, Failure> {
+        let deadline = Instant::now() + self.limit;
+        let mut repeats = 0;
+        loop {
+            arguments.push(Argument::Number(Some(self.time.at(deadline))));
+            match self.attempt(statement, &arguments, deadline).await {
+                Err(failure) if failure.may_be_repeated() && Instant::now() < deadline => {
+                    tracing::debug!(%failure, "repeating a call to PostgreSQL");
+                }
+                called => return called,
+            }
+            arguments.pop();
+            repeats += 1;
+            if repeats > self.pool.options().get_max_connections() {
+                sleep(PAUSE).await;
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        statement: &Statement,
+        arguments: &[Argument<'_>],
+        deadline: Instant,
+    ) -> Result<PgRow, Failure> {
+        let mut lent = self.borrow(deadline).await?;
+        let connection = lent.get();
+        let called = if self.prepared {
+            timeout_at(deadline, statement.run_prepared(connection, arguments)).await
+        } else {
+            timeout_at(deadline, statement.run_unprepared(connection, arguments)).await
+        };
+        let called = match called {
+            Ok(called) => called.map_err(Failure::from),
+            Err(_) => Err(Failure::slow()),
+        };
+        match &called {
+            Ok(row) => self.time.observe(row.try_get("o_now")?),
+            Err(failure) if failure.kind() == Kind::Late => {
+                // The clock of the server may have been set.
+                let read = timeout_at(deadline, read_time(lent.get())).await;
+                if let Ok(Ok(now)) = read {
+                    self.time.observe(now);
+                } else {
+                    lent.discard();
+                    return called;
+                }
+            }
+            Err(failure) if !failure.keeps_connection() => {
+                lent.discard();
+                return called;
+            }
+            Err(_) => {}
+        }
+        lent.give_back();
+        called
+    }
+
+    /// Takes a connection from the pool.
+    pub(super) async fn borrow(&self, deadline: Instant) -> Result<Lent, Failure> {
+        let connection = timeout_at(deadline, self.pool.acquire()).await;
+        Ok(Lent {
+            connection: Some(connection.map_err(|_| Failure::slow())??),
+            limit: self.limit,
+        })
+    }
+}
+
+/// Returns the time of the server.
+pub(super) async fn read_time(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    let now = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+    sqlx::raw_sql(now).fetch_one(connection).await?.try_get(0)
+}
+
+/// A connection that is taken from the pool.
+///
+/// If a call is cancelled, its reply is awaited for the time limit of a call, and the connection is
+/// closed if none arrives. The pool itself would wait for ever.
+pub(super) struct Lent {
+    connection: Option<PoolConnection<Postgres>>,
+    limit: Duration,
+}
+
+impl Lent {
+    pub(super) fn get(&mut self) -> &mut PgConnection {
+        self.connection.as_mut().expect("it is taken at the end")
+    }
+
+    /// Returns the connection, on which no call is in flight, to the pool.
+    pub(super) fn give_back(mut self) {
+        self.connection = None;
+    }
+
+    /// Closes the connection at once.
+    pub(super) fn discard(mut self) {
+        drop(self.connection.take().map(PoolConnection::detach));
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.connection.take() else {
+            return;
+        };
+        let Ok(runtime) = Handle::try_current() else {
+            drop(connection.detach());
+            return;
+        };
+        let limit = self.limit;
+        runtime.spawn(async move {
+            if !matches!(timeout(limit, connection.ping()).await, Ok(Ok(()))) {
+                drop(connection.detach());
+            }
+        });
+    }
+}

@@ -1,0 +1,259 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sqlx::postgres::PgRow;
+use sqlx::{PgPool, Row as _};
+
+use super::builder::PostgresStoreBuilder;
+use super::channel::Channel;
+use super::error::{Failure, PostgresConnectError};
+use super::link::Link;
+use super::purge::Purge;
+use super::schema::Schema;
+use super::server_time::millis;
+use super::statement::{Argument, Statement};
+use crate::clock::{CENTURY, Timestamp};
+use crate::store::{
+    Announcements, Change, Claim, ClaimTag, Entry, Key, Lease, Sidecar, SidecarName, Store,
+    StoreError, Swap, Ttl, Version, decide,
+};
+
+#[doc = include_str!("postgres.md")]
+#[derive(Clone)]
+pub struct PostgresStore {
+    shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub(super) link: Arc<Link>,
+    pub(super) schema: Schema,
+    pub(super) statements: Statements,
+    pub(super) channel: Channel,
+    /// Deletes expired rows until it is dropped.
+    pub(super) _purge: Option<Purge>,
+}
+
+pub(super) struct Statements {
+    get: Statement,
+    swap: Statement,
+    sidecar: Statement,
+    claim: Statement,
+}
+
+impl Statements {
+    pub(super) fn new(schema: &Schema) -> Self {
+        let schema = schema.quoted();
+        Self {
+            get: Statement::new(&schema, "get_1", 2),
+            swap: Statement::new(&schema, "swap_1", 11),
+            sidecar: Statement::new(&schema, "sidecar_1", 3),
+            claim: Statement::new(&schema, "claim_1", 5),
+        }
+    }
+}
+
+impl PostgresStore {
+    /// Connects with the default settings, and creates the schema if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`PostgresConnectError`], also if the server cannot be reached: `connect` does not retry.
+    pub async fn connect(url: &str) -> Result<Self, PostgresConnectError> {
+        Self::builder(url).connect().await
+    }
+
+    /// Returns a builder for a store with a pool of its own. `connect` parses the URL.
+    pub fn builder(url: &str) -> PostgresStoreBuilder {
+        PostgresStoreBuilder::with_url(url)
+    }
+
+    /// Returns a builder for a store that uses the pool of the program.
+    pub fn builder_with_pool(pool: PgPool) -> PostgresStoreBuilder {
+        PostgresStoreBuilder::with_pool(pool)
+    }
+
+    /// Returns the SQL that creates the schema, for those who run their own migrations.
+    ///
+    /// It is to be run once, in one transaction, by a role that may create schemas. Every migration
+    /// of a later version of the crate only adds to it; `from` is the version to begin after, 0 for
+    /// a new schema.
+    ///
+    /// # Errors
+    ///
+    /// [`PostgresConnectError::Setting`] if the name of the schema is invalid.
+    pub fn schema_sql(schema: &str, from: u16) -> Result<String, PostgresConnectError> {
+        Ok(Schema::new(schema.to_owned())?.sql(from.into()))
+    }
+
+    pub(super) fn new(shared: Shared) -> Self {
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    async fn call(
+        &self,
+        statement: impl Fn(&Statements) -> &Statement,
+        arguments: Vec<Argument<'_>>,
+    ) -> Result<PgRow, Failure> {
+        let Shared {
+            link, statements, ..
+        } = &*self.shared;
+        link.call(statement(statements), arguments).await
+    }
+}
+
+impl Store for PostgresStore {
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        let row = self
+            .call(|of| &of.get, vec![Argument::Bytes(Some(key.as_bytes()))])
+            .await?;
+        Ok(entry(&row)?)
+    }
+
+    async fn swap(
+        &self,
+        key: &Key,
+        expected: Option<Version>,
+        change: Change,
+        sidecars: &[Sidecar],
+    ) -> Result<Swap, StoreError> {
+        decide::check_sidecars(sidecars)?;
+        let (new, ttl) = match &change {
+            Change::Put { entry, ttl } => (Some(entry), Some(*ttl)),
+            Change::Remove => (None, None),
+        };
+        let ttl = match ttl {
+            Some(Ttl::After(ttl)) => Some(stored_millis(ttl)),
+            Some(Ttl::Keep) | None => None,
+        };
+        let lease = new.and_then(|entry| entry.lease);
+        let lease = lease.map(|end| i64::try_from(end.as_millis()).unwrap_or(i64::MAX));
+        let names = sidecars.iter().map(|sidecar| &sidecar.name.as_bytes()[..]);
+        let values = sidecars.iter().map(|sidecar| &*sidecar.value);
+        let ttls = sidecars.iter().map(|sidecar| stored_millis(sidecar.ttl));
+        let arguments = vec![
+            Argument::Bytes(Some(key.as_bytes())),
+            Argument::Bytes(expected.as_ref().map(|version| &version.as_bytes()[..])),
+            Argument::Bytes(new.map(|entry| &entry.version.as_bytes()[..])),
+            Argument::Bytes(new.map(|entry| &entry.tag.as_bytes()[..])),
+            Argument::Number(lease),
+            Argument::Bytes(new.map(|entry| &*entry.value)),
+            Argument::Number(ttl),
+            Argument::ListOfBytes(names.collect()),
+            Argument::ListOfBytes(values.collect()),
+            Argument::Numbers(ttls.collect()),
+        ];
+        let row = self.call(|of| &of.swap, arguments).await?;
+        if row.try_get("o_swapped").map_err(Failure::from)? {
+            return Ok(Swap::Swapped);
+        }
+        Ok(Swap::Conflict(entry(&row)?))
+    }
+
+    async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
+        let arguments = vec![
+            Argument::Bytes(Some(key.as_bytes())),
+            Argument::Bytes(Some(name.as_bytes())),
+        ];
+        let row = self.call(|of| &of.sidecar, arguments).await?;
+        let value: Option<Vec<u8>> = row.try_get("o_value").map_err(Failure::from)?;
+        Ok(value.map(Bytes::from))
+    }
+
+    async fn claim(
+        &self,
+        key: &Key,
+        tag: &ClaimTag,
+        version: Version,
+        lease: Duration,
+    ) -> Result<Option<Claim>, StoreError> {
+        let arguments = vec![
+            Argument::Bytes(Some(key.as_bytes())),
+            Argument::Bytes(Some(tag.as_bytes())),
+            Argument::Bytes(Some(version.as_bytes())),
+            Argument::Number(Some(stored_millis(lease))),
+        ];
+        let row = self.call(|of| &of.claim, arguments).await?;
+        let Some(entry) = entry(&row)? else {
+            return Ok(None);
+        };
+        if entry.version == version {
+            let taken_over = row.try_get("o_taken_over").map_err(Failure::from)?;
+            return Ok(Some(
+                Claim::new(Lease::Taken, entry).taking_over(taken_over),
+            ));
+        }
+        let left: Option<i64> = row.try_get("o_left").map_err(Failure::from)?;
+        let left = left
+            .and_then(|left| u64::try_from(left).ok())
+            .filter(|left| *left > 0)
+            .map(Duration::from_millis);
+        let lease = match left {
+            left if entry.tag != *tag => Lease::OtherTag(left),
+            Some(left) => Lease::Held(left),
+            None => return Err(Failure::corrupt("the claim has no result").into()),
+        };
+        Ok(Some(Claim::new(lease, entry)))
+    }
+
+    async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {
+        Ok(self.shared.channel.announce(ended).await?)
+    }
+
+    fn announcements(&self) -> Option<Announcements> {
+        Some(self.shared.channel.subscribe())
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.link.time.now()
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options = self.shared.link.pool.connect_options();
+        f.debug_struct("PostgresStore")
+            .field("host", &options.get_host())
+            .field("port", &options.get_port())
+            .field("database", &options.get_database())
+            .field("schema", &self.shared.schema.name())
+            .field("command_timeout", &self.shared.link.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads the entry of a row; `None` if the row has none.
+fn entry(row: &PgRow) -> Result<Option<Entry>, Failure> {
+    let Some(version) = row.try_get::<Option<Vec<u8>>, _>("o_version")? else {
+        return Ok(None);
+    };
+    let tag: Vec<u8> = row.try_get("o_tag")?;
+    let value: Vec<u8> = row.try_get("o_value")?;
+    let lease: Option<i64> = row.try_get("o_lease")?;
+    let (Ok(version), Ok(tag)) = (version.try_into(), tag.try_into()) else {
+        return Err(Failure::corrupt("a version or a tag has another length"));
+    };
+    let lease = lease
+        .map(u64::try_from)
+        .transpose()
+        .map_err(|_| Failure::corrupt("a lease ends before 1970"))?;
+    let entry = Entry::new(
+        Version::new(version),
+        ClaimTag::new(tag),
+        Bytes::from(value),
+    );
+    Ok(Some(entry.with_lease(lease.map(Timestamp::from_millis))))
+}
+
+/// The longest time to live. It is longer than a grant can live, because an entry is kept for some
+/// time after its grant has expired.
+const LONGEST_TTL: Duration = CENTURY.saturating_mul(2);
+
+/// Returns a duration as it is stored: at least a millisecond, and at most [`LONGEST_TTL`], so that
+/// no sum overflows.
+fn stored_millis(time: Duration) -> i64 {
+    millis(time.clamp(Duration::from_millis(1), LONGEST_TTL))
+}
