@@ -12,6 +12,7 @@ pub(crate) struct UserFlags {
     ///
     /// A user needs to match only one of these flags. They are checked at the log-in and at every
     /// refresh. The risk of names: their owner can change them, and another user can take them.
+    /// An entry of digits only is never compared with names.
     #[arg(long, value_name = "USER", value_delimiter = ',')]
     allow_user: Vec<String>,
 

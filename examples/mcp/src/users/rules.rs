@@ -3,7 +3,7 @@ use super::user::User;
 /// Who may come in. Without any rule, every user of the provider may.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rules {
-    /// Ids, verified e-mail addresses, and names at GitHub.
+    /// Ids, verified e-mail addresses, and names at GitHub and Discord.
     pub(crate) users: Vec<String>,
     /// Domains of verified e-mail addresses.
     pub(crate) email_domains: Vec<String>,
@@ -29,13 +29,15 @@ impl Rules {
 
     /// Returns whether the user may come in: if any rule names the user.
     pub(crate) fn admit(&self, user: &User) -> bool {
-        // Names and addresses are compared as providers do, without regard to case. An id is not.
         let is_named = |named: &String| {
-            let same = |name: &Option<String>| {
-                name.as_ref()
-                    .is_some_and(|name| name.eq_ignore_ascii_case(named))
+            let name = match Named::of(named) {
+                Named::Id => None,
+                Named::Email => user.email.as_ref(),
+                Named::Login => user.login.as_ref(),
             };
-            *named == user.id || same(&user.email) || same(&user.login)
+            // Names and addresses are compared as providers do, without regard to case. An id is
+            // not.
+            *named == user.id || name.is_some_and(|name| name.eq_ignore_ascii_case(named))
         };
         let domain = user.email.as_ref().and_then(|email| email.rsplit_once('@'));
         let in_domain =
@@ -44,6 +46,26 @@ impl Rules {
             || self.users.iter().any(is_named)
             || self.email_domains.iter().any(in_domain)
             || user.groups.iter().any(|group| self.names_group(group))
+    }
+}
+
+/// What an entry of `--allow-user` can be besides an id that is not a number. Users choose their
+/// names: a name must not match an entry that is meant as the id or the address of another user.
+enum Named {
+    Id,
+    Email,
+    Login,
+}
+
+impl Named {
+    fn of(entry: &str) -> Self {
+        if entry.bytes().all(|byte| byte.is_ascii_digit()) {
+            Self::Id
+        } else if entry.contains('@') {
+            Self::Email
+        } else {
+            Self::Login
+        }
     }
 }
 
@@ -83,6 +105,11 @@ mod tests {
             (json!({ "sub": 42 }), true),
             (json!({ "sub": "43" }), false),
             (json!({ "sub": "1", "login": "OctoCat" }), true),
+            (json!({ "sub": "1", "login": "42" }), false),
+            (json!({ "sub": "1", "login": "ada@example.org" }), false),
+            (json!({ "sub": "ada@example.org" }), false),
+            (json!({ "sub": "Ada@example.org" }), true),
+            (verified("42"), false),
             (verified("ada@EXAMPLE.org"), true),
             (verified("eve@example.com"), true),
             (verified("eve@example.com.evil.org"), false),
