@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use moka::sync::Cache;
 use serde::Deserialize as _;
@@ -10,7 +11,7 @@ use server_common::jose::{KeySet, KeySource, Keys};
 use url::Url;
 
 use super::client::KeyLocation;
-use super::document::Fetcher;
+use super::document::{Fetcher, Seen};
 
 /// The maximum size of a key set, in bytes.
 const LARGEST: usize = 32 * 1024;
@@ -54,6 +55,7 @@ impl KeyCache {
         let source = Source {
             url: url.clone(),
             fetcher,
+            was_valid: AtomicBool::new(false),
         };
         let keys = || Arc::new(Keys::from_source(source));
         Some(self.cached.get_with(url, keys))
@@ -64,6 +66,7 @@ impl KeyCache {
 struct Source {
     url: Url,
     fetcher: Fetcher,
+    was_valid: AtomicBool,
 }
 
 impl KeySource for Source {
@@ -76,8 +79,14 @@ impl KeySource for Source {
                     "could not fetch the keys of a client: its assertions are refused unless an earlier key verifies them"
                 );
             };
-            match self.fetcher.fetch(&self.url, LARGEST).await {
+            let seen = if self.was_valid.load(Ordering::Relaxed) {
+                Seen::Valid
+            } else {
+                Seen::Never
+            };
+            match self.fetcher.fetch(&self.url, seen, LARGEST).await {
                 Ok(fetched) => serde_json::from_slice(&fetched.body)
+                    .inspect(|_| self.was_valid.store(true, Ordering::Relaxed))
                     .inspect_err(|error| refused(error))
                     .ok(),
                 Err(error) => {

@@ -25,7 +25,7 @@ pub(crate) use self::random::random;
 pub(crate) enum Kind {
     /// A registered client (RFC 7591), identified by its client ID.
     Client,
-    /// A client ID metadata document, identified by its URL.
+    /// The client in a client ID metadata document, identified by its URL.
     MetadataDocument,
     /// A log-in that waits for the user's consent, sealed.
     Login,
@@ -48,7 +48,7 @@ impl Kind {
     const fn label(self) -> &'static [u8] {
         match self {
             Self::Client => b"mcp client",
-            Self::MetadataDocument => b"mcp metadata document",
+            Self::MetadataDocument => b"mcp cached document",
             Self::Login => b"mcp login",
             Self::AtProvider => b"mcp at provider",
             Self::Code => b"mcp code",

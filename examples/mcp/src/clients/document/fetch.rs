@@ -10,7 +10,7 @@ use reqwest::Certificate;
 use reqwest::redirect::Policy;
 use url::{Host, Url};
 
-use super::limits::{Limits, TooMany};
+use super::limits::{Limits, Seen, TooMany};
 use super::resolver::CheckedResolver;
 use crate::content_type::is_json_based;
 
@@ -61,7 +61,10 @@ impl FetchError {
     pub(crate) fn is_temporary(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Busy => true,
-            Self::Status(status) => status.is_server_error(),
+            Self::Status(status) => {
+                let retries = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+                status.is_server_error() || retries.contains(status)
+            }
             Self::NotPublic | Self::ContentType | Self::TooLarge(_) => false,
         }
     }
@@ -103,6 +106,7 @@ impl Fetcher {
     pub(in crate::clients) async fn fetch(
         &self,
         url: &Url,
+        seen: Seen,
         largest: usize,
     ) -> Result<Fetched, FetchError> {
         // The resolver is not called for a literal address.
@@ -114,7 +118,7 @@ impl Fetcher {
         let host = url.host_str().unwrap_or_default();
         let _permit = self
             .limits
-            .acquire(host, TIMEOUT)
+            .acquire(host, seen, TIMEOUT)
             .await
             .map_err(|TooMany| FetchError::Busy)?;
         let request = self

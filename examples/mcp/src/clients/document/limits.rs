@@ -8,14 +8,17 @@ use tokio::time::timeout;
 /// The length of a window for counting fetches.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// The maximum number of fetches that begin within [`WINDOW`]: in total, and per host.
+/// The maximum number of fetches that begin within [`WINDOW`]: in total, and per host. For what was
+/// valid before, it is twice as high.
 const MOST: [u32; 2] = [600, 60];
 
 /// The maximum number of fetches in flight: in total, and per host.
 const MOST_AT_ONCE: [usize; 2] = [32, 4];
 
 /// Limits on the fetches that unauthenticated requests cause. The total limit bounds the cost for
-/// this server; the limit per host bounds the traffic that an attacker can direct at a host.
+/// this server; the limit per host bounds the traffic that an attacker can direct at a host. A part
+/// of both is reserved for what was valid before: a client cannot be locked out by fetches of other
+/// documents, which do not exist.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
     all: Arc<Semaphore>,
@@ -39,6 +42,13 @@ struct Host {
     permits: Arc<Semaphore>,
 }
 
+/// What is known about a document before it is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::clients) enum Seen {
+    Never,
+    Valid,
+}
+
 /// A permit to fetch one document.
 #[derive(Debug)]
 pub(super) struct Permit(
@@ -60,12 +70,17 @@ impl Default for Limits {
 
 impl Limits {
     /// Waits for a permit to fetch from `host`, for at most `patience`.
-    pub(super) async fn acquire(&self, host: &str, patience: Duration) -> Result<Permit, TooMany> {
+    pub(super) async fn acquire(
+        &self,
+        host: &str,
+        seen: Seen,
+        patience: Duration,
+    ) -> Result<Permit, TooMany> {
         let permits = self
             .counts
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .count(host, Instant::now())?;
+            .count(host, seen, Instant::now())?;
         let both = async {
             // The permit of the host is acquired first, so that a request that waits for a busy
             // host holds no permit that others need.
@@ -82,11 +97,14 @@ impl Limits {
 
 impl Counts {
     /// Counts a fetch, unless a limit is exceeded.
-    fn count(&mut self, host: &str, now: Instant) -> Result<Arc<Semaphore>, TooMany> {
+    fn count(&mut self, host: &str, seen: Seen, now: Instant) -> Result<Arc<Semaphore>, TooMany> {
         self.forget(now);
         // A trailing dot does not make another host.
         let name = host.trim_end_matches('.');
-        let [most, most_of_host] = MOST;
+        let [most, most_of_host] = match seen {
+            Seen::Never => MOST,
+            Seen::Valid => MOST.map(|most| 2 * most),
+        };
         let all = self
             .all
             .filter(|(began, _)| now.saturating_duration_since(*began) < WINDOW)
@@ -143,17 +161,26 @@ mod tests {
     fn fetches_are_limited_per_host_and_in_total() {
         let (mut counts, start) = (Counts::default(), Instant::now());
         for _ in 0..MOST[1] {
-            counts.count("a.example", start).unwrap();
+            counts.count("a.example", Seen::Never, start).unwrap();
         }
         for host in ["a.example", "a.example."] {
-            assert_eq!(counts.count(host, start).err(), Some(TooMany), "{host}");
+            let refused = counts.count(host, Seen::Never, start).err();
+            assert_eq!(refused, Some(TooMany), "{host}");
         }
         for number in MOST[1]..MOST[0] {
-            counts.count(&format!("{number}.example"), start).unwrap();
+            let host = format!("{number}.example");
+            counts.count(&host, Seen::Never, start).unwrap();
         }
-        assert_eq!(counts.count("b.example", start).err(), Some(TooMany));
+        let refused = counts.count("b.example", Seen::Never, start).err();
+        assert_eq!(refused, Some(TooMany));
+        for _ in 0..MOST[1] {
+            counts.count("a.example", Seen::Valid, start).unwrap();
+        }
+        let refused = counts.count("a.example", Seen::Valid, start).err();
+        assert_eq!(refused, Some(TooMany));
+        counts.count("b.example", Seen::Valid, start).unwrap();
         let later = start + WINDOW;
-        counts.count("a.example", later).unwrap();
+        counts.count("a.example", Seen::Never, later).unwrap();
         assert_eq!(
             (counts.hosts.len(), counts.by_age.len()),
             (1, 1),
@@ -164,11 +191,15 @@ mod tests {
     #[test]
     fn a_host_with_a_fetch_in_flight_is_not_removed() {
         let (mut counts, start) = (Counts::default(), Instant::now());
-        let used = counts.count("a.example", start).unwrap();
-        let again = counts.count("a.example", start + WINDOW).unwrap();
+        let used = counts.count("a.example", Seen::Never, start).unwrap();
+        let again = counts
+            .count("a.example", Seen::Never, start + WINDOW)
+            .unwrap();
         assert!(Arc::ptr_eq(&used, &again));
         drop((used, again));
-        counts.count("b.example", start + WINDOW * 2).unwrap();
+        counts
+            .count("b.example", Seen::Never, start + WINDOW * 2)
+            .unwrap();
         assert_eq!(counts.hosts.len(), 1);
     }
 
@@ -177,23 +208,34 @@ mod tests {
         let limits = Limits::default();
         let mut held = Vec::new();
         for _ in 0..MOST_AT_ONCE[1] {
-            held.push(limits.acquire("a.example", LONG).await.unwrap());
-        }
-        assert_eq!(limits.acquire("a.example", LONG).await.err(), Some(TooMany));
-        for number in 0..MOST_AT_ONCE[0] - MOST_AT_ONCE[1] {
             held.push(
                 limits
-                    .acquire(&format!("{number}.example"), LONG)
+                    .acquire("a.example", Seen::Never, LONG)
                     .await
                     .unwrap(),
             );
         }
         assert_eq!(
-            limits.acquire("b.example", LONG).await.err(),
+            limits.acquire("a.example", Seen::Never, LONG).await.err(),
+            Some(TooMany)
+        );
+        for number in 0..MOST_AT_ONCE[0] - MOST_AT_ONCE[1] {
+            held.push(
+                limits
+                    .acquire(&format!("{number}.example"), Seen::Never, LONG)
+                    .await
+                    .unwrap(),
+            );
+        }
+        assert_eq!(
+            limits.acquire("b.example", Seen::Never, LONG).await.err(),
             Some(TooMany),
             "the total limit is reached"
         );
         held.pop();
-        limits.acquire("b.example", LONG).await.unwrap();
+        limits
+            .acquire("b.example", Seen::Never, LONG)
+            .await
+            .unwrap();
     }
 }

@@ -8,18 +8,21 @@ mod fetch;
 mod limits;
 mod resolver;
 mod single_flight;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 
 use self::age::freshness;
 use self::client_id::ClientIdUrl;
 use self::fetch::Fetched;
 pub(super) use self::fetch::Fetcher;
 pub(crate) use self::fetch::{FetchError, FetcherError};
+pub(super) use self::limits::Seen;
 use self::single_flight::SingleFlight;
 use super::ClientError;
 use super::client::Client;
@@ -41,6 +44,8 @@ pub(crate) enum DocumentError {
     Metadata(Arc<InvalidMetadata>),
 }
 
+const KIND: Kind = Kind::MetadataDocument;
+
 /// The maximum size of a document, in bytes (draft-ietf-oauth-client-id-metadata-document, "Maximum
 /// Response Size").
 const LARGEST: usize = 5 * 1024;
@@ -53,10 +58,51 @@ struct Identity {
     client_secret_expires_at: Option<IgnoredAny>,
 }
 
-/// The client in a document and the document's freshness lifetime, or an error.
-type Taken = Result<(Client, Duration), DocumentError>;
+/// The time for which a document is used after it is no longer fresh, if it cannot be fetched now.
+const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Metadata documents of clients. A valid document is cached for as long as its headers allow.
+/// The time after which a stale document is fetched again.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// The client in a document, in the store.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Cached {
+    client: Client,
+    /// The time at which the document is fetched again.
+    fresh_until: SystemTime,
+    /// The time until which the document is used if it cannot be fetched.
+    usable_until: SystemTime,
+}
+
+impl Cached {
+    fn new(client: Client, age: Duration) -> Self {
+        let fresh_until = SystemTime::now() + age;
+        Self {
+            client,
+            fresh_until,
+            usable_until: fresh_until + STALE,
+        }
+    }
+
+    /// Returns the client if the document is still valid, and keeps it for [`RETRY`].
+    fn revive(mut self, now: SystemTime) -> Option<Self> {
+        self.fresh_until = (now + RETRY).min(self.usable_until);
+        (now < self.usable_until).then_some(self)
+    }
+
+    fn time_left(&self) -> Duration {
+        let left = self.usable_until.duration_since(SystemTime::now());
+        left.unwrap_or_default().max(Duration::from_secs(1))
+    }
+}
+
+/// The client in a document, or an error.
+type Taken = Result<Client, DocumentError>;
+
+/// Metadata documents of clients. A valid document is cached for as long as its headers allow, and
+/// used for [`STALE`] longer if it cannot be fetched then: an attacker can use up the limits of
+/// fetches, and must not lock out clients.
+///
 /// Errors are not cached, as the draft requires, but concurrent requests for a document share one
 /// fetch and its result.
 #[derive(Clone, Debug)]
@@ -85,54 +131,67 @@ impl Documents {
         let Some(url) = ClientIdUrl::parse(client_id) else {
             return Err(DocumentError::ClientId.into());
         };
-        if let Some(stored) = self
-            .records
-            .get(Kind::MetadataDocument, url.as_str())
-            .await?
-        {
-            return Ok(stored.value);
-        }
-        let (client, _) = self
-            .fetches
-            .join(url.as_str(), self.take(&url, rules))
-            .await?;
-        Ok(client)
+        let stored = self.records.get::<Cached>(KIND, url.as_str()).await?;
+        let cached = stored.map(|stored| stored.value);
+        let now = SystemTime::now();
+        let known = match cached {
+            Some(cached) if now < cached.fresh_until => return Ok(cached.client),
+            cached => cached.and_then(|cached| cached.revive(now)),
+        };
+        let taken = self.take(&url, known, rules);
+        Ok(self.fetches.join(url.as_str(), taken).await?)
     }
 
-    async fn take(&self, url: &ClientIdUrl, rules: &Rules) -> Taken {
-        let taken = self
-            .fetcher
-            .fetch(url.url(), LARGEST)
-            .await
+    /// Fetches a document. `known` is the result of an earlier fetch.
+    async fn take(&self, url: &ClientIdUrl, known: Option<Cached>, rules: &Rules) -> Taken {
+        let seen = known.as_ref().map_or(Seen::Never, |_| Seen::Valid);
+        let fetched = self.fetcher.fetch(url.url(), seen, LARGEST).await;
+        let read = fetched
             .map_err(DocumentError::from)
             .and_then(|fetched| read(url, &fetched, rules));
-        match &taken {
-            Ok((client, age)) => {
-                // The document is only fetched again if it could not be stored.
-                if let Err(error) = self
-                    .records
-                    .put(Kind::MetadataDocument, url.as_str(), client, *age)
-                    .await
-                {
-                    tracing::warn!(
-                        error = server_common::causes::causes(&error),
-                        "could not cache a client metadata document: it will be fetched again"
-                    );
-                }
+        let error = match read {
+            Ok(cached) => {
+                self.keep(url, &cached).await;
+                return Ok(cached.client);
             }
-            Err(error) => {
-                tracing::info!(
-                    client_id = url.as_str(),
-                    error = server_common::causes::causes(error),
-                    "could not use a client metadata document"
-                );
+            Err(error) => error,
+        };
+        let is_temporary = matches!(&error, DocumentError::Fetch(why) if why.is_temporary());
+        tracing::info!(
+            client_id = url.as_str(),
+            error = server_common::causes::causes(&error),
+            "could not use a client metadata document"
+        );
+        match known {
+            Some(cached) if is_temporary => {
+                self.keep(url, &cached).await;
+                Ok(cached.client)
             }
+            Some(mut cached) => {
+                cached.fresh_until = SystemTime::UNIX_EPOCH;
+                cached.usable_until = SystemTime::UNIX_EPOCH;
+                self.keep(url, &cached).await;
+                Err(error)
+            }
+            None => Err(error),
         }
-        taken
+    }
+
+    async fn keep(&self, url: &ClientIdUrl, cached: &Cached) {
+        let kept = self
+            .records
+            .put(KIND, url.as_str(), cached, cached.time_left());
+        // The document is only fetched again if it could not be stored.
+        if let Err(error) = kept.await {
+            tracing::warn!(
+                error = server_common::causes::causes(&error),
+                "could not cache a client metadata document: it will be fetched again"
+            );
+        }
     }
 }
 
-fn read(url: &ClientIdUrl, fetched: &Fetched, rules: &Rules) -> Taken {
+fn read(url: &ClientIdUrl, fetched: &Fetched, rules: &Rules) -> Result<Cached, DocumentError> {
     let invalid = |error: InvalidMetadata| DocumentError::Metadata(Arc::new(error));
     let metadata = Metadata::parse(&fetched.body, Origin::Document, rules).map_err(invalid)?;
     let identity: Identity =
@@ -152,5 +211,5 @@ fn read(url: &ClientIdUrl, fetched: &Fetched, rules: &Rules) -> Taken {
         secret: None,
         keys: metadata.auth.keys,
     };
-    Ok((client, freshness(&fetched.headers)))
+    Ok(Cached::new(client, freshness(&fetched.headers)))
 }
