@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use axum::http::Extensions;
 use serde::Deserialize;
 use server_common::jose::{Audience, Jwt, JwtError};
 
@@ -11,6 +12,7 @@ use super::client::invalid;
 use crate::app::App;
 use crate::clients::Client;
 use crate::error::OauthError;
+use crate::rate_limit::Wasted;
 use crate::records::Kind;
 
 /// The value of `client_assertion_type` (RFC 7523 §2.2).
@@ -54,7 +56,7 @@ pub(super) async fn verify(
     app: &App,
     client: &Client,
     assertion: &str,
-    accepted: &Accepted,
+    request: &Extensions,
 ) -> Result<(), OauthError> {
     let Some(keys) = &client.keys else {
         return Err(refused("this client has registered no keys"));
@@ -69,10 +71,17 @@ pub(super) async fn verify(
     }
     let keys = app.clients.keys(client);
     let keys = keys.ok_or_else(|| refused("the keys of the client cannot be used"))?;
-    let claims = jwt.verify(&keys).await.map_err(not_verified)?;
+    let claims = jwt.verify(&keys).await.map_err(|error| {
+        if error == JwtError::KeysUnavailable {
+            // Anyone can name a host that does not respond.
+            Wasted::mark(request);
+        }
+        not_verified(error)
+    })?;
     let claims: Claims = serde_json::from_value(claims.into())
         .map_err(|_| refused("it needs the claims iss, sub, aud, exp and jti"))?;
     let left = claims.check(app, client, now())?;
+    let accepted: Accepted = request.get().cloned().unwrap_or_default();
     if accepted.0.load(Ordering::Relaxed) {
         return Ok(());
     }
@@ -117,8 +126,10 @@ impl Claims {
         if self.jti.is_empty() || self.jti.len() > LONGEST_ID {
             return Err(refused("its jti is empty or too long"));
         }
+        // The clock of another instance may be behind.
+        let left = self.exp - now + 2.0 * SKEW;
         Ok(Duration::from_secs_f64(
-            (self.exp - now + SKEW).clamp(1.0, LONGEST + 2.0 * SKEW),
+            left.clamp(1.0, LONGEST + 3.0 * SKEW),
         ))
     }
 }

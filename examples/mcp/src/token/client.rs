@@ -1,9 +1,9 @@
 //! Client authentication with `none`, `client_secret_basic`, `client_secret_post` (RFC 6749 §2.3.1)
 //! or `private_key_jwt` (RFC 7523).
 
-use axum::http::StatusCode;
 use axum::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use axum::http::request::Parts;
+use axum::http::{Extensions, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_PAD_INDIFFERENT;
 
@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::clients::{Client, ClientError, DocumentError};
 use crate::error::OauthError;
 use crate::parameters::Parameters;
+use crate::rate_limit::Wasted;
 
 /// Returns the authenticated client. The layer has checked that the token belongs to this client
 /// ID, and continues only if the authentication succeeds.
@@ -25,7 +26,7 @@ pub(super) async fn authenticate(
         .clients
         .find(&client_id)
         .await
-        .map_err(unknown)?
+        .map_err(|error| unknown(error, &head.extensions))?
         .ok_or_else(invalid)?;
     match &credential {
         Credential::None if client.is_public() => Ok(client),
@@ -36,8 +37,7 @@ pub(super) async fn authenticate(
         Credential::Secret(secret) if client.verify_secret(secret) => Ok(client),
         Credential::None | Credential::Secret(_) => Err(invalid()),
         Credential::Assertion(assertion) => {
-            let accepted = head.extensions.get().cloned().unwrap_or_default();
-            assertion::verify(app, &client, assertion, &accepted).await?;
+            assertion::verify(app, &client, assertion, &head.extensions).await?;
             Ok(client)
         }
     }
@@ -119,11 +119,13 @@ pub(super) fn invalid() -> OauthError {
     .with_status(StatusCode::UNAUTHORIZED)
 }
 
-fn unknown(error: ClientError) -> OauthError {
+fn unknown(error: ClientError, request: &Extensions) -> OauthError {
     match error {
         ClientError::Store(error) => error.into(),
         // The failure may be temporary. With 503, the client keeps its tokens and tries again.
         ClientError::Document(DocumentError::Fetch(why)) if why.is_temporary() => {
+            // Anyone can name a host that does not respond.
+            Wasted::mark(request);
             OauthError::unavailable(DocumentError::Fetch(why).to_string())
         }
         ClientError::Document(why) => OauthError {

@@ -43,13 +43,14 @@ pub(crate) fn routes(app: &App) -> Router<App> {
     let token = Router::new()
         .route("/token", post(token))
         .layer(app.refresh.clone())
-        .layer(from_fn_with_state(app.clone(), outside::token))
-        .layer(from_fn_with_state(app.clone(), rate_limit::token_failures));
+        .layer(from_fn_with_state(app.clone(), outside::token));
     let revoke = Router::new()
         .route("/revoke", post(revoke::revoke))
         .layer(app.refresh.clone())
         .layer(from_fn_with_state(app.clone(), outside::revoke));
-    token.merge(revoke)
+    token
+        .merge(revoke)
+        .layer(from_fn_with_state(app.clone(), rate_limit::token_failures))
 }
 
 async fn token(State(app): State<App>, request: Request) -> Result<Response, OauthError> {

@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::error::OauthError;
 use crate::parameters::Parameters;
 use crate::provider::Provider;
+use crate::rate_limit::Wasted;
 
 /// Revokes the token at the provider. If the provider cannot be reached, the layer records that the
 /// revocation is pending, and ends the grant here nevertheless.
@@ -31,6 +32,8 @@ pub(super) async fn revoke(
         .get::<Presented>()
         .is_some_and(|presented| presented.is(token))
     {
+        // A client assertion may have been stored for it.
+        Wasted::mark(&head.extensions);
         return Ok(StatusCode::OK);
     }
     let kept = Kept::decode(token);

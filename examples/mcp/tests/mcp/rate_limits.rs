@@ -1,10 +1,12 @@
 //! Limits of requests from one network. The passage of time is tested with a clock of its own, in
-//! `src/rate_limit.rs`.
+//! `src/rate_limit/limit.rs`.
 
 use serde_json::json;
-use test_support::http::{Answer, get, send};
+use test_support::http::{Answer, get, post, send};
 use test_support::process::Example;
 
+use crate::support::client_key::{ClientKey, assert_refused, exchange, post_signed, register_with};
+use crate::support::documents::DocumentHost;
 use crate::support::fixture::Fixture;
 use crate::support::identity::Manners;
 use crate::support::mcp;
@@ -98,4 +100,77 @@ async fn only_failures_at_the_token_endpoint_are_counted() {
     let answer = client.refresh(server, &token, &[]).await;
     assert_error(&answer, 429, "temporarily_unavailable", "refresh");
     assert_asks_to_wait(&answer);
+}
+
+#[tokio::test]
+async fn revocations_of_unknown_tokens_and_failures_at_the_endpoint_are_counted() {
+    let fixture = Fixture::with_flags(Manners::default(), &["--limit-token-failures", "2"]).await;
+    let (server, client) = (&fixture.server, &fixture.client);
+    for _ in 0..3 {
+        let tokens = client.log_in(server).await;
+        let revoked = client.revoke(server, &tokens.string("refresh_token")).await;
+        assert_eq!(revoked.status, 200, "{}", revoked.text());
+    }
+    let key = ClientKey::ec("one");
+    let client_id = register_with(server, &key.jwks()).await;
+    let revoke = async |key: &ClientKey| {
+        let assertion = key.assertion(&server.url(""), &client_id, &json!({}));
+        post_signed(server, "/revoke", &assertion, &[("token", "unknown")]).await
+    };
+    let revoked = revoke(&key).await;
+    assert_eq!(revoked.status, 200, "{}", revoked.text());
+    assert_refused(&revoke(&ClientKey::ec("one")).await, "signature");
+    let refused = revoke(&key).await;
+    assert_error(&refused, 429, "temporarily_unavailable", "revoke");
+    assert_asks_to_wait(&refused);
+    let refused = client.refresh(server, "unknown", &[]).await;
+    assert_error(&refused, 429, "temporarily_unavailable", "refresh");
+}
+
+#[tokio::test]
+async fn requests_that_fetch_from_a_silent_host_are_counted() {
+    let fixture = Fixture::with_flags(Manners::default(), &["--limit-token-failures", "3"]).await;
+    let (server, client) = (&fixture.server, &fixture.client);
+    for number in 0..2 {
+        let id = format!("https://{number}.invalid/client");
+        let answer = client.exchange(server, "x", &[("client_id", &id)]).await;
+        assert_error(&answer, 503, "temporarily_unavailable", &id);
+    }
+    let metadata = json!({
+        "redirect_uris": [REDIRECT],
+        "token_endpoint_auth_method": "private_key_jwt",
+        "jwks_uri": "https://keys.invalid/jwks",
+    });
+    let registered = mcp::register(server, &metadata).await;
+    let client_id = registered["client_id"].as_str().unwrap();
+    let assertion = ClientKey::ec("one").assertion(&server.url(""), client_id, &json!({}));
+    let answer = exchange(server, &assertion, "x").await;
+    assert_error(&answer, 503, "temporarily_unavailable", "the keys");
+    let answer = exchange(server, &assertion, "x").await;
+    assert_error(&answer, 429, "temporarily_unavailable", "too many");
+}
+
+/// A request counts as soon as it is sent, so that many at once do not get around the limit.
+#[tokio::test]
+async fn requests_in_flight_are_counted() {
+    let limit = ["--limit-token-failures", "1"];
+    let host = DocumentHost::start().await;
+    let server = host.mcp(&limit).await;
+    host.hold(true);
+    let client_id = host.url("/client");
+    let (held, waiting) = (client_id.clone(), server.url("/token"));
+    let held = tokio::spawn(async move { post(&waiting, &form(&held)).await.status });
+    host.wait_for_requests(1).await;
+    let refused = post(&server.url("/token"), &form(&client_id)).await;
+    assert_error(&refused, 429, "temporarily_unavailable", "the second");
+    host.hold(false);
+    assert_eq!(held.await.unwrap(), 401);
+}
+
+fn form(client_id: &str) -> [(&'static str, &str); 3] {
+    [
+        ("grant_type", "authorization_code"),
+        ("code", "x"),
+        ("client_id", client_id),
+    ]
 }

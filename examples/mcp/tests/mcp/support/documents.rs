@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -10,11 +11,13 @@ use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
+use test_support::PATIENCE;
 use test_support::http::{Answer, get};
 use test_support::process::Example;
 use test_support::redis::Certificates;
 use test_support::tls::TlsServer;
 use tokio::sync::watch;
+use tokio::time::sleep;
 use url::Url;
 
 use super::mcp::{self, CHALLENGE, onward};
@@ -122,6 +125,15 @@ impl DocumentHost {
 
     pub(crate) fn requests(&self) -> usize {
         self.state.requests.load(Ordering::SeqCst)
+    }
+
+    /// Waits until there have been this many requests.
+    pub(crate) async fn wait_for_requests(&self, number: usize) {
+        let end = Instant::now() + PATIENCE;
+        while self.requests() < number {
+            assert!(Instant::now() < end, "{} requests", self.requests());
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Returns the highest number of simultaneous requests.

@@ -1,0 +1,181 @@
+//! Limits how often one network can call the endpoints that write records or check secrets.
+//!
+//! A network is one IPv4 address, or one /64 of IPv6. A site gets at least a /64, from which it can
+//! use any address. A larger IPv4 network has unrelated customers of a provider in it.
+//!
+//! Each instance counts for itself.
+
+mod limit;
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::{HeaderValue, RETRY_AFTER};
+use axum::http::{Extensions, HeaderMap, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use governor::clock::MonotonicClock;
+use server_common::forwarded;
+use server_common::listener::Throttle;
+
+use self::limit::{Limit, Network};
+use crate::app::App;
+use crate::authorize::too_many_requests;
+use crate::error::OauthError;
+
+/// The flags for the limits.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct RateFlags {
+    /// Most registrations of clients per minute from one IPv4 address or one /64 of IPv6; beyond
+    /// it, clients get 429; 0: no limit
+    ///
+    /// Behind a reverse proxy, set --trust-forwarded. Otherwise all clients count as one. This
+    /// holds for the following limits, too.
+    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    limit_registrations: u32,
+
+    /// Most authorization requests per minute from one such network; each may fetch one document of
+    /// a client; 0: no limit
+    #[arg(long, value_name = "COUNT", default_value_t = 120)]
+    limit_authorizations: u32,
+
+    /// Most failed token requests and useless revocations per minute from one such network; beyond
+    /// it, all its token and revocation requests get 429; 0: no limit
+    ///
+    /// A request in progress counts until it succeeds.
+    #[arg(long, value_name = "COUNT", default_value_t = 120)]
+    limit_token_failures: u32,
+}
+
+/// The limits of the endpoints.
+#[derive(Debug)]
+pub(crate) struct RateLimits {
+    registrations: Option<Limit>,
+    authorizations: Option<Limit>,
+    token_failures: Option<Limit>,
+    /// Limits the log lines about refused requests.
+    log: Throttle,
+}
+
+impl RateLimits {
+    pub(crate) fn new(flags: &RateFlags) -> Self {
+        let limit = |count| NonZeroU32::new(count).map(|count| Limit::new(count, MonotonicClock));
+        Self {
+            registrations: limit(flags.limit_registrations),
+            authorizations: limit(flags.limit_authorizations),
+            token_failures: limit(flags.limit_token_failures),
+            log: Throttle::default(),
+        }
+    }
+
+    /// Logs that a network is refused. Returns the time to wait, in seconds.
+    fn refuse(&self, flag: &str, network: Network, wait: Duration) -> u64 {
+        if let Some(suppressed) = self.log.line() {
+            tracing::warn!(
+                network = %network.0,
+                flag,
+                suppressed,
+                "a client sends too many requests and gets 429; if this is the address of a reverse proxy, set --trust-forwarded"
+            );
+        }
+        wait.as_secs() + 1
+    }
+}
+
+impl Network {
+    /// Returns the network of the client, as far as trusted reverse proxies name it.
+    fn of_client(app: &App, peer: SocketAddr, headers: &HeaderMap) -> Self {
+        let client = forwarded::Client::new(Arc::clone(&app.edge), peer);
+        let address = client.real_ip(headers);
+        let address = address.to_str().ok().and_then(|text| text.parse().ok());
+        Self::of(address.unwrap_or(peer.ip()))
+    }
+}
+
+/// Whether a request counts as failed whatever its response is. It is in the extensions of requests
+/// to `/token` and `/revoke`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wasted(Arc<AtomicBool>);
+
+impl Wasted {
+    /// Marks a request to one of these endpoints.
+    pub(crate) fn mark(extensions: &Extensions) {
+        if let Some(Self(wasted)) = extensions.get() {
+            wasted.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Limits `/register`.
+pub(crate) async fn registrations(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if let Some(limit) = &app.rate_limits.registrations {
+        let network = Network::of_client(&app, peer, request.headers());
+        if let Err(wait) = limit.count(network) {
+            return refused(&app, "--limit-registrations", network, wait);
+        }
+    }
+    next.run(request).await
+}
+
+/// Limits `/authorize`, whose answer is a page.
+pub(crate) async fn authorizations(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if let Some(limit) = &app.rate_limits.authorizations {
+        let network = Network::of_client(&app, peer, request.headers());
+        if let Err(wait) = limit.count(network) {
+            let flag = "--limit-authorizations";
+            let wait = app.rate_limits.refuse(flag, network, wait);
+            return retry_after(wait, too_many_requests());
+        }
+    }
+    next.run(request).await
+}
+
+/// Limits failures at `/token` and `/revoke`.
+pub(crate) async fn token_failures(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let Some(limit) = &app.rate_limits.token_failures else {
+        return next.run(request).await;
+    };
+    let network = Network::of_client(&app, peer, request.headers());
+    let mut attempt = match limit.begin(network) {
+        Ok(attempt) => attempt,
+        Err(wait) => return refused(&app, "--limit-token-failures", network, wait),
+    };
+    let wasted = Wasted::default();
+    request.extensions_mut().insert(wasted.clone());
+    let response = next.run(request).await;
+    attempt.failed = response.status().is_client_error() || wasted.0.load(Ordering::Relaxed);
+    response
+}
+
+fn refused(app: &App, flag: &str, network: Network, wait: Duration) -> Response {
+    let wait = app.rate_limits.refuse(flag, network, wait);
+    let error = OauthError::unavailable("too many requests: try again later");
+    let error = error.with_status(StatusCode::TOO_MANY_REQUESTS);
+    retry_after(wait, error.into_response())
+}
+
+fn retry_after(wait: u64, mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(RETRY_AFTER, HeaderValue::from(wait));
+    response
+}
