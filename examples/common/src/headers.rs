@@ -68,7 +68,7 @@ const FORWARDING: [&str; 25] = [
 ];
 
 /// Headers for the recipient of a message, which `Connection` cannot nominate.
-const END_TO_END: [&str; 32] = [
+const END_TO_END: [&str; 30] = [
     "age",
     "allow",
     "alt-svc",
@@ -87,8 +87,6 @@ const END_TO_END: [&str; 32] = [
     "link",
     "location",
     "max-forwards",
-    "mcp-method",
-    "mcp-protocol-version",
     "origin",
     "pragma",
     "prefer",
@@ -104,12 +102,13 @@ const END_TO_END: [&str; 32] = [
 ];
 
 /// Prefixes of the names of further headers that `Connection` cannot nominate.
-const END_TO_END_PREFIXES: [&str; 7] = [
+const END_TO_END_PREFIXES: [&str; 8] = [
     "accept",
     "access-control-",
     "content-",
     "cross-origin-",
     "if-",
+    "mcp-",
     "sec-",
     "x-forwarded",
 ];

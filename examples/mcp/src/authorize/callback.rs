@@ -92,7 +92,7 @@ async fn code(
     let granted = granted.scope.as_deref();
     let granted = granted.map(|granted| app.provider.config().granted_scope(granted, &scope));
     let fresh = Fresh {
-        scope: granted.filter(|scope| !scope.is_empty()).unwrap_or(scope),
+        scope: granted.unwrap_or(scope),
         binding: CodeBinding {
             client_id: asked.client_id,
             redirect_uri: asked.reply.redirect_uri,

@@ -37,15 +37,13 @@ impl ProviderConfig {
     }
 
     /// Returns the granted scope in the words of the request: some providers answer with other names.
-    /// What only this server asked for is left out.
+    /// What the user did not consent to here is left out, whatever else the provider grants.
     pub(crate) fn granted_scope(&self, granted: &str, asked: &str) -> String {
         let asked: Vec<_> = asked.split(' ').collect();
         let granted = granted
             .split(' ')
             .map(|granted| self.renamed(granted, &asked));
-        let granted: Vec<_> = granted
-            .filter(|scope| !OWN.contains(scope) || asked.contains(scope))
-            .collect();
+        let granted: Vec<_> = granted.filter(|scope| asked.contains(scope)).collect();
         granted.join(" ")
     }
 

@@ -10,6 +10,7 @@ use super::kept::{Kept, KeptToken};
 use crate::authorize;
 use crate::error::OauthError;
 use crate::provider::{ProviderAnswer, ProviderError};
+use crate::scopes::OFFLINE_ACCESS;
 use crate::users::User;
 
 /// The lifetime of an access token, in seconds, if the provider does not state one. The layer has
@@ -147,7 +148,7 @@ pub(super) fn refresh_token(answer: &Answer) -> Option<&str> {
 }
 
 /// Converts a response of the provider for the layer. Reduces its lifetimes by `age`, sets its
-/// scope, and replaces its refresh token with `kept`.
+/// scope without `offline_access`, and replaces its refresh token with `kept`.
 pub(super) fn finish(
     mut answer: Answer,
     age: Duration,
@@ -174,7 +175,9 @@ pub(super) fn finish(
         }
     }
     answer.insert("token_type".into(), "Bearer".into());
-    answer.insert("scope".into(), scope.into());
+    // It does not concern access tokens, and a challenge names the scope of the token.
+    let scopes = scope.split(' ').filter(|scope| *scope != OFFLINE_ACCESS);
+    answer.insert("scope".into(), scopes.collect::<Vec<_>>().join(" ").into());
     Ok(answer)
 }
 

@@ -15,6 +15,7 @@ use super::{MOST_BYTES, is_form, too_large};
 use crate::app::App;
 use crate::error::OauthError;
 use crate::parameters::Parameters;
+use crate::scopes::OFFLINE_ACCESS;
 
 /// Wraps the token endpoint.
 pub(super) async fn token(
@@ -103,7 +104,9 @@ fn with_defaults(app: &App, form: &[u8]) -> Result<Bytes, OauthError> {
     let is_refresh = matches!(parameters.one("grant_type"), Ok(Some("refresh_token")));
     let mut set = vec![("resource", resource)];
     if is_refresh && let Ok(Some(scope)) = parameters.one("scope") {
-        set.push(("scope", app.scopes.read(scope)?.join(" ")));
+        let mut scopes = app.scopes.read(scope)?;
+        scopes.retain(|scope| *scope != OFFLINE_ACCESS);
+        set.push(("scope", scopes.join(" ")));
     }
     let replaced = |piece: &&[u8]| {
         let named = form_urlencoded::parse(piece).next();

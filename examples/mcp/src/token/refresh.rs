@@ -47,8 +47,7 @@ pub(super) async fn refresh(provider: &Provider, form: &Parameters) -> Result<An
     let asked = wanted.unwrap_or(&kept.scope);
     let granted = answer::scope(&answer);
     let granted = granted.map(|granted| provider.config().granted_scope(&granted, asked));
-    let scope = granted.filter(|scope| !scope.is_empty());
-    let scope = scope.unwrap_or_else(|| asked.to_owned());
+    let scope = granted.unwrap_or_else(|| asked.to_owned());
     // Without a new refresh token, the provider's old one remains valid.
     let renewed = answer::refresh_token(&answer).map(|token| KeptToken::Refresh(token.to_owned()));
     let kept = Kept {

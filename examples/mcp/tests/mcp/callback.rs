@@ -356,11 +356,10 @@ async fn a_code_has_the_scopes_that_the_provider_granted() {
     let fixture = Fixture::start(&[]).await;
     for (given, scope) in [
         (json!("openid"), "openid"),
-        (json!("read:user,user:email"), "read:user user:email"),
-        (
-            json!("https://scopes.example/a  https://scopes.example/b"),
-            "https://scopes.example/a https://scopes.example/b",
-        ),
+        (json!("openid,profile"), "openid profile"),
+        // The user did not consent to these here.
+        (json!("openid  admin https://scopes.example/b"), "openid"),
+        (json!("read:user,user:email"), ""),
         (json!(""), "openid profile"),
         (json!("not \"a scope\""), "openid profile"),
         (json!(null), "openid profile"),

@@ -135,3 +135,25 @@ async fn an_unknown_scope_is_refused_if_the_operator_wants_it() {
     let refused = send("POST", &url, &headers, metadata.to_string()).await;
     assert_error(&refused, 400, "invalid_client_metadata", "a registration");
 }
+
+/// Keycloak adds default scopes, and Google those that the user granted before.
+#[tokio::test]
+async fn what_the_provider_adds_is_not_granted() {
+    let fixture = Fixture::start(&["--scope", "openid profile email"]).await;
+    let answer = |scope| {
+        fixture
+            .identity
+            .change(|manners| manners.scope = Some(scope))
+    };
+    answer("openid profile email admin");
+    let (_, tokens) = fixture.log_in("openid profile").await;
+    assert_eq!(tokens.string("scope"), "openid profile");
+    let token = tokens.string("refresh_token");
+    let tokens = fixture.refresh(&token, "").await;
+    assert_eq!(tokens.string("scope"), "openid profile");
+    // What it does not grant is not granted here, either.
+    answer("email admin");
+    let token = tokens.string("refresh_token");
+    let tokens = fixture.refresh(&token, "").await;
+    assert_eq!(tokens.string("scope"), "", "{}", tokens.text());
+}

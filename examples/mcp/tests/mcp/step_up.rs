@@ -6,7 +6,7 @@ use test_support::process::Example;
 
 use crate::support::identity::Identity;
 use crate::support::mcp::{self, Browser, one, query, request};
-use crate::support::mcp_client::{McpClient, REDIRECT, assert_error};
+use crate::support::mcp_client::{McpClient, REDIRECT, assert_error, call};
 
 const READ: &str = "files:read";
 const WRITE: &str = "files:write";
@@ -218,4 +218,91 @@ async fn a_message_that_can_be_read_in_two_ways_is_refused() {
     let headers = [("mcp-method", "prompts/get"), ("mcp-name", "x")];
     let answer = fixture.send("/mcp", &headers, other.to_string()).await;
     assert_eq!(answer.text(), "reached");
+}
+
+/// A server may follow the headers instead of the message.
+#[tokio::test]
+async fn headers_that_name_a_tool_arrive_as_they_were_checked() {
+    let fixture = Fixture::start().await;
+    let headers = [
+        ("mcp-method", "tools/call"),
+        ("mcp-name", "read"),
+        ("mcp_name", "delete"),
+        ("mcp_method", "ping"),
+        ("connection", "mcp-name, mcp-method"),
+    ];
+    let body = message("read").to_string();
+    let answer = fixture.send("/mcp", &headers, body).await;
+    assert_eq!(answer.text(), "reached");
+    let seen = fixture.upstream.last("/mcp");
+    for (name, value) in [
+        ("mcp-method", Some("tools/call")),
+        ("mcp-name", Some("read")),
+        ("mcp_name", None),
+        ("mcp_method", None),
+    ] {
+        assert_eq!(seen.header(name), value, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn large_and_nested_batches_and_invalid_utf8_are_refused() {
+    let fixture = Fixture::start().await;
+    let batch = format!("[{}{{}}]", "{},".repeat(1_000_000));
+    let nested = format!(
+        "{0}{1}{2}",
+        "[".repeat(100),
+        message("read"),
+        "]".repeat(100)
+    );
+    for body in [batch, nested] {
+        let answer = fixture.send("/mcp", &[], body).await;
+        assert_eq!(answer.status, 400, "{}", answer.text());
+        assert_eq!(answer.json()["error"]["code"], -32600);
+    }
+    let (mut invalid, end) = (message("read").to_string().into_bytes(), b',');
+    let at = invalid.iter().position(|byte| *byte == end).unwrap();
+    let member = b",\"x\":\"\xff\"";
+    invalid.splice(at..at, member.iter().copied());
+    let authorization = format!("Bearer {}", fixture.access);
+    let headers = [
+        ("authorization", &*authorization),
+        ("content-type", "application/json"),
+    ];
+    let answer = send("POST", &fixture.server.url("/mcp"), &headers, invalid).await;
+    assert_eq!(answer.status, 415, "{}", answer.text());
+    assert!(fixture.upstream.all().is_empty());
+}
+
+#[tokio::test]
+async fn no_challenge_names_offline_access() {
+    let identity = Identity::start().await;
+    let mut flags = identity.flags();
+    let more = [
+        ("--scope", "openid offline_access read write"),
+        ("--tool-scope", "whoami=write"),
+        ("--require-scope", "read"),
+    ];
+    flags.extend(
+        more.iter()
+            .flat_map(|(flag, value)| [*flag, *value])
+            .map(str::to_owned),
+    );
+    let server = mcp::start(&flags).await;
+    let client = McpClient::register(&server).await;
+    for scope in ["openid offline_access", "read offline_access"] {
+        let url = request(&server, &client.id, REDIRECT, &[("scope", scope)]);
+        let answer = query(&Browser::default().log_in(&url, REDIRECT).await);
+        let tokens = client
+            .exchange(&server, one(&answer, "code").unwrap(), &[])
+            .await;
+        // A client may repeat what it asked for.
+        let token = tokens.string("refresh_token");
+        let tokens = client.refresh(&server, &token, &[("scope", scope)]).await;
+        assert_eq!(tokens.status, 200, "{}", tokens.text());
+        let refused = call(&server, &tokens.string("access_token"), "whoami").await;
+        assert_eq!(refused.status, 403, "{scope}: {}", refused.text());
+        let named = challenge(&refused, "scope");
+        assert!(!named.contains("offline_access"), "{scope}: {named}");
+    }
 }

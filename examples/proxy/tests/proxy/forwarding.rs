@@ -106,7 +106,7 @@ async fn hop_by_hop_headers_are_not_forwarded() {
 }
 
 /// Headers that a message keeps although `Connection` nominates them.
-const END_TO_END: [(&str, &str); 22] = [
+const END_TO_END: [(&str, &str); 24] = [
     ("authorization", "Basic eDp5"),
     ("content-type", "application/x-www-form-urlencoded"),
     ("content-encoding", "identity"),
@@ -129,6 +129,8 @@ const END_TO_END: [(&str, &str); 22] = [
     ("oauth-client-attestation", "jwt"),
     ("cache-control", "no-store"),
     ("mcp-protocol-version", "2025-06-18"),
+    ("mcp-name", "x"),
+    ("mcp-param-region", "x"),
 ];
 
 #[tokio::test]

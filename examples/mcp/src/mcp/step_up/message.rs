@@ -3,10 +3,14 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::Refused;
 
 const CALL: &str = "tools/call";
+
+/// The most messages of a batch.
+const MOST_MESSAGES: usize = 100;
 
 /// The parts of a message that matter here.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -23,7 +27,9 @@ impl Message {
     /// Refuses members that occur twice or are spelled in another case: which of them counts depends
     /// on the parser.
     pub(super) fn parse(body: &[u8]) -> Result<Vec<Self>, Refused> {
-        let Body(messages) = serde_json::from_slice(body).map_err(|_| Refused::Message)?;
+        // The parser accepts invalid UTF-8 in values that it skips.
+        let body = str::from_utf8(body).map_err(|_| Refused::Encoding)?;
+        let Body(messages) = serde_json::from_str(body).map_err(|_| Refused::Message)?;
         let is_nameless = |message: &Self| message.is_call() && message.name.is_none();
         if messages.iter().any(is_nameless) {
             return Err(Refused::Message);
@@ -65,10 +71,33 @@ impl<'de> Visitor<'de> for BodyVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Body, A::Error> {
         let mut messages = Vec::new();
-        while let Some(Body(one)) = sequence.next_element()? {
-            messages.extend(one);
+        while let Some(message) = sequence.next_element()? {
+            if messages.len() == MOST_MESSAGES {
+                return Err(Error::custom("the batch has too many messages"));
+            }
+            messages.push(message);
         }
         Ok(Body(messages))
+    }
+}
+
+impl<'de> Deserialize<'de> for Message {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MessageVisitor)
+    }
+}
+
+struct MessageVisitor;
+
+impl<'de> Visitor<'de> for MessageVisitor {
+    type Value = Message;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON-RPC message")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Message, A::Error> {
+        read_message(map)
     }
 }
 
@@ -109,17 +138,17 @@ impl<'de> Visitor<'de> for ParamsVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Params, A::Error> {
-        let mut name = None;
+        let mut name: Option<&RawValue> = None;
         while let Some(key) = map.next_key::<String>()? {
             match member(&key, &["name"])? {
-                // Another type is the name of no tool.
-                Some(_) => set(&mut name, map.next_value::<serde_json::Value>()?)?,
+                Some(_) => set(&mut name, map.next_value()?)?,
                 None => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        let name = name.and_then(|name| name.as_str().map(str::to_owned));
+        // Another type is the name of no tool.
+        let name = name.and_then(|name| serde_json::from_str(name.get()).ok());
         Ok(Params(name))
     }
 
@@ -253,9 +282,24 @@ mod tests {
             r#"{"method":"tools/call","params":{"name":"a"},"params":{"name":"b"}}"#,
             "{\"method\":\"tools/call\",\"params\":{\"name\":\"a\"},\"param\u{17f}\":{}}",
             r#"{"method":5}"#,
+            r#"[[{"method":"ping"}]]"#,
+            r#"{"method":"tools/call","params":{"name":{"name":"a"}}}"#,
             "\u{feff}{}",
         ] {
             assert_eq!(tools(body), Err(Refused::Message), "{body}");
         }
+    }
+
+    #[test]
+    fn a_batch_is_short() {
+        let batch = |count: usize| format!("[{}]", vec!["{}"; count].join(","));
+        assert_eq!(tools(&batch(MOST_MESSAGES)), Ok(Vec::new()));
+        assert_eq!(tools(&batch(MOST_MESSAGES + 1)), Err(Refused::Message));
+    }
+
+    #[test]
+    fn all_of_a_message_is_utf8() {
+        let body = b"{\"method\":\"ping\",\"params\":{\"x\":\"\xff\"}}";
+        assert_eq!(Message::parse(body), Err(Refused::Encoding));
     }
 }

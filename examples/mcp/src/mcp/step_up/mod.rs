@@ -24,6 +24,7 @@ use super::{MESSAGE_TIMEOUT, MOST_BYTES};
 use crate::app::limit_body_time;
 use crate::cli::ToolScope;
 use crate::error::OauthError;
+use crate::scopes::OFFLINE_ACCESS;
 
 /// The scopes that tools require.
 #[derive(Clone, Debug)]
@@ -104,7 +105,8 @@ impl StepUp {
     fn refuse(&self, messages: &[Message], grant: Option<&AccessGrant>) -> Option<Response> {
         let called = messages.iter().filter_map(Message::tool);
         let needed = called.filter_map(|tool| self.0.tools.get(tool)).flatten();
-        let held: Vec<_> = grant.into_iter().flat_map(AccessGrant::scopes).collect();
+        let held = grant.into_iter().flat_map(AccessGrant::scopes);
+        let held: Vec<_> = held.filter(|scope| *scope != OFFLINE_ACCESS).collect();
         let mut all = held.clone();
         for scope in needed {
             if !all.contains(&scope.as_str()) {

@@ -31,6 +31,8 @@ pub(crate) struct Manners {
     pub(crate) lifetimes: &'static [(&'static str, u64)],
     /// Whether responses to refreshes contain the scope.
     pub(crate) repeats_scope: bool,
+    /// The scope that responses name instead of the requested one.
+    pub(crate) scope: Option<&'static str>,
     pub(crate) token_type: &'static str,
     pub(crate) client_secret_post: bool,
 }
@@ -43,6 +45,7 @@ impl Default for Manners {
             expires_in: Some(json!(3600)),
             lifetimes: &[],
             repeats_scope: true,
+            scope: None,
             token_type: "Bearer",
             client_secret_post: false,
         }
@@ -207,7 +210,7 @@ impl Inner {
             answer["expires_in"] = expires_in;
         }
         if first || manners.repeats_scope {
-            answer["scope"] = scope.into();
+            answer["scope"] = manners.scope.unwrap_or(scope).into();
         }
         if manners.refresh_tokens && (first || manners.rotates) {
             let refresh = self.secret("refresh");
