@@ -32,7 +32,7 @@ use url::Url;
 
 use crate::brand::Brand;
 use crate::cli::{Cli, TokenUse};
-use crate::clients::Clients;
+use crate::clients::{Clients, ProviderClient};
 use crate::cors::with_cors;
 use crate::error::OauthError;
 use crate::issuer::Issuer;
@@ -161,19 +161,23 @@ pub(crate) async fn serve(
 pub(crate) fn check(cli: &Cli) -> Vec<Result<(), String>> {
     let memory = BoxStore::new(MemoryStore::new());
     let records = Records::new(memory.clone());
-    let config = cli.provider().ok().flatten();
-    let provider = config.as_ref().map(ProviderConfig::as_client);
-    let clients = Clients::new(
-        &records,
-        &cli.clients,
-        cli.supported_scopes(),
-        provider.unwrap_or_default(),
-    );
+    let any = Url::parse("http://127.0.0.1");
+    let config = match (cli.provider(), &any) {
+        (Ok(None), Ok(here)) => demo_provider(cli, here).ok(),
+        (config, _) => config.ok().flatten(),
+    };
+    // An error of the provider's flags is reported once.
+    let unknown = ProviderClient {
+        id: "provider",
+        secret: Some("unknown"),
+    };
+    let provider = config.as_ref().map_or(unknown, ProviderConfig::as_client);
+    let clients = Clients::new(&records, &cli.clients, cli.supported_scopes(), provider);
     let whole = || {
         let issuer = issuer(cli, cli.listen)?;
         let config = match cli.provider().map_err(Failure::Usage)? {
             Some(config) => config,
-            None => demo_provider(cli, &Url::parse("http://127.0.0.1")?)?,
+            None => demo_provider(cli, &any?)?,
         };
         let admin = cli.admin().map_err(Failure::Usage)?;
         let metrics = Metrics::default();

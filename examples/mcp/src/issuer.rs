@@ -98,19 +98,18 @@ impl fmt::Display for Issuer {
     }
 }
 
-/// Decodes the escapes of characters that need none (RFC 3986 §6.2.2.2).
+/// Decodes the escapes of characters that need none, and writes the others in upper case (RFC 3986
+/// §6.2.2.1, §6.2.2.2).
 fn unescaped(url: &str) -> String {
     let mut parts = url.split('%');
     let mut text = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let byte = part.get(..2).map(|digits| u8::from_str_radix(digits, 16));
-        match byte.map(|byte| byte.map(char::from)) {
-            Some(Ok(char)) if char.is_ascii_alphanumeric() || "-._~".contains(char) => {
-                text.push(char);
-                text.push_str(&part[2..]);
-            }
-            _ => text.extend(["%", part]),
+        let (digits, rest) = part.split_at_checked(2).unwrap_or((part, ""));
+        match u8::from_str_radix(digits, 16).map(char::from) {
+            Ok(char) if char.is_ascii_alphanumeric() || "-._~".contains(char) => text.push(char),
+            _ => text.extend(["%", &digits.to_ascii_uppercase()]),
         }
+        text.push_str(rest);
     }
     text
 }
@@ -129,6 +128,7 @@ mod tests {
             "https://example.com/a%2Fb/mcp/?",
             "HTTPS://Example.COM:443/x/../a%2Fb/./mcp",
             "https://example.com/%61%2Fb/%6d%63p",
+            "https://example.com/a%2fb/mcp",
         ] {
             assert!(issuer.is_resource(text), "{text}");
         }
@@ -144,6 +144,8 @@ mod tests {
             "https://example.com.evil.example/a%2Fb/mcp",
             "https://example.com/a%252Fb/mcp",
             "https://example.com/a%2Fb/mcp%",
+            "https://example.com/a%2Fb/mc%70%7",
+            "https://example.com/a%2Fb/mc%ü",
             "mcp",
         ] {
             assert!(!issuer.is_resource(text), "{text}");

@@ -94,7 +94,7 @@ impl KeySource for Provider {
                     tracing::warn!(
                         from,
                         error = causes(&error),
-                        "cannot fetch the keys of the identity provider: its tokens are refused unless an earlier key verifies them"
+                        "cannot fetch keys: tokens that are signed with them are refused unless an earlier key verifies them"
                     );
                     None
                 }

@@ -10,6 +10,9 @@ use serde_json::Value;
 /// The most keys that are used.
 const MOST_KEYS: usize = 64;
 
+/// The most keys with which the signature of one token is tried. A token may name no key.
+const MOST_TRIED: usize = 8;
+
 /// The public keys of a JSON Web Key Set, at most 64. Keys of unknown types are left out, because
 /// they do not concern the others. Clones share the keys.
 #[derive(Clone, Debug)]
@@ -37,10 +40,12 @@ impl KeySet {
         all.iter().any(|&all| !self.find(None, all).is_empty())
     }
 
-    /// Returns the keys that may have made a signature with this algorithm and key ID.
+    /// Returns the first keys that may have made a signature with this algorithm and key ID, at most
+    /// 8.
     pub(super) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Vec<DecodingKey> {
         let keys = self.0.iter().filter(|key| is_for(key, kid, algorithm));
         keys.filter_map(|key| DecodingKey::from_jwk(key).ok())
+            .take(MOST_TRIED)
             .collect()
     }
 }

@@ -259,6 +259,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_signature_is_tried_with_few_keys() {
+        let provider = OpenId::start().await;
+        let document = test_support::http::get(&format!("{}/jwks", provider.issuer())).await;
+        let document = document.json();
+        let keys = document["keys"].as_array().unwrap();
+        let key = keys.iter().find(|key| key["kid"] == EC).unwrap();
+        let set = serde_json::json!({ "keys": vec![key; 50] });
+        let keys = Keys::from(serde_json::from_value::<KeySet>(set).unwrap());
+        let found = keys.find(None, Algorithm::ES256).await.unwrap();
+        assert_eq!(found.len(), 8);
+    }
+
+    #[tokio::test]
     async fn keys_come_from_a_url_or_from_a_document() {
         let provider = OpenId::start().await;
         let url: Url = format!("{}/jwks", provider.issuer()).parse().unwrap();

@@ -25,7 +25,7 @@ struct Entry {
 }
 
 /// The client that this server is at the provider. A client may use its ID and its secret here, too.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(crate) struct ProviderClient<'a> {
     pub(crate) id: &'a str,
     pub(crate) secret: Option<&'a str>,
@@ -74,7 +74,7 @@ impl Configured {
     ) -> Result<Self, String> {
         let failed = |why: &str| format!("--clients {}: {why}", path.display());
         let (table, others_can_read) = read_toml(path).map_err(|why| failed(&why))?;
-        let file = File::deserialize(table).map_err(|error| failed(error.message()))?;
+        let file = File::deserialize(table).map_err(|error| failed(&without_value(&error)))?;
         // A file can name only what the server supports.
         let rules = Rules {
             scopes: rules.scopes.strict(),
@@ -88,7 +88,8 @@ impl Configured {
             let name =
                 name.map_or_else(|| format!("client {number}"), |id| format!("client `{id}`"));
             let failed = |why: &str| failed(&format!("{name}: {why}"));
-            let members = Members::deserialize(table).map_err(|error| failed(error.message()))?;
+            let members = Members::deserialize(table);
+            let members = members.map_err(|error| failed(&without_value(&error)))?;
             has_secrets |= members.client_secret.is_some();
             let entry = members
                 .check(&rules, provider)
@@ -114,6 +115,19 @@ impl Configured {
     pub(super) fn keys(&self, client_id: &str) -> Option<Arc<Keys>> {
         self.0.get(client_id)?.keys.clone()
     }
+}
+
+/// Returns the message of an error. A type error has the value in it, which may be a secret.
+fn without_value(error: &toml::de::Error) -> String {
+    let message = error.message();
+    if !message.starts_with("invalid ") {
+        return message.to_owned();
+    }
+    let expected = message.rsplit_once(", expected ");
+    let expected = expected.map_or_else(String::new, |(_, expected)| {
+        format!(": expected {expected}")
+    });
+    format!("a value has the wrong type{expected}")
 }
 
 impl Members {
@@ -170,6 +184,9 @@ impl Members {
                 return Ok(Some(SecretHash::plain(hash)));
             }
             (Some(secret), None) => Some(secret.as_str()),
+            (None, None) if self.provider && provider.secret.is_none() => {
+                return Err("provider = true needs --client-secret".into());
+            }
             (None, None) if self.provider => provider.secret,
             (None, None) => None,
         };
@@ -189,6 +206,10 @@ mod tests {
     use crate::scopes::{Scopes, UnknownScopes};
 
     fn read(text: &str) -> Result<Configured, String> {
+        read_with(text, Some("of provider"))
+    }
+
+    fn read_with(text: &str, secret: Option<&str>) -> Result<Configured, String> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("clients.toml");
         fs::write(&path, text).unwrap();
@@ -199,7 +220,7 @@ mod tests {
         };
         let provider = ProviderClient {
             id: "at provider",
-            secret: Some("of provider"),
+            secret,
         };
         Configured::read(&path, &rules, provider)
     }
@@ -296,7 +317,33 @@ mod tests {
                 "{text}: {error}"
             );
         }
-        let error = read("[[client]]\nclient_secret = \"hunter2").unwrap_err();
-        assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn an_error_contains_no_secret() {
+        for text in [
+            "[[client]]\nclient_secret = \"hunter2",
+            "[[client]]\nclient_secret = [\"hunter2\"]",
+            "[[client]]\nclient_id = \"a\"\nprovider = \"hunter2, expected x\"",
+            "client = \"hunter2\"",
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(!error.contains("hunter2"), "{text}: {error}");
+        }
+        let error = read("[[client]]\nclient_id = \"a\"\nclient_secret = 123456").unwrap_err();
+        let words = "client `a`: a value has the wrong type: expected a string";
+        assert!(error.contains(words), "{error}");
+    }
+
+    #[test]
+    fn the_client_of_the_provider_is_never_public() {
+        let text = "[[client]]\nprovider = true\nredirect_uris = [\"https://a.example/cb\"]";
+        let error = read_with(text, None).unwrap_err();
+        assert!(error.contains("needs --client-secret"), "{error}");
+        // The values of its own replace the secret.
+        let own = format!("{text}\njwks_uri = \"https://a.example/jwks\"");
+        assert!(read_with(&own, None).is_err());
+        let own = format!("{text}\nclient_secret = \"x\"");
+        assert!(read_with(&own, None).is_ok());
     }
 }

@@ -1,6 +1,7 @@
 //! Clients that authenticate with a signed assertion (`private_key_jwt`, RFC 7523).
 
 use serde_json::{Value, json};
+use test_support::PATIENCE;
 use test_support::http::post;
 use test_support::redis::RedisServer;
 
@@ -217,4 +218,54 @@ async fn an_assertion_proves_the_client_before_a_session_ends() {
     let revoked = post_signed(&site.server, "/revoke", &sign(), &form).await;
     assert_eq!(revoked.status, 200, "{}", revoked.text());
     assert_eq!(call(&site.server, &access, "whoami").await.status, 401);
+}
+
+#[tokio::test]
+async fn a_repeated_request_needs_a_new_assertion() {
+    let site = Site::start().await;
+    let key = ClientKey::ec("one");
+    let client_id = site.document(&key.jwks(), &json!({}));
+    let issuer = site.server.url("");
+    let sign = || key.assertion(&issuer, &client_id, &json!({}));
+    let code = site.code(&client_id).await;
+    let used = sign();
+    let tokens = exchange(&site.server, &used, &code).await;
+    assert_refused(
+        &exchange(&site.server, &used, &code).await,
+        "was used before",
+    );
+    let again = exchange(&site.server, &sign(), &code).await;
+    assert_eq!(again.status, 200, "{}", again.text());
+    assert_eq!(again.text(), tokens.text());
+    let old = tokens.string("refresh_token");
+    let used = sign();
+    let tokens = refresh(&site.server, &used, &old).await;
+    let identical = refresh(&site.server, &used, &old).await;
+    assert_refused(&identical, "was used before");
+    // It leads to the current token instead of the same response.
+    let again = refresh(&site.server, &sign(), &old).await;
+    assert_eq!(again.status, 200, "{}", again.text());
+    assert_ne!(again.text(), tokens.text());
+    let token = again.string("refresh_token");
+    assert_eq!(refresh(&site.server, &sign(), &token).await.status, 200);
+}
+
+#[cfg(feature = "redb")]
+#[tokio::test]
+async fn an_assertion_is_accepted_once_across_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = format!("redb:{}", directory.path().join("store").display());
+    let url = "https://mcp.example.com";
+    let mut flags = Identity::start().await.flags();
+    flags.extend(["--store", &store, "--public-url", url].map(str::to_owned));
+    let mut server = mcp::start(&flags).await;
+    let key = ClientKey::ec("one");
+    let client_id = register_with(&server, &key.jwks()).await;
+    let assertion = key.assertion(url, &client_id, &json!({}));
+    let first = exchange(&server, &assertion, "x").await;
+    assert_error(&first, 400, "invalid_grant", "no such code");
+    server.terminate();
+    server.ended(PATIENCE).await;
+    let server = mcp::start(&flags).await;
+    assert_refused(&exchange(&server, &assertion, "x").await, "used before");
 }

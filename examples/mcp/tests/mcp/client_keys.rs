@@ -101,7 +101,7 @@ async fn a_document_with_several_methods_may_use_each_that_works() {
     let site = Site::start().await;
     let key = ClientKey::ec("one");
     let methods = json!(["tls_client_auth", "none", "private_key_jwt"]);
-    let changes = json!({ "token_endpoint_auth_methods_supported": methods });
+    let changes = json!({ "token_endpoint_auth_method": methods });
     let client_id = site.document(&key.jwks(), &changes);
     let issuer = site.server.url("");
     let code = site.code(&client_id).await;

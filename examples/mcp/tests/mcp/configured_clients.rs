@@ -130,6 +130,41 @@ async fn an_invalid_file_is_an_error_that_names_it_and_the_client() {
     }
 }
 
+#[test]
+fn the_check_finds_the_client_of_the_provider_as_the_start_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("clients.toml");
+    let client = format!("[[client]]\nprovider = true\nredirect_uris = [\"{REDIRECT}\"]");
+    fs::write(&path, client).unwrap();
+    let provider = [
+        "--authorization-endpoint=https://id.example/authorize",
+        "--token-endpoint=https://id.example/token",
+        "--client-id=x",
+    ];
+    let public = "--client-auth=none";
+    let words = "provider = true needs --client-secret";
+    for (flags, status, words) in [
+        (&[][..], 0, "configuration is valid"),
+        (
+            &[&provider[..], &["--client-secret=x"]].concat(),
+            0,
+            "is valid",
+        ),
+        (&[&provider[..], &[public]].concat(), 2, words),
+    ] {
+        let all = [
+            &["--check-config", "--clients", path.to_str().unwrap()],
+            flags,
+        ]
+        .concat();
+        let output = Example::run(PROGRAM, &all, &[]);
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(output.status.code(), Some(status), "{flags:?}: {text}");
+        assert!(text.contains(words), "{flags:?}: {text}");
+    }
+}
+
 async fn register(server: &Example, metadata: &Value) -> Answer {
     let headers = [("content-type", "application/json")];
     send(

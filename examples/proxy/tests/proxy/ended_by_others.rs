@@ -307,7 +307,7 @@ async fn without_the_keys_of_the_provider_a_logout_is_refused_for_now() {
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.headers["retry-after"], "1");
     assert!(refresh(&proxy, &ada).await.is_some());
-    proxy.wait_for("cannot fetch the keys of the identity provider");
+    proxy.wait_for("cannot fetch keys: tokens that are signed with them are refused");
 
     let other = OpenId::start().await;
     let proxy = start(&other, &[]).await;

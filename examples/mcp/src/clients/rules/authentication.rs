@@ -95,13 +95,19 @@ impl Authentication {
             Some(OneOrSeveral::Several(methods)) => methods.iter().map(String::as_str).collect(),
         };
         let more = members.token_endpoint_auth_methods_supported.iter();
-        methods.extend(more.flatten().map(String::as_str));
+        let more = more.flatten().map(String::as_str);
+        // A method that is only supported does not make another one optional.
+        let required = match methods.as_slice() {
+            [] => !more.clone().any(|method| method == NONE),
+            stated => !stated.contains(&NONE),
+        };
+        methods.extend(more);
         if methods.is_empty() {
             methods.push(NONE);
         }
         let may_sign = methods.contains(&PRIVATE_KEY_JWT);
         let keys = if may_sign {
-            keys(&members, !methods.contains(&NONE), fetches)
+            keys(&members, required, fetches)
         } else {
             Ok(None)
         };
@@ -120,7 +126,8 @@ impl Authentication {
             let why = "private_key_jwt needs the member jwks or jwks_uri";
             return Err(wrong("token_endpoint_auth_method", why));
         }
-        if origin == Origin::Document && methods.iter().all(|method| has_secret(method)) {
+        let could_register = |method: &&str| has_secret(method) && AUTH_METHODS.contains(method);
+        if origin == Origin::Document && methods.iter().any(could_register) {
             return Err(InvalidMetadata::NeedsSecret);
         }
         let all = origin.methods().join(", ");
@@ -228,6 +235,21 @@ mod tests {
                 }),
                 "private_key_jwt",
                 "private_key_jwt",
+                Some(true),
+            ),
+            (
+                json!({ "token_endpoint_auth_method": ["private_key_jwt", "none"], "jwks_uri": uri }),
+                "private_key_jwt",
+                "private_key_jwt",
+                Some(false),
+            ),
+            (
+                json!({
+                    "token_endpoint_auth_methods_supported": ["private_key_jwt", "none"],
+                    "jwks_uri": uri,
+                }),
+                "private_key_jwt",
+                "private_key_jwt",
                 Some(false),
             ),
             (
@@ -276,6 +298,10 @@ mod tests {
             ),
             (
                 json!({ "token_endpoint_auth_method": "client_secret_jwt" }),
+                "must be one of: none, private_key_jwt",
+            ),
+            (
+                json!({ "token_endpoint_auth_method": ["client_secret_jwt", "client_secret_post"] }),
                 "requires a client secret",
             ),
             (
