@@ -27,10 +27,11 @@ use axum::routing::post;
 use axum::{Json, Router};
 
 use crate::app::App;
+use crate::clients::Client;
 use crate::content_type;
 use crate::error::OauthError;
 use crate::parameters::{Parameters, Repeated};
-use crate::rate_limit;
+use crate::rate_limit::{self, Wasted};
 
 /// The maximum size of a request body. It equals the limit of the layer.
 const MOST_BYTES: usize = 64 << 10;
@@ -56,18 +57,34 @@ pub(crate) fn routes(app: &App) -> Router<App> {
 async fn token(State(app): State<App>, request: Request) -> Result<Response, OauthError> {
     let (head, form) = read(request).await?;
     let client = client::authenticate(&app, &head, &form).await?;
+    let answer = answer(&app, &head, &form, &client).await;
+    answer.inspect_err(|_| {
+        // The assertion of the client was stored, also if the provider is unavailable.
+        if matches!(form.one("client_assertion"), Ok(Some(_))) {
+            Wasted::mark(&head.extensions);
+        }
+    })
+}
+
+/// Answers a request of an authenticated client.
+async fn answer(
+    app: &App,
+    head: &Parts,
+    form: &Parameters,
+    client: &Client,
+) -> Result<Response, OauthError> {
     let mut label = None;
     let answer = match form.one("grant_type")? {
         Some("authorization_code") => {
             app.provider.settings()?;
             let slot = head.extensions.get().cloned().unwrap_or_default();
-            let (answer, named) = code::exchange(&app, &client, &form, &slot).await?;
+            let (answer, named) = code::exchange(app, client, form, &slot).await?;
             label = Some(named);
             answer
         }
-        Some("refresh_token") => refresh::refresh(&app.provider, &form).await?,
+        Some("refresh_token") => refresh::refresh(&app.provider, form).await?,
         Some(id_jag::GRANT_TYPE) if !app.trusted_issuers.is_empty() => {
-            id_jag::exchange(&app, &client, &form).await?
+            id_jag::exchange(app, client, form).await?
         }
         Some(_) => {
             return Err(OauthError::new(

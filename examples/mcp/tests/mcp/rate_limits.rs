@@ -5,7 +5,9 @@ use serde_json::json;
 use test_support::http::{Answer, get, post, send};
 use test_support::process::Example;
 
-use crate::support::client_key::{ClientKey, assert_refused, exchange, post_signed, register_with};
+use crate::support::client_key::{
+    ClientKey, assert_refused, code, exchange, post_signed, refresh, register_with,
+};
 use crate::support::documents::DocumentHost;
 use crate::support::fixture::Fixture;
 use crate::support::identity::Manners;
@@ -148,6 +150,24 @@ async fn requests_that_fetch_from_a_silent_host_are_counted() {
     assert_error(&answer, 503, "temporarily_unavailable", "the keys");
     let answer = exchange(server, &assertion, "x").await;
     assert_error(&answer, 429, "temporarily_unavailable", "too many");
+}
+
+/// Each of them leaves an entry in the store.
+#[tokio::test]
+async fn assertions_are_counted_while_the_provider_is_unavailable() {
+    let fixture = Fixture::with_flags(Manners::default(), &["--limit-token-failures", "1"]).await;
+    let server = &fixture.server;
+    let key = ClientKey::ec("one");
+    let client_id = register_with(server, &key.jwks()).await;
+    let sign = || key.assertion(&server.url(""), &client_id, &json!({}));
+    let code = code(server, &client_id).await;
+    let tokens = exchange(server, &sign(), &code).await;
+    let token = tokens.string("refresh_token");
+    fixture.identity.answer("/token", 503, "");
+    let failed = refresh(server, &sign(), &token).await;
+    assert_eq!(failed.status, 503, "{}", failed.text());
+    let refused = refresh(server, &sign(), &token).await;
+    assert_error(&refused, 429, "temporarily_unavailable", "refresh");
 }
 
 /// A request counts as soon as it is sent, so that many at once do not get around the limit.
