@@ -204,7 +204,11 @@ pub(crate) fn check(cli: &Cli) -> Vec<Result<(), String>> {
 /// Returns the settings with which this server uses a demo provider at this URL.
 fn demo_provider(cli: &Cli, here: &Url) -> Result<ProviderConfig, Failure> {
     let rules = cli.rules().map_err(Failure::Usage)?;
-    demo::config(here, cli.scopes(), rules).map_err(Failure::Usage)
+    let config = demo::config(here, cli.scopes(), rules).map_err(Failure::Usage)?;
+    Ok(ProviderConfig {
+        tells_users: cli.identity.tells_users(),
+        ..config
+    })
 }
 
 /// Returns the public URL of this server.

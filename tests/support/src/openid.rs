@@ -142,14 +142,19 @@ impl OpenId {
         self.sign(&self.logout(sub))
     }
 
-    /// Returns an `id_token` without a valid signature: it comes straight from the provider. The user
-    /// `ada/1` is `ada`, in the session `1`.
+    /// Returns an `id_token` for the client `app`, without a valid signature: it comes straight from
+    /// the provider. The user `ada/1` is `ada`, in the session `1`.
     pub fn id_token(&self, user: &str) -> String {
+        self.id_token_for("app", user)
+    }
+
+    /// Returns the same for another client.
+    pub fn id_token_for(&self, client: &str, user: &str) -> String {
         let (sub, sid) = match user.split_once('/') {
             Some((sub, sid)) => (sub, Some(sid)),
             None => (user, None),
         };
-        let mut claims = json!({ "iss": self.issuer(), "aud": "app", "sub": sub, "exp": now() + 60, "iat": now() });
+        let mut claims = json!({ "iss": self.issuer(), "aud": client, "sub": sub, "exp": now() + 60, "iat": now() });
         if let Some(sid) = sid {
             claims["sid"] = sid.into();
         }

@@ -82,7 +82,7 @@ async fn code(
     } = login;
     let (granted, received_at) = exchange(app, provider_code(app, query)?, &verifier).await?;
     let mut answer = granted.answer;
-    let user = identify(app, &mut answer, &nonce).await?;
+    let user = identify(app, &mut answer, nonce.as_deref()).await?;
     if let Some(user) = &user
         && !app.provider.config().rules.admit(user)
     {
@@ -115,7 +115,7 @@ async fn code(
 async fn identify(
     app: &App,
     answer: &mut Map<String, Value>,
-    nonce: &str,
+    nonce: Option<&str>,
 ) -> Result<Option<User>, OauthError> {
     let identified = app.provider.identify(answer, Occasion::LogIn { nonce });
     identified.await.map_err(|error| {

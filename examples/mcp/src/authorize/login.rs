@@ -101,9 +101,9 @@ pub(super) struct AtProvider {
     pub(super) asked: Asked,
     /// The PKCE code verifier for the provider's code.
     pub(super) verifier: String,
-    /// The nonce that the ID token must have.
+    /// The nonce that the ID token must have, if one is requested.
     #[serde(default)]
-    pub(super) nonce: String,
+    pub(super) nonce: Option<String>,
 }
 
 impl AtProvider {
@@ -116,8 +116,14 @@ impl AtProvider {
         let state = Handle::random()?;
         let verifier = Handle::random()?.to_string();
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(&verifier));
-        let scope = app.provider.config().whole_scope(&asked.scopes);
-        let nonce = Handle::random()?.to_string();
+        let scope = app
+            .provider
+            .config()
+            .whole_scope(asked.scopes.iter().map(String::as_str));
+        let nonce = match is_openid(&scope) {
+            true => Some(Handle::random()?.to_string()),
+            false => None,
+        };
         let login = Self {
             browser: browser.name(),
             asked,
@@ -132,7 +138,7 @@ impl AtProvider {
             challenge: &challenge,
             redirect_uri: &app.issuer.join("/callback"),
             scope: &scope,
-            nonce: is_openid(&scope).then_some(&login.nonce),
+            nonce: login.nonce.as_deref(),
         })?)
     }
 

@@ -51,6 +51,11 @@ impl IdentityFlags {
         set.next().map(|(flag, _)| flag)
     }
 
+    /// Returns whether the MCP server learns who users are.
+    pub(crate) fn tells_users(&self) -> bool {
+        self.first_set().is_some()
+    }
+
     /// Reads the key of `--identity-jwt`.
     pub(crate) fn key(&self) -> Result<Option<SigningKey>, String> {
         let Some(path) = &self.identity_key else {

@@ -193,7 +193,11 @@ impl Cli {
 
     /// Returns the settings of the provider; `None` selects the demo provider.
     pub(crate) fn provider(&self) -> Result<Option<ProviderConfig>, String> {
-        self.provider.config(self.scopes(), &self.users)
+        let config = self.provider.config(self.scopes(), &self.users)?;
+        Ok(config.map(|config| ProviderConfig {
+            tells_users: self.identity.tells_users(),
+            ..config
+        }))
     }
 
     /// Returns the rules that say who may come in.

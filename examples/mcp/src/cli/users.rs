@@ -6,9 +6,9 @@ use crate::users::Rules;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Users")]
 pub(crate) struct UserFlags {
-    /// User who may come in: the id at the provider, a verified e-mail address, or the name at
-    /// GitHub or Discord; may be repeated. Without any of the --allow-… flags, every user of the
-    /// provider may come in
+    /// User who may come in: the id at the provider, a verified e-mail address (every value with
+    /// `@`), or the name at GitHub or Discord; may be repeated. Without any of the --allow-… flags,
+    /// every user of the provider may come in
     ///
     /// A user needs to match only one of these flags. They are checked at the log-in and at every
     /// refresh. The risk of names: their owner can change them, and another user can take them.

@@ -111,6 +111,7 @@ pub(crate) fn config(
         forward_resource: false,
         scopes,
         rules,
+        tells_users: false,
         groups_claim: None,
     })
 }
@@ -137,6 +138,7 @@ async fn userinfo(State(demo): State<Demo>, headers: HeaderMap) -> Response {
         let challenge = HeaderValue::from_static(r#"Bearer error="invalid_token""#);
         return (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)]).into_response();
     };
-    let user = json!({ "sub": access.user, "client_id": access.client, "scope": access.scope });
+    let mut user = json!({ "sub": access.user, "client_id": access.client, "scope": access.scope });
+    openid::add_email(&mut user, &access.user, &access.scope);
     ([(CACHE_CONTROL, "no-store")], Json(user)).into_response()
 }

@@ -42,11 +42,22 @@ pub(super) async fn keys(State(demo): State<Demo>) -> Json<Value> {
     Json(demo.key.key_set())
 }
 
-/// Returns the ID token for a code, if its scope has `openid`. The addresses of the demo's users are
-/// made up.
+/// Adds the address of a user, if the scope has `email`. The addresses of the demo's users are made
+/// up.
+pub(super) fn add_email(claims: &mut Value, user: &str, scope: &str) {
+    if has(scope, "email") {
+        claims["email"] = format!("{user}@demo.example").into();
+        claims["email_verified"] = true.into();
+    }
+}
+
+fn has(scope: &str, wanted: &str) -> bool {
+    scope.split(' ').any(|scope| scope == wanted)
+}
+
+/// Returns the ID token for a code, if its scope has `openid`.
 pub(super) fn id_token(demo: &Demo, code: &Code) -> Option<String> {
-    let has = |wanted: &str| code.scope.split(' ').any(|scope| scope == wanted);
-    if !has("openid") {
+    if !has(&code.scope, "openid") {
         return None;
     }
     let now = now();
@@ -60,10 +71,7 @@ pub(super) fn id_token(demo: &Demo, code: &Code) -> Option<String> {
     if let Some(nonce) = &code.nonce {
         claims["nonce"] = nonce.as_str().into();
     }
-    if has("email") {
-        claims["email"] = format!("{}@demo.example", code.user).into();
-        claims["email_verified"] = true.into();
-    }
+    add_email(&mut claims, &code.user, &code.scope);
     demo.key.sign("JWT", &claims).ok()
 }
 

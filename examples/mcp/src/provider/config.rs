@@ -7,7 +7,7 @@ use url::Url;
 
 use super::credential::{AuthMethod, Credential};
 use super::discovery::Document;
-use super::preset::{NONE, PRESETS, Preset};
+use super::preset::{GOOGLE, NONE, PRESETS, Preset};
 use crate::clients::ProviderClient;
 use crate::users::{ClaimNames, Rules};
 
@@ -35,6 +35,8 @@ pub(crate) struct ProviderConfig {
     pub(crate) scopes: Vec<String>,
     /// Who may come in.
     pub(crate) rules: Rules,
+    /// Whether the MCP server learns the addresses and groups of users.
+    pub(crate) tells_users: bool,
     /// The claim with the groups of a user, if it is not that of the preset.
     pub(crate) groups_claim: Option<String>,
 }
@@ -70,7 +72,7 @@ pub(crate) struct ProviderSettings {
     pub(crate) userinfo_endpoint: Option<Url>,
     pub(crate) auth_method: AuthMethod,
     pub(crate) response_issuer: Option<ResponseIssuer>,
-    pub(crate) id_tokens: Option<IdTokens>,
+    pub(crate) id_tokens: IdTokens,
 }
 
 /// The issuer that an authorization response names in `iss` (RFC 9207).
@@ -94,9 +96,17 @@ impl ResponseIssuer {
 /// The settings by which ID tokens are verified.
 #[derive(Clone, Debug)]
 pub(crate) struct IdTokens {
-    /// The `iss` of ID tokens. It may contain [`TENANT`].
-    pub(crate) issuer: String,
-    pub(crate) jwks_uri: Url,
+    /// The `iss` of ID tokens, if it is known. It may contain [`TENANT`].
+    pub(crate) issuer: Option<String>,
+    /// Without keys, the TLS connection to the token endpoint vouches for ID tokens (OpenID Connect
+    /// Core §3.1.3.7, point 6).
+    pub(crate) keys: Option<PublishedKeys>,
+}
+
+/// The keys of the provider.
+#[derive(Clone, Debug)]
+pub(crate) struct PublishedKeys {
+    jwks_uri: Url,
     pub(crate) keys: Arc<Keys>,
 }
 
@@ -108,7 +118,11 @@ impl ProviderConfig {
 
     /// Returns the names of the claims that describe a user.
     pub(crate) fn claim_names(&self) -> &'static ClaimNames {
-        &self.preset().claims
+        let issuer = self.issuer.as_ref().map(Issuer::as_str);
+        // Its addresses prove less than those of others: the rules must know, even without the
+        // preset.
+        let of_google = Preset::find("google").filter(|_| issuer == Some(GOOGLE));
+        &self.preset.or(of_google).unwrap_or(&NONE).claims
     }
 
     /// Returns the name of the claim with the groups of a user.
@@ -197,7 +211,12 @@ impl ProviderConfig {
             ),
             auth_method: self.auth_method(&known, preset)?,
             response_issuer: self.response_issuer(&known),
-            id_tokens: self.id_tokens(&known, before)?,
+            id_tokens: IdTokens {
+                issuer: Some(known.issuer.clone())
+                    .filter(|issuer| !issuer.is_empty())
+                    .or_else(|| self.response_issuer.clone()),
+                keys: self.keys(&known, before)?,
+            },
         })
     }
 
@@ -239,14 +258,17 @@ impl ProviderConfig {
         })
     }
 
-    fn id_tokens(
+    /// Returns the keys that verify ID tokens, if the issuer is known and issues them.
+    fn keys(
         &self,
         known: &Document,
         before: Option<&ProviderSettings>,
-    ) -> Result<Option<IdTokens>, String> {
-        let Some(jwks_uri) = known.jwks_uri.clone().filter(|_| self.has_scope("openid")) else {
+    ) -> Result<Option<PublishedKeys>, String> {
+        if self.issuer.is_none() || !self.has_scope("openid") {
             return Ok(None);
-        };
+        }
+        let missing = "--issuer: the discovery document has no jwks_uri, without which ID tokens cannot be verified: leave openid out of --scope";
+        let jwks_uri = known.jwks_uri.clone().ok_or(missing)?;
         let algorithms = &known.id_token_signing_alg_values_supported;
         let is_known = |name: &String| ALGORITHMS.contains(&name.as_str());
         if let Some(algorithms) = algorithms
@@ -257,16 +279,12 @@ impl ProviderConfig {
                 algorithms.join(", ")
             ));
         }
-        let before = before.and_then(|before| before.id_tokens.as_ref());
+        let before = before.and_then(|before| before.id_tokens.keys.as_ref());
         let keys = match before.filter(|before| before.jwks_uri == jwks_uri) {
             Some(before) => Arc::clone(&before.keys),
             None => Arc::new(Keys::at(jwks_uri.clone()).map_err(|error| error.to_string())?),
         };
-        Ok(Some(IdTokens {
-            issuer: known.issuer.clone(),
-            jwks_uri,
-            keys,
-        }))
+        Ok(Some(PublishedKeys { jwks_uri, keys }))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use serde::Deserialize;
 use server_common::causes::causes;
 use server_common::jose::{FetchError, Fetcher, Issuer};
@@ -78,10 +79,10 @@ pub(crate) enum DiscoveryError {
     Contradiction(String),
 }
 
-/// Fetches the document from its path in OpenID Connect, or else from that of RFC 8414.
+/// Fetches the document from its path in OpenID Connect, or from that of RFC 8414 if there is none.
 async fn fetch(fetcher: &Fetcher, issuer: &Issuer) -> Result<Document, FetchError> {
     match fetcher.get(&issuer.discovery_document()).await {
-        Err(FetchError::Status(status)) if status.is_client_error() => {
+        Err(FetchError::Status(status)) if status == StatusCode::NOT_FOUND => {
             let url = issuer.as_str().parse::<Url>();
             let Ok(url) = url else {
                 return Err(FetchError::Status(status));
@@ -175,11 +176,12 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use axum::Router;
-    use axum::http::StatusCode;
+    use axum::http::HeaderMap;
     use axum::routing::get;
     use serde_json::{Value, json};
     use server_common::metrics::Metrics;
     use test_support::http::serve;
+    use tokio::task::yield_now;
     use tokio::time::{advance, pause, resume};
 
     use super::*;
@@ -205,8 +207,9 @@ mod tests {
             authorization_params: Vec::new(),
             token_params: Vec::new(),
             forward_resource: false,
-            scopes: Vec::new(),
+            scopes: vec!["openid".into()],
             rules: Rules::default(),
+            tells_users: false,
             groups_claim: None,
         }
     }
@@ -228,6 +231,7 @@ mod tests {
                 "issuer": issuer,
                 "authorization_endpoint": format!("{issuer}/authorize"),
                 "token_endpoint": format!("{issuer}/{token}"),
+                "jwks_uri": format!("{issuer}/jwks"),
             }));
         };
         let provider = Provider::new(config(&issuer), String::new(), Metrics::default()).unwrap();
@@ -257,5 +261,72 @@ mod tests {
         publish("three");
         pass(PAUSES[1]).await;
         becomes("/three").await;
+    }
+
+    #[tokio::test]
+    async fn a_document_without_keys_replaces_nothing() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let served = Arc::new(Mutex::new((0, true)));
+        let state = Arc::clone(&served);
+        let answer = async move |headers: HeaderMap| {
+            let mut state = state.lock().unwrap();
+            state.0 += 1;
+            let issuer = format!("http://{}", headers["host"].to_str().unwrap());
+            let mut document = json!({
+                "issuer": issuer,
+                "authorization_endpoint": format!("{issuer}/authorize"),
+                "token_endpoint": format!("{issuer}/{}", state.0),
+            });
+            if state.1 {
+                document["jwks_uri"] = format!("{issuer}/jwks").into();
+            }
+            document.to_string()
+        };
+        let path = "/.well-known/openid-configuration";
+        let addr = serve(Router::new().route(path, get(answer))).await;
+        let config = config(&format!("http://{addr}"));
+        let provider = Provider::new(config, String::new(), Metrics::default()).unwrap();
+        provider.discover().await.unwrap();
+        served.lock().unwrap().1 = false;
+        // The background task begins its pause.
+        yield_now().await;
+        let is_read = async |times: u32| {
+            while served.lock().unwrap().0 < times {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        pass(AGE).await;
+        is_read(2).await;
+        // It is read again after the settings of the second time were refused.
+        pass(PAUSES[0]).await;
+        is_read(3).await;
+        let settings = provider.settings().unwrap();
+        assert_eq!(settings.token_endpoint.path(), "/1");
+        assert!(settings.id_tokens.keys.is_some());
+    }
+
+    #[tokio::test]
+    async fn the_path_of_rfc_8414_is_for_providers_without_the_other_one() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        for (status, is_found) in [(404, true), (400, false), (403, false), (429, false)] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let document = async |headers: HeaderMap| {
+                let issuer = format!("http://{}", headers["host"].to_str().unwrap());
+                let document = json!({
+                    "issuer": issuer,
+                    "authorization_endpoint": format!("{issuer}/authorize"),
+                    "token_endpoint": format!("{issuer}/token"),
+                    "jwks_uri": format!("{issuer}/jwks"),
+                });
+                document.to_string()
+            };
+            let router = Router::new()
+                .route("/.well-known/oauth-authorization-server", get(document))
+                .fallback(async move || status);
+            let config = config(&format!("http://{}", serve(router).await));
+            let provider = Provider::new(config, String::new(), Metrics::default()).unwrap();
+            provider.discover().await.unwrap();
+            assert_eq!(provider.settings().is_ok(), is_found, "{status}");
+        }
     }
 }

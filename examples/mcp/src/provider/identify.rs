@@ -1,27 +1,29 @@
 //! Finds out who a user is.
 //!
 //! At a log-in, the verified ID token names the user, or else the userinfo endpoint. At a refresh, a
-//! new ID token or the userinfo endpoint is asked again if there are rules for users; otherwise the
-//! user is the one of the log-in.
+//! new ID token or the userinfo endpoint is asked again if there are rules for users, or if the MCP
+//! server learns who they are; otherwise the user is the one of the log-in.
 
+use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 use server_common::causes::causes;
 use server_common::jose::JwtError;
 
-use super::Provider;
 use super::id_token::{self, IdTokenError};
+use super::{Provider, ProviderAnswer, ProviderError};
 use crate::users::User;
 
-/// The longest claim that is passed on to the layer, in bytes.
-const LONGEST_CLAIM: usize = 255;
+/// The longest claim that is passed on to the layer, in bytes. The layer has the same limit for the
+/// claim of `--subject-claim`.
+const LONGEST_CLAIM: usize = 1024;
 
 /// What happens at the provider: the user logs in, or this server refreshes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Occasion<'a> {
-    /// `nonce` is that of the authorization request.
-    LogIn { nonce: &'a str },
+    /// `nonce` is that of the authorization request, if it had one.
+    LogIn { nonce: Option<&'a str> },
     /// `known` is the user as of the log-in or of an earlier refresh.
     Refresh { known: Option<&'a User> },
 }
@@ -35,6 +37,8 @@ pub(crate) enum IdentifyError {
     Keys,
     #[error("the userinfo endpoint is unavailable")]
     Userinfo,
+    #[error("the userinfo endpoint does not say who the user is")]
+    NotSaid,
     #[error("the refresh is for another user than the log-in")]
     OtherUser,
     #[error("neither an ID token nor the userinfo endpoint names the user")]
@@ -51,54 +55,65 @@ impl IdentifyError {
 impl From<IdTokenError> for IdentifyError {
     fn from(error: IdTokenError) -> Self {
         match error {
-            IdTokenError::Jwt(JwtError::KeysUnavailable) => Self::Keys,
+            // The provider may have just begun to use a new key: the keys are not fetched again
+            // at once.
+            IdTokenError::Jwt(JwtError::KeysUnavailable | JwtError::UnknownKey) => Self::Keys,
             error => Self::IdToken(Box::new(error)),
         }
     }
 }
 
+/// What must be known about a user.
+#[derive(Clone, Copy)]
+struct Needs {
+    /// Whether it is an error if the userinfo endpoint is unavailable.
+    answer: bool,
+    email: bool,
+    groups: bool,
+}
+
 impl Provider {
+    fn needs(&self, occasion: Occasion<'_>) -> Needs {
+        let config = self.config();
+        let (rules, tells_users) = (&config.rules, config.tells_users);
+        let is_refresh = matches!(occasion, Occasion::Refresh { .. });
+        Needs {
+            // A log-in does not depend on it without rules. A refresh can keep what is known.
+            answer: !rules.are_empty() || (tells_users && is_refresh),
+            email: rules.need_email() || tells_users,
+            groups: !rules.groups.is_empty() || tells_users,
+        }
+    }
+
     /// Returns the user to whom a token response belongs; `None` if the provider does not say and no
     /// rule needs it.
     ///
-    /// The layer reads the user from the ID token in the response. If the userinfo endpoint has said
-    /// who it is, `answer` therefore gets an ID token of this server, which no client sees.
+    /// The layer reads the user from the ID token in the response. `answer` therefore gets an ID
+    /// token of this server, which no client sees, so that the layer knows the same user as the
+    /// rules.
     pub(crate) async fn identify(
         &self,
         answer: &mut Map<String, Value>,
         occasion: Occasion<'_>,
     ) -> Result<Option<User>, IdentifyError> {
         let config = self.config();
-        let rules = &config.rules;
-        let has_keys = self.settings().is_ok_and(|now| now.id_tokens.is_some());
-        if let Occasion::Refresh { known } = occasion
-            && rules.are_empty()
-            && !has_keys
-        {
-            return Ok(known.cloned());
-        }
+        let needs = self.needs(occasion);
         let mut claims = self.id_token(answer, occasion).await?;
         let read = |claims: &Map<String, Value>| {
-            User::read(claims, config.claim_names(), config.groups_claim(), rules)
+            let (names, groups) = (config.claim_names(), config.groups_claim());
+            User::read(claims, names, groups, &config.rules)
         };
         let mut user = claims.as_ref().and_then(read);
         let is_enough = |user: &User| {
-            (user.email.is_some() || !rules.need_email())
-                && (!user.groups.is_empty() || rules.groups.is_empty())
+            (user.email.is_some() || !needs.email) && (!user.groups.is_empty() || !needs.groups)
         };
-        // At a refresh, only the rules need to know.
-        let needs = matches!(occasion, Occasion::LogIn { .. }) || !rules.are_empty();
-        if needs
+        let asks = needs.answer || matches!(occasion, Occasion::LogIn { .. });
+        let sub = claims.as_ref().and_then(|claims| claims.get("sub"));
+        if asks
             && !user.as_ref().is_some_and(is_enough)
-            && let Some(more) = self.asked(answer).await?
+            && let Some(more) = self.asked(answer, sub, needs).await?
         {
             let named = claims.get_or_insert_default();
-            // OpenID Connect Core §5.3.2: the response must be for the same user.
-            if let (Some(sub), Some(other)) = (named.get("sub"), more.get("sub"))
-                && sub != other
-            {
-                return Err(IdentifyError::OtherUser);
-            }
             if more.contains_key("email") {
                 // An address and its verification belong together.
                 named.remove("email");
@@ -108,10 +123,11 @@ impl Provider {
                 named.entry(name).or_insert(value);
             }
             user = read(named);
-            if let Some(user) = &user {
-                let token = self.own_id_token(named, user);
-                answer.insert("id_token".into(), token.into());
-            }
+        }
+        answer.remove("id_token");
+        if let (Some(claims), Some(user)) = (&claims, &user) {
+            let token = self.own_id_token(claims, user);
+            answer.insert("id_token".into(), token.into());
         }
         match (user, occasion) {
             (Some(user), Occasion::Refresh { known: Some(known) }) if user.id != known.id => {
@@ -119,7 +135,7 @@ impl Provider {
             }
             (Some(user), _) => Ok(Some(user)),
             (None, Occasion::Refresh { known: Some(known) }) => Ok(Some(known.clone())),
-            (None, _) if rules.are_empty() => Ok(None),
+            (None, _) if config.rules.are_empty() => Ok(None),
             (None, _) => Err(IdentifyError::Unknown),
         }
     }
@@ -135,67 +151,59 @@ impl Provider {
         };
         let settings = self.settings().map_err(|_| IdentifyError::Keys)?;
         let nonce = match occasion {
-            Occasion::LogIn { nonce } => Some(nonce),
+            Occasion::LogIn { nonce } => nonce,
             Occasion::Refresh { .. } => None,
         };
-        match &settings.id_tokens {
-            Some(settings) => {
-                let client_id = &self.config().client_id;
-                let claims = id_token::verify(token, settings, client_id, nonce).await?;
-                Ok(Some(claims))
-            }
-            // Without keys, the TLS connection to the token endpoint vouches for the token (OpenID
-            // Connect Core §3.1.3.7, point 6).
-            None => Ok(payload(token)),
-        }
+        let client_id = &self.config().client_id;
+        Ok(id_token::verify(token, &settings.id_tokens, client_id, nonce).await?)
     }
 
-    /// Returns the claims of the userinfo endpoint, if there is one.
+    /// Returns the claims of the userinfo endpoint, if there is one. `sub` is the user whom the ID
+    /// token names.
     async fn asked(
         &self,
         answer: &Map<String, Value>,
+        sub: Option<&Value>,
+        needs: Needs,
     ) -> Result<Option<Map<String, Value>>, IdentifyError> {
         let config = self.config();
         let token = answer.get("access_token").and_then(Value::as_str);
-        let Some(asked) = self.userinfo(token.unwrap_or_default()).await else {
+        let token = token.unwrap_or_default();
+        let Some(asked) = self.userinfo(token).await else {
             return Ok(None);
         };
-        let failed = |why: String| {
-            tracing::warn!(
-                error = why,
-                "the userinfo endpoint did not say who a user is"
-            );
-            // Without rules, a log-in does not depend on it.
-            if config.rules.are_empty() {
-                Ok(None)
-            } else {
-                Err(IdentifyError::Userinfo)
+        let mut claims = match read_userinfo(asked, sub) {
+            Ok(claims) => claims,
+            Err(error) => {
+                let is_fatal = match error {
+                    IdentifyError::OtherUser => true,
+                    // A refresh keeps what is known.
+                    IdentifyError::Userinfo => needs.answer,
+                    _ => !config.rules.are_empty(),
+                };
+                return if is_fatal { Err(error) } else { Ok(None) };
             }
         };
-        match asked {
-            Ok(answer) if answer.status.is_success() => {
-                match serde_json::from_slice::<Map<String, Value>>(&answer.body) {
-                    Ok(mut claims) if config.preset().lists_emails => {
-                        let email = self.primary_email(token.unwrap_or_default()).await;
-                        let is_verified = email.is_some();
-                        claims.insert("email".into(), email.into());
-                        claims.insert(
-                            config.claim_names().email_verified.into(),
-                            is_verified.into(),
-                        );
-                        Ok(Some(claims))
+        if config.preset().lists_emails {
+            let email = match self.primary_email(token).await {
+                Ok(email) => email,
+                Err(error) => {
+                    tracing::warn!(error = causes(&error), "cannot read the address of a user");
+                    if needs.answer && needs.email {
+                        return Err(IdentifyError::Userinfo);
                     }
-                    Ok(claims) => Ok(Some(claims)),
-                    Err(_) => failed("the response is not a JSON object".into()),
+                    None
                 }
-            }
-            Ok(answer) => failed(format!("status {}", answer.status)),
-            Err(error) => failed(causes(&error)),
+            };
+            let verified = config.claim_names().email_verified;
+            claims.insert(verified.into(), email.is_some().into());
+            claims.insert("email".into(), email.into());
         }
+        Ok(Some(claims))
     }
 
     /// Returns an ID token without a signature, for the layer.
-    fn own_id_token(&self, claims: &Map<String, Value>, user: &User) -> String {
+    pub(crate) fn own_id_token(&self, claims: &Map<String, Value>, user: &User) -> String {
         let config = self.config();
         // --subject-claim may name any claim.
         let is_short = |value: &Value| {
@@ -220,7 +228,46 @@ impl Provider {
     }
 }
 
-fn payload(token: &str) -> Option<Map<String, Value>> {
-    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-    serde_json::from_slice(&payload).ok()
+/// Returns the claims in a response of the userinfo endpoint. Logs the error otherwise.
+fn read_userinfo(
+    asked: Result<ProviderAnswer, ProviderError>,
+    sub: Option<&Value>,
+) -> Result<Map<String, Value>, IdentifyError> {
+    let (error, why) = match asked {
+        Ok(answer) if answer.status.is_success() => {
+            match serde_json::from_slice::<Map<String, Value>>(&answer.body) {
+                // OpenID Connect Core §5.3.2: the response must be for the same user.
+                Ok(claims) => match (sub, claims.get("sub")) {
+                    (None, _) => return Ok(claims),
+                    (Some(sub), Some(other)) if sub == other => return Ok(claims),
+                    (Some(_), Some(_)) => return Err(IdentifyError::OtherUser),
+                    (Some(_), None) => (IdentifyError::NotSaid, "the response has no sub".into()),
+                },
+                Err(_) => {
+                    let why = "the response is not a JSON object";
+                    (IdentifyError::NotSaid, why.into())
+                }
+            }
+        }
+        Ok(ProviderAnswer { status, .. }) => {
+            let is_temporary = status.is_server_error()
+                || status == StatusCode::TOO_MANY_REQUESTS
+                || status == StatusCode::REQUEST_TIMEOUT;
+            let error = if is_temporary {
+                IdentifyError::Userinfo
+            } else {
+                // The token is not valid any more, or does not allow the request: later attempts
+                // fail, too.
+                IdentifyError::NotSaid
+            };
+            (error, format!("status {status}"))
+        }
+        Err(error @ ProviderError::TooLarge) => (IdentifyError::NotSaid, causes(&error)),
+        Err(error) => (IdentifyError::Userinfo, causes(&error)),
+    };
+    tracing::warn!(
+        error = why,
+        "the userinfo endpoint did not say who a user is"
+    );
+    Err(error)
 }

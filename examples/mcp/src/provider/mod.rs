@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use reqwest::redirect::Policy;
 use server_common::metrics::Metrics;
@@ -42,6 +42,10 @@ pub(crate) enum ProviderError {
     TooLarge,
     #[error("the discovery document of the identity provider could not be read yet")]
     NotReady,
+    #[error("the identity provider sent status {0}")]
+    Status(StatusCode),
+    #[error("the response of the identity provider is malformed")]
+    Malformed,
     #[error("the request could not be signed")]
     NotSigned(#[source] StoreError),
 }
@@ -51,10 +55,11 @@ impl From<ProviderError> for OauthError {
         match error {
             ProviderError::Unreachable(_)
             | ProviderError::NotReady
+            | ProviderError::Status(_)
             | ProviderError::NotSigned(_) => {
                 Self::unavailable("the identity provider cannot be reached")
             }
-            ProviderError::TooLarge => {
+            ProviderError::TooLarge | ProviderError::Malformed => {
                 Self::server_error("the identity provider sent an invalid response")
             }
         }
@@ -262,21 +267,29 @@ impl Provider {
     }
 
     /// Requests the addresses of a user, which GitHub lists apart. Returns the verified address that
-    /// the user prefers.
-    pub(crate) async fn primary_email(&self, token: &str) -> Option<String> {
+    /// the user prefers; `None` if there is none, or if the token may not read addresses.
+    pub(crate) async fn primary_email(&self, token: &str) -> Result<Option<String>, ProviderError> {
         #[derive(serde::Deserialize)]
         struct Address {
             email: String,
             verified: bool,
             primary: bool,
         }
-        let settings = self.settings().ok()?;
-        let url = format!("{}/emails", settings.userinfo_endpoint.as_ref()?);
-        let answer = self.get(&url, token).await.ok()?;
-        let addresses: Vec<Address> = serde_json::from_slice(&answer.body).ok()?;
-        let mut addresses = addresses.into_iter();
-        let address = addresses.find(|address| address.verified && address.primary)?;
-        Some(address.email)
+        let settings = self.settings()?;
+        let Some(userinfo) = &settings.userinfo_endpoint else {
+            return Ok(None);
+        };
+        let answer = self.get(&format!("{userinfo}/emails"), token).await?;
+        match answer.status {
+            // An OAuth app without the scope `user:email`, and a GitHub App without the permission.
+            StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => return Ok(None),
+            status if !status.is_success() => return Err(ProviderError::Status(status)),
+            _ => {}
+        }
+        let addresses: Result<Vec<Address>, _> = serde_json::from_slice(&answer.body);
+        let mut addresses = addresses.map_err(|_| ProviderError::Malformed)?.into_iter();
+        let address = addresses.find(|address| address.verified && address.primary);
+        Ok(address.map(|address| address.email))
     }
 
     async fn get(&self, url: &str, token: &str) -> Result<ProviderAnswer, ProviderError> {
@@ -344,7 +357,10 @@ impl Provider {
 async fn send(request: reqwest::RequestBuilder) -> Result<ProviderAnswer, ProviderError> {
     let unreachable = |error: reqwest::Error| ProviderError::Unreachable(error.without_url());
     let mut response = request.send().await.map_err(unreachable)?;
-    let status = response.status();
+    let mut status = response.status();
+    if status == StatusCode::FORBIDDEN && is_limited(response.headers()) {
+        status = StatusCode::TOO_MANY_REQUESTS;
+    }
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
         if body.len() + chunk.len() > MOST_BYTES {
@@ -356,4 +372,11 @@ async fn send(request: reqwest::RequestBuilder) -> Result<ProviderAnswer, Provid
         status,
         body: body.into(),
     })
+}
+
+/// Returns whether a response says that there were too many requests, which GitHub also does with
+/// status 403.
+fn is_limited(headers: &HeaderMap) -> bool {
+    let left = headers.get("x-ratelimit-remaining");
+    headers.contains_key("retry-after") || left.is_some_and(|left| left == "0")
 }

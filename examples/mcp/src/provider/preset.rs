@@ -20,6 +20,11 @@ pub(crate) struct Preset {
     pub(crate) authorization_params: &'static [(&'static str, &'static str)],
     /// The default of `--scope`.
     pub(crate) scope: Option<&'static str>,
+    /// Scopes that are requested besides `openid`, whatever `--scope` says, because they show the id
+    /// of a user.
+    pub(crate) id_scopes: &'static [&'static str],
+    /// The same for the address of a user, besides `email`.
+    pub(crate) email_scopes: &'static [&'static str],
     /// Scopes by other names, and the names in requests.
     pub(crate) scope_aliases: &'static [(&'static str, &'static str)],
     pub(crate) claims: ClaimNames,
@@ -29,6 +34,9 @@ pub(crate) struct Preset {
     /// every issuer, and for a provider without one.
     pub(crate) public: &'static [&'static str],
 }
+
+/// The issuer of Google.
+pub(super) const GOOGLE: &str = "https://accounts.google.com";
 
 /// The fields that a preset does not set.
 pub(super) const NONE: Preset = Preset {
@@ -42,6 +50,8 @@ pub(super) const NONE: Preset = Preset {
     auth_method: None,
     authorization_params: &[],
     scope: None,
+    id_scopes: &[],
+    email_scopes: &[],
     scope_aliases: &[],
     claims: ClaimNames::STANDARD,
     lists_emails: false,
@@ -57,6 +67,7 @@ pub(crate) const PRESETS: [Preset; 9] = [
         userinfo_endpoint: Some("https://api.github.com/user"),
         auth_method: Some(AuthMethod::Post),
         scope: Some("read:user user:email"),
+        email_scopes: &["user:email"],
         claims: ClaimNames {
             id: "id",
             login: Some("login"),
@@ -68,7 +79,7 @@ pub(crate) const PRESETS: [Preset; 9] = [
     },
     Preset {
         name: "google",
-        issuer: Some("https://accounts.google.com"),
+        issuer: Some(GOOGLE),
         // Without both there is no refresh token, or only at the first log-in of a user.
         authorization_params: &[("access_type", "offline"), ("prompt", "consent")],
         scope: Some("openid email profile"),
@@ -79,6 +90,10 @@ pub(crate) const PRESETS: [Preset; 9] = [
                 "profile",
             ),
         ],
+        claims: ClaimNames {
+            hosted_domain: Some("hd"),
+            ..ClaimNames::STANDARD
+        },
         public: &[""],
         ..NONE
     },
@@ -86,6 +101,7 @@ pub(crate) const PRESETS: [Preset; 9] = [
         name: "entra",
         issuer_form: Some("https://login.microsoftonline.com/TENANT/v2.0"),
         scope: Some("openid profile email offline_access"),
+        id_scopes: &["profile"],
         claims: ClaimNames {
             // `sub` differs from application to application.
             id: "oid",
@@ -144,6 +160,8 @@ pub(crate) const PRESETS: [Preset; 9] = [
         revocation_endpoint: Some("https://discord.com/api/oauth2/token/revoke"),
         userinfo_endpoint: Some("https://discord.com/api/users/@me"),
         scope: Some("identify email"),
+        id_scopes: &["identify"],
+        email_scopes: &["email"],
         claims: ClaimNames {
             id: "id",
             login: Some("username"),

@@ -1,13 +1,11 @@
 //! The scopes of requests to the provider, and of its responses.
 
-use std::collections::BTreeSet;
-
 use super::ProviderConfig;
 use crate::scopes::OFFLINE_ACCESS;
 
 /// The scopes that this server needs itself, if they are configured: to know who the user is, and to
 /// refresh.
-const OWN: [&str; 3] = ["openid", "email", OFFLINE_ACCESS];
+const OWN: [&str; 4] = ["openid", "email", "groups", OFFLINE_ACCESS];
 
 impl ProviderConfig {
     /// Returns whether the scope is one of those of `--scope`.
@@ -17,23 +15,47 @@ impl ProviderConfig {
 
     /// Returns the scope of an authorization request: what the client asked for, and what this server
     /// needs itself.
-    pub(crate) fn whole_scope(&self, asked: &BTreeSet<String>) -> String {
-        let mut scopes: Vec<&str> = asked.iter().map(String::as_str).collect();
-        let identifies = self.issuer.is_some() || !self.rules.are_empty();
-        let is_needed = |scope: &&str| {
+    pub(crate) fn whole_scope<'a>(&self, asked: impl Iterator<Item = &'a str>) -> String {
+        let mut scopes: Vec<&str> = asked.collect();
+        let preset = self.preset();
+        let needs_user = !self.rules.are_empty() || self.tells_users;
+        let needs_email = self.rules.need_email() || self.tells_users;
+        let is_openid = self.issuer.is_some() && self.has_scope("openid");
+        let own = OWN.into_iter().filter(|scope| {
             let is_needed = match *scope {
-                "openid" => identifies,
-                "email" => self.rules.need_email(),
+                "openid" => self.issuer.is_some() || needs_user,
+                "email" => needs_email,
+                "groups" => !self.rules.groups.is_empty() || self.tells_users,
                 _ => true,
             };
             is_needed && self.has_scope(scope)
+        });
+        let of_preset = |scopes: &'static [&str], is_needed: bool| {
+            let is_needed = is_needed && (is_openid || self.issuer.is_none());
+            scopes.iter().copied().filter(move |_| is_needed)
         };
-        for scope in OWN.iter().filter(|scope| is_needed(scope)) {
-            if !scopes.contains(scope) {
+        let ids = of_preset(preset.id_scopes, needs_user || is_openid);
+        let emails = of_preset(preset.email_scopes, needs_email);
+        for scope in own.chain(ids).chain(emails) {
+            if !scopes.contains(&scope) {
                 scopes.push(scope);
             }
         }
         scopes.join(" ")
+    }
+
+    /// Returns the scope of a refresh for which the client asks for `asked`: the same with what this
+    /// server needs itself. It is empty if the client asks for no scope.
+    pub(crate) fn refreshed_scope(&self, asked: &str) -> String {
+        // It is added if it is configured.
+        let asked = asked
+            .split_whitespace()
+            .filter(|scope| *scope != OFFLINE_ACCESS);
+        let mut asked = asked.peekable();
+        if asked.peek().is_none() {
+            return String::new();
+        }
+        self.whole_scope(asked)
     }
 
     /// Returns the granted scope in the words of the request: some providers answer with other names.

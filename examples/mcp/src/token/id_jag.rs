@@ -121,7 +121,8 @@ pub(super) async fn exchange(
         return Err(refused(&format!("its typ must be {TYPE}")));
     }
     let claims = jwt.verify(keys).await.map_err(not_verified)?;
-    check_user(app, &claims)?;
+    let user = check_user(app, &claims)?;
+    let id_token = app.provider.own_id_token(&claims, &user);
     let claims: Claims = serde_json::from_value(claims.into())
         .map_err(|_| refused("it needs the claims aud, client_id, resource, exp, iat and jti"))?;
     let left = claims.check(app, client, now())?;
@@ -141,7 +142,7 @@ pub(super) async fn exchange(
         "expires_in": LIFETIME,
         "scope": scope,
         // Names the user to the layer, which removes the token from the response.
-        "id_token": assertion,
+        "id_token": id_token,
     });
     match answer {
         Value::Object(answer) => Ok(answer),
@@ -150,7 +151,7 @@ pub(super) async fn exchange(
 }
 
 /// Checks that the user may come in, as at a log-in.
-fn check_user(app: &App, claims: &Map<String, Value>) -> Result<(), OauthError> {
+fn check_user(app: &App, claims: &Map<String, Value>) -> Result<User, OauthError> {
     let config = app.provider.config();
     let user = User::read(
         claims,
@@ -163,7 +164,7 @@ fn check_user(app: &App, claims: &Map<String, Value>) -> Result<(), OauthError> 
         tracing::info!("an assertion was refused: no --allow-… rule names its user");
         return Err(refused("its user may not use this server"));
     }
-    Ok(())
+    Ok(user)
 }
 
 impl Claims {

@@ -40,7 +40,12 @@ pub(super) async fn refresh(provider: &Provider, form: &Parameters) -> Result<An
         ));
     }
     let mut answer = match &kept.token {
-        KeptToken::Refresh(token) => answer::read(provider.refresh(token, wanted).await)?,
+        KeptToken::Refresh(token) => {
+            // A narrower scope must not hide from this server who the user is.
+            let wanted = wanted.map(|wanted| provider.config().refreshed_scope(wanted));
+            let wanted = wanted.filter(|scope| !scope.is_empty());
+            answer::read(provider.refresh(token, wanted.as_deref()).await)?
+        }
         KeptToken::Access(token) => again(provider, token).await?,
     };
     let user = user(provider, &mut answer, kept.user).await?;

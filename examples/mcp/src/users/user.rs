@@ -11,6 +11,9 @@ const LONGEST_ID: usize = 1024;
 /// The longest e-mail address (RFC 5321 §4.5.3.1.3).
 const LONGEST_EMAIL: usize = 254;
 
+/// The domain whose addresses are accounts of Google.
+const GMAIL: &str = "gmail.com";
+
 /// The size of all groups of a user together, in bytes.
 const LARGEST_GROUPS: usize = 1536;
 
@@ -21,6 +24,9 @@ pub(crate) struct ClaimNames {
     /// A name that the user chose, and can change.
     pub(crate) login: Option<&'static str>,
     pub(crate) email_verified: &'static str,
+    /// The domain whose administrator manages the account, if only that proves that the user belongs
+    /// to the domain of the address.
+    pub(crate) hosted_domain: Option<&'static str>,
     pub(crate) groups: &'static str,
 }
 
@@ -30,6 +36,7 @@ impl ClaimNames {
         id: "sub",
         login: None,
         email_verified: "email_verified",
+        hosted_domain: None,
         groups: "groups",
     };
 }
@@ -44,6 +51,10 @@ pub(crate) struct User {
     /// A verified e-mail address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) email: Option<String>,
+    /// Whether the domain of the address says nothing about the user, who only could read its mail
+    /// at one time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_foreign: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) groups: Vec<String>,
 }
@@ -75,10 +86,19 @@ impl User {
         let fits = |text: &String| {
             (1..=LONGEST_EMAIL).contains(&text.len()) && !text.chars().any(char::is_control)
         };
+        let email = text("email").filter(|email| is_verified && fits(email));
+        let is_foreign = names.hosted_domain.is_some_and(|claim| {
+            let hosted = text(claim).unwrap_or_default();
+            let domain = email.as_ref().and_then(|email| email.rsplit_once('@'));
+            domain.is_some_and(|(_, domain)| {
+                !domain.eq_ignore_ascii_case(&hosted) && !domain.eq_ignore_ascii_case(GMAIL)
+            })
+        });
         Some(Self {
             id,
             login: names.login.and_then(text).filter(fits),
-            email: text("email").filter(|email| is_verified && fits(email)),
+            email,
+            is_foreign,
             groups: read_groups(claims.get(groups), rules),
         })
     }
@@ -112,7 +132,8 @@ fn read_groups(claim: Option<&Value>, rules: &Rules) -> Vec<String> {
     groups.sort_by_key(|group| !rules.names_group(group));
     let mut left = LARGEST_GROUPS;
     let fitting = groups.into_iter().map_while(|group| {
-        left = left.checked_sub(group.len() + 3)?;
+        // The quotes and escapes of JSON, and a comma.
+        left = left.checked_sub(Value::from(group).to_string().len() + 1)?;
         Some(group.to_owned())
     });
     fitting.collect()

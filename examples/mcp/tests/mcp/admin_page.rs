@@ -12,7 +12,7 @@ use test_support::openid::OpenId;
 use test_support::process::Example;
 
 use crate::support::chromium::Chromium;
-use crate::support::mcp::{self, Provider};
+use crate::support::mcp::{self, PROVIDER_CLIENT, Provider};
 use crate::support::mcp_client::McpClient;
 
 const TOKEN: &str = "the-token-of-the-operators-0123456789";
@@ -32,6 +32,8 @@ impl Operated {
         let admin = ["--admin=127.0.0.1:0", "--admin-token", TOKEN];
         flags.extend(admin.iter().chain(more).map(|flag| (*flag).to_owned()));
         flags.extend(["--backchannel-logout-issuer".into(), openid.issuer()]);
+        // Without `openid` there is no nonce, which the ID tokens of these tests do not have.
+        flags.push("--scope=profile".into());
         let server = mcp::start(&flags).await;
         let client = McpClient::register(&server).await;
         Self {
@@ -48,7 +50,7 @@ impl Operated {
 
     /// Logs a user in. Returns the refresh token.
     async fn log_in(&self, user: &str) -> String {
-        let id_token = Some(self.openid.id_token(user));
+        let id_token = Some(self.openid.id_token_for(PROVIDER_CLIENT, user));
         self.provider.answer_exchanges(200, tokens(id_token));
         let answer = self.client.log_in(&self.server).await;
         answer.string("refresh_token")

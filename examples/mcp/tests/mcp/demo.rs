@@ -115,3 +115,16 @@ async fn the_demo_accepts_no_form_of_another_site() {
     assert_eq!(log_out("same-origin").await.status, 200);
     ended(&server, &access).await;
 }
+
+#[tokio::test]
+async fn the_users_of_the_demo_keep_their_addresses() {
+    let flags = ["--scope=openid email", "--allow-email-domain=demo.example"];
+    let server = mcp::start(&flags.map(str::to_owned)).await;
+    let client = McpClient::register(&server).await;
+    let (_, mut refresh, _) = log_in(&server, &client, "ada").await;
+    for scope in [&[("scope", "openid")][..], &[]] {
+        let tokens = client.refresh(&server, &refresh, scope).await;
+        assert_eq!(tokens.status, 200, "{scope:?}: {}", tokens.text());
+        refresh = tokens.string("refresh_token");
+    }
+}

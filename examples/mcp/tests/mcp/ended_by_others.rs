@@ -31,6 +31,8 @@ impl Known {
         let (provider, openid) = (Provider::start().await, OpenId::start().await);
         let mut flags = provider.flags();
         flags.extend(["--provider-issuer".into(), openid.issuer()]);
+        // Without `openid` there is no nonce, which the ID tokens of these tests do not have.
+        flags.push("--scope=profile".into());
         let own = ["--global-revocation-token", TOKEN, "--admin-token", ADMIN];
         flags.extend(own.map(str::to_owned));
         flags.push("--admin=127.0.0.1:0".into());
@@ -47,21 +49,16 @@ impl Known {
 
     /// Logs a user in. Returns the token response.
     async fn log_in(&self, user: &str) -> Answer {
-        let tokens = json!({
-            "access_token": "provider-access",
-            "token_type": "Bearer",
-            "expires_in": 3600,
-            "refresh_token": "provider-refresh",
-            "scope": "openid profile",
-            "id_token": self.openid.id_token(user),
-        });
-        self.provider.answer_exchanges(200, tokens.to_string());
+        let id_token = self.openid.id_token_for(PROVIDER_CLIENT, user);
+        self.provider
+            .answer_exchanges(200, provider_tokens(Some(id_token)));
         self.client.log_in(&self.server).await
     }
 
     /// Returns whether the access token and the refresh token are both valid. Fails if only one is.
     async fn is_alive(&self, tokens: &Answer) -> bool {
         let refresh = tokens.string("refresh_token");
+        self.provider.answer_exchanges(200, provider_tokens(None));
         let refreshed = self.client.refresh(&self.server, &refresh, &[]).await;
         let access = tokens.string("access_token");
         if refreshed.status != 200 {
@@ -77,6 +74,19 @@ impl Known {
         let url = self.server.url("/backchannel-logout");
         post(&url, &[("logout_token", token)]).await
     }
+}
+
+/// Returns a token response of the provider.
+fn provider_tokens(id_token: Option<String>) -> String {
+    let tokens = json!({
+        "access_token": "provider-access",
+        "token_type": "Bearer",
+        "expires_in": 3600,
+        "refresh_token": "provider-refresh",
+        "scope": "openid profile",
+        "id_token": id_token,
+    });
+    tokens.to_string()
 }
 
 #[tokio::test]

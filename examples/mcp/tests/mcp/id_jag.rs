@@ -186,6 +186,8 @@ async fn the_guarded_server_learns_the_user_and_gets_no_token() {
     let own = format!("--issuer={}", issuer.issuer());
     let flags = [
         &*own,
+        // The id of its users is in another claim, which assertions do not have.
+        "--provider=entra",
         "--client-id=x",
         "--client-secret=x",
         "--authorization-endpoint=http://127.0.0.1:1/",
@@ -197,7 +199,9 @@ async fn the_guarded_server_learns_the_user_and_gets_no_token() {
     ];
     let server = start(&issuer, "memory", &flags).await;
     let client = Client::register(&server).await;
-    let assertion = sign(&issuer, &client.claims(&issuer, "one"));
+    let mut claims = client.claims(&issuer, "one");
+    claims.insert("groups".into(), json!("staff"));
+    let assertion = sign(&issuer, &claims);
     let answer = client.present(&server, &assertion, &[]).await;
     let answer = call(&server, &answer.string("access_token"), "any").await;
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text());
@@ -205,6 +209,7 @@ async fn the_guarded_server_learns_the_user_and_gets_no_token() {
         panic!("not one request")
     };
     assert_eq!(request.headers["x-forwarded-user"], "ada");
+    assert_eq!(request.headers["x-forwarded-groups"], "staff");
     assert!(!request.headers.contains_key("authorization"));
 }
 

@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use rcgen::KeyPair;
 use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
-use test_support::http::{Recorder, Seen, get, send};
+use test_support::http::{Answer, Recorder, Seen, get, send};
 use test_support::process::Example;
 
 use crate::PROGRAM;
@@ -26,23 +26,49 @@ const FORGED: [(&str, &str); 6] = [
     ("x_identity_token", "e30.e30."),
 ];
 
+/// A server in front of an MCP server.
+struct Guarded {
+    upstream: Recorder,
+    idp: Idp,
+    server: Example,
+    client: McpClient,
+}
+
+impl Guarded {
+    async fn start(behaviour: Behaviour, more: &[&str]) -> Self {
+        let upstream = Recorder::start(|_| StatusCode::ACCEPTED).await;
+        let idp = Idp::with(behaviour).await;
+        let mut flags = idp.preset_flags();
+        flags.push(format!("--mcp-upstream={}/mcp", upstream.url()));
+        flags.push("--trust-forwarded=127.0.0.0/8".into());
+        flags.extend(more.iter().map(|flag| (*flag).to_owned()));
+        let server = mcp::start(&flags).await;
+        let client = McpClient::register(&server).await;
+        Self {
+            upstream,
+            idp,
+            server,
+            client,
+        }
+    }
+
+    /// Sends a request with the access token of a response. Returns what the MCP server receives.
+    async fn send(&self, tokens: &Answer) -> Seen {
+        let authorization = format!("Bearer {}", tokens.string("access_token"));
+        let headers = [&FORGED[..], &[("authorization", &*authorization)]].concat();
+        let answer = send("POST", &self.server.url("/mcp"), &headers, "{}").await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED);
+        self.upstream.last("/mcp")
+    }
+}
+
 /// Sends one request through a server with these flags. Returns what the MCP server receives, with
 /// the server.
 async fn through(behaviour: Behaviour, more: &[&str]) -> (Seen, Example) {
-    let upstream = Recorder::start(|_| StatusCode::ACCEPTED).await;
-    let idp = Idp::with(behaviour).await;
-    let mut flags = idp.flags();
-    flags.push(format!("--mcp-upstream={}/mcp", upstream.url()));
-    flags.push("--trust-forwarded=127.0.0.0/8".into());
-    flags.extend(more.iter().map(|flag| (*flag).to_owned()));
-    let server = mcp::start(&flags).await;
-    let client = McpClient::register(&server).await;
-    let access = client.log_in(&server).await.string("access_token");
-    let authorization = format!("Bearer {access}");
-    let headers = [&FORGED[..], &[("authorization", &*authorization)]].concat();
-    let answer = send("POST", &server.url("/mcp"), &headers, "{}").await;
-    assert_eq!(answer.status, StatusCode::ACCEPTED);
-    (upstream.last("/mcp"), server)
+    let guarded = Guarded::start(behaviour, more).await;
+    let tokens = guarded.client.log_in(&guarded.server).await;
+    let seen = guarded.send(&tokens).await;
+    (seen, guarded.server)
 }
 
 fn ada() -> Value {
@@ -81,6 +107,64 @@ async fn headers_name_the_user_and_cannot_be_forged() {
         "the address is not verified"
     );
     assert_eq!(seen.header("x-forwarded-groups"), None);
+}
+
+#[tokio::test]
+async fn headers_name_the_user_whom_the_rules_know() {
+    let mut many: Vec<_> = (0..500).map(|number| format!("group-{number}")).collect();
+    many.push("staff".into());
+    let quotes = "\"".repeat(1500);
+    for groups in [json!(many), json!("staff"), json!(["staff", quotes])] {
+        let claims = json!({ "sub": "ada", "groups": groups });
+        let flags = ["--identity-headers", "--allow-group=staff"];
+        let (seen, _server) = through(says(claims), &flags).await;
+        let groups = seen.header("x-forwarded-groups").unwrap_or_default();
+        assert_eq!(groups.split(',').next(), Some("staff"), "{groups}");
+    }
+    let discord = Behaviour {
+        document: None,
+        id_token: None,
+        userinfo: json!({ "id": "8035", "username": "ada", "email": "ada@example.com", "verified": true }),
+        ..Behaviour::default()
+    };
+    let flags = ["--identity-headers", "--provider=discord"];
+    let (seen, _server) = through(discord, &flags).await;
+    assert_eq!(seen.header("x-forwarded-user"), Some("8035"));
+    assert_eq!(seen.header("x-forwarded-email"), Some("ada@example.com"));
+}
+
+#[tokio::test]
+async fn headers_follow_the_user_at_every_refresh() {
+    // The ID token of the log-in is thin, and refreshes have none.
+    let behaviour = Behaviour {
+        userinfo: ada(),
+        ..says(json!({ "sub": "ada" }))
+    };
+    let guarded = Guarded::start(behaviour, &["--identity-headers"]).await;
+    let Guarded {
+        idp,
+        server,
+        client,
+        ..
+    } = &guarded;
+    let mut tokens = client.log_in(server).await;
+    let seen = guarded.send(&tokens).await;
+    assert_eq!(seen.header("x-forwarded-email"), Some("ada@example.com"));
+    assert_eq!(seen.header("x-forwarded-groups"), Some("staff,x"));
+    idp.change(|now| now.id_token = None);
+    // While userinfo is unavailable, the user stays who it was.
+    for (userinfo, groups) in [
+        (Value::Null, "staff,x"),
+        (json!({ "sub": "ada", "groups": ["alumni"] }), "alumni"),
+    ] {
+        idp.change(|now| now.userinfo = userinfo);
+        let refresh = tokens.string("refresh_token");
+        tokens = client.refresh(server, &refresh, &[]).await;
+        assert_eq!(tokens.status, 200, "{}", tokens.text());
+        let seen = guarded.send(&tokens).await;
+        assert_eq!(seen.header("x-forwarded-user"), Some("ada"));
+        assert_eq!(seen.header("x-forwarded-groups"), Some(groups));
+    }
 }
 
 #[tokio::test]

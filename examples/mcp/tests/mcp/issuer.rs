@@ -149,6 +149,10 @@ async fn a_document_that_does_not_fit_is_an_error_at_start() {
             "supports only the authentication methods private_key_jwt: set --client-secret, --client-key or --client-auth",
         ),
         (
+            json!({ "jwks_uri": null }),
+            "has no jwks_uri, without which ID tokens cannot be verified: leave openid out of --scope",
+        ),
+        (
             json!({ "token_endpoint": null }),
             "--issuer: the discovery document has no endpoint for --token-endpoint",
         ),

@@ -91,6 +91,38 @@ async fn a_log_in_with_an_invalid_id_token_fails() {
 }
 
 #[tokio::test]
+async fn without_keys_the_claims_of_an_id_token_are_checked_nevertheless() {
+    let idp = Idp::with(Behaviour {
+        document: None,
+        iss: true,
+        // Nothing verifies the signature.
+        is_forged: true,
+        ..Behaviour::default()
+    })
+    .await;
+    let mut flags = idp.preset_flags();
+    flags.push(format!("--provider-issuer={}", idp.issuer()));
+    let server = mcp::start(&flags).await;
+    let client = McpClient::register(&server).await;
+    for claims in [
+        json!({ "iss": "https://evil.example" }),
+        json!({ "aud": "another client" }),
+        json!({ "exp": 1_000_000_000 }),
+        json!({ "nonce": "another log-in" }),
+        json!({ "nonce": null }),
+    ] {
+        idp.change(|behaviour| behaviour.id_token = Some(claims.clone()));
+        let told = query(&onward(&returned(&server, &client).await));
+        assert_eq!(one(&told, "error"), Some("server_error"), "{claims}");
+    }
+    idp.change(|behaviour| behaviour.id_token = Some(json!({})));
+    let refresh = client.log_in(&server).await.string("refresh_token");
+    idp.change(|behaviour| behaviour.id_token = Some(json!({ "aud": "another client" })));
+    let refused = client.refresh(&server, &refresh, &[]).await;
+    assert_error(&refused, 400, "invalid_grant", "for another client");
+}
+
+#[tokio::test]
 async fn every_log_in_has_a_nonce_of_its_own() {
     let idp = Idp::start().await;
     let (server, client) = start(&idp, &[]).await;
@@ -193,7 +225,8 @@ async fn a_missing_email_or_group_is_read_from_userinfo() {
     client.log_in(&server).await;
     idp.change(|behaviour| {
         behaviour.id_token = Some(json!({ "email": "ada@example.com" }));
-        behaviour.userinfo = json!({ "email": "other@example.org", "email_verified": true });
+        behaviour.userinfo =
+            json!({ "sub": "ada", "email": "other@example.org", "email_verified": true });
     });
     let flags = ["--allow-email-domain=example.com"];
     let (strict, stranger) = start(&idp, &flags).await;
@@ -238,6 +271,93 @@ async fn rules_are_checked_at_every_refresh() {
         );
         ended(&server, &tokens.string("access_token")).await;
     }
+}
+
+#[tokio::test]
+async fn a_narrower_scope_does_not_hide_the_user_from_the_rules() {
+    let staff = json!(["staff"]);
+    // Cognito: the groups are only in ID tokens, and userinfo needs `openid`.
+    let idp = Idp::with(says(json!({ "sub": "ada", "groups": staff }))).await;
+    let flags = ["--scope=openid profile", "--allow-group=staff"];
+    let (server, client) = start(&idp, &flags).await;
+    let refresh = client.log_in(&server).await.string("refresh_token");
+    let narrow = [("scope", "profile")];
+    let tokens = client.refresh(&server, &refresh, &narrow).await;
+    assert_eq!(tokens.status, 200, "{}", tokens.text());
+    assert_eq!(tokens.string("scope"), "profile");
+    assert_eq!(
+        one(&idp.last("/token").form, "scope"),
+        Some("profile openid")
+    );
+    idp.change(|now| now.id_token = Some(json!({ "sub": "ada", "groups": ["alumni"] })));
+    let refresh = tokens.string("refresh_token");
+    let refused = client.refresh(&server, &refresh, &narrow).await;
+    assert_error(
+        &refused,
+        400,
+        "invalid_grant",
+        "the user has left the group",
+    );
+}
+
+#[tokio::test]
+async fn the_rules_end_a_session_whose_user_userinfo_no_longer_names() {
+    let ada = json!({ "sub": "ada", "email": "ada@example.com", "email_verified": true });
+    let flags = [
+        "--scope=openid email",
+        "--allow-email-domain=example.com",
+        "--allow-group=staff",
+    ];
+    for (status, ends) in [
+        (401, true),
+        (403, true),
+        (404, true),
+        (200, true),
+        (408, false),
+        (429, false),
+        (503, false),
+    ] {
+        let idp = Idp::with(says(ada.clone())).await;
+        let (server, client) = start(&idp, &flags).await;
+        idp.change(|now| now.userinfo = ada.clone());
+        let refresh = client.log_in(&server).await.string("refresh_token");
+        idp.change(|now| {
+            now.id_token = None;
+            now.userinfo_status = (status, None);
+            now.userinfo = json!("not an object");
+        });
+        let tokens = client.refresh(&server, &refresh, &[]).await;
+        let expected = if ends { 400 } else { 200 };
+        assert_eq!(tokens.status, expected, "{status}: {}", tokens.text());
+    }
+}
+
+#[tokio::test]
+async fn userinfo_must_name_the_user_of_the_id_token() {
+    let idp = Idp::with(says(json!({ "sub": "ada" }))).await;
+    idp.change(|now| now.userinfo = json!({ "groups": ["staff"] }));
+    let (server, client) = start(&idp, &["--allow-group=staff"]).await;
+    let told = query(&onward(&returned(&server, &client).await));
+    assert_eq!(one(&told, "error"), Some("server_error"));
+    idp.change(|now| now.userinfo = json!({ "sub": "ada", "groups": ["staff"] }));
+    client.log_in(&server).await;
+}
+
+#[tokio::test]
+async fn a_refresh_during_a_change_of_keys_keeps_the_session() {
+    let idp = Idp::with(says(json!({ "sub": "ada", "groups": ["staff"] }))).await;
+    let (server, client) = start(&idp, &["--allow-group=staff"]).await;
+    let refresh = client.log_in(&server).await.string("refresh_token");
+    idp.rotate_key("new");
+    let tokens = client.refresh(&server, &refresh, &[]).await;
+    assert_eq!(tokens.status, 200, "{}", tokens.text());
+    let told = query(&onward(&returned(&server, &client).await));
+    assert_eq!(one(&told, "error"), Some("temporarily_unavailable"));
+    idp.change(|now| now.is_forged = true);
+    idp.rotate_key("ec");
+    let refresh = tokens.string("refresh_token");
+    let refused = client.refresh(&server, &refresh, &[]).await;
+    assert_error(&refused, 400, "invalid_grant", "a signature is invalid");
 }
 
 #[tokio::test]

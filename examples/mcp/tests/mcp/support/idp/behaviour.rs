@@ -41,10 +41,16 @@ pub(crate) struct Behaviour {
     pub(crate) scope: fn(&str) -> Option<String>,
     /// The claims of ID tokens, if they are issued.
     pub(crate) id_token: Option<Value>,
+    /// Scopes, and the claims that ID tokens and userinfo have only with them.
+    pub(crate) scoped: &'static [(&'static str, &'static str)],
     /// Whether the signature of ID tokens is invalid.
     pub(crate) is_forged: bool,
     /// The response of the userinfo endpoint; `null` is status 503.
     pub(crate) userinfo: Value,
+    /// The status of the userinfo endpoint, and the name of a header.
+    pub(crate) userinfo_status: (u16, Option<&'static str>),
+    /// The same for the list of addresses.
+    pub(crate) emails_status: (u16, Option<&'static str>),
     /// Whether the authorization response has `iss`.
     pub(crate) iss: bool,
 }
@@ -63,8 +69,11 @@ impl Default for Behaviour {
             expires_in: Some(3600),
             scope: |asked| Some(asked.to_owned()),
             id_token: Some(json!({})),
+            scoped: &[],
             is_forged: false,
             userinfo: json!({ "sub": "ada" }),
+            userinfo_status: (200, None),
+            emails_status: (200, None),
             iss: false,
         }
     }

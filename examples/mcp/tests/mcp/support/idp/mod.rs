@@ -2,6 +2,7 @@
 //! says. `identity` is for what all of them have in common.
 
 mod behaviour;
+mod userinfo;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use url::Url;
 
 use self::behaviour::method;
 pub(crate) use self::behaviour::{Behaviour, Refresh};
+use self::userinfo::{emails, has_scope, is_within, userinfo};
 use super::mcp::{Pairs, one};
 
 pub(crate) const CLIENT: &str = "the server";
@@ -50,6 +52,8 @@ struct Inner {
     codes: HashMap<String, Pairs>,
     /// The authorization requests by refresh token.
     refresh: HashMap<String, Pairs>,
+    /// The scopes by access token.
+    access: HashMap<String, String>,
     received: Vec<Received>,
 }
 
@@ -76,6 +80,7 @@ impl Idp {
             minted: 0,
             codes: HashMap::new(),
             refresh: HashMap::new(),
+            access: HashMap::new(),
             received: Vec::new(),
         }));
         let router = Router::new()
@@ -145,6 +150,21 @@ impl Idp {
         self.lock().refuse_refreshes = Some((status, error));
     }
 
+    /// Signs with a new key from now on.
+    pub(crate) fn rotate_key(&self, kid: &str) {
+        self.lock().openid.rotate(kid);
+    }
+
+    /// Returns a logout token for a user.
+    pub(crate) fn logout_token(&self, sub: &str) -> String {
+        let inner = self.lock();
+        let mut claims = inner.openid.logout(sub);
+        claims.insert("iss".into(), inner.issuer.as_str().into());
+        claims.insert("aud".into(), CLIENT.into());
+        claims.insert("sid".into(), "a session".into());
+        inner.openid.sign(&claims)
+    }
+
     /// Returns the requests to a path so far.
     pub(crate) fn received(&self, path: &str) -> Vec<Received> {
         let all = &self.lock().received;
@@ -191,10 +211,14 @@ impl Inner {
         (status, answer.to_string()).into_response()
     }
 
-    fn tokens(&mut self, request: &Pairs, first: bool, old: Option<&str>) -> Value {
+    /// Returns a token response. `old` is the refresh token of the request, and `scope` its scope.
+    fn tokens(&mut self, request: &Pairs, scope: Option<&str>, old: Option<&str>) -> Value {
         let behaviour = self.behaviour.clone();
-        let asked = one(request, "scope").unwrap_or_default();
-        let mut answer = json!({ "access_token": self.mint("access"), "token_type": "bearer" });
+        let first = old.is_none();
+        let asked = scope.or(one(request, "scope")).unwrap_or_default();
+        let access = self.mint("access");
+        self.access.insert(access.clone(), asked.to_owned());
+        let mut answer = json!({ "access_token": access, "token_type": "bearer" });
         if let Some(scope) = (behaviour.scope)(asked) {
             answer["scope"] = scope.into();
         }
@@ -216,8 +240,9 @@ impl Inner {
             self.refresh.insert(refresh.clone(), request.clone());
             answer["refresh_token"] = refresh.into();
         }
-        let openid = asked.split(' ').any(|scope| scope == "openid");
+        let openid = has_scope(asked, "openid");
         if let Some(Value::Object(more)) = behaviour.id_token.filter(|_| openid) {
+            let more = self.allowed(more, asked);
             let nonce = one(request, "nonce").filter(|_| first);
             answer["id_token"] = self.id_token(more, nonce).into();
         }
@@ -321,7 +346,7 @@ async fn token(State(inner): Shared, headers: HeaderMap, body: Bytes) -> Respons
             let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier));
             match code.filter(|request| one(request, "code_challenge") == Some(&challenge)) {
                 Some(request) => {
-                    let answer = inner.tokens(&request, true, None);
+                    let answer = inner.tokens(&request, None, None);
                     inner.answer(&headers, 200, &answer)
                 }
                 None => inner.answer(&headers, 400, &refused),
@@ -333,8 +358,12 @@ async fn token(State(inner): Shared, headers: HeaderMap, body: Bytes) -> Respons
             }
             let token = one(&form, "refresh_token").unwrap_or_default();
             match inner.refresh.get(token).cloned() {
+                // RFC 6749 §6: not more than what was granted.
+                Some(request) if !is_within(&form, &request) => {
+                    inner.answer(&headers, 400, &json!({ "error": "invalid_scope" }))
+                }
                 Some(request) => {
-                    let answer = inner.tokens(&request, false, Some(token));
+                    let answer = inner.tokens(&request, one(&form, "scope"), Some(token));
                     inner.answer(&headers, 200, &answer)
                 }
                 None => inner.answer(&headers, 400, &refused),
@@ -356,27 +385,4 @@ async fn revoke(State(inner): Shared, headers: HeaderMap, body: Bytes) -> Respon
         .refresh
         .remove(one(&form, "token").unwrap_or_default());
     StatusCode::OK.into_response()
-}
-
-async fn userinfo(State(inner): Shared, headers: HeaderMap) -> Response {
-    let mut inner = inner.lock().unwrap();
-    if let Some(down) = inner.receive("/userinfo", b"", &headers) {
-        return down;
-    }
-    match &inner.behaviour.userinfo {
-        Value::Null => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-        claims => claims.to_string().into_response(),
-    }
-}
-
-async fn emails(State(inner): Shared, headers: HeaderMap) -> Response {
-    let mut inner = inner.lock().unwrap();
-    if let Some(down) = inner.receive("/userinfo/emails", b"", &headers) {
-        return down;
-    }
-    let emails = json!([
-        { "email": "other@example.org", "verified": true, "primary": false },
-        { "email": "ada@example.com", "verified": true, "primary": true },
-    ]);
-    emails.to_string().into_response()
 }
