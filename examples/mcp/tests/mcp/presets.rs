@@ -2,11 +2,12 @@
 //! says.
 
 use serde_json::json;
+use test_support::http::post;
 use test_support::process::Example;
 
 use crate::support::idp::{Behaviour, Idp, Refresh};
-use crate::support::mcp::{self, Browser, request};
-use crate::support::mcp_client::{McpClient, REDIRECT, assert_error, call};
+use crate::support::mcp::{self, Browser, one, query, request};
+use crate::support::mcp_client::{McpClient, REDIRECT, assert_error, call, ended};
 
 /// Starts a server with a preset in front of `idp`.
 async fn start(preset: &str, idp: &Idp, more: &[&str]) -> (Example, McpClient) {
@@ -69,15 +70,112 @@ async fn github_users_have_numbers_names_and_addresses() {
         ("--allow-group=staff", false),
     ] {
         let (server, client) = start("github", &idp, &[flag]).await;
-        let mut browser = Browser::default();
-        let answer = browser
-            .get(&request(&server, &client.id, REDIRECT, &[]))
-            .await;
-        let answer = browser.approve(&answer).await;
-        let callback = browser.follow(answer, &server.url("/callback?")).await;
-        let admitted = browser.get(&callback).await.status == 303;
+        let admitted = admits(&server, &client).await;
         assert_eq!(admitted, right, "{flag}");
     }
+}
+
+/// Returns whether the user can log in.
+async fn admits(server: &Example, client: &McpClient) -> bool {
+    let mut browser = Browser::default();
+    let answer = browser
+        .get(&request(server, &client.id, REDIRECT, &[]))
+        .await;
+    let answer = browser.approve(&answer).await;
+    let callback = browser.follow(answer, &server.url("/callback?")).await;
+    browser.get(&callback).await.status == 303
+}
+
+#[tokio::test]
+async fn github_users_keep_their_sessions_while_their_addresses_are_unavailable() {
+    for (status, header, lives) in [
+        (429, None, true),
+        (500, None, true),
+        (403, Some("x-ratelimit-remaining"), true),
+        (403, Some("retry-after"), true),
+        (403, None, false),
+        (404, None, false),
+    ] {
+        let idp = Idp::with(github()).await;
+        let flags = ["--allow-email-domain=example.com"];
+        let (server, client) = start("github", &idp, &flags).await;
+        let refresh = client.log_in(&server).await.string("refresh_token");
+        idp.change(|now| now.emails_status = (status, header));
+        let tokens = client.refresh(&server, &refresh, &[]).await;
+        let expected = if lives { 200 } else { 400 };
+        assert_eq!(tokens.status, expected, "{status} {header:?}");
+    }
+}
+
+#[tokio::test]
+async fn github_users_have_no_need_of_an_address_without_a_rule_for_it() {
+    let idp = Idp::with(github()).await;
+    idp.change(|now| now.emails_status = (500, None));
+    let (server, client) = start("github", &idp, &["--allow-user=583231"]).await;
+    client.log_in(&server).await;
+}
+
+#[tokio::test]
+async fn github_is_asked_for_addresses_if_a_rule_needs_them() {
+    let idp = Idp::with(github()).await;
+    let flags = ["--scope=repo", "--allow-email-domain=example.com"];
+    let (server, client) = start("github", &idp, &flags).await;
+    let tokens = client.log_in(&server).await;
+    assert_eq!(tokens.string("scope"), "repo");
+    assert_eq!(
+        one(&idp.last("/authorize").form, "scope"),
+        Some("repo user:email")
+    );
+}
+
+#[tokio::test]
+async fn google_users_belong_to_a_domain_that_manages_their_account() {
+    for (email, hd, right) in [
+        ("ada@example.com", Some("example.com"), true),
+        ("ada@Example.com", Some("EXAMPLE.com"), true),
+        ("eve@example.com", None, false),
+        ("eve@example.com", Some("example.org"), false),
+        ("ada@gmail.com", None, true),
+    ] {
+        let claims = json!({ "sub": "10769", "email": email, "email_verified": true, "hd": hd });
+        let idp = Idp::with(Behaviour {
+            methods: &["client_secret_post"],
+            id_token: Some(claims),
+            ..Behaviour::default()
+        })
+        .await;
+        let flags = ["--allow-email-domain=example.com,gmail.com"];
+        let (server, client) = start("google", &idp, &flags).await;
+        assert_eq!(admits(&server, &client).await, right, "{email} {hd:?}");
+    }
+}
+
+#[tokio::test]
+async fn entra_users_have_the_same_id_whatever_a_client_asks_for() {
+    let idp = Idp::with(Behaviour {
+        path: "/tenant/v2.0",
+        methods: &["client_secret_post"],
+        id_token: Some(json!({ "sub": "pairwise", "oid": "0a1b", "tid": "tenant" })),
+        userinfo: json!({ "sub": "pairwise" }),
+        scoped: &[("profile", "oid")],
+        ..Behaviour::default()
+    })
+    .await;
+    let flags = [
+        "--allow-user=0a1b",
+        "--scope=openid offline_access User.Read",
+    ];
+    let (server, client) = start("entra", &idp, &flags).await;
+    let asked = request(&server, &client.id, REDIRECT, &[("scope", "openid")]);
+    let answer = query(&Browser::default().log_in(&asked, REDIRECT).await);
+    let code = one(&answer, "code").unwrap_or_else(|| panic!("{answer:?}"));
+    let tokens = client.exchange(&server, code, &[]).await;
+    assert_eq!(tokens.string("scope"), "openid");
+    let refresh = tokens.string("refresh_token");
+    let tokens = client
+        .refresh(&server, &refresh, &[("scope", "openid")])
+        .await;
+    assert_eq!(tokens.status, 200, "{}", tokens.text());
 }
 
 /// The scopes of Google in responses.
@@ -144,6 +242,7 @@ fn rows() -> Vec<Row> {
                 refresh: Refresh::OfflineAccess,
                 scope: of_entra,
                 id_token: Some(json!({ "oid": "0a1b", "tid": "tenant" })),
+                scoped: &[("profile", "oid")],
                 ..base()
             },
             &[
@@ -194,7 +293,7 @@ fn rows() -> Vec<Row> {
             Behaviour {
                 path: "/pool",
                 rotates: false,
-                // Neither tokens nor refreshes name the scope.
+                // Neither tokens nor refreshes name the scope. Userinfo has no groups.
                 scope: |_| None,
                 id_token: Some(json!({ "token_use": "id", "cognito:groups": ["staff"] })),
                 ..base()
@@ -250,9 +349,66 @@ async fn a_session_lives_and_ends_at_every_provider() {
             assert_eq!(tokens.string("scope"), scope, "{name}");
             refresh = tokens.string("refresh_token");
         }
+        // The rules still know the user.
+        let narrow = scopes.iter().find(|scope| **scope != "openid").unwrap();
+        let tokens = client
+            .refresh(&server, &refresh, &[("scope", narrow)])
+            .await;
+        assert_eq!(tokens.status, 200, "{name}: {}", tokens.text());
+        assert_eq!(tokens.string("scope"), *narrow, "{name}");
+        refresh = tokens.string("refresh_token");
         assert_eq!(client.revoke(&server, &refresh).await.status, 200, "{name}");
         let revoked = idp.received("/revoke").len();
         assert_eq!(revoked, usize::from(name != "entra"), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn github_apps_rotate_refresh_tokens_that_work_once() {
+    let idp = Idp::with(Behaviour {
+        refresh: Refresh::Always,
+        expires_in: Some(28_800),
+        // They have permissions instead of scopes.
+        scope: |_| Some(String::new()),
+        ..github()
+    })
+    .await;
+    let flags = ["--scope=", "--allow-user=583231"];
+    let (server, client) = start("github", &idp, &flags).await;
+    let mut refresh = client.log_in(&server).await.string("refresh_token");
+    for _ in 0..2 {
+        let tokens = client.refresh(&server, &refresh, &[]).await;
+        assert_eq!(tokens.status, 200, "{}", tokens.text());
+        refresh = tokens.string("refresh_token");
+    }
+    let sent = idp.received("/token");
+    let sent: Vec<_> = sent[1..]
+        .iter()
+        .map(|sent| one(&sent.form, "refresh_token").unwrap())
+        .collect();
+    assert!(sent.len() == 2 && sent[0] != sent[1], "{sent:?}");
+    idp.refuse_refreshes(200, json!({ "error": "bad_refresh_token" }));
+    let refused = client.refresh(&server, &refresh, &[]).await;
+    assert_error(&refused, 400, "invalid_grant", "GitHub ended the session");
+}
+
+#[tokio::test]
+async fn auth0_and_keycloak_log_users_out() {
+    for (preset, path) in [("auth0", "/"), ("keycloak", "/realms/main")] {
+        let idp = Idp::with(Behaviour {
+            path,
+            id_token: Some(json!({ "sid": "a session" })),
+            ..Behaviour::default()
+        })
+        .await;
+        let (server, client) = start(preset, &idp, &[]).await;
+        let access = client.log_in(&server).await.string("access_token");
+        assert_eq!(call(&server, &access, "whoami").await.status, 200);
+        let token = idp.logout_token("ada");
+        let url = server.url("/backchannel-logout");
+        let answer = post(&url, &[("logout_token", &*token)]).await;
+        assert_eq!(answer.status, 200, "{preset}: {}", answer.text());
+        ended(&server, &access).await;
     }
 }
 

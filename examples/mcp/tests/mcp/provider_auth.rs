@@ -75,6 +75,11 @@ async fn a_key_signs_a_new_assertion_for_each_request() {
     validation.set_issuer(&[CLIENT]);
     for (flags, kid) in [
         (vec!["--client-key", path], &*thumbprint),
+        (vec!["--client-key", path, "--provider=okta"], &*thumbprint),
+        (
+            vec!["--client-key", path, "--provider=keycloak"],
+            &*thumbprint,
+        ),
         (vec!["--client-key", path, "--client-key-id", "7"], "7"),
     ] {
         let before = idp.received("/token").len();
