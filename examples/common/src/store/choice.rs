@@ -12,8 +12,12 @@ use tower_oauth_refresh::MemoryStore;
 use tower_oauth_refresh::RedbStore;
 #[cfg(feature = "redb")]
 use tower_oauth_refresh::store::RedbOpenError;
+#[cfg(feature = "postgres")]
+use tower_oauth_refresh::{PostgresConnectError, PostgresStore};
 #[cfg(feature = "redis")]
-use tower_oauth_refresh::{RedisConnectError, RedisStore, TieredStore};
+use tower_oauth_refresh::{RedisConnectError, RedisStore};
+#[cfg(any(feature = "postgres", feature = "redis"))]
+use tower_oauth_refresh::{Store, TieredStore};
 
 use super::{OpenStore, StateDirectory};
 use crate::program::Failure;
@@ -24,12 +28,14 @@ pub enum StoreChoice {
     Memory,
     /// The URL, which may contain a password.
     Redis(String),
+    /// The URL, which may contain a password.
+    Postgres(String),
     Redb(PathBuf),
     /// A file in this directory, which is created if it does not exist.
     Default(StateDirectory),
 }
 
-/// Settings of Redis and of the cache in front of it.
+/// Settings of Redis, and of the cache in front of a store that several servers share.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// The memory for the cache. Zero disables it.
@@ -76,13 +82,21 @@ impl StoreChoice {
                     }
                     error => error.into(),
                 })?;
-                Ok(OpenStore::cached(
-                    TieredStore::builder(store)
-                        .max_bytes(settings.cache_bytes)
-                        .ttl(settings.cache_ttl)
-                        .build(),
-                ))
+                Ok(cached(store, settings))
             }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => {
+                let store = PostgresStore::connect(url).await;
+                let store = store.map_err(|error| match error {
+                    PostgresConnectError::Url(cause) => {
+                        Failure::Usage(format!("--store: invalid PostgreSQL URL: {cause}"))
+                    }
+                    error => error.into(),
+                })?;
+                Ok(cached(store, settings))
+            }
+            #[cfg(not(feature = "postgres"))]
+            Self::Postgres(_) => Err(self.left_out(settings)),
             #[cfg(not(feature = "redis"))]
             Self::Redis(_) => Err(self.left_out(settings)),
             #[cfg(feature = "redb")]
@@ -102,12 +116,22 @@ impl StoreChoice {
     }
 
     /// Returns the error for a store that this program was built without.
-    #[cfg(not(all(feature = "redis", feature = "redb")))]
+    #[cfg(not(all(feature = "postgres", feature = "redis", feature = "redb")))]
     fn left_out(&self, _: Settings) -> Failure {
         Failure::Usage(format!(
             "--store: this program was built without `{self}`: build it with `--all-features`"
         ))
     }
+}
+
+#[cfg(any(feature = "postgres", feature = "redis"))]
+fn cached(store: impl Store + Clone, settings: Settings) -> OpenStore {
+    OpenStore::cached(
+        TieredStore::builder(store)
+            .max_bytes(settings.cache_bytes)
+            .ttl(settings.cache_ttl)
+            .build(),
+    )
 }
 
 #[cfg(feature = "redb")]
@@ -125,6 +149,7 @@ impl fmt::Display for StoreChoice {
             Self::Redis(url) => {
                 f.write_str(url.split_once(':').map_or("redis", |(scheme, _)| scheme))
             }
+            Self::Postgres(_) => f.write_str("postgres"),
             Self::Redb(_) | Self::Default(_) => f.write_str("redb"),
         }
     }
@@ -140,13 +165,14 @@ impl FromStr for StoreChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const STORES: &str = "use `memory`, redis://…, rediss://…, redis-cluster://…, redis-sentinel://… or redb:PATH";
+        const STORES: &str = "use `memory`, redis://…, rediss://…, redis-cluster://…, redis-sentinel://…, postgres://… or redb:PATH";
         let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
         match scheme {
             "memory" if scheme == text => Ok(Self::Memory),
             "memory" => Err("`memory` does not take an address".into()),
             "redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "redis-sentinel"
             | "rediss-sentinel" | "redis+unix" => Ok(Self::Redis(text.to_owned())),
+            "postgres" | "postgresql" => Ok(Self::Postgres(text.to_owned())),
             "redb" if rest.is_empty() => Err("`redb` needs the path of a file: redb:PATH".into()),
             "redb" => Ok(Self::Redb(rest.into())),
             _ if scheme == text && text.contains(['@', '/']) => {

@@ -1,17 +1,15 @@
 //! A store of any kind that has been opened.
 
-#[cfg(feature = "redis")]
-use tower_oauth_refresh::RedisStore;
-#[cfg(feature = "redis")]
-use tower_oauth_refresh::store::TieredStore;
-use tower_oauth_refresh::store::{BoxStore, Store};
+use std::fmt;
+use std::sync::Arc;
+
+use tower_oauth_refresh::store::{BoxStore, Store, TieredStore};
 
 /// The store for the layer, and the cache in front of it, if there is one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct OpenStore {
     pub store: BoxStore,
-    #[cfg(feature = "redis")]
-    cached: Option<TieredStore<RedisStore>>,
+    cache: Option<Arc<dyn Fn() -> CacheState + Send + Sync>>,
 }
 
 /// The statistics of the cache.
@@ -30,31 +28,38 @@ impl OpenStore {
     pub fn plain(store: impl Store) -> Self {
         Self {
             store: BoxStore::new(store),
-            #[cfg(feature = "redis")]
-            cached: None,
+            cache: None,
         }
     }
 
-    #[cfg(feature = "redis")]
-    pub fn cached(store: TieredStore<RedisStore>) -> Self {
+    pub fn cached<S: Store + Clone>(store: TieredStore<S>) -> Self {
+        let tier = store.clone();
+        let cache = move || {
+            let stats = tier.cache_stats();
+            CacheState {
+                hits: stats.hits,
+                misses: stats.misses,
+                entries: stats.entries,
+                bytes: stats.bytes,
+            }
+        };
         Self {
-            store: BoxStore::new(store.clone()),
-            cached: Some(store),
+            store: BoxStore::new(store),
+            cache: Some(Arc::new(cache)),
         }
     }
 
     /// Returns the cache statistics; `None` if there is no cache.
     pub fn cache(&self) -> Option<CacheState> {
-        #[cfg(feature = "redis")]
-        if let Some(store) = &self.cached {
-            let stats = store.cache_stats();
-            return Some(CacheState {
-                hits: stats.hits,
-                misses: stats.misses,
-                entries: stats.entries,
-                bytes: stats.bytes,
-            });
-        }
-        None
+        self.cache.as_ref().map(|cache| cache())
+    }
+}
+
+impl fmt::Debug for OpenStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenStore")
+            .field("store", &self.store)
+            .field("cache", &self.cache())
+            .finish()
     }
 }

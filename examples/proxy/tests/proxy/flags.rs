@@ -76,6 +76,11 @@ fn invalid_flags_end_with_status_2_and_a_reason() {
             &["--store", "rediss-cluster://u:secret@a:1/3"],
             "--store: invalid Redis URL: Redis Cluster supports",
         ),
+        #[cfg(feature = "postgres")]
+        (
+            &["--store", "postgres://u:secret@a:port/db"],
+            "--store: invalid PostgreSQL URL",
+        ),
         (
             &["--store", "redb:"],
             "--store: `redb` needs the path of a file: redb:PATH",

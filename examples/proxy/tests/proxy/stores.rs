@@ -16,6 +16,8 @@ use serde_json::json;
 use test_support::PATIENCE;
 use test_support::access::LOG_IN;
 use test_support::http::{Answer, get, post, send, serve, serve_upstream};
+#[cfg(feature = "postgres")]
+use test_support::postgres::PostgresServer;
 use test_support::process::Example;
 use test_support::redis::RedisServer;
 use test_support::{Upstream, refresh_form};
@@ -417,6 +419,38 @@ async fn redb_keeps_grants_when_the_proxy_is_killed() {
         "a retry after the restart gets the same token"
     );
     refresh(&proxy, &second).await.string("refresh_token");
+    assert_eq!((upstream.refreshes(), upstream.reuses()), (2, 0));
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn two_proxies_share_postgres_and_survive_its_crash() {
+    let (upstream, postgres) = (Upstream::new(), PostgresServer::start().await);
+    let addr = format!("http://{}", serve_upstream(upstream.clone()).await);
+    let args = ["--store", &postgres.url()];
+    let proxies = [
+        proxy::start(&addr, &args).await,
+        proxy::start(&addr, &args).await,
+    ];
+    let first = log_in(&proxies[0]).await;
+    let second = refresh(&proxies[1], &first).await.string("refresh_token");
+    assert_eq!(
+        refresh(&proxies[0], &first).await.string("refresh_token"),
+        second,
+        "a retry at the other proxy gets the same token"
+    );
+    postgres.crash().await;
+    let answer = refresh(&proxies[0], &second).await;
+    assert_eq!(
+        (answer.status, &*answer.string("error")),
+        (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
+    );
+    postgres.restart().await;
+    let end = Instant::now() + PATIENCE;
+    while refresh(&proxies[0], &second).await.status != StatusCode::OK {
+        assert!(Instant::now() < end, "refreshes fail: {:?}", proxies[0]);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     assert_eq!((upstream.refreshes(), upstream.reuses()), (2, 0));
 }
 
