@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use support::{
-    Endpoint, RedisServer, Session, Work, directory, field, grouped, log_in, median, percentile,
-    redis_store, refresh, rounded, send, short, slice,
+    Endpoint, PostgresServer, RedisServer, Session, Work, directory, field, grouped, log_in,
+    median, percentile, postgres_store, redis_store, refresh, rounded, send, short, slice,
 };
 use tower::{Layer as _, ServiceExt as _};
 use tower_oauth_refresh::access::Access;
@@ -65,6 +65,18 @@ async fn measure() {
             "Redis, tiered",
             [tiered().await, tiered().await, tiered().await],
         )
+        .await;
+    // It waits for the disk, as in production.
+    let postgres = PostgresServer::start_with("fsync=on").await;
+    let connect = async |schema| postgres_store(&postgres, schema).await;
+    let stores = [
+        connect("one").await,
+        connect("two").await,
+        connect("three").await,
+    ];
+    tables.add("PostgreSQL", stores.clone()).await;
+    tables
+        .add("PostgreSQL, tiered", stores.map(TieredStore::new))
         .await;
     tables.print();
 }

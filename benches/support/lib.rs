@@ -16,7 +16,8 @@ pub use self::load::{Slice, Work, slice};
 pub use self::plot::{Line, Panel, draw};
 pub use self::process::{Process, resident};
 pub use self::statistics::{grouped, median, percentile, rounded, short};
-pub use self::stores::{directory, redis_store};
+pub use self::stores::{directory, postgres_store, redis_store};
+pub use test_support::postgres::PostgresServer;
 pub use test_support::redis::RedisServer;
 
 /// Returns whether to measure: `cargo test --benches` runs the benches, too.
