@@ -252,15 +252,15 @@ async fn the_pages_are_drawn() {
     let start = move || Example::start::<_, &str, &str>(PROGRAM, &flags, &[]);
     let server = spawn_blocking(start).await.unwrap();
     let browser = Chromium::start().await;
-    browser.screen(720, 960).await;
     browser.scheme("light").await;
     for (name, url) in pages(&server).await {
         browser
             .open(&url.replace("127.0.0.1:8000", "localhost:8000"))
             .await;
-        let picture = browser.page.screenshot().await.unwrap();
-        let path = Path::new(&directory).join(format!("{name}.png"));
-        if matches!(name, "landing" | "consent") {
+        for (width, height) in [(1280, 800), (390, 844)] {
+            browser.screen(width, height).await;
+            let picture = browser.page.screenshot().await.unwrap();
+            let path = Path::new(&directory).join(format!("{name}-{width}.png"));
             fs::write(path, picture).unwrap();
         }
     }
