@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Form, Json, Router};
@@ -44,6 +44,8 @@ struct Keys {
     issued: usize,
     fetched: usize,
     issuer: Option<String>,
+    /// The path of the discovery document.
+    path: String,
     fail: bool,
 }
 
@@ -57,12 +59,13 @@ impl OpenId {
             issued: 0,
             fetched: 0,
             issuer: None,
+            path: "/.well-known/openid-configuration".into(),
             fail: false,
         }));
         let router = Router::new()
             .route("/token", post(token))
-            .route("/.well-known/openid-configuration", get(discovery))
             .route("/jwks", get(jwks))
+            .fallback(get(discovery))
             .with_state(Arc::clone(&state));
         let addr = serve(router).await;
         let provider = Self { addr, state };
@@ -90,6 +93,11 @@ impl OpenId {
     /// Publishes this issuer in the discovery document.
     pub fn pretend(&self, issuer: &str) {
         self.state.lock().unwrap().issuer = Some(issuer.into());
+    }
+
+    /// Publishes the discovery document at this path only.
+    pub fn publish_at(&self, path: &str) {
+        self.state.lock().unwrap().path = path.into();
     }
 
     /// Answers with status 500 from now on, or no longer.
@@ -214,13 +222,16 @@ async fn token(State(keys): Shared, Form(form): Form<Vec<(String, String)>>) -> 
     Json(answer).into_response()
 }
 
-async fn discovery(State(keys): Shared) -> Response {
+async fn discovery(State(keys): Shared, uri: Uri, headers: HeaderMap) -> Response {
     let keys = keys.lock().unwrap();
+    if uri.path() != keys.path {
+        return StatusCode::NOT_FOUND.into_response();
+    }
     if keys.fail {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
     let issuer = keys.issuer.clone().unwrap();
-    let jwks = format!("{issuer}/jwks");
+    let jwks = format!("http://{}/jwks", headers["host"].to_str().unwrap());
     Json(json!({ "issuer": issuer, "jwks_uri": jwks })).into_response()
 }
 

@@ -68,9 +68,8 @@ impl Provider {
             Location::Url(url) => return self.fetcher.get(url.as_str()).await,
             Location::Discovery(issuer) => issuer,
         };
-        let document = issuer.discovery_document();
-        let discovery: Discovery = self.fetcher.get(&document).await?;
-        if discovery.issuer != issuer.as_str() {
+        let discovery: Discovery = self.fetcher.discover(issuer).await?;
+        if !issuer.is_described_by(&discovery.issuer) {
             return Err(FetchError::OtherIssuer);
         }
         if !issuer.trusts(&discovery.jwks_uri) {
@@ -144,6 +143,19 @@ impl Fetcher {
         let mut client = Client::builder(TokioExecutor::new());
         client.pool_max_idle_per_host(0);
         Ok(Self(client.build(Connector::new(https)?)))
+    }
+
+    /// Fetches the discovery document of an issuer: from its path in OpenID Connect, or from that of
+    /// RFC 8414 if there is none. The caller limits the time, and checks whose document it is.
+    pub async fn discover<T: DeserializeOwned>(&self, issuer: &Issuer) -> Result<T, FetchError> {
+        match self.get(&issuer.discovery_document()).await {
+            Err(FetchError::Status(StatusCode::NOT_FOUND)) => {
+                let metadata = self.get(&issuer.server_metadata()).await;
+                // The first path is the one that an operator expects.
+                metadata.map_err(|_| FetchError::Status(StatusCode::NOT_FOUND))
+            }
+            result => result,
+        }
     }
 
     /// Fetches a document. The caller limits the time.

@@ -6,6 +6,12 @@ use std::str::FromStr;
 
 use url::{Host, Url};
 
+/// The part of an issuer that stands for the tenant of a user, at Entra ID.
+pub const TENANT: &str = "{tenantid}";
+
+/// The names that stand for all tenants.
+const ALL_TENANTS: [&str; 3] = ["common", "organizations", "consumers"];
+
 /// The issuer identifier of an OpenID provider: an https URL, or an http URL of this computer.
 ///
 /// It is compared as text, and so it must be spelled as in the provider's tokens.
@@ -25,6 +31,40 @@ impl Issuer {
     pub fn discovery_document(&self) -> String {
         let base = self.text.trim_end_matches('/');
         format!("{base}/.well-known/openid-configuration")
+    }
+
+    /// Returns the URL of the metadata of the provider as an authorization server (RFC 8414 §3.1).
+    pub(super) fn server_metadata(&self) -> String {
+        let scheme = self.text.find("://").map_or(0, |at| at + 3);
+        let path = self.text[scheme..]
+            .find('/')
+            .map_or(self.text.len(), |at| scheme + at);
+        let (host, path) = self.text.split_at(path);
+        let path = path.trim_end_matches('/');
+        format!("{host}/.well-known/oauth-authorization-server{path}")
+    }
+
+    /// Returns whether a discovery document that names `issuer` describes this issuer. The document
+    /// for all tenants of Entra ID names none: `https://login.microsoftonline.com/{tenantid}/v2.0`.
+    pub fn is_described_by(&self, issuer: &str) -> bool {
+        let is_for_all = |all: &&str| issuer.replace(TENANT, all) == self.text;
+        issuer == self.text || (issuer.contains(TENANT) && ALL_TENANTS.iter().any(is_for_all))
+    }
+
+    /// Returns whether `iss` in a token is this issuer, or that of a tenant if this one stands for all
+    /// tenants.
+    pub fn is_named_by(&self, iss: &str) -> bool {
+        let is_id = |id: &str| {
+            let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+            !id.is_empty() && id.bytes().all(is_part)
+        };
+        let is_of_tenant = |all: &&str| {
+            let (before, after) = self.text.split_once(&format!("/{all}/"))?;
+            let id = iss.strip_prefix(before)?.strip_prefix('/')?;
+            let id = id.strip_suffix(after)?.strip_suffix('/')?;
+            is_id(id).then_some(())
+        };
+        iss == self.text || ALL_TENANTS.iter().any(|all| is_of_tenant(all).is_some())
     }
 
     /// Returns whether the provider's keys may be fetched from `url`. Without TLS an attacker on the
@@ -125,6 +165,37 @@ mod tests {
     }
 
     #[test]
+    fn the_issuer_of_all_tenants_stands_for_each() {
+        let all: Issuer = "https://id.example/common/v2.0".parse().unwrap();
+        let one: Issuer = "https://id.example/7-a/v2.0".parse().unwrap();
+        for (iss, of_all, of_one) in [
+            ("https://id.example/common/v2.0", true, false),
+            ("https://id.example/7-a/v2.0", true, true),
+            ("https://id.example/7-b/v2.0", true, false),
+            ("https://id.example//v2.0", false, false),
+            ("https://id.example/a/b/v2.0", false, false),
+            ("https://id.example/{tenantid}/v2.0", false, false),
+            ("https://id.example/7-a/v2.0/", false, false),
+            ("https://id.example.org/7-a/v2.0", false, false),
+        ] {
+            assert_eq!(
+                (all.is_named_by(iss), one.is_named_by(iss)),
+                (of_all, of_one),
+                "{iss}"
+            );
+        }
+        for (document, of_all, of_one) in [
+            ("https://id.example/{tenantid}/v2.0", true, false),
+            ("https://id.example/common/v2.0", true, false),
+            ("https://id.example/7-a/v2.0", false, true),
+            ("https://id.example/{tenantid}/v1", false, false),
+        ] {
+            let described = (all.is_described_by(document), one.is_described_by(document));
+            assert_eq!(described, (of_all, of_one), "{document}");
+        }
+    }
+
+    #[test]
     fn the_discovery_document_is_below_the_issuer() {
         for (issuer, document) in [
             (
@@ -142,6 +213,10 @@ mod tests {
         ] {
             let issuer: Issuer = issuer.parse().unwrap();
             assert_eq!(issuer.discovery_document(), document);
+            let path = document.trim_start_matches("https://a.example");
+            let path = path.trim_end_matches("/.well-known/openid-configuration");
+            let metadata = "https://a.example/.well-known/oauth-authorization-server";
+            assert_eq!(issuer.server_metadata(), format!("{metadata}{path}"));
         }
     }
 }

@@ -199,6 +199,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_document_may_be_that_of_an_authorization_server() {
+        let provider = OpenId::start().await;
+        provider.publish_at("/.well-known/oauth-authorization-server");
+        let keys = Keys::discovered(provider.issuer().parse().unwrap()).unwrap();
+        assert_eq!(keys.count(EC).await, Ok(1));
+    }
+
+    #[tokio::test]
     async fn unknown_keys_do_not_make_the_server_fetch_without_a_limit() {
         let (provider, keys) = provider().await;
         assert_eq!(keys.count(EC).await, Ok(1));

@@ -46,8 +46,9 @@ impl Logout {
         };
         let claims = token::verify(&token, &self.keys).await?;
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        claims.check(self.issuer.as_str(), &self.audience, now)?;
-        let issuer = self.issuer.as_str();
+        claims.check(&self.issuer, &self.audience, now)?;
+        // That of the tenant of the user, if the provider has tenants.
+        let issuer = claims.iss.as_str();
         let subject = claims
             .sub
             .as_deref()

@@ -27,8 +27,13 @@ const TOKEN: &str = "a-token-of-another-server-0123456789";
 
 impl Server {
     async fn start() -> Self {
-        let (app, provider) = (App::new(), OpenId::start().await);
+        let provider = OpenId::start().await;
         let issuer = provider.issuer();
+        Self::with(provider, issuer).await
+    }
+
+    async fn with(provider: OpenId, issuer: String) -> Self {
+        let app = App::new();
         let sessions = Sessions::of(app.layer.clone(), Some(issuer.clone()));
         let audience = vec!["app".into()];
         let store = BoxStore::new(app.store.clone());
@@ -145,4 +150,29 @@ async fn a_subject_whose_sessions_cannot_end_does_not_keep_those_of_the_next() {
     assert_eq!((left, server.sessions().await), (1, 0));
     assert_eq!(revoke().await, 204);
     assert!(app.layer.sessions(&unnamed).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_tenant_logs_out_its_own_users() {
+    let provider = OpenId::start().await;
+    let of = |tenant: &str| format!("{}/{tenant}/v2.0", provider.issuer());
+    provider.publish_at("/common/v2.0/.well-known/openid-configuration");
+    provider.pretend(&of("{tenantid}"));
+    let server = Server::with(provider.clone(), of("common")).await;
+    for tenant in ["a", "b"] {
+        let claims = json!({ "iss": of(tenant), "sub": "ada" });
+        next_id_token(&server.app, &claims.to_string());
+        server.app.log_in("app").await;
+    }
+    let mut claims = provider.logout("ada");
+    for (tenant, status) in [("a/b", 400), ("a", 200)] {
+        claims.insert("iss".into(), of(tenant).into());
+        let answer = server.log_out(&provider.sign(&claims)).await;
+        assert_eq!(answer.status, status, "{tenant}: {answer:?}");
+    }
+    for (tenant, left) in [("a", 0), ("b", 1)] {
+        let ada = Subject::with_issuer(of(tenant), "ada").unwrap();
+        let sessions = server.app.layer.sessions(&ada).await.unwrap();
+        assert_eq!(sessions.len(), left, "{tenant}");
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::jose::{Audience, Jwt, JwtError, Keys};
+use crate::jose::{Audience, Issuer, Jwt, JwtError, Keys};
 use crate::receivers::Refused;
 
 /// The event that makes a JWT a logout token.
@@ -29,7 +29,7 @@ const LONGEST_SID: usize = 255;
 /// The claims of a token whose signature is valid.
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims {
-    iss: String,
+    pub(super) iss: String,
     aud: Audience,
     iat: u64,
     exp: u64,
@@ -77,11 +77,11 @@ impl Claims {
     /// Checks the claims. `now` is the time since 1970.
     pub(super) fn check(
         &self,
-        issuer: &str,
+        issuer: &Issuer,
         audience: &[String],
         now: Duration,
     ) -> Result<(), Refused> {
-        if self.iss != issuer {
+        if !issuer.is_named_by(&self.iss) {
             return Err(Refused::invalid("the logout token has another issuer"));
         }
         if !audience.iter().any(|client_id| self.aud.has(client_id)) {
