@@ -104,6 +104,15 @@ impl Clients {
         self.registered.register(metadata).await
     }
 
+    /// Keeps the registration of a client with which a user logs in. Without a log-in, it lives for
+    /// a day.
+    pub(crate) async fn keep(&self, client_id: &str) -> Result<(), StoreError> {
+        if self.configured.find(client_id).is_some() || Documents::is_named_by(client_id) {
+            return Ok(());
+        }
+        self.registered.keep(client_id).await
+    }
+
     /// Returns the keys of a client; `None` if they are not valid under the current flags.
     pub(crate) fn keys(&self, client: &Client) -> Option<Arc<Keys>> {
         let location = &client.keys.as_ref()?.location;

@@ -13,10 +13,15 @@ use crate::records::{Handle, Kind, Records};
 /// that applies instead.
 const RENEWAL: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The lifetime of a registration before a user has logged in with its client. Anyone can register
+/// any number of clients.
+const UNUSED: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The registered clients.
 ///
-/// A registration expires one lifetime after its last use. A registration with a secret expires
-/// together with the secret, at the time that was announced to the client.
+/// A registration expires after a day without a log-in, and otherwise one lifetime after its last
+/// use. A registration with a secret then expires together with the secret, at the time that was
+/// announced to the client.
 #[derive(Clone, Debug)]
 pub(super) struct Registered {
     records: Records,
@@ -38,8 +43,15 @@ pub(crate) struct Registration {
 #[derive(Serialize, Deserialize)]
 struct Record {
     client: Client,
-    /// The time of the last renewal, in seconds since 1970.
+    /// The time of the registration or of the last renewal, in seconds since 1970.
     written_at: u64,
+    /// Whether a user has logged in with the client. Earlier versions did not store it.
+    #[serde(default = "known")]
+    is_used: bool,
+}
+
+const fn known() -> bool {
+    true
 }
 
 impl Registered {
@@ -64,7 +76,12 @@ impl Registered {
             keys: metadata.auth.keys,
         };
         let issued_at = now();
-        self.write(&client, issued_at).await?;
+        let record = Record {
+            client: client.clone(),
+            written_at: issued_at,
+            is_used: false,
+        };
+        self.write(&record, UNUSED.min(self.lifetime)).await?;
         let expires_at = issued_at.saturating_add(self.lifetime.as_secs());
         Ok(Registration {
             client,
@@ -81,28 +98,49 @@ impl Registered {
         let Some(stored) = self.records.get::<Record>(Kind::Client, client_id).await? else {
             return Ok(None);
         };
-        let Record { client, written_at } = stored.value;
-        let age = Duration::from_secs(now().saturating_sub(written_at));
-        if client.secret.is_none() && age >= RENEWAL.min(self.lifetime / 10) {
+        let mut record = stored.value;
+        let is_old = record.age() >= RENEWAL.min(self.lifetime / 10);
+        if record.is_used && record.client.secret.is_none() && is_old {
+            record.written_at = now();
             // The request succeeds even if the renewal fails: the next request tries again.
-            if let Err(error) = self.write(&client, now()).await {
+            if let Err(error) = self.write(&record, self.lifetime).await {
                 tracing::warn!(
                     error = server_common::causes::causes(&error),
                     "could not renew a client registration: the next request tries again"
                 );
             }
         }
-        Ok(Some(client))
+        Ok(Some(record.client))
     }
 
-    async fn write(&self, client: &Client, written_at: u64) -> Result<(), StoreError> {
-        let record = Record {
-            client: client.clone(),
-            written_at,
+    /// Keeps a registration for its whole lifetime, because a user logs in with its client.
+    pub(super) async fn keep(&self, client_id: &str) -> Result<(), StoreError> {
+        let stored = self.records.get::<Record>(Kind::Client, client_id).await?;
+        let Some(mut record) = stored.map(|stored| stored.value) else {
+            return Ok(());
         };
-        self.records
-            .put(Kind::Client, &client.client_id, &record, self.lifetime)
-            .await
+        if record.is_used {
+            return Ok(());
+        }
+        record.is_used = true;
+        let mut left = self.lifetime;
+        if record.client.secret.is_some() {
+            left = left.saturating_sub(record.age());
+        } else {
+            record.written_at = now();
+        }
+        self.write(&record, left.max(Duration::from_secs(1))).await
+    }
+
+    async fn write(&self, record: &Record, lifetime: Duration) -> Result<(), StoreError> {
+        let id = &record.client.client_id;
+        self.records.put(Kind::Client, id, record, lifetime).await
+    }
+}
+
+impl Record {
+    fn age(&self) -> Duration {
+        Duration::from_secs(now().saturating_sub(self.written_at))
     }
 }
 

@@ -1,4 +1,7 @@
-//! A number of requests per minute for each network.
+//! A number of requests per minute for each network, and a larger one for each site.
+//!
+//! A site of IPv6 has up to 65,536 networks, as many as are remembered. Without a limit of its own, it
+//! could make this server forget the requests of all of them.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
@@ -18,6 +21,12 @@ use moka::sync::Cache;
 /// longest is forgotten.
 const MOST_NETWORKS: u64 = 65_536;
 
+/// The number of requests of a site, in those of a network.
+const OF_SITE: NonZeroU32 = NonZeroU32::new(16).unwrap();
+
+/// The number of requests of all networks together, in those of a network.
+const OF_ALL: NonZeroU32 = NonZeroU32::new(64).unwrap();
+
 /// The addresses that count as one client: the first of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Network(pub(super) IpAddr);
@@ -30,6 +39,17 @@ impl Network {
                 Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
             }
         })
+    }
+
+    /// Returns the /48 of IPv6 that a site may have. For IPv4, a larger network has other clients.
+    fn site(self) -> Option<Self> {
+        match self.0 {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => {
+                let site = address.to_bits() & !(u128::MAX >> 48);
+                Some(Self(Ipv6Addr::from_bits(site).into()))
+            }
+        }
     }
 }
 
@@ -82,17 +102,17 @@ impl StateStore for ReadOnly {
     }
 }
 
-/// A number of requests per minute for each network.
+/// A number of requests per minute for each network of one size.
 #[derive(Debug)]
-pub(super) struct Limit<C: Clock = MonotonicClock> {
+struct Counters<C: Clock> {
     networks: Networks,
     counted: RateLimiter<Network, Networks, C, NoOpMiddleware<C::Instant>>,
     seen: RateLimiter<Network, ReadOnly, C, NoOpMiddleware<C::Instant>>,
     clock: C,
 }
 
-impl<C: Clock + Clone> Limit<C> {
-    pub(super) fn new(count: NonZeroU32, clock: C) -> Self {
+impl<C: Clock + Clone> Counters<C> {
+    fn new(count: NonZeroU32, clock: C) -> Self {
         let networks = Cache::builder()
             .max_capacity(MOST_NETWORKS)
             .eviction_policy(EvictionPolicy::lru())
@@ -108,17 +128,70 @@ impl<C: Clock + Clone> Limit<C> {
     }
 }
 
+impl<C: Clock> Counters<C> {
+    /// Counts a request. Returns the time to wait if there are too many.
+    fn count(&self, network: Network) -> Result<(), Duration> {
+        let result = self.counted.check_key(&network);
+        result.map_err(|until| until.wait_time_from(self.clock.now()))
+    }
+
+    /// Returns the time to wait if this number of requests would be too many.
+    fn check(&self, network: Network, number: NonZeroU32) -> Result<(), Duration> {
+        match self.seen.check_key_n(&network, number) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(until)) => Err(until.wait_time_from(self.clock.now())),
+            Err(_) => Err(Duration::ZERO),
+        }
+    }
+}
+
+/// A number of requests per minute for each network and each site, and if wanted for all of them
+/// together.
+#[derive(Debug)]
+pub(super) struct Limit<C: Clock = MonotonicClock> {
+    networks: Counters<C>,
+    sites: Counters<C>,
+    all: Option<RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<C::Instant>>>,
+    clock: C,
+}
+
+impl<C: Clock + Clone> Limit<C> {
+    pub(super) fn new(count: NonZeroU32, clock: C) -> Self {
+        Self {
+            networks: Counters::new(count, clock.clone()),
+            sites: Counters::new(count.saturating_mul(OF_SITE), clock.clone()),
+            all: None,
+            clock,
+        }
+    }
+
+    /// Also limits the requests of all networks together. Use it for requests that fill the store: a
+    /// flood of them refuses those of other clients, too.
+    pub(super) fn with_all(self, count: NonZeroU32) -> Self {
+        let quota = Quota::per_minute(count.saturating_mul(OF_ALL));
+        let all = RateLimiter::direct_with_clock(quota, self.clock.clone());
+        Self {
+            all: Some(all),
+            ..self
+        }
+    }
+}
+
 impl<C: Clock> Limit<C> {
     /// Counts a request. Returns the time to wait if there are too many.
     pub(super) fn count(&self, network: Network) -> Result<(), Duration> {
-        let result = self.counted.check_key(&network);
-        result.map_err(|until| until.wait_time_from(self.clock.now()))
+        self.networks.count(network)?;
+        if let Some(site) = network.site() {
+            self.sites.count(site)?;
+        }
+        let all = self.all.as_ref().map_or(Ok(()), RateLimiter::check);
+        all.map_err(|until| until.wait_time_from(self.clock.now()))
     }
 
     /// Begins a request that is counted when it has failed. Returns the time to wait if there would
     /// be too many, should all requests in flight fail.
     pub(super) fn begin(&self, network: Network) -> Result<Attempt<'_, C>, Duration> {
-        let requests = self.networks.get(network);
+        let requests = self.networks.networks.get(network);
         let before = requests.in_flight.fetch_add(1, Ordering::Relaxed);
         let mut attempt = Attempt {
             limit: self,
@@ -127,15 +200,13 @@ impl<C: Clock> Limit<C> {
             failed: false,
         };
         let all = NonZeroU32::MIN.saturating_add(before);
-        match self.seen.check_key_n(&network, all) {
-            Ok(Ok(())) => {
-                // A client that hangs up does not get around the limit.
-                attempt.failed = true;
-                Ok(attempt)
-            }
-            Ok(Err(until)) => Err(until.wait_time_from(self.clock.now())),
-            Err(_) => Err(Duration::ZERO),
+        self.networks.check(network, all)?;
+        if let Some(site) = network.site() {
+            self.sites.check(site, NonZeroU32::MIN)?;
         }
+        // A client that hangs up does not get around the limit.
+        attempt.failed = true;
+        Ok(attempt)
     }
 }
 
@@ -232,13 +303,44 @@ mod tests {
     }
 
     #[test]
+    fn a_site_does_not_get_a_new_number_with_each_of_its_networks() {
+        let of_site = |number: u32| network(&format!("2001:db8:0:{number:x}::1"));
+        let (limit, clock) = limit(2);
+        for number in 0..32 {
+            assert_eq!(limit.count(of_site(number)), Ok(()), "{number}");
+        }
+        for number in 32..40 {
+            assert!(limit.count(of_site(number)).is_err(), "{number}");
+            assert!(limit.begin(of_site(number)).is_err(), "{number}");
+        }
+        assert_eq!(limit.count(network("2001:db8:1::1")), Ok(()));
+        assert_eq!(limit.count(network("192.0.2.1")), Ok(()));
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(limit.count(of_site(40)), Ok(()));
+    }
+
+    #[test]
+    fn all_networks_together_have_a_limit() {
+        let (limit, clock) = limit(1);
+        let limit = limit.with_all(NonZeroU32::MIN);
+        let site = |number: u32| network(&format!("2001:db8:{number:x}::1"));
+        for number in 0..64 {
+            assert_eq!(limit.count(site(number)), Ok(()), "{number}");
+        }
+        assert!(limit.count(site(64)).is_err());
+        assert!(limit.count(network("192.0.2.1")).is_err());
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(limit.count(site(65)), Ok(()));
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let (limit, _) = limit(1);
         for address in 0..2 * MOST_NETWORKS {
             let address = Ipv6Addr::from_bits(u128::from(address) << 64);
             let _ = limit.count(Network::of(address.into()));
         }
-        let networks = &limit.networks.0;
+        let networks = &limit.networks.networks.0;
         networks.run_pending_tasks();
         assert!(networks.entry_count() <= MOST_NETWORKS);
     }

@@ -127,6 +127,7 @@ pub(super) async fn exchange(
         .map_err(|_| refused("it needs the claims aud, client_id, resource, exp, iat and jti"))?;
     let left = claims.check(app, client, now())?;
     let scope = claims.scope(app, form)?;
+    app.clients.keep(&client.client_id).await?;
     // The length keeps the two parts apart.
     let id = format!("{} {issuer} {}", issuer.as_str().len(), claims.jti);
     if !app
