@@ -21,18 +21,21 @@ pub(crate) struct IdentityFlags {
     identity_jwt: bool,
 
     /// File with the private key for --identity-jwt, in PEM, for the curve P-256; the same on all
-    /// servers
-    #[arg(long, value_name = "FILE")]
-    identity_key: Option<PathBuf>,
+    /// servers; may be repeated: the first key signs, and all are published
+    ///
+    /// To replace a key, add the new one, wait until the MCP server has fetched both, make the new
+    /// one the first, and remove the old one a minute later.
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    identity_key: Vec<PathBuf>,
 }
 
 impl IdentityFlags {
     /// Checks the rules that concern more than one flag. `has_upstream` says whether there is an
     /// `--mcp-upstream`.
     pub(crate) fn check(&self, has_upstream: bool) -> Result<(), String> {
-        match (self.identity_jwt, &self.identity_key) {
-            (true, None) => return Err("--identity-jwt needs --identity-key".into()),
-            (false, Some(_)) => return Err("--identity-key needs --identity-jwt".into()),
+        match (self.identity_jwt, self.identity_key.is_empty()) {
+            (true, true) => return Err("--identity-jwt needs --identity-key".into()),
+            (false, false) => return Err("--identity-key needs --identity-jwt".into()),
             _ => {}
         }
         match self.first_set() {
@@ -56,18 +59,19 @@ impl IdentityFlags {
         self.first_set().is_some()
     }
 
-    /// Reads the key of `--identity-jwt`.
-    pub(crate) fn key(&self) -> Result<Option<SigningKey>, String> {
-        let Some(path) = &self.identity_key else {
-            return Ok(None);
+    /// Reads the keys of `--identity-jwt`. The first one signs.
+    pub(crate) fn keys(&self) -> Result<Vec<SigningKey>, String> {
+        let read = |path: &PathBuf| {
+            let key = SigningKey::read("--identity-key", path, None)?;
+            if key.is_es256() {
+                Ok(key)
+            } else {
+                let path = path.display();
+                Err(format!(
+                    "--identity-key {path}: not a key for the curve P-256"
+                ))
+            }
         };
-        let key = SigningKey::read("--identity-key", path, None)?;
-        if !key.is_es256() {
-            let path = path.display();
-            return Err(format!(
-                "--identity-key {path}: not a key for the curve P-256"
-            ));
-        }
-        Ok(Some(key))
+        self.identity_key.iter().map(read).collect()
     }
 }

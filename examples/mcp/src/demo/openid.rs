@@ -9,6 +9,7 @@ use server_common::demo::state::Code;
 
 use super::Demo;
 use super::authorize::SCOPES;
+use crate::signing::SigningKey;
 
 /// The lifetime of an ID token, in seconds.
 const LIFETIME: u64 = 300;
@@ -39,7 +40,7 @@ pub(super) async fn discovery(State(demo): State<Demo>) -> Json<Value> {
 
 /// `GET /jwks.json`.
 pub(super) async fn keys(State(demo): State<Demo>) -> Json<Value> {
-    Json(demo.key.key_set())
+    Json(SigningKey::key_set(std::slice::from_ref(&demo.key)))
 }
 
 /// Adds the address of a user, if the scope has `email`. The addresses of the demo's users are made

@@ -32,7 +32,8 @@ pub(crate) struct Identity(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     headers: bool,
-    key: Option<SigningKey>,
+    /// The first key signs, and all are published.
+    keys: Vec<SigningKey>,
     issuer: Issuer,
     /// The claim with the groups of a user.
     groups_claim: String,
@@ -54,15 +55,16 @@ impl Identity {
     ) -> Result<Self, String> {
         Ok(Self(Arc::new(Inner {
             headers: flags.identity_headers,
-            key: flags.key()?,
+            keys: flags.keys()?,
             issuer: issuer.clone(),
             groups_claim: groups_claim.to_owned(),
         })))
     }
 
-    /// Returns the public key for tokens, as a key set.
+    /// Returns the public keys for tokens, as a key set.
     pub(crate) fn key_set(&self) -> Option<Value> {
-        self.0.key.as_ref().map(SigningKey::key_set)
+        let keys = &self.0.keys;
+        (!keys.is_empty()).then(|| SigningKey::key_set(keys))
     }
 
     /// Removes what the client says about the user, and adds what this server knows.
@@ -80,7 +82,7 @@ impl Identity {
     fn headers(&self, grant: &AccessGrant) -> Option<HeaderMap> {
         let Inner {
             headers: is_on,
-            key,
+            keys,
             groups_claim,
             ..
         } = &*self.0;
@@ -109,7 +111,7 @@ impl Identity {
                 add(GROUPS, &groups.join(","));
             }
         }
-        if let Some(token) = key.as_ref().and_then(|key| self.token(key, grant, &user)) {
+        if let Some(token) = keys.first().and_then(|key| self.token(key, grant, &user)) {
             add(TOKEN, &token);
         }
         Some(headers)

@@ -204,6 +204,33 @@ async fn a_signed_token_names_the_user() {
 }
 
 #[tokio::test]
+async fn all_keys_are_published_and_the_first_signs() {
+    let files = [(), ()].map(|()| {
+        let mut file = NamedTempFile::new().unwrap();
+        let pair = KeyPair::generate().unwrap();
+        file.write_all(pair.serialize_pem().as_bytes()).unwrap();
+        file
+    });
+    let flags = files.each_ref();
+    let flags = flags.map(|file| format!("--identity-key={}", file.path().display()));
+    let mut published = Vec::new();
+    for [first, second] in [[0, 1], [1, 0]] {
+        let flags = ["--identity-jwt", &flags[first], &flags[second]];
+        let (seen, server) = through(says(ada()), &flags).await;
+        let token = seen.header("x-identity-token").unwrap();
+        let kid = decode_header(token).unwrap().kid.unwrap();
+        let keys = get(&server.url("/.well-known/jwks.json")).await;
+        let keys: JwkSet = serde_json::from_slice(&keys.body).unwrap();
+        let ids = keys.keys.iter().map(|key| key.common.key_id.clone());
+        let ids: Vec<_> = ids.map(Option::unwrap).collect();
+        assert_eq!((ids.len(), &ids[0]), (2, &kid));
+        published.push(ids);
+    }
+    published[1].reverse();
+    assert_eq!(published[0], published[1]);
+}
+
+#[tokio::test]
 async fn without_a_key_there_is_no_key_set() {
     let server = mcp::start(&[]).await;
     let keys = get(&server.url("/.well-known/jwks.json")).await;
