@@ -86,8 +86,10 @@ async fn code(
     if let Some(user) = &user
         && !app.provider.config().rules.admit(user)
     {
+        app.provider.discard(&answer);
         return Err(Failed::NotAllowed(user.clone()));
     }
+    app.clients.keep(&asked.client_id).await?;
     let scope = asked.scope();
     let granted = granted.scope.as_deref();
     let granted = granted.map(|granted| app.provider.config().granted_scope(granted, &scope));

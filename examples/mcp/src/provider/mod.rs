@@ -15,6 +15,8 @@ use std::time::Duration;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use reqwest::redirect::Policy;
+use serde_json::{Map, Value};
+use server_common::causes::causes;
 use server_common::metrics::Metrics;
 use server_common::program::Failure;
 use tower_oauth_refresh::store::StoreError;
@@ -250,6 +252,27 @@ impl Provider {
         let mut fields = vec![("token", token)];
         fields.extend(hint.map(|hint| ("token_type_hint", hint)));
         Some(self.post(&settings, endpoint, &fields).await)
+    }
+
+    /// Revokes the newest token of a response in the background, because no session uses it. If the
+    /// provider has no revocation endpoint, its tokens stay valid there.
+    pub(crate) fn discard(&self, answer: &Map<String, Value>) {
+        let token = |name| Some((answer.get(name)?.as_str()?.to_owned(), name));
+        let Some((token, hint)) = token("refresh_token").or_else(|| token("access_token")) else {
+            return;
+        };
+        let provider = self.clone();
+        tokio::spawn(async move {
+            let error = match provider.revoke(&token, Some(hint)).await {
+                Some(Ok(answer)) if !answer.status.is_success() => answer.status.to_string(),
+                Some(Err(error)) => causes(&error),
+                _ => return,
+            };
+            tracing::warn!(
+                error,
+                "the token of a refused user could not be revoked: it stays valid at the provider"
+            );
+        });
     }
 
     /// Requests the user's claims with one of the provider's access tokens. Returns `None` if the

@@ -49,6 +49,19 @@ pub(super) async fn refresh(provider: &Provider, form: &Parameters) -> Result<An
         KeptToken::Access(token) => again(provider, token).await?,
     };
     let user = user(provider, &mut answer, kept.user).await?;
+    if let Some(user) = &user
+        && !provider.config().rules.admit(user)
+    {
+        tracing::info!("a session ended: no --allow-… rule names its user any more");
+        if let KeptToken::Refresh(token) = kept.token {
+            // A provider that does not rotate has sent no newer one.
+            answer.entry("refresh_token").or_insert(token.into());
+        }
+        provider.discard(&answer);
+        return Err(OauthError::invalid_grant(
+            "your account may no longer use this server",
+        ));
+    }
     let asked = wanted.unwrap_or(&kept.scope);
     let granted = answer::scope(&answer);
     let granted = granted.map(|granted| provider.config().granted_scope(&granted, asked));
@@ -67,7 +80,7 @@ pub(super) async fn refresh(provider: &Provider, form: &Parameters) -> Result<An
 ///
 /// # Errors
 ///
-/// If the user may no longer come in. The provider has refreshed already, so that the session ends.
+/// If it is not known who the user is. The provider has refreshed already, so that the session ends.
 async fn user(
     provider: &Provider,
     answer: &mut Answer,
@@ -76,8 +89,8 @@ async fn user(
     let occasion = Occasion::Refresh {
         known: known.as_ref(),
     };
-    let user = match provider.identify(answer, occasion).await {
-        Ok(user) => user,
+    match provider.identify(answer, occasion).await {
+        Ok(user) => Ok(user),
         Err(error)
             if error.is_temporary() && (known.is_some() || provider.config().rules.are_empty()) =>
         {
@@ -87,27 +100,18 @@ async fn user(
                 error = causes(&error),
                 "a refresh keeps the user of the log-in: the provider did not say who it is now"
             );
-            known
+            Ok(known)
         }
         Err(error) => {
             tracing::error!(
                 error = causes(&error),
                 "a session ended: it is not known who the user is"
             );
-            return Err(OauthError::invalid_grant(
+            Err(OauthError::invalid_grant(
                 "the identity provider did not say who you are: log in again",
-            ));
+            ))
         }
-    };
-    if let Some(user) = &user
-        && !provider.config().rules.admit(user)
-    {
-        tracing::info!("a session ended: no --allow-… rule names its user any more");
-        return Err(OauthError::invalid_grant(
-            "your account may no longer use this server",
-        ));
     }
-    Ok(user)
 }
 
 /// Returns the access token without expiry again. If a userinfo endpoint is configured, first

@@ -27,6 +27,7 @@ mod pages;
 mod presets;
 mod provider_auth;
 mod rate_limits;
+mod refused_users;
 mod registration;
 mod renewal;
 mod revisions;
