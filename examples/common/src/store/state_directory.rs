@@ -93,7 +93,7 @@ impl StateDirectory {
             tracing::warn!(
                 directory = %self.0.display(),
                 mode = format!("{mode:o}"),
-                "other users can open the state directory: set its mode to 0700 (`StateDirectoryMode=0700` in a systemd unit)"
+                "other users can open the state directory: set its mode to 0700, in a systemd unit with StateDirectoryMode=0700"
             );
         }
     }
