@@ -1,21 +1,16 @@
 //! Instances that share a database receive announcements, or are told that some may have been lost,
 //! whatever happens to the connection.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use test_support::announcements::{heard, next};
 use test_support::entries::random_key;
 use test_support::postgres::PostgresServer;
-use tower_oauth_refresh::store::{Announcement, Announcements, Key, Store as _};
+use tower_oauth_refresh::store::{Announcement, Key, Store as _};
 use tower_oauth_refresh::{PostgresStore, PostgresStoreBuilder};
-
-/// The time limit for an event that is certain to occur.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The time limit of a call while servers do not respond.
 const LIMIT: Duration = Duration::from_secs(2);
-
-/// The time to wait for an announcement before it is repeated.
-const AGAIN: Duration = Duration::from_millis(200);
 
 const LISTENERS: &str = "FROM pg_stat_activity WHERE query LIKE 'LISTEN%' OR query = 'SELECT 1' AND
     pid <> pg_backend_pid()";
@@ -28,35 +23,6 @@ async fn connect(url: &str) -> PostgresStore {
     builder(url).connect().await.unwrap()
 }
 
-async fn next(announcements: &mut Announcements, what: &str) -> Announcement {
-    tokio::time::timeout(PATIENCE, announcements.next())
-        .await
-        .unwrap_or_else(|_| panic!("never received: {what}"))
-        .expect("the channel stays open")
-}
-
-/// Waits until an announcement of `other` arrives. Returns what arrived before it.
-async fn heard(
-    other: &PostgresStore,
-    announcements: &mut Announcements,
-    what: &str,
-) -> Vec<Announcement> {
-    let end = Instant::now() + PATIENCE;
-    let key = random_key();
-    let mut before = Vec::new();
-    loop {
-        assert!(Instant::now() < end, "never received: {what}");
-        // The connection that announces may have to be reopened, too.
-        let _ = other.announce(&[key]).await;
-        while let Ok(next) = tokio::time::timeout(AGAIN, announcements.next()).await {
-            match next.expect("the channel stays open") {
-                Announcement::Ended(ended) if ended == key => return before,
-                other => before.push(other),
-            }
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_broken_channel_is_detected_and_reopened() {
     let server = PostgresServer::start().await;
@@ -65,7 +31,7 @@ async fn a_broken_channel_is_detected_and_reopened() {
         let mut announcements = store.announcements().unwrap();
         assert_eq!(
             next(&mut announcements, name).await,
-            Announcement::Lost,
+            Some(Announcement::Lost),
             "{name}: there was no subscriber before"
         );
         heard(&other, &mut announcements, name).await;
@@ -75,7 +41,7 @@ async fn a_broken_channel_is_detected_and_reopened() {
             "stopped" => server.stop().await,
             _ => drop(server.sql(&format!("SELECT pg_terminate_backend(pid) {LISTENERS}"))),
         }
-        while next(&mut announcements, name).await != Announcement::Lost {}
+        while next(&mut announcements, name).await != Some(Announcement::Lost) {}
         match name {
             "frozen" => server.thaw(),
             "crashed" | "stopped" => server.restart().await,
@@ -102,9 +68,9 @@ async fn a_thousand_keys_are_announced_at_once() {
     for key in keys {
         loop {
             match next(&mut announcements, "a key").await {
-                Announcement::Ended(ended) if ended == key => break,
+                Some(Announcement::Ended(ended)) if ended == key => break,
                 // A repetition of the first announcement.
-                Announcement::Ended(_) => {}
+                Some(Announcement::Ended(_)) => {}
                 lost => panic!("{lost:?}"),
             }
         }
@@ -121,7 +87,7 @@ async fn a_strange_message_counts_as_lost() {
         server.sql(&format!(
             "SELECT pg_notify('oauth_refresh_ended', '{message}')"
         ));
-        while next(&mut announcements, message).await != Announcement::Lost {}
+        while next(&mut announcements, message).await != Some(Announcement::Lost) {}
     }
     heard(&other, &mut announcements, "the channel still works").await;
 }

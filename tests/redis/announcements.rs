@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use test_support::PATIENCE;
+use test_support::announcements::{AGAIN, heard, next};
 use test_support::entries::{every_call, random_key};
 use test_support::redis::{Cluster, Fault, RedisServer, Sentinels, Wire};
 use test_support::secrets::Log;
@@ -10,14 +12,8 @@ use tokio::sync::Notify;
 use tower_oauth_refresh::store::{Announcement, Announcements, Key, Store, StoreError};
 use tower_oauth_refresh::{RedisStore, RedisStoreBuilder};
 
-/// The time limit for an event that is certain to occur.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// The time limit of a call while servers do not respond.
 const LIMIT: Duration = Duration::from_secs(5);
-
-/// The time to wait for an announcement before it is repeated.
-const AGAIN: Duration = Duration::from_millis(200);
 
 const RIGHTS: &str = "~rt:* +get +set +setrange +unlink +time +eval +evalsha +script|load +info";
 
@@ -30,34 +26,6 @@ fn builder(url: &str) -> RedisStoreBuilder {
 
 async fn connect(url: &str) -> RedisStore {
     builder(url).connect().await.unwrap()
-}
-
-async fn next(announcements: &mut Announcements, what: &str) -> Option<Announcement> {
-    tokio::time::timeout(PATIENCE, announcements.next())
-        .await
-        .unwrap_or_else(|_| panic!("never received: {what}"))
-}
-
-/// Waits until an announcement of `other` arrives. Returns what arrived before it.
-async fn heard(
-    other: &RedisStore,
-    announcements: &mut Announcements,
-    what: &str,
-) -> Vec<Announcement> {
-    let end = Instant::now() + PATIENCE;
-    let key = random_key();
-    let mut before = Vec::new();
-    loop {
-        assert!(Instant::now() < end, "never received: {what}");
-        // The connection that announces may have to be reopened, too.
-        let _ = other.announce(&[key]).await;
-        while let Ok(next) = tokio::time::timeout(AGAIN, announcements.next()).await {
-            match next.expect("the channel stays open") {
-                Announcement::Ended(ended) if ended == key => return before,
-                other => before.push(other),
-            }
-        }
-    }
 }
 
 #[tokio::test]

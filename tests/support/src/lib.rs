@@ -6,6 +6,7 @@
 )]
 
 pub mod access;
+pub mod announcements;
 pub mod app;
 pub mod client;
 pub mod entries;
