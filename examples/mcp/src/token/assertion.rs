@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::http::Extensions;
 use serde::Deserialize;
 use server_common::jose::{Audience, Jwt, JwtError};
 
 use super::client::invalid;
+use super::single_use::{SingleUse, now};
 use crate::app::App;
 use crate::clients::Client;
 use crate::error::OauthError;
@@ -17,15 +18,6 @@ use crate::records::Kind;
 
 /// The value of `client_assertion_type` (RFC 7523 §2.2).
 pub(super) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-
-/// The most that the clocks of the client and of this server may differ, in seconds.
-const SKEW: f64 = 60.0;
-
-/// The longest time until an assertion expires, in seconds. The store remembers it for this long.
-const LONGEST: f64 = 3600.0;
-
-/// The maximum length of `jti`, in bytes.
-const LONGEST_ID: usize = 512;
 
 /// Whether the assertion of this request was accepted. The refresh layer may send one request of a
 /// client to the handlers twice: with a token that it never issued, to learn whether the client
@@ -38,7 +30,6 @@ struct Claims {
     iss: String,
     sub: String,
     aud: Audience,
-    /// Times may have fractions (RFC 7519 §2).
     exp: f64,
     nbf: Option<f64>,
     iat: Option<f64>,
@@ -113,32 +104,14 @@ impl Claims {
             let [issuer, ..] = names;
             return Err(refused(&format!("its aud must be {issuer}")));
         }
-        if self.exp <= now - SKEW {
-            return Err(refused("it has expired"));
-        }
-        if self.exp > now + LONGEST + SKEW {
-            return Err(refused("its exp is more than one hour ahead"));
-        }
-        let is_ahead = |time: Option<f64>| time.is_some_and(|time| time > now + SKEW);
-        if is_ahead(self.nbf) || is_ahead(self.iat) {
-            return Err(refused("it is not yet valid"));
-        }
-        if self.jti.is_empty() || self.jti.len() > LONGEST_ID {
-            return Err(refused("its jti is empty or too long"));
-        }
-        // The clock of another instance may be behind.
-        let left = self.exp - now + 2.0 * SKEW;
-        Ok(Duration::from_secs_f64(
-            left.clamp(1.0, LONGEST + 3.0 * SKEW),
-        ))
+        let single_use = SingleUse {
+            exp: self.exp,
+            nbf: self.nbf,
+            iat: self.iat,
+            jti: &self.jti,
+        };
+        single_use.check(now).map_err(refused)
     }
-}
-
-/// Returns the time in seconds since 1970.
-pub(super) fn now() -> f64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0.0, |since| since.as_secs_f64())
 }
 
 fn not_verified(error: JwtError) -> OauthError {

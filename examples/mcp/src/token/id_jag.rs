@@ -18,8 +18,8 @@ use serde_json::{Map, Value, json};
 use server_common::jose::{Audience, Issuer, Jwt, JwtError, Keys};
 
 use super::answer::Answer;
-use super::assertion::now;
 use super::need;
+use super::single_use::{SingleUse, now};
 use crate::app::App;
 use crate::clients::Client;
 use crate::error::OauthError;
@@ -38,15 +38,6 @@ const TYPE: &str = "oauth-id-jag+jwt";
 
 /// The lifetime of an access token, in seconds.
 const LIFETIME: u64 = 900;
-
-/// The most that the clocks of the issuer and of this server may differ, in seconds.
-const SKEW: f64 = 60.0;
-
-/// The longest time until an assertion expires, in seconds. The store remembers it for this long.
-const LONGEST: f64 = 3600.0;
-
-/// The maximum length of `jti`, in bytes.
-const LONGEST_ID: usize = 512;
 
 /// The identity providers whose assertions are accepted, with their keys.
 pub(crate) struct TrustedIssuers(Vec<(Issuer, Keys)>);
@@ -183,23 +174,13 @@ impl Claims {
             let resource = app.issuer.resource();
             return Err(refused(&format!("its resource must be {resource}")));
         }
-        if self.exp <= now - SKEW {
-            return Err(refused("it has expired"));
-        }
-        if self.exp > now + LONGEST + SKEW {
-            return Err(refused("its exp is more than one hour ahead"));
-        }
-        if self.iat > now + SKEW || self.nbf.is_some_and(|nbf| nbf > now + SKEW) {
-            return Err(refused("it is not yet valid"));
-        }
-        if self.jti.is_empty() || self.jti.len() > LONGEST_ID {
-            return Err(refused("its jti is empty or too long"));
-        }
-        // The clock of another instance may be behind.
-        let left = self.exp - now + 2.0 * SKEW;
-        Ok(Duration::from_secs_f64(
-            left.clamp(1.0, LONGEST + 3.0 * SKEW),
-        ))
+        let single_use = SingleUse {
+            exp: self.exp,
+            nbf: self.nbf,
+            iat: Some(self.iat),
+            jti: &self.jti,
+        };
+        single_use.check(now).map_err(refused)
     }
 
     /// Returns the scope of the access token: what the client requests, as far as the issuer grants

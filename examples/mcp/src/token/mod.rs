@@ -15,6 +15,7 @@ mod kept;
 mod outside;
 mod refresh;
 mod revoke;
+mod single_use;
 
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
