@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use server_common::jose::{ALGORITHMS, Issuer, Keys};
+use server_common::jose::{ALGORITHMS, Issuer, Keys, TENANT};
 use url::Url;
 
 use super::credential::{AuthMethod, Credential};
@@ -287,6 +287,3 @@ impl ProviderConfig {
         Ok(Some(PublishedKeys { jwks_uri, keys }))
     }
 }
-
-/// The part of an issuer that stands for the tenant of a user, at Entra ID.
-pub(crate) const TENANT: &str = "{tenantid}";

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use axum::http::StatusCode;
 use serde::Deserialize;
 use server_common::causes::causes;
-use server_common::jose::{FetchError, Fetcher, Issuer};
+use server_common::jose::{Fetcher, Issuer};
 use tokio::time::{sleep, timeout};
-use url::{Position, Url};
+use url::Url;
 
-use super::config::TENANT;
 use super::{Provider, ProviderConfig};
 
 /// The time after which the document is read again.
@@ -40,7 +38,7 @@ impl Document {
     /// Returns an error if the document is that of another issuer (RFC 8414 §3.3), or if an endpoint
     /// is not protected by TLS although the issuer is.
     pub(super) fn check(&self, issuer: &Issuer) -> Result<(), String> {
-        if self.issuer != issuer.as_str() && !self.is_of_every_tenant(issuer.as_str()) {
+        if !issuer.is_described_by(&self.issuer) {
             return Err(format!(
                 "--issuer: the discovery document of {issuer} is that of `{}`, and both must be spelled the same",
                 self.issuer
@@ -60,14 +58,6 @@ impl Document {
             None => Ok(()),
         }
     }
-
-    /// Returns whether `issuer` is that of all tenants of Entra ID, whose document names no tenant:
-    /// `https://login.microsoftonline.com/common/v2.0`.
-    fn is_of_every_tenant(&self, issuer: &str) -> bool {
-        ["common", "organizations", "consumers"]
-            .iter()
-            .any(|all| self.issuer.contains(TENANT) && self.issuer.replace(TENANT, all) == issuer)
-    }
 }
 
 /// The reason why there are no settings.
@@ -77,25 +67,6 @@ pub(crate) enum DiscoveryError {
     Unavailable(String),
     /// The document and the flags do not fit together. The text names the flag.
     Contradiction(String),
-}
-
-/// Fetches the document from its path in OpenID Connect, or from that of RFC 8414 if there is none.
-async fn fetch(fetcher: &Fetcher, issuer: &Issuer) -> Result<Document, FetchError> {
-    match fetcher.get(&issuer.discovery_document()).await {
-        Err(FetchError::Status(status)) if status == StatusCode::NOT_FOUND => {
-            let url = issuer.as_str().parse::<Url>();
-            let Ok(url) = url else {
-                return Err(FetchError::Status(status));
-            };
-            let path = url.path().trim_end_matches('/');
-            let root = &url[..Position::BeforePath];
-            let other = format!("{root}/.well-known/oauth-authorization-server{path}");
-            let other = fetcher.get(&other).await;
-            // The first path is the one that an operator expects.
-            other.map_err(|_| FetchError::Status(status))
-        }
-        result => result,
-    }
 }
 
 impl Provider {
@@ -152,7 +123,7 @@ impl Provider {
     }
 
     async fn read(&self, fetcher: &Fetcher, issuer: &Issuer) -> Result<(), DiscoveryError> {
-        let fetched = timeout(TIMEOUT, fetch(fetcher, issuer)).await;
+        let fetched = timeout(TIMEOUT, fetcher.discover::<Document>(issuer)).await;
         let document = match fetched {
             Ok(Ok(document)) => document,
             Ok(Err(error)) => return Err(DiscoveryError::Unavailable(causes(&error))),
@@ -173,6 +144,7 @@ impl Provider {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::StatusCode;
     use std::sync::{Arc, Mutex};
 
     use axum::Router;

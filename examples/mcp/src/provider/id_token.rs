@@ -4,10 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use server_common::jose::{Audience, Jwt, JwtError};
+use server_common::jose::{Audience, Jwt, JwtError, TENANT};
 use subtle::ConstantTimeEq as _;
 
-use super::config::{IdTokens, TENANT};
+use super::config::IdTokens;
 
 /// The most that the clocks of the provider and of this server may differ.
 const SKEW: Duration = Duration::from_secs(60);
