@@ -99,8 +99,8 @@ impl AccessError {
 #[derive(Clone, Debug)]
 pub(crate) struct AnonymousChallenge(pub(crate) HeaderValue);
 
-/// The `WWW-Authenticate` values of one route. Those that are the same for every token are written
-/// when the layer is built.
+/// The `WWW-Authenticate` values of one route. Every value that does not depend on the token is
+/// written when the layer is built.
 #[derive(Debug)]
 pub(crate) struct Challenges {
     realm: String,

@@ -23,7 +23,7 @@ impl StateDirectory {
     ///
     /// # Errors
     ///
-    /// There is none of them.
+    /// If none of these directories can be used.
     pub fn find(program: &str) -> Result<Self, String> {
         Self::among(
             program,

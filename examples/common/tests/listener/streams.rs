@@ -183,7 +183,7 @@ async fn rare_events_do_not_stall_a_response() {
         .expect("both clients receive an event");
 }
 
-/// A client can tell that an event stream ended, and that another response did not.
+/// A client sees the end of an event stream, and that any other response was cut off.
 #[tokio::test]
 async fn event_streams_are_ended_properly_at_a_shutdown() {
     let server = Server::start(limits()).await;

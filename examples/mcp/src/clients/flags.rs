@@ -24,7 +24,7 @@ pub(crate) struct ClientFlags {
     #[arg(long, value_name = "PATTERN", value_delimiter = ' ')]
     allow_redirect: Vec<RedirectPattern>,
 
-    /// Pattern of redirect URIs that clients may use, instead of those that --allow-redirect lists;
+    /// Pattern of redirect URIs that clients may use, instead of the defaults and of --allow-redirect;
     /// may be repeated [default: none]
     #[arg(long, value_name = "PATTERN", value_delimiter = ' ')]
     only_redirect: Vec<RedirectPattern>,

@@ -289,8 +289,8 @@ impl Provider {
         Some(self.get(endpoint.as_str(), token).await)
     }
 
-    /// Requests the addresses of a user, which GitHub lists apart. Returns the verified address that
-    /// the user prefers; `None` if there is none, or if the token may not read addresses.
+    /// Requests the addresses of a user, which GitHub lists apart. Returns the verified primary
+    /// address, or `None` if the user has none or the token may not read addresses.
     pub(crate) async fn primary_email(&self, token: &str) -> Result<Option<String>, ProviderError> {
         #[derive(serde::Deserialize)]
         struct Address {

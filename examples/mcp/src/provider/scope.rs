@@ -44,8 +44,8 @@ impl ProviderConfig {
         scopes.join(" ")
     }
 
-    /// Returns the scope of a refresh for which the client asks for `asked`: the same with what this
-    /// server needs itself. It is empty if the client asks for no scope.
+    /// Returns the scope of a refresh that the client requests as `asked`, with the scopes that this
+    /// server itself needs. It is empty if the client requests no scope.
     pub(crate) fn refreshed_scope(&self, asked: &str) -> String {
         // It is added if it is configured.
         let asked = asked

@@ -61,7 +61,7 @@ pub(crate) struct User {
 
 impl User {
     /// Reads a user from claims. `groups` is the name of the claim with the groups. If not all groups
-    /// fit, those that `rules` name come first.
+    /// fit, the groups that `rules` name come first.
     pub(crate) fn read(
         claims: &Map<String, Value>,
         names: &ClaimNames,

@@ -1,4 +1,4 @@
-//! Revisions of MCP: requests that stand alone (2026-07-28), and those that begin with `initialize`.
+//! Revisions of MCP: stateless requests (2026-07-28), and sessions that begin with `initialize`.
 
 use rmcp::model::{CallToolRequestParams, ProtocolVersion};
 use rmcp::transport::StreamableHttpClientTransport;

@@ -136,7 +136,7 @@ async fn an_unknown_scope_is_refused_if_the_operator_wants_it() {
     assert_error(&refused, 400, "invalid_client_metadata", "a registration");
 }
 
-/// Keycloak adds default scopes, and Google those that the user granted before.
+/// Keycloak adds default scopes, and Google adds the scopes that the user granted before.
 #[tokio::test]
 async fn what_the_provider_adds_is_not_granted() {
     let fixture = Fixture::start(&["--scope", "openid profile email"]).await;

@@ -255,7 +255,7 @@ fn web_page(uri: String) -> Result<String, InvalidMetadata> {
     }
 }
 
-/// Returns the supported scopes; `None` if there are none.
+/// Returns the supported ones of the requested scopes, or `None` if no scope is supported.
 fn known_scopes(scope: &str, rules: &Rules) -> Result<Option<String>, InvalidMetadata> {
     let known = rules.scopes.read(scope).map_err(|error| {
         let what = match error {

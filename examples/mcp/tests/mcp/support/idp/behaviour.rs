@@ -24,7 +24,7 @@ pub(crate) enum Refresh {
 pub(crate) struct Behaviour {
     /// The path of the issuer.
     pub(crate) path: &'static str,
-    /// The members of the discovery document, beside the endpoints; `None` if there is none.
+    /// The members of the discovery document besides the endpoints, or `None` for no document.
     pub(crate) document: Option<Value>,
     /// Whether only the path of RFC 8414 has the document.
     pub(crate) rfc8414: bool,
