@@ -201,13 +201,12 @@ pub use self::event::{ClientProof, Event, EventKind, Reuse};
 pub use self::grant::{GrantKey, InvalidGrantKey};
 pub use self::random::{OsRandom, RandomUnavailable, SecureRandom};
 pub use self::refresh::{
-    CheckError, Found, Refresh, RefreshLayer, RefreshLayerBuilder, ResponseFuture, Unguarded,
+    CheckError, ProbeOutcome, Refresh, RefreshLayer, RefreshLayerBuilder, ResponseFuture,
+    UnguardedPath,
 };
 pub use self::rotation_policy::{ClientInfo, RotationPolicy};
 #[cfg(feature = "memory")]
 pub use self::store::MemoryStore;
-#[cfg(feature = "tiered")]
-pub use self::store::TieredStore;
 pub use self::store::{BoxStore, Store, StoreError};
 #[cfg(feature = "postgres")]
 pub use self::store::{PostgresConnectError, PostgresStore, PostgresStoreBuilder};
@@ -215,6 +214,8 @@ pub use self::store::{PostgresConnectError, PostgresStore, PostgresStoreBuilder}
 pub use self::store::{RedbOpenError, RedbStore, RedbStoreBuilder};
 #[cfg(feature = "redis")]
 pub use self::store::{RedisConnectError, RedisStore, RedisStoreBuilder, RedisUrlError};
+#[cfg(feature = "tiered")]
+pub use self::store::{TieredStore, TieredStoreBuilder};
 pub use self::subject::{InvalidSubject, SessionLabel, Subject};
 pub use self::wire::client::{ClientId, InvalidClientId, SenderConstrained};
 pub use self::wire::path;

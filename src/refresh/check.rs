@@ -61,25 +61,25 @@ pub(crate) fn answer<B>() -> Response<ResponseBody<B>> {
 #[error("not guarded by the layer: {}", Listed(unguarded))]
 pub struct CheckError {
     /// The paths that are not guarded. There is at least one.
-    pub unguarded: Vec<Unguarded>,
+    pub unguarded: Vec<UnguardedPath>,
 }
 
 /// A path that the layer does not guard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Unguarded {
+pub struct UnguardedPath {
     /// The builder method that sets the path, such as `revocation_path`.
     pub setting: &'static str,
     /// The path that was requested.
     pub path: String,
     /// The result of the probe.
-    pub found: Found,
+    pub outcome: ProbeOutcome,
 }
 
 /// The result of a probe that did not reach the right endpoint of the layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Found {
+pub enum ProbeOutcome {
     /// A response with this status. 404 or 405: the path has no route inside the layer. 401 or 403:
     /// a middleware outside the layer rejected the probe. Other statuses come from such a
     /// middleware, or from a handler outside the layer.
@@ -93,36 +93,38 @@ pub enum Found {
     Endpoint(&'static str),
 }
 
-impl fmt::Display for Unguarded {
+impl fmt::Display for UnguardedPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             setting,
             path,
-            found,
+            outcome,
         } = self;
         write!(f, "{setting} {path:?} (")?;
-        match found {
-            Found::Status(status @ (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)) => {
+        match outcome {
+            ProbeOutcome::Status(
+                status @ (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED),
+            ) => {
                 write!(
                     f,
                     "{status}: add a route for this path inside the layer, even if it only returns 404"
                 )
             }
-            Found::Status(status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
+            ProbeOutcome::Status(status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
                 write!(
                     f,
                     "{status}: a middleware outside the layer rejected the probe"
                 )
             }
-            Found::Status(status) => {
+            ProbeOutcome::Status(status) => {
                 write!(
                     f,
                     "{status}: answered by a handler or a middleware outside the layer"
                 )
             }
-            Found::Failed(error) => write!(f, "the service failed: {error}"),
-            Found::TimedOut => f.write_str("no response"),
-            Found::Endpoint(setting) => {
+            ProbeOutcome::Failed(error) => write!(f, "the service failed: {error}"),
+            ProbeOutcome::TimedOut => f.write_str("no response"),
+            ProbeOutcome::Endpoint(setting) => {
                 write!(f, "the layer handled the request as one for {setting}")
             }
         }?;
@@ -130,7 +132,7 @@ impl fmt::Display for Unguarded {
     }
 }
 
-struct Listed<'a>(&'a [Unguarded]);
+struct Listed<'a>(&'a [UnguardedPath]);
 
 impl fmt::Display for Listed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -238,11 +240,12 @@ where
     let mut unguarded = Vec::new();
     for (endpoint, path) in shared.config().paths.endpoints() {
         let path = format!("{prefix}{path}");
-        if let Some(found) = probe(shared.address(), endpoint, &path, &mut service, body()).await {
-            unguarded.push(Unguarded {
+        if let Some(outcome) = probe(shared.address(), endpoint, &path, &mut service, body()).await
+        {
+            unguarded.push(UnguardedPath {
                 setting: endpoint.setting(),
                 path,
-                found,
+                outcome,
             });
         }
     }
@@ -260,7 +263,7 @@ async fn probe<S, B, ResBody>(
     path: &str,
     service: &mut S,
     body: B,
-) -> Option<Found>
+) -> Option<ProbeOutcome>
 where
     S: Service<Request<B>, Response = Response<ResBody>>,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -270,7 +273,7 @@ where
     *request.method_mut() = Method::POST;
     match path.parse::<PathAndQuery>() {
         Ok(path) => *request.uri_mut() = Uri::from(path),
-        Err(error) => return Some(Found::Failed(error.to_string())),
+        Err(error) => return Some(ProbeOutcome::Failed(error.to_string())),
     }
     let form = http::HeaderValue::from_static("application/x-www-form-urlencoded");
     request.headers_mut().insert(CONTENT_TYPE, form);
@@ -281,11 +284,11 @@ where
     let answer = timeout(LONGEST, service.oneshot(request)).await;
     match seen.get() {
         Some(reached) if *reached == endpoint => None,
-        Some(reached) => Some(Found::Endpoint(reached.setting())),
+        Some(reached) => Some(ProbeOutcome::Endpoint(reached.setting())),
         None => Some(match answer {
-            Ok(Ok(response)) => Found::Status(response.status()),
-            Ok(Err(error)) => Found::Failed(error.into().to_string()),
-            Err(_) => Found::TimedOut,
+            Ok(Ok(response)) => ProbeOutcome::Status(response.status()),
+            Ok(Err(error)) => ProbeOutcome::Failed(error.into().to_string()),
+            Err(_) => ProbeOutcome::TimedOut,
         }),
     }
 }

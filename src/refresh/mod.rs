@@ -12,7 +12,7 @@ mod layer;
 mod service;
 
 pub use self::builder::RefreshLayerBuilder;
-pub use self::check::{CheckError, Found, Unguarded};
+pub use self::check::{CheckError, ProbeOutcome, UnguardedPath};
 pub use self::future::ResponseFuture;
 pub use self::layer::RefreshLayer;
 pub use self::service::Refresh;

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt as _, Full};
 use test_support::session::infallible;
 use test_support::{App, Upstream, post, refresh_form};
 use tower::{BoxError, Layer as _, ServiceBuilder, ServiceExt as _, service_fn};
-use tower_oauth_refresh::{CheckError, Found, MemoryStore, RefreshLayer};
+use tower_oauth_refresh::{CheckError, MemoryStore, ProbeOutcome, RefreshLayer};
 
 type Layer = RefreshLayer<MemoryStore>;
 
@@ -205,9 +205,9 @@ async fn check_reports_a_misplaced_layer() {
         async |_: axum::extract::Request, _: axum::middleware::Next| StatusCode::UNAUTHORIZED,
     );
     let all = ["token_path", "revocation_path", "introspection_path"];
-    let status = |status: u16| Found::Status(StatusCode::from_u16(status).unwrap());
+    let status = |status: u16| ProbeOutcome::Status(StatusCode::from_u16(status).unwrap());
     let own = layer();
-    let rows: [(&str, &Layer, Router, &[&str], Found); 6] = [
+    let rows: [(&str, &Layer, Router, &[&str], ProbeOutcome); 6] = [
         // The strict upstream refuses a form without a grant type.
         (
             "no layer",
@@ -252,13 +252,13 @@ async fn check_reports_a_misplaced_layer() {
             Router::new()
                 .fallback_service(rewriting.service(oauth(&upstream, true).layer(own.clone()))),
             { &all[1..2] },
-            Found::Endpoint("token_path"),
+            ProbeOutcome::Endpoint("token_path"),
         ),
     ];
     for (name, layer, app, settings, found) in rows {
         let error = layer.check(app, Body::empty).await.expect_err(name);
         let first = &error.unguarded[0];
-        assert_eq!(first.found, found, "{name}: {error}");
+        assert_eq!(first.outcome, found, "{name}: {error}");
         let reported: Vec<_> = error
             .unguarded
             .iter()
@@ -327,8 +327,8 @@ async fn a_stack_that_fails_or_hangs_is_reported() {
     });
     let error = layer().check(failing, Body::empty).await.unwrap_err();
     assert_eq!(
-        error.unguarded[2].found,
-        Found::Failed("the database is unavailable".into())
+        error.unguarded[2].outcome,
+        ProbeOutcome::Failed("the database is unavailable".into())
     );
     let hanging = service_fn(
         async |_: Request<Body>| -> Result<Response<Body>, Infallible> {
@@ -337,7 +337,7 @@ async fn a_stack_that_fails_or_hangs_is_reported() {
         },
     );
     let error = layer().check(hanging, Body::empty).await.unwrap_err();
-    assert_eq!(error.unguarded[0].found, Found::TimedOut);
+    assert_eq!(error.unguarded[0].outcome, ProbeOutcome::TimedOut);
 }
 
 #[tokio::test]

@@ -47,37 +47,32 @@ pub enum RedbOpenError {
     Database(#[source] Arc<dyn Error + Send + Sync>),
 }
 
-impl From<io::Error> for RedbOpenError {
-    fn from(error: io::Error) -> Self {
+// These conversions are not `From` implementations, because those would be part of the public API.
+impl RedbOpenError {
+    /// Converts an error of the operating system.
+    pub(super) fn io(error: io::Error) -> Self {
         Self::Io(Arc::new(error))
     }
-}
 
-impl RedbOpenError {
-    /// Converts an error of redb. This is not a `From` implementation, because redb is not part of
-    /// the public API.
+    /// Converts an error of redb.
     pub(super) fn of(error: impl Into<redb::Error>) -> Self {
         match error.into() {
             error @ (redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch) => {
                 Self::InUse(Arc::new(error))
             }
-            redb::Error::Io(error) if error.kind() != io::ErrorKind::InvalidData => error.into(),
+            redb::Error::Io(error) if error.kind() != io::ErrorKind::InvalidData => Self::io(error),
             error @ (redb::Error::Io(_)
             | redb::Error::Corrupted(_)
             | redb::Error::UpgradeRequired(_)) => Self::Unreadable(Arc::new(error)),
             error => Self::Database(Arc::new(error)),
         }
     }
-}
 
-impl From<RedbOpenError> for StoreError {
-    /// Converts the error for calls that come after the file could not be reopened.
-    fn from(error: RedbOpenError) -> Self {
-        match error {
-            RedbOpenError::Io(_) | RedbOpenError::InUse(_) | RedbOpenError::Database(_) => {
-                Self::unavailable(error)
-            }
-            error => Self::corrupt(error),
+    /// Returns the error of calls that come after the file could not be reopened.
+    pub(super) fn into_store_error(self) -> StoreError {
+        match self {
+            Self::Io(_) | Self::InUse(_) | Self::Database(_) => StoreError::unavailable(self),
+            error => StoreError::corrupt(error),
         }
     }
 }

@@ -41,13 +41,13 @@ impl Opened {
     /// Opens the file, or creates it with read permission for the owner only.
     pub(super) fn create(path: PathBuf, cache_size: usize) -> Result<Self, RedbOpenError> {
         // Absolute, because the process may change its directory later.
-        let path = std::path::absolute(path)?;
-        let created = create_file(&path)?;
+        let path = std::path::absolute(path).map_err(RedbOpenError::io)?;
+        let created = create_file(&path).map_err(RedbOpenError::io)?;
         let database = builder(cache_size)
             .create(&path)
             .map_err(RedbOpenError::of)?;
         if created {
-            sync_directory(&path)?;
+            sync_directory(&path).map_err(RedbOpenError::io)?;
         }
         prepare(&database)?;
         let identity = RwLock::new(identity(&path).ok().flatten());
@@ -115,7 +115,9 @@ impl Opened {
             &mut *database,
             Err(StoreError::unavailable("the database is being reopened")),
         ));
-        *database = self.open_existing().map_err(StoreError::from);
+        *database = self
+            .open_existing()
+            .map_err(RedbOpenError::into_store_error);
         if database.is_ok() {
             *self
                 .identity

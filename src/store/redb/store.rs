@@ -119,9 +119,11 @@ impl RedbStore {
             clock,
         });
         let writer = Writer::new(Arc::clone(&shared));
-        let writer = Worker::start("redb-writer", move |jobs| writer.run(&jobs))?;
+        let writer = Worker::start("redb-writer", move |jobs| writer.run(&jobs))
+            .map_err(RedbOpenError::io)?;
         let for_reader = Arc::clone(&shared);
-        let reader = Worker::start("redb-reader", move |jobs| reader::run(&for_reader, &jobs))?;
+        let reader = Worker::start("redb-reader", move |jobs| reader::run(&for_reader, &jobs))
+            .map_err(RedbOpenError::io)?;
         Ok(Self(Arc::new(Handle {
             writer,
             reader,
