@@ -1,6 +1,9 @@
-//! The repository: its documents, its layers and its dependencies.
+//! The repository: its documents, its layers, its dependencies and its public API.
 
 mod documents;
+// Lists the items of every feature.
+#[cfg(all(feature = "conformance", feature = "postgres"))]
+mod public_api;
 mod rooms;
 // Reads the metadata of every feature without the network.
 #[cfg(all(feature = "redb", feature = "redis-tls"))]
