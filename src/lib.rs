@@ -137,6 +137,8 @@
 //! - `tiered` (default): [`TieredStore`], a cache in front of another store.
 //! - `access` (default): [`AccessLayer`], which guards a resource server, and its cache.
 //! - `axum`: [`AccessGrant`] is an extractor of axum 0.8.
+//! - `metrics`: the module [`metrics`], which records events and store calls through the `metrics`
+//!   facade.
 //! - `conformance`: [`store_conformance!`], which tests an implementation of [`Store`] against its
 //!   contract.
 #![forbid(unsafe_code)]
@@ -178,6 +180,8 @@ mod key_lock;
 mod link;
 #[cfg(doc)]
 pub mod manual;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod random;
 mod refresh;
 mod revocation_key;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use tower::{Layer as _, Service};
-use tower_oauth_refresh::{MemoryStore, Refresh, RefreshLayer};
+use tower_oauth_refresh::{MemoryStore, Refresh, RefreshLayer, Store};
 
 /// Returns the same token response of 1 KB for every request.
 #[derive(Clone)]
@@ -41,15 +41,14 @@ async fn token(response: Response<tower_oauth_refresh::ResponseBody<Full<Bytes>>
     answer["refresh_token"].as_str().unwrap().to_owned()
 }
 
-#[test]
-fn a_rotation_allocates_at_most_sixty_times() {
+/// Returns the median of the allocations of a rotation.
+fn allocations<St: Store>(layer: &RefreshLayer<St>) -> u64 {
     let answer = format!(
         r#"{{"access_token":"{}","token_type":"Bearer","expires_in":3600,"refresh_token":"{}"}}"#,
         "a".repeat(850),
         "u".repeat(64)
     );
-    let layer = RefreshLayer::new(MemoryStore::new());
-    let mut service: Refresh<Server, MemoryStore> = layer.layer(Server(answer.into()));
+    let mut service: Refresh<Server, St> = layer.layer(Server(answer.into()));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -80,6 +79,31 @@ fn a_rotation_allocates_at_most_sixty_times() {
         counts.drain(..10);
         counts.sort_unstable();
         println!("{counts:?} allocations");
-        assert!((1..=60).contains(&counts[5]), "{counts:?}");
-    });
+        counts[5]
+    })
+}
+
+#[test]
+fn a_rotation_allocates_at_most_sixty_times() {
+    let count = allocations(&RefreshLayer::new(MemoryStore::new()));
+    assert!((1..=60).contains(&count), "{count}");
+}
+
+#[cfg(feature = "metrics")]
+#[test]
+fn recording_metrics_does_not_allocate() {
+    use tower_oauth_refresh::metrics::Metrics;
+
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let metrics = metrics::with_local_recorder(&recorder, Metrics::new);
+    let without = RefreshLayer::builder(MemoryStore::new()).on_event(|_| {});
+    let without = allocations(&without.build().unwrap());
+    let with = RefreshLayer::builder(metrics.store(MemoryStore::new()))
+        .on_event(move |event| metrics.record(event));
+    assert_eq!(allocations(&with.build().unwrap()), without);
+    let shown = recorder.handle().render();
+    assert!(
+        shown.contains("oauth_refresh_events_total{kind=\"rotated\"} 21"),
+        "{shown}"
+    );
 }

@@ -15,7 +15,6 @@ pub mod headers;
 pub mod jose;
 pub mod listener;
 pub mod logging;
-pub mod metered;
 pub mod metrics;
 pub mod networks;
 pub mod oauth_error;

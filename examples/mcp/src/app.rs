@@ -18,7 +18,6 @@ use server_common::causes::causes;
 use server_common::flags::{About, AdminFlags, config_error};
 use server_common::forwarded::Edge;
 use server_common::listener::{Held, Listener};
-use server_common::metered::Metered;
 use server_common::metrics::Metrics;
 use server_common::program::{Failure, bind, shut_down};
 use server_common::receivers::Receivers;
@@ -230,7 +229,7 @@ fn build(
 ) -> Result<(App, AccessLayer<BoxStore>), Failure> {
     cli.endpoint.check(&cli.scopes()).map_err(Failure::Usage)?;
     cli.check_trusted_issuers().map_err(Failure::Usage)?;
-    let layered = metered(store.clone(), metrics);
+    let layered = metrics.store(store.clone());
     let by_session = admin.backchannel_logout_issuer.is_some();
     let (refresh, access) = layers(cli, layered, &issuer, &provider, metrics, by_session)?;
     let receivers = admin.receivers(&refresh, store.clone())?;
@@ -264,15 +263,6 @@ fn build(
         expiration_types: cli.shared.sessions.expiration_types(),
     }));
     Ok((app, access))
-}
-
-/// Returns the store of the layers. Its calls are measured if metrics are recorded.
-fn metered(store: BoxStore, metrics: &Metrics) -> BoxStore {
-    if metrics.enabled() {
-        BoxStore::new(Metered::new(store, metrics.clone()))
-    } else {
-        store
-    }
 }
 
 /// Builds the layer for the token routes and the layer for the MCP endpoint.

@@ -26,7 +26,6 @@ use server_common::flags::{self, About, Parsed, SharedFlags, config_error};
 use server_common::forward::{self, Forward};
 use server_common::forwarded::Edge;
 use server_common::listener::Listener;
-use server_common::metered::Metered;
 use server_common::metrics::{Metrics, Scrape};
 use server_common::program::{Failure, bind, exit, report, shut_down};
 use server_common::receivers::Receivers;
@@ -101,12 +100,8 @@ fn check(cli: &Cli) -> Result<(), Failure> {
     report([store, layers].into_iter().chain(cli.checks()))
 }
 
-fn layer<S: Store>(
-    cli: &Cli,
-    store: S,
-    metrics: &Metrics,
-) -> Result<RefreshLayer<Metered<S>>, Failure> {
-    let builder = RefreshLayer::builder(Metered::new(store, metrics.clone()));
+fn layer(cli: &Cli, store: BoxStore, metrics: &Metrics) -> Result<RefreshLayer<BoxStore>, Failure> {
+    let builder = RefreshLayer::builder(metrics.store(store));
     let mut builder = cli.configure(builder);
     let key = cli.shared.revocation.key().map_err(Failure::Usage)?;
     if let Some(upstream) = &cli.upstream {

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 use tower_oauth_refresh::{Event, EventKind, Reuse};
 
 use super::window::{Minute, Window};
-use super::{STORE_OPS, StoreOp};
+
+/// The operations of the store that the page shows.
+const STORE_OPS: [&str; 4] = ["get", "swap", "sidecar", "claim"];
 
 /// The number of events that are kept.
 const EVENTS: usize = 200;
@@ -39,6 +41,16 @@ impl From<&Event> for Recent {
             reuse: event.reuse,
             elapsed: event.elapsed,
         }
+    }
+}
+
+/// An operation of the store that the page shows: its place in [`STORE_OPS`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StoreOp(usize);
+
+impl StoreOp {
+    pub(super) fn named(name: &str) -> Option<Self> {
+        STORE_OPS.iter().position(|op| *op == name).map(Self)
     }
 }
 
@@ -109,7 +121,7 @@ impl Live {
         let (second, mut figures) = self.lock();
         let at = EventKind::ALL.iter().position(|kind| *kind == event.kind);
         if let Some((window, total)) = at.and_then(|at| figures.kinds.get_mut(at)) {
-            window.record(second, event.elapsed, false);
+            window.record(second, event.elapsed);
             *total += 1;
         }
         if event.reuse.is_some() {
@@ -118,14 +130,22 @@ impl Live {
         push(&mut figures.events, EVENTS, recent);
     }
 
-    pub(super) fn store_call(&self, op: StoreOp, elapsed: Duration, failed: bool) {
+    pub(super) fn store_call(&self, op: StoreOp, elapsed: Duration) {
         let (second, mut figures) = self.lock();
-        figures.store[op as usize].record(second, elapsed, failed);
+        figures.store[op.0].record(second, elapsed);
+    }
+
+    pub(super) fn store_call_failed(&self, op: StoreOp) {
+        let (second, mut figures) = self.lock();
+        figures.store[op.0].fail(second);
     }
 
     pub(super) fn upstream_call(&self, elapsed: Duration, failed: bool) {
         let (second, mut figures) = self.lock();
-        figures.upstream.record(second, elapsed, failed);
+        figures.upstream.record(second, elapsed);
+        if failed {
+            figures.upstream.fail(second);
+        }
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -141,7 +161,7 @@ impl Live {
             uptime: Duration::from_secs(second),
             kinds: kinds.collect(),
             store: store
-                .map(|((_, op), window)| (*op, window.minute(second)))
+                .map(|(op, window)| (*op, window.minute(second)))
                 .collect(),
             upstream: figures.upstream.minute(second),
             events: figures.events.iter().rev().cloned().collect(),

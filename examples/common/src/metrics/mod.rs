@@ -1,54 +1,29 @@
 //! The metrics of a server, for Prometheus and for the admin page.
+//!
+//! The library records them ([`tower_oauth_refresh::metrics`]). This module exports them, and keeps
+//! the figures that only the admin page shows.
 
 mod live;
+mod tee;
 mod window;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::store::{CacheState, OpenStore};
-use metrics::{
-    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
-    gauge, histogram,
-};
+use metrics::{Gauge, Unit, describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use tower_oauth_refresh::{Event, EventKind};
+use tower_oauth_refresh::Event;
+use tower_oauth_refresh::metrics::{DURATION_BUCKETS, Metrics as LayerMetrics};
+use tower_oauth_refresh::store::BoxStore;
 
 use self::live::Live;
 pub use self::live::{KindFigures, Recent, Snapshot, visible};
+use self::tee::Tee;
 pub use self::window::Minute;
+use crate::store::{CacheState, OpenStore};
 
 /// The interval at which the buffers of the histograms are drained.
 const UPKEEP: Duration = Duration::from_secs(5);
-
-const ROTATIONS: &str = "oauth_refresh_rotation_duration_seconds";
-const CACHE_LOOKUPS: &str = "oauth_refresh_cache_lookups_total";
-const STORE_CALLS: &str = "oauth_refresh_store_call_duration_seconds";
-
-/// The kinds of events for which the client gets a token response.
-const ROTATION_KINDS: [EventKind; 5] = [
-    EventKind::Rotated,
-    EventKind::Kept,
-    EventKind::Replayed,
-    EventKind::Converged,
-    EventKind::Recovered,
-];
-
-/// The operations of a store.
-#[derive(Clone, Copy, Debug)]
-pub enum StoreOp {
-    Get,
-    Swap,
-    Sidecar,
-    Claim,
-}
-
-const STORE_OPS: [(StoreOp, &str); 4] = [
-    (StoreOp::Get, "get"),
-    (StoreOp::Swap, "swap"),
-    (StoreOp::Sidecar, "sidecar"),
-    (StoreOp::Claim, "claim"),
-];
 
 /// A recorder of metrics. Clones share their counters. The default records nothing.
 #[derive(Clone, Debug, Default)]
@@ -56,102 +31,50 @@ pub struct Metrics(Option<Arc<Handles>>);
 
 #[derive(Debug)]
 struct Handles {
-    events: Vec<(EventKind, Counter)>,
-    rotations: [(EventKind, Histogram); ROTATION_KINDS.len()],
-    /// In the order of [`STORE_OPS`].
-    store_calls: [(Histogram, Counter); STORE_OPS.len()],
+    layer: LayerMetrics,
     in_flight: Option<Gauge>,
-    cache: CacheCounters,
-    live: Live,
+    live: Arc<Live>,
 }
 
 impl Metrics {
     /// Creates a recorder and the exporter of its metrics in the Prometheus format. `in_flight` is
     /// the name of the metric for requests in flight, if the server counts them.
     pub fn prometheus(in_flight: Option<&'static str>) -> Result<(Self, Exporter), BuildError> {
-        let rotations = Matcher::Full(ROTATIONS.into());
-        let store_calls = Matcher::Full(STORE_CALLS.into());
-        let recorder = PrometheusBuilder::new()
+        let exporter = PrometheusBuilder::new()
             .set_buckets_for_metric(
-                rotations,
-                &[
-                    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-                    30.0,
-                ],
-            )?
-            .set_buckets_for_metric(
-                store_calls,
-                &[
-                    0.000_01, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1,
-                    0.5, 1.0,
-                ],
+                Matcher::Suffix("_duration_seconds".into()),
+                DURATION_BUCKETS,
             )?
             .build_recorder();
-        let handles = metrics::with_local_recorder(&recorder, || {
-            describe(in_flight);
-            Handles {
-                events: EventKind::ALL
-                    .iter()
-                    .map(|kind| {
-                        let label = kind.as_str();
-                        (
-                            *kind,
-                            counter!("oauth_refresh_events_total", "kind" => label),
-                        )
-                    })
-                    .collect(),
-                rotations: ROTATION_KINDS
-                    .map(|kind| (kind, histogram!(ROTATIONS, "kind" => kind.as_str()))),
-                store_calls: STORE_OPS.map(|(_, op)| {
-                    let errors = counter!("oauth_refresh_store_call_errors_total", "op" => op);
-                    (histogram!(STORE_CALLS, "op" => op), errors)
-                }),
-                in_flight: in_flight.map(|name| gauge!(name)),
-                cache: CacheCounters {
-                    hits: counter!(CACHE_LOOKUPS, "result" => "hit"),
-                    misses: counter!(CACHE_LOOKUPS, "result" => "miss"),
-                },
-                live: Live::default(),
-            }
+        let handle = exporter.handle();
+        let live = Arc::new(Live::default());
+        let tee = Tee {
+            exporter,
+            live: Arc::clone(&live),
+        };
+        let handles = metrics::with_local_recorder(&tee, || Handles {
+            layer: LayerMetrics::new(),
+            in_flight: in_flight.map(|name| {
+                describe_gauge!(name, Unit::Count, "Requests whose response is not finished");
+                gauge!(name)
+            }),
+            live,
         });
-        handles.start_at_zero();
-        let lookups = handles.cache.clone();
-        Ok((
-            Self(Some(Arc::new(handles))),
-            Exporter {
-                handle: recorder.handle(),
-                lookups,
-            },
-        ))
+        Ok((Self(Some(Arc::new(handles))), Exporter(handle)))
     }
 
-    pub const fn enabled(&self) -> bool {
-        self.0.is_some()
+    /// Returns `store` with its calls measured, if metrics are recorded.
+    pub fn store(&self, store: BoxStore) -> BoxStore {
+        match &self.0 {
+            Some(handles) => BoxStore::new(handles.layer.store(store)),
+            None => store,
+        }
     }
 
     pub fn event(&self, event: &Event) {
         let Some(handles) = &self.0 else { return };
-        if let Some((_, counter)) = handles.events.iter().find(|(kind, _)| *kind == event.kind) {
-            counter.increment(1);
-        }
-        if let Some((_, histogram)) = handles
-            .rotations
-            .iter()
-            .find(|(kind, _)| *kind == event.kind)
-        {
-            histogram.record(event.elapsed);
-        }
+        handles.layer.record(event);
         handles.live.event(event);
-    }
-
-    pub fn store_call(&self, op: StoreOp, elapsed: Duration, failed: bool) {
-        let Some(handles) = &self.0 else { return };
-        let (calls, errors) = &handles.store_calls[op as usize];
-        calls.record(elapsed);
-        if failed {
-            errors.increment(1);
-        }
-        handles.live.store_call(op, elapsed, failed);
     }
 
     /// Measures a request to the upstream, to the head of its response. It fails if there is no
@@ -178,31 +101,11 @@ impl Metrics {
 
     /// Counts a request as in flight until the returned guard is dropped.
     pub fn in_flight(&self) -> InFlight {
-        if let Some(in_flight) = self
-            .0
-            .as_ref()
-            .and_then(|handles| handles.in_flight.as_ref())
-        {
-            in_flight.increment(1.0);
+        let guard = InFlight(self.clone());
+        if let Some(gauge) = guard.gauge() {
+            gauge.increment(1.0);
         }
-        InFlight(self.clone())
-    }
-}
-
-impl Handles {
-    /// Sets every series to zero, so that all series exist from the start.
-    fn start_at_zero(&self) {
-        for (_, counter) in &self.events {
-            counter.absolute(0);
-        }
-        for (_, errors) in &self.store_calls {
-            errors.absolute(0);
-        }
-        if let Some(in_flight) = &self.in_flight {
-            in_flight.set(0.0);
-        }
-        self.cache.hits.absolute(0);
-        self.cache.misses.absolute(0);
+        guard
     }
 }
 
@@ -210,24 +113,26 @@ impl Handles {
 #[derive(Debug)]
 pub struct InFlight(Metrics);
 
+impl InFlight {
+    fn gauge(&self) -> Option<&Gauge> {
+        self.0.0.as_ref()?.in_flight.as_ref()
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let handles = self.0.0.as_ref();
-        if let Some(in_flight) = handles.and_then(|handles| handles.in_flight.as_ref()) {
-            in_flight.decrement(1.0);
+        if let Some(gauge) = self.gauge() {
+            gauge.decrement(1.0);
         }
     }
 }
 
 /// The exporter of the recorded metrics.
 #[derive(Clone, Debug)]
-pub struct Exporter {
-    handle: PrometheusHandle,
-    lookups: CacheCounters,
-}
+pub struct Exporter(PrometheusHandle);
 
 impl Exporter {
-    /// Adds the statistics that `store` records itself.
+    /// Adds the state of the cache of `store`.
     pub const fn over(self, store: OpenStore) -> Scrape {
         Scrape {
             exporter: self,
@@ -236,7 +141,7 @@ impl Exporter {
     }
 }
 
-/// The metrics of the recorder and of the store.
+/// The metrics of the recorder and the state of the store.
 #[derive(Clone, Debug)]
 pub struct Scrape {
     exporter: Exporter,
@@ -251,19 +156,8 @@ impl Scrape {
 
     /// Renders the metrics in the text format of Prometheus.
     pub fn render(&self) -> String {
-        if let Some(CacheState { hits, misses, .. }) = self.cache() {
-            self.exporter.lookups.hits.absolute(hits);
-            self.exporter.lookups.misses.absolute(misses);
-        }
-        self.exporter.handle.render()
+        self.exporter.0.render()
     }
-}
-
-/// The counters of the hits and misses of the cache in front of the store.
-#[derive(Clone, Debug)]
-pub struct CacheCounters {
-    hits: Counter,
-    misses: Counter,
 }
 
 /// Drains the buffers of the histograms periodically. Never returns.
@@ -271,33 +165,53 @@ pub async fn upkeep(scrape: Scrape) {
     let mut interval = tokio::time::interval(UPKEEP);
     loop {
         interval.tick().await;
-        scrape.exporter.handle.run_upkeep();
+        scrape.exporter.0.run_upkeep();
     }
 }
 
-fn describe(in_flight: Option<&'static str>) {
-    describe_counter!("oauth_refresh_events_total", Unit::Count, "Events, by kind");
-    describe_histogram!(
-        ROTATIONS,
-        Unit::Seconds,
-        "Time from a refresh request to its token response, by kind of event"
-    );
-    describe_histogram!(
-        STORE_CALLS,
-        Unit::Seconds,
-        "Duration of store calls, by operation"
-    );
-    describe_counter!(
-        "oauth_refresh_store_call_errors_total",
-        Unit::Count,
-        "Store calls that failed, by operation"
-    );
-    describe_counter!(
-        CACHE_LOOKUPS,
-        Unit::Count,
-        "Lookups in the cache in front of the store, by result"
-    );
-    if let Some(name) = in_flight {
-        describe_gauge!(name, Unit::Count, "Requests whose response is not finished");
+#[cfg(test)]
+mod tests {
+    use test_support::{Hooked, Plan};
+    use tower_oauth_refresh::MemoryStore;
+    use tower_oauth_refresh::store::{Key, Store as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn store_calls_reach_the_exporter_and_the_admin_page() {
+        let (metrics, exporter) = Metrics::prometheus(None).unwrap();
+        let hooked = Hooked::new(MemoryStore::new());
+        let store = metrics.store(BoxStore::new(hooked.clone()));
+        store.get(&Key::new([0; 32])).await.unwrap();
+        hooked.hook(|_, _| Plan::Lose);
+        store.get(&Key::new([0; 32])).await.unwrap_err();
+        let figures = metrics.snapshot().unwrap().store;
+        let counts: Vec<_> = figures
+            .iter()
+            .map(|(op, minute)| (*op, minute.count, minute.errors))
+            .collect();
+        let expected = [
+            ("get", 2, 1),
+            ("swap", 0, 0),
+            ("sidecar", 0, 0),
+            ("claim", 0, 0),
+        ];
+        assert_eq!(counts, expected);
+        let text = exporter.over(OpenStore::plain(hooked)).render();
+        for line in [
+            "oauth_refresh_store_call_duration_seconds_count{op=\"get\"} 2\n",
+            "oauth_refresh_store_call_errors_total{op=\"get\"} 1\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+
+    #[test]
+    fn without_a_recorder_a_store_is_not_wrapped() {
+        let metrics = Metrics::default();
+        let store = BoxStore::new(MemoryStore::new());
+        let same = metrics.store(store.clone());
+        assert_eq!(format!("{same:?}"), format!("{store:?}"));
+        assert!(metrics.snapshot().is_none());
     }
 }

@@ -35,7 +35,18 @@ pub struct Minute {
 
 impl Window {
     /// Records a duration, `second` seconds after the start of the program.
-    pub(super) fn record(&mut self, second: u64, duration: Duration, failed: bool) {
+    pub(super) fn record(&mut self, second: u64, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let bucket = (u64::BITS - micros.leading_zeros()) as usize;
+        self.slot(second).buckets[bucket.min(BUCKETS - 1)] += 1;
+    }
+
+    /// Records that something which has been recorded failed.
+    pub(super) fn fail(&mut self, second: u64) {
+        self.slot(second).errors += 1;
+    }
+
+    fn slot(&mut self, second: u64) -> &mut Slot {
         let number = second / SLOT + 1;
         let slot = &mut self.0[(number % SLOTS as u64) as usize];
         if slot.number < number {
@@ -44,10 +55,7 @@ impl Window {
                 ..Slot::default()
             };
         }
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let bucket = (u64::BITS - micros.leading_zeros()) as usize;
-        slot.buckets[bucket.min(BUCKETS - 1)] += 1;
-        slot.errors += u64::from(failed);
+        slot
     }
 
     /// Returns the sums of the slots of the last minute.
@@ -92,9 +100,10 @@ mod tests {
     fn a_window_has_the_last_minute_only() {
         let mut window = Window::default();
         assert_eq!(window.minute(0), Minute::default());
-        window.record(0, MS, true);
-        window.record(4, MS, false);
-        window.record(30, MS, false);
+        window.record(0, MS);
+        window.fail(0);
+        window.record(4, MS);
+        window.record(30, MS);
         let counts = |second| {
             let minute = window.minute(second);
             (minute.count, minute.errors)
@@ -109,11 +118,11 @@ mod tests {
     #[test]
     fn a_slot_is_used_again_after_a_minute() {
         let mut window = Window::default();
-        window.record(2, MS, false);
-        window.record(62, MS, false);
+        window.record(2, MS);
+        window.record(62, MS);
         assert_eq!(window.minute(62).count, 1);
         // A recording that was delayed counts in the newer slot.
-        window.record(2, MS, false);
+        window.record(2, MS);
         assert_eq!(window.minute(62).count, 2);
     }
 
@@ -121,15 +130,15 @@ mod tests {
     fn quantiles_are_upper_bounds() {
         let mut window = Window::default();
         for _ in 0..98 {
-            window.record(0, 3 * MS, false);
+            window.record(0, 3 * MS);
         }
-        window.record(0, Duration::ZERO, false);
-        window.record(0, Duration::MAX, false);
+        window.record(0, Duration::ZERO);
+        window.record(0, Duration::MAX);
         let minute = window.minute(0);
         assert_eq!(minute.median, Some(Duration::from_micros(4096)));
         assert_eq!(minute.p99, Some(Duration::from_micros(4096)));
-        window.record(0, Duration::MAX, false);
-        window.record(0, Duration::MAX, false);
+        window.record(0, Duration::MAX);
+        window.record(0, Duration::MAX);
         assert_eq!(window.minute(0).p99, Some(Duration::from_micros(1 << 24)));
     }
 }

@@ -1,0 +1,245 @@
+//! Counters and histograms, recorded through the [`metrics`] facade (feature `metrics`).
+//!
+//! [`Metrics`] records the events of a layer and the calls of its store. Any exporter of the facade
+//! can publish them:
+//!
+//! ```
+//! use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+//! use tower_oauth_refresh::metrics::{DURATION_BUCKETS, Metrics};
+//! use tower_oauth_refresh::{MemoryStore, RefreshLayer};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let exporter = PrometheusBuilder::new()
+//!     .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".into()), DURATION_BUCKETS)?
+//!     .install_recorder()?;
+//!
+//! let metrics = Metrics::new();
+//! let layer = RefreshLayer::builder(metrics.store(MemoryStore::new()))
+//!     .on_event(move |event| metrics.record(event))
+//!     .build()?;
+//!
+//! assert!(exporter.render().contains("oauth_refresh_events_total{kind=\"rotated\"} 0"));
+//! # drop(layer);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | metric | type | labels | meaning |
+//! | --- | --- | --- | --- |
+//! | [`EVENTS`] | counter | `kind`: [`EventKind::as_str`] | events |
+//! | [`ROTATION_DURATION`] | histogram, seconds | `kind`: `rotated`, `kept`, `replayed`, `converged`, `recovered` | [`Event::elapsed`] of events whose client gets a token response |
+//! | [`STORE_CALL_DURATION`] | histogram, seconds | `op`: `get`, `swap`, `sidecar`, `claim`, `announce` | duration of store calls, including those that fail |
+//! | [`STORE_CALL_ERRORS`] | counter | `op` | store calls that failed |
+//! | [`CACHE_LOOKUPS`] | counter | `result`: `hit`, `miss` | whether [`Store::peek`] returned a hint |
+//!
+//! 1. **Install the exporter first.** [`Metrics::new`] looks up every metric in the recorder that is
+//!    current at that time. Later events only increment what was found. Without a recorder they
+//!    record nothing.
+//! 2. **Every series exists from the start**, so that an alert on an increase sees the first event.
+//! 3. **Labels are bounded.** Their values are constants of this crate. No metric names a client, a
+//!    user, a grant or a token.
+//! 4. **Set the buckets**, as in the example. Exporters whose histograms have fixed buckets rarely
+//!    have ones for the microseconds of a store call, and the Prometheus exporter publishes
+//!    summaries, which cannot be aggregated, if it knows no buckets.
+
+mod store;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::metrics::{
+    Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram,
+};
+
+pub use self::store::MeteredStore;
+use crate::event::{Event, EventKind};
+#[cfg(doc)]
+use crate::store::Store;
+
+/// The counter of events, by `kind`.
+pub const EVENTS: &str = "oauth_refresh_events_total";
+
+/// The histogram of the time from a refresh request to its token response, by `kind` of event.
+pub const ROTATION_DURATION: &str = "oauth_refresh_rotation_duration_seconds";
+
+/// The histogram of the duration of store calls, by `op`.
+pub const STORE_CALL_DURATION: &str = "oauth_refresh_store_call_duration_seconds";
+
+/// The counter of store calls that failed, by `op`.
+pub const STORE_CALL_ERRORS: &str = "oauth_refresh_store_call_errors_total";
+
+/// The counter of lookups in the cache in front of the store, by `result`.
+pub const CACHE_LOOKUPS: &str = "oauth_refresh_cache_lookups_total";
+
+/// Upper bounds of buckets for both histograms, in seconds: from a call of a store in memory to a
+/// rotation whose inner service times out.
+pub const DURATION_BUCKETS: &[f64] = &[
+    0.000_01, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
+    0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+
+/// The metrics of a layer and its store. See the [module](self).
+///
+/// Clones share the metrics. Several instances in one program add to the same series.
+#[derive(Clone)]
+pub struct Metrics(Arc<Handles>);
+
+struct Handles {
+    /// Indexed by the number of the [`EventKind`].
+    events: Vec<EventHandles>,
+    /// Indexed by the number of the [`StoreOp`].
+    store_calls: [StoreCallHandles; StoreOp::ALL.len()],
+    hits: Counter,
+    misses: Counter,
+}
+
+struct EventHandles {
+    kind: EventKind,
+    count: Counter,
+    duration: Option<Histogram>,
+}
+
+struct StoreCallHandles {
+    duration: Histogram,
+    errors: Counter,
+}
+
+/// The operations of a store that are measured.
+#[derive(Clone, Copy)]
+enum StoreOp {
+    Get,
+    Swap,
+    Sidecar,
+    Claim,
+    Announce,
+}
+
+impl StoreOp {
+    const ALL: [Self; 5] = [
+        Self::Get,
+        Self::Swap,
+        Self::Sidecar,
+        Self::Claim,
+        Self::Announce,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Swap => "swap",
+            Self::Sidecar => "sidecar",
+            Self::Claim => "claim",
+            Self::Announce => "announce",
+        }
+    }
+}
+
+impl Metrics {
+    /// Describes the metrics and registers their series at the current recorder: that of
+    /// [`with_local_recorder`](::metrics::with_local_recorder), otherwise the global one.
+    #[must_use]
+    pub fn new() -> Self {
+        describe();
+        let mut events: Vec<_> = EventKind::ALL
+            .iter()
+            .map(|kind| EventHandles {
+                kind: *kind,
+                count: counter!(EVENTS, "kind" => kind.as_str()),
+                duration: has_token_response(*kind)
+                    .then(|| histogram!(ROTATION_DURATION, "kind" => kind.as_str())),
+            })
+            .collect();
+        events.sort_by_key(|handles| handles.kind as usize);
+        Self(Arc::new(Handles {
+            events,
+            store_calls: StoreOp::ALL.map(|op| StoreCallHandles {
+                duration: histogram!(STORE_CALL_DURATION, "op" => op.as_str()),
+                errors: counter!(STORE_CALL_ERRORS, "op" => op.as_str()),
+            }),
+            hits: counter!(CACHE_LOOKUPS, "result" => "hit"),
+            misses: counter!(CACHE_LOOKUPS, "result" => "miss"),
+        }))
+    }
+
+    /// Records an event. Pass it to [`on_event`](crate::RefreshLayerBuilder::on_event), alone or
+    /// with other things that the callback does.
+    pub fn record(&self, event: &Event) {
+        let Some(handles) = self.0.events.get(event.kind as usize) else {
+            return;
+        };
+        handles.count.increment(1);
+        if let Some(duration) = &handles.duration {
+            duration.record(event.elapsed);
+        }
+    }
+
+    /// Returns `store` with its calls measured. To count the lookups in a
+    /// [`TieredStore`](crate::TieredStore), too, pass the `TieredStore`, not the store behind it.
+    #[must_use]
+    pub fn store<S>(&self, store: S) -> MeteredStore<S> {
+        MeteredStore::new(store, self.clone())
+    }
+
+    fn record_store_call(&self, op: StoreOp, duration: Duration, failed: bool) {
+        let handles = &self.0.store_calls[op as usize];
+        handles.duration.record(duration);
+        if failed {
+            handles.errors.increment(1);
+        }
+    }
+
+    fn record_lookup(&self, is_hit: bool) {
+        let Handles { hits, misses, .. } = &*self.0;
+        if is_hit { hits } else { misses }.increment(1);
+    }
+}
+
+impl Default for Metrics {
+    /// Calls [`new`](Self::new).
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// Returns whether the event is that of a refresh whose client gets a token response.
+const fn has_token_response(kind: EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::Rotated
+            | EventKind::Kept
+            | EventKind::Replayed
+            | EventKind::Converged
+            | EventKind::Recovered
+    )
+}
+
+fn describe() {
+    describe_counter!(EVENTS, Unit::Count, "Events, by kind");
+    describe_histogram!(
+        ROTATION_DURATION,
+        Unit::Seconds,
+        "Time from a refresh request to its token response, by kind of event"
+    );
+    describe_histogram!(
+        STORE_CALL_DURATION,
+        Unit::Seconds,
+        "Duration of store calls, by operation"
+    );
+    describe_counter!(
+        STORE_CALL_ERRORS,
+        Unit::Count,
+        "Store calls that failed, by operation"
+    );
+    describe_counter!(
+        CACHE_LOOKUPS,
+        Unit::Count,
+        "Lookups in the cache in front of the store, by result"
+    );
+}

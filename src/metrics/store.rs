@@ -1,0 +1,102 @@
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::{Metrics, StoreOp};
+use crate::clock::Timestamp;
+use crate::store::{
+    Announcements, Change, Claim, ClaimTag, Entry, Hint, Key, Sidecar, SidecarName, Store,
+    StoreError, Swap, Version,
+};
+
+/// A [`Store`] that records the duration and the errors of the calls of another store.
+///
+/// Made by [`Metrics::store`]. A call that is cancelled is not recorded. Without a cache in front of
+/// the store, every lookup is a miss.
+#[derive(Clone, Debug)]
+pub struct MeteredStore<S> {
+    inner: S,
+    metrics: Metrics,
+}
+
+impl<S> MeteredStore<S> {
+    pub(super) const fn new(inner: S, metrics: Metrics) -> Self {
+        Self { inner, metrics }
+    }
+
+    /// Returns the store whose calls are measured.
+    #[must_use]
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Returns the store whose calls were measured.
+    #[must_use]
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
+    async fn measured<T>(
+        &self,
+        op: StoreOp,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let start = Instant::now();
+        let result = call.await;
+        self.metrics
+            .record_store_call(op, start.elapsed(), result.is_err());
+        result
+    }
+}
+
+impl<S: Store> Store for MeteredStore<S> {
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.measured(StoreOp::Get, self.inner.get(key)).await
+    }
+
+    async fn swap(
+        &self,
+        key: &Key,
+        expected: Option<Version>,
+        change: Change,
+        sidecars: &[Sidecar],
+    ) -> Result<Swap, StoreError> {
+        let call = self.inner.swap(key, expected, change, sidecars);
+        self.measured(StoreOp::Swap, call).await
+    }
+
+    async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
+        let call = self.inner.sidecar(key, name);
+        self.measured(StoreOp::Sidecar, call).await
+    }
+
+    async fn claim(
+        &self,
+        key: &Key,
+        tag: &ClaimTag,
+        version: Version,
+        lease: Duration,
+    ) -> Result<Option<Claim>, StoreError> {
+        let call = self.inner.claim(key, tag, version, lease);
+        self.measured(StoreOp::Claim, call).await
+    }
+
+    fn peek(&self, key: &Key) -> Option<Hint> {
+        let hint = self.inner.peek(key);
+        self.metrics.record_lookup(hint.is_some());
+        hint
+    }
+
+    async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {
+        let call = self.inner.announce(ended);
+        self.measured(StoreOp::Announce, call).await
+    }
+
+    fn announcements(&self) -> Option<Announcements> {
+        self.inner.announcements()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.inner.now()
+    }
+}

@@ -1,0 +1,3 @@
+//! What the layer records for exporters of metrics.
+
+mod metrics;
