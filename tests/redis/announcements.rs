@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 const RIGHTS: &str = "~rt:* +get +set +setrange +unlink +time +eval +evalsha +script|load +info";
 
 /// The documented rights that the channel needs.
-const CHANNEL_RIGHTS: &str = "&rt:ended +publish +subscribe +ping";
+const CHANNEL_RIGHTS: &str = "resetchannels &rt:ended +publish +subscribe +ping";
 
 fn builder(url: &str) -> RedisStoreBuilder {
     RedisStore::builder(url).command_timeout(PATIENCE)

@@ -1,5 +1,6 @@
 //! `RedisStore` over Redis Cluster: every slot, and any node unreachable and back.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The rights that the documentation says a user needs, and those that a cluster needs in addition.
 const RIGHTS: &str = "~rt:* +get +set +setrange +unlink +time +eval +evalsha +script|load +info +cluster|slots +ping \
-                      &rt:ended +publish +subscribe";
+                      resetchannels &rt:ended +publish +subscribe";
 
 fn builder(url: &str) -> RedisStoreBuilder {
     RedisStore::builder(url).command_timeout(PATIENCE)
@@ -304,11 +305,13 @@ async fn the_documented_cluster_rights_suffice() {
         }
     }
     for node in cluster.nodes() {
-        assert_eq!(
-            node.command(&["ACL", "LOG"]).await,
-            redis::Value::Array(Vec::new()),
-            "nothing was denied"
-        );
+        let log = node.command(&["ACL", "LOG"]).await;
+        let log: Vec<HashMap<String, String>> = redis::from_redis_value(log).unwrap();
+        // The documented exception. Redis 6.2 does not name the subcommand, and 7.0 does not know it.
+        let denied = log
+            .iter()
+            .filter(|entry| !["client|setinfo", "client"].contains(&&*entry["object"]));
+        assert_eq!(denied.collect::<Vec<_>>(), Vec::<&HashMap<_, _>>::new());
     }
     let error = builder(&cluster.url_with("app:wrong@"))
         .connect()

@@ -41,19 +41,20 @@ pub(super) async fn check(connection: &Connection, place: &Place) -> Result<(), 
     }
 }
 
-/// Runs every script once, on the entry under `key` and its sidecar, and removes the entry.
+/// Runs every script once, on the entry under `key` and its sidecar, and removes both.
 pub(super) async fn rehearse(link: &Link, key: &[u8], sidecar: &[u8]) -> Result<(), Failure> {
     let [one, two, three] = [1, 2, 3].map(|version| Version::new([version; 8]));
     let entry = |version| encode(&Entry::new(version, ClaimTag::new([0; 32]), Bytes::new()));
-    let steps: [(&_, &[&[u8]], &[&[u8]]); 5] = [
+    let steps: [(&_, &[&[u8]], &[&[u8]]); 6] = [
         (
             &SWAP,
             &[key, sidecar],
-            &[b"", &entry(one), b"60000", b"", b"1"],
+            &[b"", &entry(one), b"60000", &entry(one), b"60000"],
         ),
         (&SWAP, &[key], &[&beginning(one), &entry(two), b""]),
         (&CLAIM, &[key], &[&[0; 32], three.as_bytes(), b"1", b""]),
         (&SWAP, &[key], &[&beginning(three), b"", b""]),
+        (&SWAP, &[sidecar], &[&beginning(one), b"", b""]),
         (&READ, &[key], &[]),
     ];
     for (script, keys, args) in steps {

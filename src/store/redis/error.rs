@@ -214,6 +214,8 @@ fn kind(error: &RedisError) -> Kind {
         ("WRONGPASS", Kind::Authentication),
         ("NOPERM", Kind::Permission),
         ("The user executing the script can't", Kind::Permission),
+        // Redis 7.2, Valkey.
+        ("ACL failure in script", Kind::Permission),
         ("NOSCRIPT", Kind::NoScript),
         ("MOVED", Kind::Moved),
         ("cluster support disabled", Kind::NotACluster),
@@ -225,5 +227,22 @@ fn kind(error: &RedisError) -> Kind {
         Some((_, kind)) => *kind,
         None if error.is_unrecoverable_error() => Kind::Gone,
         None => Kind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denied_command_of_a_script_is_a_lack_of_permission() {
+        let texts = [
+            "The user executing the script can't run this command or subcommand script: f_1, on @user_script:8.",
+            "ACL failure in script: User app has no permissions to run the 'get' command script: on @user_script:8.",
+        ];
+        for text in texts {
+            let error = redis::make_extension_error("ERR".to_owned(), Some(text.to_owned()));
+            assert_eq!(Failure::from(error).kind(), Kind::Permission, "{text}");
+        }
     }
 }

@@ -103,6 +103,31 @@ fn every_page_is_in_the_manual() {
     assert_eq!(included, pages());
 }
 
+/// The servers of `tests/matrix` are the ones that `docs/deployment.md` states.
+#[test]
+fn every_tested_redis_server_is_documented() {
+    let matrix = read("tests/matrix");
+    let tested: Vec<_> = matrix
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("    '")?.split_once(" | ")?.0))
+        .collect();
+    let page = read("docs/deployment.md");
+    let line = page
+        .lines()
+        .find_map(|line| line.strip_prefix("Tested servers: ")?.strip_suffix('.'))
+        .unwrap();
+    let stated: Vec<_> = line.split(", ").collect();
+    assert_eq!(stated.len(), tested.len(), "{stated:?} {tested:?}");
+    for (stated, tested) in stated.iter().zip(&tested) {
+        // Debian determines the last number of its version.
+        let rest = stated.strip_prefix(tested);
+        assert!(
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.')),
+            "{stated} is documented, but {tested} is tested"
+        );
+    }
+}
+
 /// Removes the comment lines of `source`.
 fn code(source: &str) -> String {
     source

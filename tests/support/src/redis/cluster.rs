@@ -33,13 +33,10 @@ impl Cluster {
             let node = build(builder.config("cluster-node-timeout", "5000"))
                 .start()
                 .await;
-            node.command(&[
-                "CLUSTER",
-                "ADDSLOTSRANGE",
-                &first.to_string(),
-                &last.to_string(),
-            ])
-            .await;
+            // Redis before 7.0 has no ADDSLOTSRANGE.
+            let slots = (first..=last).map(|slot| slot.to_string());
+            let words = ["CLUSTER", "ADDSLOTS"].map(String::from).into_iter();
+            node.command(&words.chain(slots).collect::<Vec<_>>()).await;
             node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()])
                 .await;
             nodes.push(node);
@@ -100,27 +97,18 @@ impl Cluster {
         &self.nodes[index]
     }
 
-    /// Puts a wire in front of each node, in order. From now on, the cluster tells clients the
-    /// addresses of the wires.
+    /// Puts a wire in front of each node, in order, and restarts the nodes. From now on, the
+    /// cluster tells clients the addresses of the wires.
     pub async fn wires(&self) -> Vec<Wire> {
         let mut wires = Vec::new();
         for node in &self.nodes {
             let wire = Wire::in_front_of(node.port()).await;
             // Otherwise the port for the nodes would be computed from the new one.
-            node.command(&[
-                "CONFIG",
-                "SET",
-                "cluster-announce-bus-port",
-                &(node.port() + BUS).to_string(),
-            ])
-            .await;
-            node.command(&[
-                "CONFIG",
-                "SET",
-                "cluster-announce-port",
-                &wire.port().to_string(),
-            ])
-            .await;
+            node.configure(&format!("cluster-announce-bus-port {}", node.port() + BUS));
+            node.configure(&format!("cluster-announce-port {}", wire.port()));
+            // Redis before 7.0 reads them only at the start.
+            node.stop().await;
+            node.restart().await;
             wires.push(wire);
         }
         for node in &self.nodes {
@@ -142,6 +130,7 @@ impl Cluster {
                 tokio::time::sleep(POLL).await;
             }
         }
+        self.ready().await;
         wires
     }
 }

@@ -1,5 +1,4 @@
-//! Real `redis-server` processes on the loopback, and a wire on which requests are recorded and
-//! changed.
+//! Real Redis servers on the loopback, and a wire on which requests are recorded and changed.
 
 mod builder;
 mod certificates;

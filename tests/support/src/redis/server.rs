@@ -1,6 +1,8 @@
-//! A `redis-server` in its own process and directory.
+//! A Redis server in its own process and directory.
 
 use std::collections::HashMap;
+use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -120,6 +122,13 @@ impl RedisServer {
             let _ = child.kill();
             child.wait().unwrap();
         }
+    }
+
+    /// Adds a line to its configuration, which takes effect when it is started again.
+    pub(super) fn configure(&self, line: &str) {
+        let path = self.directory.path().join(CONFIG);
+        let lines = fs::read_to_string(&path).unwrap();
+        fs::write(path, format!("{lines}{line}\n")).unwrap();
     }
 
     /// Shuts it down cleanly, which writes its memory to disk if it keeps files at all.
@@ -293,10 +302,11 @@ impl RedisServer {
     pub(super) fn launch(&self) {
         let directory = self.directory.path();
         let log = File::create(directory.join(LOG)).unwrap();
-        let command = |program: &str, args: &[&str]| {
-            let mut command = Command::new(program);
+        let server = program();
+        let command = |words: &[&OsStr]| {
+            let mut command = Command::new(words[0]);
             command
-                .args(args)
+                .args(&words[1..])
                 .arg(CONFIG)
                 .args(self.sentinel.then_some("--sentinel"))
                 .current_dir(directory);
@@ -306,17 +316,17 @@ impl RedisServer {
                 .stderr(log.try_clone().unwrap());
             command
         };
-        let child =
-            spawn(command("setpriv", &["--pdeathsig", "KILL", "redis-server"])).or_else(|error| {
-                // Systems other than Linux have no such option: there, servers outlive a test that
-                // is killed.
-                if error.kind() == io::ErrorKind::NotFound {
-                    spawn(command("redis-server", &[]))
-                } else {
-                    Err(error)
-                }
-            });
-        *self.process() = Some(child.expect("`redis-server` can be started"));
+        let words = ["setpriv", "--pdeathsig", "KILL"].map(OsStr::new);
+        let child = spawn(command(&[&words[..], &[&server]].concat())).or_else(|error| {
+            // Systems other than Linux have no such option: there, servers outlive a test that
+            // is killed.
+            if error.kind() == io::ErrorKind::NotFound {
+                spawn(command(&[&server]))
+            } else {
+                Err(error)
+            }
+        });
+        *self.process() = Some(child.unwrap_or_else(|error| panic!("{server:?}: {error}")));
     }
 
     /// Waits until it responds; `false` if it has ended because its port is in use.
@@ -330,7 +340,7 @@ impl RedisServer {
                 *self.process() = None;
                 let log = self.log();
                 assert!(
-                    log.contains("in use"),
+                    log.contains("already in use"),
                     "it ended before it answered: {self:?}"
                 );
                 assert!(Instant::now() < end, "its port stays in use: {self:?}");
@@ -363,7 +373,8 @@ impl fmt::Debug for RedisServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "redis-server on port {}\n--- log\n{}",
+            "{} on port {}\n--- log\n{}",
+            program().display(),
             self.port(),
             self.log()
         )
@@ -374,6 +385,12 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Returns the server program: the path or name in the environment variable `REDIS_SERVER`, by
+/// default `redis-server`. A path must be absolute, because each server has its own directory.
+fn program() -> OsString {
+    env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into())
 }
 
 type Started = io::Result<Child>;
