@@ -326,14 +326,8 @@ async fn the_documented_cluster_rights_suffice() {
 #[tokio::test]
 async fn a_cluster_can_be_reached_over_tls() {
     let certificates = Certificates::generate();
-    let file = |name| certificates.file(name).display().to_string();
-    let cluster = Cluster::start_with(|node| {
-        // Nodes are clients of each other.
-        let node = node.tls(&certificates).config("tls-cluster", "yes");
-        node.config("tls-client-cert-file", &file("client.pem"))
-            .config("tls-client-key-file", &file("client.key"))
-    })
-    .await;
+    let cluster =
+        Cluster::start_with(|node| node.tls(&certificates).config("tls-cluster", "yes")).await;
     let url = cluster.url().replace("redis-cluster", "rediss-cluster");
     let store = builder(&url)
         .tls_root_certificates(certificates.ca.as_str())

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::Value;
-use test_support::redis::{Builder, Cluster, RedisServer, Sentinels};
+use test_support::redis::{Builder, Certificates, Cluster, RedisServer, Sentinels};
 use test_support::{Act, App, Upstream};
 use tokio::task::JoinSet;
 use tower_oauth_refresh::store::{RedisStore, RedisStoreBuilder};
@@ -173,6 +173,29 @@ async fn a_planned_failover_loses_no_replicated_write() {
     let tokens = log_in_many(&instances, SESSIONS).await;
     under_load(
         "a planned failover",
+        (&instances, &upstream, &sentinels),
+        tokens,
+        sentinels.failover(),
+    )
+    .await;
+}
+
+/// Servers and sentinels serve only TLS, and require a client certificate.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_over_tls_loses_no_replicated_write() {
+    let (certificates, upstream) = (Certificates::generate(), Upstream::new());
+    let sentinels = Sentinels::start_over_tls(&certificates).await;
+    let Certificates { ca, client, .. } = &certificates;
+    let replicas = |builder: RedisStoreBuilder| {
+        builder
+            .tls_root_certificates(ca.as_str())
+            .tls_client_certificate(client.certificate.as_str(), client.key.as_str())
+            .wait_for_replicas(1, Duration::from_secs(2))
+    };
+    let instances = two_instances(&sentinels.url(), &upstream, replicas).await;
+    let tokens = log_in_many(&instances, SESSIONS).await;
+    under_load(
+        "a failover over TLS",
         (&instances, &upstream, &sentinels),
         tokens,
         sentinels.failover(),

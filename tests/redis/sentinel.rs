@@ -4,9 +4,9 @@ use std::error::Error as _;
 use std::time::{Duration, Instant};
 
 use test_support::entries::{entry, every_call, insert, put, random_key};
-use test_support::redis::Sentinels;
+use test_support::redis::{Certificates, Sentinels};
 use tower_oauth_refresh::store::{Key, Store, StoreError, Swap};
-use tower_oauth_refresh::{RedisConnectError, RedisStore};
+use tower_oauth_refresh::{RedisConnectError, RedisStore, RedisStoreBuilder};
 
 /// The time limit for an event that is certain to occur.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -160,6 +160,51 @@ async fn master_and_sentinels_can_have_different_passwords() {
         let error = refused.unwrap_err();
         assert!(
             matches!(error, RedisConnectError::Authentication(_)),
+            "{row}: {error:?}"
+        );
+    }
+}
+
+/// The certificates of the builder are for the sentinels as well as for the master, each of which
+/// may have an authority of its own.
+#[tokio::test]
+async fn sentinels_require_matching_tls_certificates() {
+    let (certificates, others) = (Certificates::generate(), Certificates::generate());
+    let sentinels = Sentinels::start_over_tls(&certificates).await;
+    let url = sentinels.url();
+    assert!(url.starts_with("rediss-sentinel://"), "{url}");
+    let client = &certificates.client;
+    let of = || RedisStore::builder(&url).command_timeout(PATIENCE);
+    let known = |builder: RedisStoreBuilder| {
+        builder.tls_client_certificate(client.certificate.as_str(), client.key.as_str())
+    };
+    let both = format!("{}{}", others.ca, certificates.ca);
+    let store = known(of().tls_root_certificates(both))
+        .connect()
+        .await
+        .unwrap();
+    for (call, outcome) in every_call(&store, &random_key()).await {
+        outcome.unwrap_or_else(|error| panic!("{call}: {error:?}"));
+    }
+    let rows = [
+        (
+            "another authority",
+            known(of().tls_root_certificates(others.ca.as_str())),
+        ),
+        ("that of the system", known(of())),
+        (
+            "no client certificate",
+            of().tls_root_certificates(certificates.ca.as_str()),
+        ),
+        (
+            "TCP",
+            RedisStore::builder(&url.replace("rediss-", "redis-")).command_timeout(PATIENCE),
+        ),
+    ];
+    for (row, builder) in rows {
+        let error = builder.connect().await.expect_err(row);
+        assert!(
+            matches!(error, RedisConnectError::Unreachable(_)),
             "{row}: {error:?}"
         );
     }

@@ -103,15 +103,17 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// Sets the certificate authorities to trust, as PEM. By default those of the operating system.
+    /// Sets the certificate authorities to trust, as PEM: one certificate after the other. By
+    /// default those of the operating system. They apply to every server of the URL: with Sentinel,
+    /// to the sentinels and to the master.
     #[cfg(feature = "redis-tls")]
     pub fn tls_root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.roots = Some(pem.into());
         self
     }
 
-    /// Sets the client certificate for servers that request one: the certificate chain and its key,
-    /// as PEM.
+    /// Sets the client certificate for servers and sentinels that request one: the certificate chain
+    /// and its key, as PEM.
     #[cfg(feature = "redis-tls")]
     pub fn tls_client_certificate(
         mut self,

@@ -62,8 +62,8 @@ impl Builder {
         self.config("user", rules)
     }
 
-    /// Serves only TLS. Clients need no certificate, unless `.config("tls-auth-clients", "yes")`
-    /// requires one.
+    /// Serves only TLS, and uses it to other servers. Clients need no certificate, unless
+    /// `.config("tls-auth-clients", "yes")` requires one.
     pub fn tls(mut self, certificates: &Certificates) -> Self {
         self.tls = Some(certificates.clone());
         self
@@ -112,6 +112,8 @@ impl Builder {
                     format!("tls-ca-cert-file {}", file("ca.pem")),
                     format!("tls-cert-file {}", file("server.pem")),
                     format!("tls-key-file {}", file("server.key")),
+                    format!("tls-client-cert-file {}", file("client.pem")),
+                    format!("tls-client-key-file {}", file("client.key")),
                     "tls-auth-clients no".into(),
                     "tls-replication yes".into(),
                 ]);

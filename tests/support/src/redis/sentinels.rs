@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use redis::RedisResult;
 
 use super::server::{FIXTURE, HOST, LIMIT, POLL};
-use super::{Builder, RedisServer};
+use super::{Builder, Certificates, RedisServer};
 
 const SERVICE: &str = "main";
 
@@ -37,6 +37,20 @@ impl Sentinels {
     /// Starts a deployment whose master and replica have further settings, such as
     /// `|server| server.password("x")`.
     pub async fn start_with(build: impl Fn(Builder) -> Builder) -> Self {
+        Self::start_each(build, |sentinel| sentinel).await
+    }
+
+    /// Starts a deployment whose servers and sentinels serve only TLS, and require a client
+    /// certificate.
+    pub async fn start_over_tls(certificates: &Certificates) -> Self {
+        let tls = |builder: Builder| builder.tls(certificates).config("tls-auth-clients", "yes");
+        Self::start_each(tls, tls).await
+    }
+
+    async fn start_each(
+        build: impl Fn(Builder) -> Builder,
+        build_sentinel: impl Fn(Builder) -> Builder,
+    ) -> Self {
         let master = build(RedisServer::builder()).start().await;
         let replica = build(RedisServer::builder())
             .replica_of(master.port())
@@ -44,7 +58,7 @@ impl Sentinels {
             .await;
         let mut sentinels = Vec::new();
         for _ in 0..3 {
-            let sentinel = Builder::sentinel()
+            let sentinel = build_sentinel(Builder::sentinel())
                 .config(
                     "sentinel",
                     &format!("monitor {SERVICE} {HOST} {} 2", master.port()),
@@ -81,19 +95,22 @@ impl Sentinels {
         started
     }
 
-    /// `redis-sentinel://127.0.0.1:PORT,…/main`, with the ports of the sentinels.
+    /// `redis-sentinel://127.0.0.1:PORT,…/main`, with the ports of the sentinels, or
+    /// `rediss-sentinel://…`.
     pub fn url(&self) -> String {
         self.url_with("")
     }
 
     /// [`url`](Self::url) with credentials, such as `user:password@`.
     pub fn url_with(&self, credentials: &str) -> String {
+        let url = self.sentinels[0].url();
         let sentinels = self
             .sentinels
             .iter()
             .map(|sentinel| format!("{HOST}:{}", sentinel.port()));
+        let (scheme, _) = url.split_once(':').unwrap();
         format!(
-            "redis-sentinel://{credentials}{}/{SERVICE}",
+            "{scheme}-sentinel://{credentials}{}/{SERVICE}",
             sentinels.collect::<Vec<_>>().join(",")
         )
     }
