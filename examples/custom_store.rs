@@ -154,6 +154,10 @@ impl Store for SqliteStore {
         })
         .await
     }
+
+    fn system_name(&self) -> Option<&'static str> {
+        Some("sqlite")
+    }
 }
 
 fn read(db: &Connection, key: &Key, now: Timestamp) -> Result<Option<Entry>, Error> {

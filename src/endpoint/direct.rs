@@ -11,6 +11,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use tower::{BoxError, Service, ServiceExt as _};
+use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use crate::body::ResponseBody;
@@ -124,7 +125,11 @@ impl Inner for DirectRequest {
         if let Some(authorization) = self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let response = (self.service.call)(request.body(form)?, self.limit).await?;
-        Ok(response.map(ResponseBody::full))
+        let request = request.body(form)?;
+        let span = inner::span(&self.path);
+        let call = (self.service.call)(request, self.limit);
+        let result = call.instrument(span.clone()).await;
+        inner::record(&span, &result);
+        Ok(result?.map(ResponseBody::full))
     }
 }

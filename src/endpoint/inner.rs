@@ -7,6 +7,8 @@ use http::header::{
 };
 use http::{HeaderName, Response, StatusCode, response};
 use http_body::Body;
+use tracing::Span;
+use tracing::field::Empty;
 
 use crate::body;
 use crate::wire::token_request::has_content_coding;
@@ -38,6 +40,37 @@ pub(crate) enum Accept {
     Plain,
     /// An uncompressed JSON response, because the layer must rewrite it.
     Json,
+}
+
+/// The `error.type` of an error that has no name.
+pub(crate) const OTHER: &str = "_OTHER";
+
+/// Returns the span of one call. It is internal, because the inner service may be in this process;
+/// if it sends the request to another one, its HTTP client has a span of its own.
+pub(crate) fn span(path: &str) -> Span {
+    tracing::debug_span!(
+        "inner_service",
+        http.request.method = "POST",
+        url.path = path,
+        http.response.status_code = Empty,
+        otel.status_code = Empty,
+        error.type = Empty,
+    )
+}
+
+/// Records the result of a call in its span.
+pub(crate) fn record<B, E>(span: &Span, result: &Result<Response<B>, E>) {
+    let status = result.as_ref().map(Response::status);
+    if let Ok(status) = &status {
+        span.record("http.response.status_code", status.as_u16());
+    }
+    let error = match &status {
+        Ok(status) if status.is_client_error() || status.is_server_error() => status.as_str(),
+        Ok(_) => return,
+        Err(_) => OTHER,
+    };
+    span.record("otel.status_code", "ERROR");
+    span.record("error.type", error);
 }
 
 /// Reads the whole body of a response and corrects the headers. Returns `None` if the body is too

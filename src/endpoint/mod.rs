@@ -15,6 +15,7 @@ use http_body::Body;
 use tokio::time::timeout;
 use tower::Service;
 use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use self::context::{Failure, Outcome, RequestContext};
 use self::progress::Progress;
@@ -57,6 +58,15 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
+    /// Returns the name of the endpoint in a span.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Revocation => "revocation",
+            Self::Introspection => "introspection",
+        }
+    }
+
     /// Returns the name of the builder method that sets the path of this endpoint.
     pub(crate) const fn setting(self) -> &'static str {
         match self {
@@ -83,16 +93,29 @@ where
 {
     let http1 = request.version() <= Version::HTTP_11;
     let exchange = RequestContext::new(shared, progress);
-    let span = tracing::debug_span!("oauth_refresh", ?endpoint);
+    let span = tracing::debug_span!(
+        "oauth_refresh",
+        endpoint = endpoint.as_str(),
+        otel.status_code = Empty,
+        error.type = Empty,
+    );
     // Boxed because the future is large and `instrument` takes it by value.
     let upstream = |head| Upstream::new(inner, head);
     match Box::pin(answer(endpoint, &exchange, upstream, request))
-        .instrument(span)
+        .instrument(span.clone())
         .await
     {
         Ok(response) => Ok(response),
-        Err(Failure::Inner(error)) => Err(error),
+        Err(Failure::Inner(error)) => {
+            span.record("otel.status_code", "ERROR");
+            span.record("error.type", inner::OTHER);
+            Err(error)
+        }
         Err(Failure::Refused(error)) => {
+            span.record("error.type", error.code());
+            if error.status().is_server_error() {
+                span.record("otel.status_code", "ERROR");
+            }
             let close = http1 && matches!(error, RefreshError::RequestTimeout);
             let mut response = error.into_response(exchange.shared.config().invalid_grant_status);
             if close {

@@ -15,12 +15,13 @@ use http::header::{
 use http::{HeaderValue, Request, Response, StatusCode, request, response};
 use http_body::Body;
 use tower::{Service, ServiceExt as _};
+use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use crate::body::{RequestBody, ResponseBody};
 use crate::endpoint::config::Config;
+use crate::endpoint::inner::{self, forget_digests, rewritten};
 pub(crate) use crate::endpoint::inner::{Accept, Inner, read};
-use crate::endpoint::inner::{forget_digests, rewritten};
 use crate::error::RefreshError;
 use crate::grant::GrantKey;
 use crate::store::Key;
@@ -125,8 +126,11 @@ where
         }
         forget_digests(headers);
         let Self { inner, head, .. } = *self;
+        let span = inner::span(head.uri.path());
         let request = Request::from_parts(head, RequestBody::full(form));
-        inner.oneshot(request).await
+        let result = inner.oneshot(request).instrument(span.clone()).await;
+        inner::record(&span, &result);
+        result
     }
 }
 

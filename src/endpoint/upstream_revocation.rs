@@ -5,6 +5,7 @@
 //! and sends it to the inner service in a background task, so that the call that ended the grant
 //! neither waits nor fails. The task exists only in the memory of this process.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use http::StatusCode;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout};
 use tower::BoxError;
+use tracing::{Instrument as _, Span};
 use zeroize::Zeroizing;
 
 use crate::cas;
@@ -159,11 +161,14 @@ impl Revocation {
         permit: OwnedSemaphorePermit,
     ) -> impl Future<Output = ()> + Send {
         let mut in_flight = shared.in_flight().token();
+        let mut span = Span::current();
         async move {
             let _permit = permit;
             let mut pause = FIRST_PAUSE;
             let outcome = loop {
-                let attempt = self.attempt(&shared, &service, &token);
+                // Retries take minutes, and the span of the request would stay open for as long.
+                let span = mem::replace(&mut span, Span::none());
+                let attempt = self.attempt(&shared, &service, &token).instrument(span);
                 let outcome = timeout(shared.config().upstream_timeout(), attempt)
                     .await
                     .unwrap_or(Err(RevocationError::TimedOut));

@@ -99,4 +99,8 @@ impl<S: Store> Store for MeteredStore<S> {
     fn now(&self) -> Timestamp {
         self.inner.now()
     }
+
+    fn system_name(&self) -> Option<&'static str> {
+        self.inner.system_name()
+    }
 }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
+use tracing::Instrument as _;
 
 /// The future of a call that ends grants. If it is dropped after its first poll, the rest
 /// continues as a task of the current tokio runtime, because the caller may be a request whose
@@ -19,7 +20,7 @@ pub(crate) struct Ending<T: Send + 'static> {
 impl<T: Send> Ending<T> {
     pub(crate) fn new(end: impl Future<Output = T> + Send + 'static) -> Self {
         Self {
-            rest: Some(Box::pin(end)),
+            rest: Some(Box::pin(end.in_current_span())),
             begun: false,
         }
     }

@@ -109,6 +109,8 @@ trait Erased: Send + Sync {
     fn announcements(&self) -> Option<Announcements>;
 
     fn now(&self) -> Timestamp;
+
+    fn system_name(&self) -> Option<&'static str>;
 }
 
 impl<S: Store> Erased for S {
@@ -159,6 +161,10 @@ impl<S: Store> Erased for S {
     fn now(&self) -> Timestamp {
         Store::now(self)
     }
+
+    fn system_name(&self) -> Option<&'static str> {
+        Store::system_name(self)
+    }
 }
 
 impl Store for BoxStore {
@@ -204,5 +210,9 @@ impl Store for BoxStore {
 
     fn now(&self) -> Timestamp {
         self.0.now()
+    }
+
+    fn system_name(&self) -> Option<&'static str> {
+        self.0.system_name()
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pin_project::pin_project;
+use tracing::Span;
+use tracing::field::Empty;
 
 use super::{
     Announcements, Change, Claim, ClaimTag, Entry, Hint, Key, Sidecar, SidecarName, Store,
@@ -13,27 +15,40 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// A store that turns the panics of another one into errors.
+/// A store that turns the panics of another one into errors, and opens a span for each call.
 ///
 /// A panic that unwinds through a rotation would lose the response of the inner service and hold
 /// the lease of the grant until it expires. Converted to [`StoreError::Unavailable`], it is handled
 /// as any other failure: the lease is released, and a commit is retried in the background.
+///
+/// The spans follow the semantic conventions of OpenTelemetry for database clients. The operation is
+/// that of the [`Store`], not the command of the database.
 pub(crate) struct CatchPanics<St>(St);
+
+/// Returns the span of one call.
+macro_rules! span {
+    ($operation:literal, $store:expr) => {
+        tracing::debug_span!(
+            $operation,
+            // A span without a kind is internal.
+            otel.kind = $store.system_name().map(|_| "client"),
+            otel.status_code = Empty,
+            db.system.name = $store.system_name(),
+            db.operation.name = $operation,
+            error.type = Empty,
+        )
+    };
+}
 
 impl<St> CatchPanics<St> {
     pub(crate) const fn new(store: St) -> Self {
         Self(store)
     }
-
-    #[cfg(feature = "access")]
-    pub(crate) const fn get_ref(&self) -> &St {
-        &self.0
-    }
 }
 
 impl<St: Store> Store for CatchPanics<St> {
     fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send {
-        Caught::new(|| self.0.get(key))
+        Caught::new(span!("get", self.0), || self.0.get(key))
     }
 
     fn swap(
@@ -43,7 +58,9 @@ impl<St: Store> Store for CatchPanics<St> {
         change: Change,
         sidecars: &[Sidecar],
     ) -> impl Future<Output = Result<Swap, StoreError>> + Send {
-        Caught::new(|| self.0.swap(key, expected, change, sidecars))
+        Caught::new(span!("swap", self.0), || {
+            self.0.swap(key, expected, change, sidecars)
+        })
     }
 
     fn sidecar(
@@ -51,7 +68,7 @@ impl<St: Store> Store for CatchPanics<St> {
         key: &Key,
         name: &SidecarName,
     ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
-        Caught::new(|| self.0.sidecar(key, name))
+        Caught::new(span!("sidecar", self.0), || self.0.sidecar(key, name))
     }
 
     fn claim(
@@ -61,7 +78,9 @@ impl<St: Store> Store for CatchPanics<St> {
         version: Version,
         lease: Duration,
     ) -> impl Future<Output = Result<Option<Claim>, StoreError>> + Send {
-        Caught::new(|| self.0.claim(key, tag, version, lease))
+        Caught::new(span!("claim", self.0), || {
+            self.0.claim(key, tag, version, lease)
+        })
     }
 
     fn peek(&self, key: &Key) -> Option<Hint> {
@@ -69,7 +88,7 @@ impl<St: Store> Store for CatchPanics<St> {
     }
 
     fn announce(&self, ended: &[Key]) -> impl Future<Output = Result<(), StoreError>> + Send {
-        Caught::new(|| self.0.announce(ended))
+        Caught::new(span!("announce", self.0), || self.0.announce(ended))
     }
 
     fn announcements(&self) -> Option<Announcements> {
@@ -79,20 +98,26 @@ impl<St: Store> Store for CatchPanics<St> {
     fn now(&self) -> Timestamp {
         self.0.now()
     }
+
+    fn system_name(&self) -> Option<&'static str> {
+        self.0.system_name()
+    }
 }
 
-/// A call that returns an error if it panics.
+/// A call in its span, which returns an error if it panics.
 #[pin_project]
 struct Caught<F> {
     // `None` if the store panicked before it returned a future.
     #[pin]
     call: Option<F>,
+    span: Span,
 }
 
 impl<F> Caught<F> {
-    fn new(call: impl FnOnce() -> F) -> Self {
+    fn new(span: Span, call: impl FnOnce() -> F) -> Self {
         Self {
-            call: catch_unwind(AssertUnwindSafe(call)).ok(),
+            call: span.in_scope(|| catch_unwind(AssertUnwindSafe(call)).ok()),
+            span,
         }
     }
 }
@@ -101,12 +126,19 @@ impl<T, F: Future<Output = Result<T, StoreError>>> Future for Caught<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let _entered = this.span.enter();
         // Unwind-safe, because a future that has panicked is never polled again.
-        let polled = self
-            .project()
+        let polled = this
             .call
             .as_pin_mut()
             .and_then(|call| catch_unwind(AssertUnwindSafe(|| call.poll(cx))).ok());
-        polled.unwrap_or_else(|| Poll::Ready(Err(StoreError::unavailable("the store panicked"))))
+        let polled = polled
+            .unwrap_or_else(|| Poll::Ready(Err(StoreError::unavailable("the store panicked"))));
+        if let Poll::Ready(Err(error)) = &polled {
+            this.span.record("otel.status_code", "ERROR");
+            this.span.record("error.type", error.as_str());
+        }
+        polled
     }
 }

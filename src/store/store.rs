@@ -242,6 +242,13 @@ pub trait Store: Send + Sync + 'static {
     fn now(&self) -> Timestamp {
         SystemClock.now()
     }
+
+    /// Returns the name of the database for traces, as in `db.system.name` of the semantic
+    /// conventions of OpenTelemetry: `redis`, `postgresql`, `sqlite`. `None`, the default, for a
+    /// store that calls no database.
+    fn system_name(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 impl<S: Store> Store for Arc<S> {
@@ -291,5 +298,9 @@ impl<S: Store> Store for Arc<S> {
 
     fn now(&self) -> Timestamp {
         (**self).now()
+    }
+
+    fn system_name(&self) -> Option<&'static str> {
+        (**self).system_name()
     }
 }

@@ -267,4 +267,12 @@ impl StoreError {
     pub fn corrupt(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Corrupt(Arc::from(source.into()))
     }
+
+    /// Returns the kind of error, for spans.
+    pub(crate) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "store_unavailable",
+            Self::Corrupt(_) => "store_corrupt",
+        }
+    }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use test_support::access::{Guarded, LOG_IN, access_token, pair, referencing};
 use test_support::{App, Call, Plan, settle};
-use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::{Change, ClaimTag, Entry, Key, Store as _, Swap, Ttl, Version};
+use tower_oauth_refresh::{AccessLayer, EventKind};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -308,5 +308,19 @@ async fn a_revocation_can_be_retried_after_a_store_failure() {
         assert_eq!(app.revoke(&access).await.status, 200, "{name}");
         settle().await;
         assert_eq!(Guarded::new(&app).status(&access).await, 401, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_the_store_is_handled_like_a_store_error() {
+    let app = referencing();
+    let token = access_token(&app.post("/token", &LOG_IN).await);
+    let apart = AccessLayer::builder(app.store.clone()).clock(app.clock.clone());
+    for guarded in [Guarded::new(&app), Guarded::of(apart.build().unwrap())] {
+        app.store
+            .hook(|_, _| Plan::after(async { panic!("the store panics") }));
+        assert_eq!(guarded.status(&token).await, 503);
+        app.store.unhook();
+        assert_eq!(guarded.status(&token).await, 200);
     }
 }

@@ -1,3 +1,4 @@
-//! What the layer records for exporters of metrics.
+//! What the layer records for exporters of metrics and traces.
 
 mod metrics;
+mod traces;

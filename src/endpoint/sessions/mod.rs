@@ -14,6 +14,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use tracing::Instrument as _;
 
 use self::edit::{AT_ONCE, drop_from, is_young, look_up, user_index};
 use self::index::{Index, Listed};
@@ -138,7 +139,7 @@ pub(crate) fn forget<St: Store>(shared: &Arc<State<St>>, subject: Subject, grant
     };
     let shared = Arc::clone(shared);
     let in_flight = shared.in_flight().token();
-    tokio::spawn(async move {
+    let task = async move {
         let _held = (permit, in_flight);
         let index = user_index(&shared, &subject);
         let found = match shared.store().get(&index.key).await {
@@ -148,5 +149,6 @@ pub(crate) fn forget<St: Store>(shared: &Arc<State<St>>, subject: Subject, grant
         if let Err(error) = found {
             tracing::debug!(%error, "failed to drop an ended session from the index of its user");
         }
-    });
+    };
+    tokio::spawn(task.in_current_span());
 }

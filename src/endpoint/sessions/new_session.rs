@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::join;
 use http::Extensions;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::edit::{Damaged, change, drop_from, look_up, provider_index, user_index};
 use super::index::{Index, Listed};
@@ -78,12 +79,13 @@ impl NewSession {
         };
         let shared = Arc::clone(shared);
         let in_flight = shared.in_flight().token();
-        tokio::spawn(async move {
+        let task = async move {
             let _held = (permit, in_flight);
             if persist(&mut self, &shared).await.is_none() {
                 self.tell(&shared, EventKind::SessionUnlisted, started);
             }
-        });
+        };
+        tokio::spawn(task.in_current_span());
     }
 
     fn tell<St: Store>(&self, shared: &State<St>, kind: EventKind, started: Instant) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
+use tracing::Instrument as _;
 
 use crate::clock::Timestamp;
 use crate::endpoint::state::State;
@@ -191,16 +192,19 @@ impl<St: Store> Drop for LeaseGuard<St> {
         let key = self.key;
         let version = self.version;
         let in_flight = self.in_flight.take();
-        handle.spawn(async move {
+        let task = async move {
             for pause in PAUSES {
                 match release(&shared, key, version, &state).await {
                     Ok(()) => break,
-                    Err(error) => tracing::debug!(%error, "failed to release a lease: it expires by itself if every retry fails"),
+                    Err(error) => {
+                        tracing::debug!(%error, "failed to release a lease: it expires by itself if every retry fails")
+                    }
                 }
                 sleep(pause).await;
             }
             drop(in_flight);
-        });
+        };
+        handle.spawn(task.in_current_span());
     }
 }
 

@@ -210,6 +210,10 @@ impl Store for PostgresStore {
     fn now(&self) -> Timestamp {
         self.shared.link.time.now()
     }
+
+    fn system_name(&self) -> Option<&'static str> {
+        Some("postgresql")
+    }
 }
 
 impl fmt::Debug for PostgresStore {

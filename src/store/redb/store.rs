@@ -227,4 +227,8 @@ impl Store for RedbStore {
     fn now(&self) -> Timestamp {
         self.0.shared.clock.now()
     }
+
+    fn system_name(&self) -> Option<&'static str> {
+        Some("redb")
+    }
 }

@@ -366,6 +366,10 @@ impl Store for RedisStore {
     fn announcements(&self) -> Option<Announcements> {
         Some(self.shared.channel.subscribe())
     }
+
+    fn system_name(&self) -> Option<&'static str> {
+        Some("redis")
+    }
 }
 
 impl fmt::Debug for RedisStore {

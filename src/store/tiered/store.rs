@@ -244,4 +244,8 @@ impl<S: Store> Store for TieredStore<S> {
     fn now(&self) -> Timestamp {
         self.inner.now()
     }
+
+    fn system_name(&self) -> Option<&'static str> {
+        self.inner.system_name()
+    }
 }

@@ -244,4 +244,8 @@ impl<S: Store> Store for Hooked<S> {
     fn now(&self) -> Timestamp {
         self.inner.now()
     }
+
+    fn system_name(&self) -> Option<&'static str> {
+        Some("hooked")
+    }
 }

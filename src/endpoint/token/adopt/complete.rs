@@ -4,6 +4,7 @@ use std::sync::Arc;
 use futures_util::future::join;
 use http::Response;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::Instrument as _;
 
 use super::foreign::{DONE, Foreign, Successor, UNDER_WAY};
 use crate::body::ResponseBody;
@@ -215,7 +216,7 @@ impl Adoption {
         let shared = Arc::clone(&exchange.shared);
         let started = exchange.started();
         let permit = shared.background();
-        tokio::spawn(async move {
+        let task = async move {
             let settled = match &permit {
                 Some(_) => persist(&mut self, &shared).await,
                 None => None,
@@ -231,6 +232,7 @@ impl Adoption {
                 EventKind::CommitLost
             };
             shared.tell(kind, self.begun.subject(&self.client_id), started.elapsed());
-        });
+        };
+        tokio::spawn(task.in_current_span());
     }
 }

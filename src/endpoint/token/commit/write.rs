@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use futures_util::future::join;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::Instrument as _;
 
 use crate::clock::Timestamp;
 use crate::endpoint::context::RequestContext;
@@ -214,7 +215,7 @@ impl Background {
             self.tell(&shared, EventKind::CommitLost, started.elapsed());
             return;
         };
-        tokio::spawn(async move {
+        let task = async move {
             let _held = (permit, in_flight, turn);
             let settled = persist(&mut self.commit, &shared).await;
             if matches!(settled, Some(Committed::Gone)) {
@@ -228,7 +229,8 @@ impl Background {
                 Some(Committed::Gone | Committed::Overtaken(_)) | None => EventKind::CommitLost,
             };
             self.tell(&shared, kind, started.elapsed());
-        });
+        };
+        tokio::spawn(task.in_current_span());
     }
 
     fn tell<St: Store>(&self, shared: &State<St>, kind: EventKind, elapsed: Duration) {

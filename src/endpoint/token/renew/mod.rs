@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
+use tracing::Instrument as _;
 
 use self::task::Task;
 use crate::endpoint::renewals::Renewed;
@@ -65,8 +66,10 @@ fn join<St: Store>(
         shared: Arc::clone(shared),
         key,
     };
+    // The span ends with the renewal, not with the pause after it.
+    let renewing = task.run().in_current_span();
     tokio::spawn(async move {
-        let renewed = task.run().await;
+        let renewed = renewing.await;
         tell.send_replace(Some(renewed));
         match renewed {
             Renewed::Done | Renewed::Ended => {}

@@ -1,0 +1,423 @@
+//! The spans of the layer, exported to OpenTelemetry.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use opentelemetry::trace::{SpanId, SpanKind, Status, TracerProvider as _};
+use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
+use test_support::access::{Guarded, access_token, referencing};
+use test_support::{Act, App, Call, Hooked, Plan, Upstream, post, refresh_form, settle};
+use tokio::sync::Notify;
+use tower_oauth_refresh::{
+    BoxStore, ClientCredentials, GrantKey, ManualClock, MemoryStore, RefreshLayer, Store,
+    TieredStore,
+};
+use tracing::Instrument as _;
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::layer::SubscriberExt as _;
+
+/// The spans of one test, which run on one thread.
+struct Traces {
+    exporter: InMemorySpanExporter,
+    provider: SdkTracerProvider,
+    _default: DefaultGuard,
+}
+
+impl Traces {
+    fn new() -> Self {
+        let exporter = InMemorySpanExporter::default();
+        let provider = SdkTracerProvider::builder()
+            .with_simple_exporter(exporter.clone())
+            .build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        let subscriber = tracing_subscriber::registry()
+            .with(LevelFilter::DEBUG)
+            .with(layer);
+        Self {
+            exporter,
+            provider,
+            _default: tracing::subscriber::set_default(subscriber),
+        }
+    }
+
+    /// Runs a call in a span of the application.
+    async fn request<T>(&self, call: impl Future<Output = T>) -> T {
+        self.exporter.reset();
+        call.instrument(tracing::info_span!("request")).await
+    }
+
+    /// Returns the spans since the last request. Asserts that they are one tree below that request.
+    fn tree(&self) -> Tree {
+        self.provider.force_flush().unwrap();
+        let spans = self.exporter.get_finished_spans().unwrap();
+        let by_id: HashMap<_, _> = spans
+            .iter()
+            .map(|span| (span.span_context.span_id(), span.clone()))
+            .collect();
+        let roots: Vec<_> = spans
+            .iter()
+            .filter(|span| span.parent_span_id == SpanId::INVALID)
+            .map(|span| span.name.as_ref())
+            .collect();
+        assert_eq!(roots, ["request"], "{spans:#?}");
+        let trace = spans[0].span_context.trace_id();
+        for span in &spans {
+            assert_eq!(span.span_context.trace_id(), trace, "{span:#?}");
+        }
+        Tree { spans, by_id }
+    }
+}
+
+struct Tree {
+    /// In the order of their ends.
+    spans: Vec<SpanData>,
+    by_id: HashMap<SpanId, SpanData>,
+}
+
+impl Tree {
+    /// Returns the path of every span, sorted.
+    fn paths(&self) -> Vec<String> {
+        let mut paths: Vec<_> = self.spans.iter().map(|span| self.path(span)).collect();
+        paths.sort();
+        paths
+    }
+
+    fn path(&self, span: &SpanData) -> String {
+        match self.by_id.get(&span.parent_span_id) {
+            Some(parent) => format!("{}/{}", self.path(parent), span.name),
+            None => span.name.to_string(),
+        }
+    }
+
+    /// Returns the spans with this name, in the order of their ends.
+    fn named(&self, name: &str) -> Vec<&SpanData> {
+        let spans = self.spans.iter();
+        spans.filter(|span| span.name == name).collect()
+    }
+
+    #[track_caller]
+    fn only(&self, name: &str) -> &SpanData {
+        let named = self.named(name);
+        assert_eq!(named.len(), 1, "{name}: {:?}", self.paths());
+        named[0]
+    }
+}
+
+/// Returns the attributes that the layer sets.
+fn attributes(span: &SpanData) -> Vec<(String, String)> {
+    let ours = ["db.", "error.", "http.", "url.", "endpoint"];
+    let mut attributes: Vec<_> = span
+        .attributes
+        .iter()
+        .map(|attribute| (attribute.key.to_string(), attribute.value.to_string()))
+        .filter(|(key, _)| ours.iter().any(|prefix| key.starts_with(prefix)))
+        .collect();
+    attributes.sort();
+    attributes
+}
+
+#[track_caller]
+fn has<const N: usize>(span: &SpanData, expected: [(&str, &str); N]) {
+    let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(attributes(span), expected, "{}", span.name);
+}
+
+fn is_error(span: &SpanData) -> bool {
+    matches!(span.status, Status::Error { .. })
+}
+
+/// Returns a layer with a token that was refreshed once, so that nothing is read for the first
+/// time.
+async fn warmed_up() -> (App, String) {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    let token = app.refresh(&token).await.token();
+    (app, token)
+}
+
+#[tokio::test]
+async fn layer_store_and_inner_call_are_one_tree() {
+    let (app, token) = warmed_up().await;
+    let traces = Traces::new();
+    traces.request(app.refresh(&token)).await.token();
+    let tree = traces.tree();
+    assert_eq!(
+        tree.paths(),
+        [
+            "request",
+            "request/oauth_refresh",
+            "request/oauth_refresh/claim",
+            "request/oauth_refresh/inner_service",
+            "request/oauth_refresh/swap",
+        ]
+    );
+    has(tree.only("oauth_refresh"), [("endpoint", "token")]);
+    assert_eq!(tree.only("oauth_refresh").span_kind, SpanKind::Internal);
+    for operation in ["claim", "swap"] {
+        let span = tree.only(operation);
+        assert_eq!(span.span_kind, SpanKind::Client);
+        has(
+            span,
+            [
+                ("db.operation.name", operation),
+                ("db.system.name", "hooked"),
+            ],
+        );
+    }
+    let inner = tree.only("inner_service");
+    assert_eq!(inner.span_kind, SpanKind::Internal);
+    has(
+        inner,
+        [
+            ("http.request.method", "POST"),
+            ("http.response.status_code", "200"),
+            ("url.path", "/token"),
+        ],
+    );
+    for span in &tree.spans {
+        assert_eq!(span.status, Status::Unset, "{}", span.name);
+    }
+}
+
+#[tokio::test]
+async fn a_store_in_memory_is_no_database_client() {
+    let traces = Traces::new();
+    let clock = ManualClock::new();
+    let store = MemoryStore::with_clock(clock.clone());
+    let app = App::over(clock, store, Upstream::new(), |builder| builder);
+    let token = traces
+        .request(app.post("/token", &[("grant_type", "x"), ("client_id", "app")]))
+        .await
+        .token();
+    traces.request(app.refresh(&token)).await.token();
+    let tree = traces.tree();
+    let claim = tree.only("claim");
+    assert_eq!(claim.span_kind, SpanKind::Internal);
+    has(claim, [("db.operation.name", "claim")]);
+}
+
+#[tokio::test]
+async fn failures_have_a_type() {
+    let (app, token) = warmed_up().await;
+    let traces = Traces::new();
+
+    // The client is to blame: no error of the layer.
+    traces.request(app.refresh_as("other", &token)).await;
+    let tree = traces.tree();
+    let layer = tree.only("oauth_refresh");
+    has(
+        layer,
+        [("endpoint", "token"), ("error.type", "invalid_grant")],
+    );
+    assert!(!is_error(layer));
+
+    for (plan, kind, code) in [
+        (Plan::Lose, "store_unavailable", "temporarily_unavailable"),
+        (Plan::Corrupt, "store_corrupt", "server_error"),
+        (
+            Plan::after(async { panic!("the store panics") }),
+            "store_unavailable",
+            "temporarily_unavailable",
+        ),
+    ] {
+        app.store.once(|call| *call == Call::Claim, plan);
+        traces.request(app.refresh(&token)).await;
+        app.layer.drain().await;
+        app.store.unhook();
+        let tree = traces.tree();
+        let claim = tree.only("claim");
+        has(
+            claim,
+            [
+                ("db.operation.name", "claim"),
+                ("db.system.name", "hooked"),
+                ("error.type", kind),
+            ],
+        );
+        let layer = tree.only("oauth_refresh");
+        has(layer, [("endpoint", "token"), ("error.type", code)]);
+        assert!(is_error(claim) && is_error(layer));
+    }
+
+    app.upstream.then(Act::Answer(500, "text/plain", "down"));
+    traces.request(app.refresh(&token)).await;
+    app.layer.drain().await;
+    let tree = traces.tree();
+    let inner = tree.only("inner_service");
+    has(
+        inner,
+        [
+            ("error.type", "500"),
+            ("http.request.method", "POST"),
+            ("http.response.status_code", "500"),
+            ("url.path", "/token"),
+        ],
+    );
+    assert!(is_error(inner));
+
+    app.upstream.then(Act::Break);
+    let form = refresh_form("app", &token);
+    let answer = traces.request(app.send(post("/token", &form))).await;
+    answer.unwrap_err();
+    app.layer.drain().await;
+    let tree = traces.tree();
+    let inner = tree.only("inner_service");
+    has(
+        inner,
+        [
+            ("error.type", "_OTHER"),
+            ("http.request.method", "POST"),
+            ("url.path", "/token"),
+        ],
+    );
+    let layer = tree.only("oauth_refresh");
+    has(layer, [("endpoint", "token"), ("error.type", "_OTHER")]);
+    assert!(is_error(inner) && is_error(layer));
+}
+
+#[tokio::test]
+async fn the_rest_of_a_rotation_whose_client_has_hung_up_is_in_its_trace() {
+    let (app, token) = warmed_up().await;
+    let traces = Traces::new();
+    let gate = Arc::new(Notify::new());
+    app.upstream.then(Act::Wait(Arc::clone(&gate)));
+    let call = tower::ServiceExt::oneshot(
+        app.service.clone(),
+        post("/token", &refresh_form("app", &token)),
+    );
+    let hung_up = async {
+        tokio::select! {
+            biased;
+            _ = call => panic!("the inner service does not answer yet"),
+            () = settle() => {}
+        }
+    };
+    traces.request(hung_up).await;
+    gate.notify_one();
+    app.layer.drain().await;
+    settle().await;
+    assert_eq!(
+        traces.tree().paths(),
+        [
+            "request",
+            "request/oauth_refresh",
+            "request/oauth_refresh/claim",
+            "request/oauth_refresh/inner_service",
+            "request/oauth_refresh/swap",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_is_retried_in_the_background_is_in_the_trace_of_its_request() {
+    let (app, token) = warmed_up().await;
+    let traces = Traces::new();
+    let mut failures = 3;
+    app.store.hook(move |_, call| {
+        if call.is_commit() && failures > 0 {
+            failures -= 1;
+            return Plan::Lose;
+        }
+        Plan::Pass
+    });
+    assert_eq!(traces.request(app.refresh(&token)).await.status, 503);
+    app.layer.drain().await;
+    settle().await;
+    let tree = traces.tree();
+    let swaps: Vec<_> = tree.named("swap").into_iter().map(is_error).collect();
+    assert_eq!(swaps, [true, true, true, false]);
+    for swap in tree.named("swap") {
+        assert_eq!(tree.path(swap), "request/oauth_refresh/swap");
+    }
+}
+
+#[tokio::test]
+async fn the_release_of_a_lease_is_in_the_trace_of_its_request() {
+    let (app, token) = warmed_up().await;
+    let traces = Traces::new();
+    app.store
+        .once(|call| *call == Call::Claim, Plan::LoseAnswer);
+    assert_eq!(traces.request(app.refresh(&token)).await.status, 503);
+    app.layer.drain().await;
+    settle().await;
+    let paths = traces.tree().paths();
+    let written = "request/oauth_refresh/swap".to_owned();
+    assert!(paths.contains(&written), "{paths:?}");
+}
+
+#[tokio::test]
+async fn the_end_of_a_grant_and_its_revocation_are_in_the_trace_of_the_call() {
+    let (clock, upstream) = (ManualClock::new(), Upstream::new());
+    let store = Hooked::new(MemoryStore::with_clock(clock.clone()));
+    let service = upstream.clone();
+    let app = App::over(clock, store, upstream, |builder| {
+        builder
+            .revocation_key([7; 32])
+            .upstream_revocation::<_, Full<Bytes>, _>(service, ClientCredentials::public())
+    });
+    app.log_in("app").await;
+    let grant = app.take_events()[0].grant.unwrap();
+    let traces = Traces::new();
+    traces.request(end(&app.layer, grant)).await;
+    app.layer.drain().await;
+    settle().await;
+    let tree = traces.tree();
+    let paths = tree.paths();
+    assert!(paths.contains(&"request/swap".to_owned()), "{paths:?}");
+    let inner = tree.only("inner_service");
+    assert_eq!(tree.path(inner), "request/inner_service");
+    has(
+        inner,
+        [
+            ("http.request.method", "POST"),
+            ("http.response.status_code", "200"),
+            ("url.path", "/revoke"),
+        ],
+    );
+}
+
+async fn end<St: Store>(layer: &RefreshLayer<St>, grant: GrantKey) {
+    layer.end_grant(&grant).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_access_token_that_is_not_cached_is_read_in_the_trace_of_its_request() {
+    let app = referencing();
+    let answer = app
+        .post("/token", &[("grant_type", "x"), ("client_id", "app")])
+        .await;
+    let token = access_token(&answer);
+    let traces = Traces::new();
+    let resource = Guarded::new(&app);
+    assert_eq!(traces.request(resource.status(&token)).await, 200);
+    let tree = traces.tree();
+    assert!(!tree.named("get").is_empty(), "{:?}", tree.paths());
+    for get in tree.named("get") {
+        assert_eq!(tree.path(get), "request/get");
+        has(
+            get,
+            [("db.operation.name", "get"), ("db.system.name", "hooked")],
+        );
+    }
+    assert_eq!(traces.request(resource.status(&token)).await, 200);
+    assert_eq!(traces.tree().paths(), ["request"], "the cache answers");
+}
+
+#[test]
+fn a_wrapper_names_the_database_of_the_store_behind_it() {
+    let store = Hooked::new(MemoryStore::new());
+    let metered = tower_oauth_refresh::metrics::Metrics::default().store(store.clone());
+    assert_eq!(MemoryStore::new().system_name(), None);
+    for (wrapper, name) in [
+        ("Arc", Arc::new(store.clone()).system_name()),
+        ("BoxStore", BoxStore::new(store.clone()).system_name()),
+        ("MeteredStore", metered.system_name()),
+        ("TieredStore", TieredStore::new(store).system_name()),
+    ] {
+        assert_eq!(name, Some("hooked"), "{wrapper}");
+    }
+}
