@@ -9,6 +9,7 @@ use test_support::entries::{
 };
 use test_support::redis::{Fault, RedisServer, Wire};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tower_oauth_refresh::RedisStore;
 use tower_oauth_refresh::store::{Claim, ClaimTag, Key, Lease, Store, StoreError, Swap};
 
@@ -277,6 +278,76 @@ async fn a_master_unaware_of_lost_replicas_does_not_report_absence() {
     let outcome = put(&store, &key, Some(1), 2).await;
     assert!(is_unavailable(&outcome), "{outcome:?}");
     assert_eq!(master.dump().await.len(), 1, "it is removed");
+}
+
+/// Each `WAIT` goes out together with its script. A claim reads the key first, so that a key that is
+/// absent needs no `WAIT` on the connection of the writes.
+#[tokio::test]
+async fn a_rotation_that_waits_for_replicas_takes_three_round_trips() {
+    let master = RedisServer::start().await;
+    let _replica = RedisServer::builder()
+        .replica_of(master.port())
+        .start()
+        .await;
+    let wire = Wire::in_front_of(master.port()).await;
+    let builder = RedisStore::builder(&wire.url()).command_timeout(PATIENCE);
+    let store = builder
+        .wait_for_replicas(1, PATIENCE / 2)
+        .connect()
+        .await
+        .unwrap();
+    let key = random_key();
+    inserted(&store, &key).await;
+    let traffic = || {
+        let commands = wire.commands();
+        let names = commands.iter().map(|words| {
+            let name = String::from_utf8_lossy(&words[0]);
+            name.into_owned()
+        });
+        (names.collect::<Vec<_>>().join(" "), wire.round_trips())
+    };
+    traffic();
+    let claim = store.claim(&key, &TAG, version(2), LEASE).await.unwrap();
+    assert_eq!(claim.unwrap().lease, Lease::Taken);
+    assert_eq!(traffic(), ("GET EVALSHA WAIT".to_owned(), 2), "a claim");
+    let swap = put_with(&store, &key, Some(2), 3, HOUR, Some("sidecar")).await;
+    assert_eq!(swap.unwrap(), Swap::Swapped);
+    assert_eq!(traffic(), ("EVALSHA WAIT".to_owned(), 1), "a swap");
+}
+
+/// While writes wait for a replica that hangs, reads work, and each write gets an error within the
+/// time limit. Afterwards no write waits for those that have given up.
+#[tokio::test]
+async fn a_frozen_replica_delays_no_read_and_leaves_no_backlog() {
+    const WRITES: usize = 64;
+    let master = RedisServer::start().await;
+    let replica = RedisServer::builder()
+        .replica_of(master.port())
+        .start()
+        .await;
+    let builder = RedisStore::builder(&master.url()).command_timeout(Duration::from_secs(4));
+    // A backlog would take more than a minute.
+    let store = builder
+        .wait_for_replicas(1, Duration::from_secs(2))
+        .connect()
+        .await
+        .unwrap();
+    let key = random_key();
+    inserted(&store, &key).await;
+    replica.freeze();
+    let mut writes = JoinSet::new();
+    for _ in 0..WRITES {
+        let store = store.clone();
+        writes.spawn(async move { put(&store, &random_key(), None, 1).await });
+    }
+    tokio::task::yield_now().await;
+    assert_eq!(store.get(&key).await.unwrap(), Some(entry(1)));
+    assert!(writes.try_join_next().is_none(), "the writes still wait");
+    for outcome in writes.join_all().await {
+        assert!(is_unavailable(&outcome), "{outcome:?}");
+    }
+    replica.thaw();
+    inserted(&store, &random_key()).await;
 }
 
 /// Anyone can send unknown tokens. Their confirmation with the replicas, which never completes
