@@ -20,6 +20,7 @@ const OPS: [&str; 5] = ["get", "swap", "sidecar", "claim", "announce"];
 
 /// Returns metrics that only the returned handle shows.
 fn recorded() -> (Metrics, PrometheusHandle) {
+    crate::traces::subscribe();
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(
             Matcher::Suffix("_duration_seconds".into()),

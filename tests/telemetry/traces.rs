@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use opentelemetry::trace::{SpanId, SpanKind, Status, TracerProvider as _};
+use opentelemetry::trace::{
+    SpanId, SpanKind, Status, TraceContextExt as _, TraceId, TracerProvider as _,
+};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use test_support::access::{Guarded, access_token, referencing};
 use test_support::{Act, App, Call, Hooked, Plan, Upstream, post, refresh_form, settle};
@@ -17,57 +19,59 @@ use tower_oauth_refresh::{
 };
 use tracing::Instrument as _;
 use tracing::level_filters::LevelFilter;
-use tracing::subscriber::DefaultGuard;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-/// The spans of one test, which run on one thread.
-struct Traces {
-    exporter: InMemorySpanExporter,
-    provider: SdkTracerProvider,
-    _default: DefaultGuard,
+/// The exporter of all tests of this process.
+///
+/// There is one subscriber, and each test begins with it: a thread without a subscriber that is the
+/// first to reach a span can make `tracing` disable that span for all threads.
+static EXPORTER: LazyLock<(InMemorySpanExporter, SdkTracerProvider)> = LazyLock::new(|| {
+    let exporter = InMemorySpanExporter::default();
+    let provider = SdkTracerProvider::builder()
+        .with_simple_exporter(exporter.clone())
+        .build();
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+    let subscriber = tracing_subscriber::registry()
+        .with(LevelFilter::DEBUG)
+        .with(layer);
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    (exporter, provider)
+});
+
+/// Exports the spans of this process.
+pub(crate) fn subscribe() {
+    LazyLock::force(&EXPORTER);
 }
 
-impl Traces {
-    fn new() -> Self {
-        let exporter = InMemorySpanExporter::default();
-        let provider = SdkTracerProvider::builder()
-            .with_simple_exporter(exporter.clone())
-            .build();
-        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
-        let subscriber = tracing_subscriber::registry()
-            .with(LevelFilter::DEBUG)
-            .with(layer);
-        Self {
-            exporter,
-            provider,
-            _default: tracing::subscriber::set_default(subscriber),
-        }
+/// A request of the application, in a span of its own.
+struct Request(TraceId);
+
+impl Request {
+    /// Makes a call. Returns the request and the result of the call.
+    async fn run<T>(call: impl Future<Output = T>) -> (Self, T) {
+        subscribe();
+        let span = tracing::info_span!("request");
+        let trace = span.context().span().span_context().trace_id();
+        (Self(trace), call.instrument(span).await)
     }
 
-    /// Runs a call in a span of the application.
-    async fn request<T>(&self, call: impl Future<Output = T>) -> T {
-        self.exporter.reset();
-        call.instrument(tracing::info_span!("request")).await
-    }
-
-    /// Returns the spans since the last request. Asserts that they are one tree below that request.
+    /// Returns the spans of the request. Asserts that they are one tree.
     fn tree(&self) -> Tree {
-        self.provider.force_flush().unwrap();
-        let spans = self.exporter.get_finished_spans().unwrap();
+        let (exporter, provider) = &*EXPORTER;
+        provider.force_flush().unwrap();
+        let mut spans = exporter.get_finished_spans().unwrap();
+        spans.retain(|span| span.span_context.trace_id() == self.0);
         let by_id: HashMap<_, _> = spans
             .iter()
             .map(|span| (span.span_context.span_id(), span.clone()))
             .collect();
-        let roots: Vec<_> = spans
+        let without_parent: Vec<_> = spans
             .iter()
-            .filter(|span| span.parent_span_id == SpanId::INVALID)
+            .filter(|span| !by_id.contains_key(&span.parent_span_id))
             .map(|span| span.name.as_ref())
             .collect();
-        assert_eq!(roots, ["request"], "{spans:#?}");
-        let trace = spans[0].span_context.trace_id();
-        for span in &spans {
-            assert_eq!(span.span_context.trace_id(), trace, "{span:#?}");
-        }
+        assert_eq!(without_parent, ["request"], "{spans:#?}");
         Tree { spans, by_id }
     }
 }
@@ -133,6 +137,7 @@ fn is_error(span: &SpanData) -> bool {
 /// Returns a layer with a token that was refreshed once, so that nothing is read for the first
 /// time.
 async fn warmed_up() -> (App, String) {
+    subscribe();
     let app = App::new();
     let token = app.log_in("app").await;
     let token = app.refresh(&token).await.token();
@@ -142,9 +147,9 @@ async fn warmed_up() -> (App, String) {
 #[tokio::test]
 async fn layer_store_and_inner_call_are_one_tree() {
     let (app, token) = warmed_up().await;
-    let traces = Traces::new();
-    traces.request(app.refresh(&token)).await.token();
-    let tree = traces.tree();
+    let (request, answer) = Request::run(app.refresh(&token)).await;
+    answer.token();
+    let tree = request.tree();
     assert_eq!(
         tree.paths(),
         [
@@ -185,16 +190,16 @@ async fn layer_store_and_inner_call_are_one_tree() {
 
 #[tokio::test]
 async fn a_store_in_memory_is_no_database_client() {
-    let traces = Traces::new();
     let clock = ManualClock::new();
     let store = MemoryStore::with_clock(clock.clone());
     let app = App::over(clock, store, Upstream::new(), |builder| builder);
-    let token = traces
-        .request(app.post("/token", &[("grant_type", "x"), ("client_id", "app")]))
+    let token = app
+        .post("/token", &[("grant_type", "x"), ("client_id", "app")])
         .await
         .token();
-    traces.request(app.refresh(&token)).await.token();
-    let tree = traces.tree();
+    let (request, answer) = Request::run(app.refresh(&token)).await;
+    answer.token();
+    let tree = request.tree();
     let claim = tree.only("claim");
     assert_eq!(claim.span_kind, SpanKind::Internal);
     has(claim, [("db.operation.name", "claim")]);
@@ -203,11 +208,9 @@ async fn a_store_in_memory_is_no_database_client() {
 #[tokio::test]
 async fn failures_have_a_type() {
     let (app, token) = warmed_up().await;
-    let traces = Traces::new();
-
     // The client is to blame: no error of the layer.
-    traces.request(app.refresh_as("other", &token)).await;
-    let tree = traces.tree();
+    let (request, _) = Request::run(app.refresh_as("other", &token)).await;
+    let tree = request.tree();
     let layer = tree.only("oauth_refresh");
     has(
         layer,
@@ -225,10 +228,10 @@ async fn failures_have_a_type() {
         ),
     ] {
         app.store.once(|call| *call == Call::Claim, plan);
-        traces.request(app.refresh(&token)).await;
+        let (request, _) = Request::run(app.refresh(&token)).await;
         app.layer.drain().await;
         app.store.unhook();
-        let tree = traces.tree();
+        let tree = request.tree();
         let claim = tree.only("claim");
         has(
             claim,
@@ -244,9 +247,9 @@ async fn failures_have_a_type() {
     }
 
     app.upstream.then(Act::Answer(500, "text/plain", "down"));
-    traces.request(app.refresh(&token)).await;
+    let (request, _) = Request::run(app.refresh(&token)).await;
     app.layer.drain().await;
-    let tree = traces.tree();
+    let tree = request.tree();
     let inner = tree.only("inner_service");
     has(
         inner,
@@ -261,10 +264,10 @@ async fn failures_have_a_type() {
 
     app.upstream.then(Act::Break);
     let form = refresh_form("app", &token);
-    let answer = traces.request(app.send(post("/token", &form))).await;
+    let (request, answer) = Request::run(app.send(post("/token", &form))).await;
     answer.unwrap_err();
     app.layer.drain().await;
-    let tree = traces.tree();
+    let tree = request.tree();
     let inner = tree.only("inner_service");
     has(
         inner,
@@ -282,7 +285,6 @@ async fn failures_have_a_type() {
 #[tokio::test]
 async fn the_rest_of_a_rotation_whose_client_has_hung_up_is_in_its_trace() {
     let (app, token) = warmed_up().await;
-    let traces = Traces::new();
     let gate = Arc::new(Notify::new());
     app.upstream.then(Act::Wait(Arc::clone(&gate)));
     let call = tower::ServiceExt::oneshot(
@@ -296,12 +298,12 @@ async fn the_rest_of_a_rotation_whose_client_has_hung_up_is_in_its_trace() {
             () = settle() => {}
         }
     };
-    traces.request(hung_up).await;
+    let (request, ()) = Request::run(hung_up).await;
     gate.notify_one();
     app.layer.drain().await;
     settle().await;
     assert_eq!(
-        traces.tree().paths(),
+        request.tree().paths(),
         [
             "request",
             "request/oauth_refresh",
@@ -315,7 +317,6 @@ async fn the_rest_of_a_rotation_whose_client_has_hung_up_is_in_its_trace() {
 #[tokio::test(start_paused = true)]
 async fn a_commit_that_is_retried_in_the_background_is_in_the_trace_of_its_request() {
     let (app, token) = warmed_up().await;
-    let traces = Traces::new();
     let mut failures = 3;
     app.store.hook(move |_, call| {
         if call.is_commit() && failures > 0 {
@@ -324,10 +325,11 @@ async fn a_commit_that_is_retried_in_the_background_is_in_the_trace_of_its_reque
         }
         Plan::Pass
     });
-    assert_eq!(traces.request(app.refresh(&token)).await.status, 503);
+    let (request, answer) = Request::run(app.refresh(&token)).await;
+    assert_eq!(answer.status, 503);
     app.layer.drain().await;
     settle().await;
-    let tree = traces.tree();
+    let tree = request.tree();
     let swaps: Vec<_> = tree.named("swap").into_iter().map(is_error).collect();
     assert_eq!(swaps, [true, true, true, false]);
     for swap in tree.named("swap") {
@@ -338,13 +340,13 @@ async fn a_commit_that_is_retried_in_the_background_is_in_the_trace_of_its_reque
 #[tokio::test]
 async fn the_release_of_a_lease_is_in_the_trace_of_its_request() {
     let (app, token) = warmed_up().await;
-    let traces = Traces::new();
     app.store
         .once(|call| *call == Call::Claim, Plan::LoseAnswer);
-    assert_eq!(traces.request(app.refresh(&token)).await.status, 503);
+    let (request, answer) = Request::run(app.refresh(&token)).await;
+    assert_eq!(answer.status, 503);
     app.layer.drain().await;
     settle().await;
-    let paths = traces.tree().paths();
+    let paths = request.tree().paths();
     let written = "request/oauth_refresh/swap".to_owned();
     assert!(paths.contains(&written), "{paths:?}");
 }
@@ -361,11 +363,10 @@ async fn the_end_of_a_grant_and_its_revocation_are_in_the_trace_of_the_call() {
     });
     app.log_in("app").await;
     let grant = app.take_events()[0].grant.unwrap();
-    let traces = Traces::new();
-    traces.request(end(&app.layer, grant)).await;
+    let (request, ()) = Request::run(end(&app.layer, grant)).await;
     app.layer.drain().await;
     settle().await;
-    let tree = traces.tree();
+    let tree = request.tree();
     let paths = tree.paths();
     assert!(paths.contains(&"request/swap".to_owned()), "{paths:?}");
     let inner = tree.only("inner_service");
@@ -391,10 +392,10 @@ async fn an_access_token_that_is_not_cached_is_read_in_the_trace_of_its_request(
         .post("/token", &[("grant_type", "x"), ("client_id", "app")])
         .await;
     let token = access_token(&answer);
-    let traces = Traces::new();
     let resource = Guarded::new(&app);
-    assert_eq!(traces.request(resource.status(&token)).await, 200);
-    let tree = traces.tree();
+    let (request, status) = Request::run(resource.status(&token)).await;
+    assert_eq!(status, 200);
+    let tree = request.tree();
     assert!(!tree.named("get").is_empty(), "{:?}", tree.paths());
     for get in tree.named("get") {
         assert_eq!(tree.path(get), "request/get");
@@ -403,8 +404,9 @@ async fn an_access_token_that_is_not_cached_is_read_in_the_trace_of_its_request(
             [("db.operation.name", "get"), ("db.system.name", "hooked")],
         );
     }
-    assert_eq!(traces.request(resource.status(&token)).await, 200);
-    assert_eq!(traces.tree().paths(), ["request"], "the cache answers");
+    let (request, status) = Request::run(resource.status(&token)).await;
+    assert_eq!(status, 200);
+    assert_eq!(request.tree().paths(), ["request"], "the cache answers");
 }
 
 #[test]
