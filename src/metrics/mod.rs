@@ -41,6 +41,9 @@
 //! 4. **Set the buckets**, as in the example. Exporters whose histograms have fixed buckets rarely
 //!    have ones for the microseconds of a store call, and the Prometheus exporter publishes
 //!    summaries, which cannot be aggregated, if it knows no buckets.
+//!
+//! `docs/` in the package has a dashboard for Grafana and alert rules for Prometheus that use these
+//! names.
 
 mod store;
 

@@ -1,6 +1,8 @@
 //! Checks that the documents match the code: named tests exist, links resolve, and every event,
 //! metric, error, warning and option has its row.
 
+#[cfg(feature = "metrics")]
+mod dashboards;
 mod links;
 mod named_tests;
 mod rows;
