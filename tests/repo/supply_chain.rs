@@ -1,6 +1,6 @@
-//! The dependencies of the crate: only from crates.io, only under licences that `deny.toml` allows,
-//! each in one version, and built by the promised Rust version. This covers the platform of the
-//! test; cargo-deny covers all of them.
+//! The dependencies of the library and of the programs: only from crates.io, only under licences
+//! that `deny.toml` allows, each in one version, and built by the promised Rust version. This covers
+//! the platform of the test; cargo-deny covers all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,6 +10,12 @@ use std::process::Command;
 use serde::Deserialize;
 
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
+
+/// The only crate that is published. The others are `publish = false`.
+const LIBRARY: &str = "tower-oauth-refresh";
+
+/// What users build: the library, and the programs from a checkout.
+const FOR_USERS: [&str; 3] = [LIBRARY, "mcp-oauth-proxy", "oauth-refresh-proxy"];
 
 /// Features that need a newer Rust than the crate, the crates that need it, and the version. The
 /// README lists them.
@@ -22,7 +28,6 @@ const NEWER: [(&str, &[&str], &str); 2] = [
 struct Metadata {
     packages: Vec<Package>,
     workspace_members: Vec<String>,
-    resolve: Resolve,
 }
 
 #[derive(Clone, Deserialize)]
@@ -33,11 +38,8 @@ struct Package {
     source: Option<String>,
     license: Option<String>,
     rust_version: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Resolve {
-    root: String,
+    /// The registries where it may be published: all if this is absent.
+    publish: Option<Vec<String>>,
 }
 
 fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
@@ -75,20 +77,20 @@ fn metadata() -> Metadata {
 }
 
 impl Metadata {
-    /// Returns the crate and the packages that its users build with it. The metadata is not
-    /// enough, because it includes the features that only tests enable.
-    fn of_users(&self) -> Vec<&Package> {
-        let arguments = [
+    /// Returns crates of the workspace and the packages that their users build with them. The
+    /// metadata is not enough, because it includes the features that only tests enable.
+    fn built_for(&self, crates: &[&str]) -> Vec<&Package> {
+        let mut arguments = vec![
+            "tree",
             "--locked",
             "--offline",
             "--all-features",
             "--edges=normal,build",
             "--prefix=none",
+            "--format={p}",
         ];
-        let tree = run(
-            env!("CARGO"),
-            &[&["tree"][..], &arguments, &["--format={p}"]].concat(),
-        );
+        arguments.extend(crates.iter().flat_map(|name| ["--package", name]));
+        let tree = run(env!("CARGO"), &arguments);
         let tree = String::from_utf8(tree).unwrap();
         let found: BTreeSet<_> = tree
             .lines()
@@ -106,10 +108,13 @@ impl Metadata {
             .iter()
             .map(|package| package.name.as_str())
             .collect();
+        let of_programs = crates.len() > 1;
         assert!(
-            names.contains(&"redis") && names.contains(&"moka") && !names.contains(&"axum"),
+            names.contains(&"redis") && names.contains(&"moka"),
             "{names:?}"
         );
+        assert_eq!(names.contains(&"axum"), of_programs, "{names:?}");
+        assert!(!names.contains(&"test-support"), "{names:?}");
         packages
     }
 }
@@ -148,10 +153,25 @@ fn all_dependencies_come_from_crates_io() {
 }
 
 #[test]
+fn only_the_library_is_published() {
+    let metadata = metadata();
+    let published = metadata.packages.iter().filter(|package| {
+        metadata.workspace_members.contains(&package.id)
+            && !package.publish.as_ref().is_some_and(Vec::is_empty)
+    });
+    let published: Vec<_> = published.map(|package| &package.name).collect();
+    assert_eq!(
+        published,
+        [LIBRARY],
+        "CONTRIBUTING.md says how it is packed"
+    );
+}
+
+#[test]
 fn every_licence_is_allowed() {
     let (metadata, allow) = (metadata(), listed("allow"));
     let refused: Vec<_> = metadata
-        .of_users()
+        .built_for(&FOR_USERS)
         .iter()
         .filter(|package| {
             !package
@@ -180,7 +200,7 @@ fn every_licence_is_allowed() {
 fn only_listed_crates_occur_in_two_versions() {
     let (metadata, skip) = (metadata(), listed("skip"));
     let mut versions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for package in metadata.of_users() {
+    for package in metadata.built_for(&FOR_USERS) {
         let listed = |known: &String| {
             let (name, version) = known.split_once('@').unwrap();
             package.name == name && package.version.starts_with(&format!("{version}."))
@@ -196,36 +216,45 @@ fn only_listed_crates_occur_in_two_versions() {
     assert!(versions.is_empty(), "{versions:?}");
 }
 
+/// Returns the version of Rust that a package needs, as numbers.
+fn parsed(version: &str) -> (u32, u32) {
+    let mut parts = version.split('.').map(|part| part.parse().unwrap());
+    (parts.next().unwrap(), parts.next().unwrap_or(0))
+}
+
 #[test]
 fn no_dependency_needs_a_newer_rust() {
-    fn parsed(version: &str) -> (u32, u32) {
-        let mut parts = version.split('.').map(|part| part.parse().unwrap());
-        (parts.next().unwrap(), parts.next().unwrap_or(0))
-    }
     let metadata = metadata();
-    let packages = metadata.of_users();
-    let own = packages
-        .iter()
-        .find(|package| package.id == metadata.resolve.root)
-        .unwrap();
-    let own = own.rust_version.as_deref().unwrap();
-    let too_new = |package: &&&Package| {
-        let exception = NEWER
-            .iter()
-            .find(|(_, crates, _)| crates.contains(&package.name.as_str()))
-            .map(|(.., version)| *version);
-        let limit = parsed(exception.unwrap_or(own));
-        package
-            .rust_version
-            .as_deref()
-            .is_some_and(|version| parsed(version) > limit)
+    let rust_of = |name: &str| {
+        let package = metadata.packages.iter().find(|package| {
+            package.name == name && metadata.workspace_members.contains(&package.id)
+        });
+        package.unwrap().rust_version.as_deref().unwrap()
     };
-    let too_new: Vec<_> = packages
-        .iter()
-        .filter(too_new)
-        .map(|package| (&package.name, &package.rust_version))
-        .collect();
-    assert!(too_new.is_empty(), "newer than {own}: {too_new:?}");
+    let own = rust_of(LIBRARY);
+    for (promised, crates) in [
+        (own, &FOR_USERS[..1]),
+        (rust_of(FOR_USERS[1]), &FOR_USERS[..]),
+    ] {
+        let too_new = |package: &&&Package| {
+            let exception = NEWER
+                .iter()
+                .find(|(_, crates, _)| crates.contains(&package.name.as_str()))
+                .map(|(.., version)| *version);
+            let limit = parsed(exception.unwrap_or(promised)).max(parsed(promised));
+            package
+                .rust_version
+                .as_deref()
+                .is_some_and(|version| parsed(version) > limit)
+        };
+        let packages = metadata.built_for(crates);
+        let too_new: Vec<_> = packages
+            .iter()
+            .filter(too_new)
+            .map(|package| (&package.name, &package.rust_version))
+            .collect();
+        assert!(too_new.is_empty(), "newer than {promised}: {too_new:?}");
+    }
 
     let readme =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
