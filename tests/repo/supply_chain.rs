@@ -269,3 +269,37 @@ fn no_dependency_needs_a_newer_rust() {
         );
     }
 }
+
+#[test]
+fn the_workflow_runs_every_promised_rust() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let promised: BTreeSet<_> = manifest
+        .lines()
+        .filter_map(|line| line.strip_prefix("rust-version = "))
+        .map(|version| version.trim_matches('"'))
+        .chain(NEWER.map(|(.., version)| version))
+        .collect();
+    assert_eq!(promised.len(), 3, "{promised:?}");
+
+    let workflow = fs::read_to_string(root.join(".github/workflows/ci.yml")).unwrap();
+    let matrix: Vec<_> = promised
+        .iter()
+        .map(|version| format!("{version:?}"))
+        .collect();
+    let matrix = format!("rust: [{}]\n", matrix.join(", "));
+    assert!(workflow.contains(&matrix), "{matrix}");
+    for call in ["run: .ci/run\n", "run: .ci/run msrv\n"] {
+        assert!(workflow.contains(call), "{call}");
+    }
+
+    let gate = fs::read_to_string(root.join(".ci/run")).unwrap();
+    for version in promised {
+        let (_, minor) = parsed(version);
+        assert!(
+            gate.contains(&format!("supported {minor} "))
+                || gate.contains(&format!("supported {minor};")),
+            "{version}"
+        );
+    }
+}

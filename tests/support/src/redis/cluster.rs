@@ -87,7 +87,7 @@ impl Cluster {
     /// Returns the node that has the slot of this key.
     pub async fn node_of(&self, key: &[u8]) -> &RedisServer {
         let slot = self.nodes[0]
-            .command(&[b"CLUSTER", &b"KEYSLOT"[..], key])
+            .command(&[&b"CLUSTER"[..], b"KEYSLOT", key])
             .await;
         let slot = redis::from_redis_value::<u16>(slot).unwrap();
         let index = SLOTS
