@@ -1,9 +1,9 @@
 //! The encoding of records. A record is `format ‖ checksum ‖ fields`, and a field is
 //! `id ‖ length ‖ bytes`.
 //!
-//! The checksum also covers the key and the tag of the entry, so that a damaged value, or the value
-//! of another entry, is never used for a decision. It does not protect against an attacker who can
-//! write to the store; sealing does.
+//! The checksum, a CRC-32, also covers the key and the tag of the entry, so that a damaged value, or
+//! the value of another entry, is never used for a decision. It does not protect against an attacker
+//! who can write to the store; sealing does.
 
 #![allow(unreachable_pub, reason = "`crate::fuzzing` exports some of it")]
 
@@ -13,7 +13,6 @@ use std::ops::RangeInclusive;
 use std::str;
 
 use bytes::{Buf as _, Bytes};
-use sha2::{Digest as _, Sha256};
 
 use crate::clock::Timestamp;
 use crate::store::{ClaimTag, Key};
@@ -91,7 +90,23 @@ pub fn with_checksum(key: &Key, tag: &ClaimTag, value: &[u8]) -> Bytes {
 }
 
 /// The fields of a record. A decoder takes each by its id.
-pub(crate) struct Fields(Bytes);
+pub(crate) struct Fields {
+    bytes: Bytes,
+    /// The places of the fields with a low id. `None` for an id that the record does not have.
+    places: [Option<Place>; PLACES],
+}
+
+/// The number of ids whose fields are found without a search.
+const PLACES: usize = 32;
+
+/// The place of a field in the bytes of a record.
+#[derive(Clone, Copy)]
+struct Place {
+    start: u32,
+    len: u32,
+    /// Whether the record has more fields with the same id. This is the first one.
+    repeated: bool,
+}
 
 impl Fields {
     /// Returns the fields of a record, and checks its format and its checksum.
@@ -102,7 +117,7 @@ impl Fields {
         value: &Bytes,
     ) -> Result<Self, DecodeError> {
         let fields = Self::unchecked(format, value)?;
-        if value[1..HEAD] != checksum(key, tag, &fields.0) {
+        if value[1..HEAD] != checksum(key, tag, &fields.bytes) {
             return Err(DecodeError::Damaged);
         }
         Ok(fields)
@@ -115,71 +130,130 @@ impl Fields {
             _ if value.len() < HEAD => return Err(DecodeError::Damaged),
             _ => {}
         }
-        let fields = value.slice(HEAD..);
-        let mut rest = &fields[..];
-        while next(&mut rest)?.is_some() {}
-        Ok(Self(fields))
+        let bytes = value.slice(HEAD..);
+        let mut places = [None; PLACES];
+        let mut rest = &bytes[..];
+        while let Some((id, field)) = next(&mut rest)? {
+            match places.get_mut(usize::from(id)) {
+                Some(Some(Place { repeated, .. })) => *repeated = true,
+                Some(place) => {
+                    let start = bytes.len() - rest.len() - field.len();
+                    *place = Some(Place {
+                        start: u32::try_from(start).map_err(|_| DecodeError::Damaged)?,
+                        len: u32::try_from(field.len()).map_err(|_| DecodeError::Damaged)?,
+                        repeated: false,
+                    });
+                }
+                None => {}
+            }
+        }
+        Ok(Self { bytes, places })
     }
 
     /// Decodes a field that the record must have, once.
     pub(crate) fn required<T>(
         &self,
-        field: u8,
-        decode: impl FnOnce(Bytes) -> Result<T, DecodeError>,
+        id: u8,
+        decode: impl FnOnce(Field<'_>) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
-        self.optional(field, decode)?.ok_or(DecodeError::Damaged)
+        self.optional(id, decode)?.ok_or(DecodeError::Damaged)
     }
 
     /// Decodes a field that the record may have, at most once.
     pub(crate) fn optional<T>(
         &self,
-        field: u8,
-        decode: impl FnOnce(Bytes) -> Result<T, DecodeError>,
+        id: u8,
+        decode: impl FnOnce(Field<'_>) -> Result<T, DecodeError>,
     ) -> Result<Option<T>, DecodeError> {
-        let mut found = self.with_id(field);
-        match (found.next(), found.next()) {
-            (None, _) => Ok(None),
-            (Some(bytes), None) => decode(bytes).map(Some),
-            (Some(_), Some(_)) => Err(DecodeError::Damaged),
+        match self.places.get(usize::from(id)).copied().flatten() {
+            None => Ok(None),
+            Some(place) if place.repeated => Err(DecodeError::Damaged),
+            Some(Place { start, len, .. }) => {
+                let start = start as usize;
+                let bytes = self.bytes.get(start..start + len as usize);
+                decode(self.field(bytes.ok_or(DecodeError::Damaged)?)).map(Some)
+            }
         }
     }
 
     /// Decodes a field that the record may have any number of times.
     pub(crate) fn repeated<T>(
         &self,
-        field: u8,
-        decode: impl Fn(Bytes) -> Result<T, DecodeError>,
+        id: u8,
+        decode: impl Fn(Field<'_>) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>, DecodeError> {
-        self.with_id(field).map(decode).collect()
+        if self
+            .places
+            .get(usize::from(id))
+            .is_some_and(Option::is_none)
+        {
+            return Ok(Vec::new());
+        }
+        self.all()
+            .filter(|(found, _)| *found == id)
+            .map(|(_, bytes)| decode(self.field(bytes)))
+            .collect()
     }
 
     /// Returns whether the record has a flag: a field without contents. Contents that a later
     /// version has written would be lost when the record is encoded again, so they are an error.
-    pub(crate) fn flag(&self, field: u8) -> Result<bool, DecodeError> {
-        match self.optional(field, Ok)? {
-            None => Ok(false),
-            Some(bytes) if bytes.is_empty() => Ok(true),
-            Some(_) => Err(DecodeError::Damaged),
-        }
+    pub(crate) fn flag(&self, id: u8) -> Result<bool, DecodeError> {
+        let empty = |field: Field<'_>| match field.bytes {
+            [] => Ok(()),
+            _ => Err(DecodeError::Damaged),
+        };
+        Ok(self.optional(id, empty)?.is_some())
     }
 
     /// Returns the fields of later versions, whose ids are not `known`.
     pub(crate) fn unknown(&self, known: RangeInclusive<u8>) -> Vec<(u8, Bytes)> {
         self.all()
-            .filter(|(field, _)| !known.contains(field))
-            .map(|(field, bytes)| (field, self.0.slice_ref(bytes)))
+            .filter(|(id, _)| !known.contains(id))
+            .map(|(id, bytes)| (id, self.field(bytes).to_bytes()))
             .collect()
     }
 
-    fn with_id(&self, id: u8) -> impl Iterator<Item = Bytes> {
-        self.all()
-            .filter(move |(field, _)| *field == id)
-            .map(|(_, bytes)| self.0.slice_ref(bytes))
+    fn field<'a>(&'a self, bytes: &'a [u8]) -> Field<'a> {
+        Field {
+            bytes,
+            record: &self.bytes,
+        }
     }
 
     fn all(&self) -> impl Iterator<Item = (u8, &[u8])> {
-        let mut rest = &self.0[..];
+        let mut rest = &self.bytes[..];
         iter::from_fn(move || next(&mut rest).ok().flatten())
+    }
+}
+
+/// The contents of a field.
+#[derive(Clone, Copy)]
+pub(crate) struct Field<'a> {
+    bytes: &'a [u8],
+    record: &'a Bytes,
+}
+
+impl<'a> Field<'a> {
+    /// Removes the first `N` bytes and returns them.
+    pub(crate) fn take<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let (taken, rest) = self.bytes.split_first_chunk().ok_or(DecodeError::Damaged)?;
+        self.bytes = rest;
+        Ok(*taken)
+    }
+
+    /// Removes a time and returns it.
+    pub(crate) fn take_timestamp(&mut self) -> Result<Timestamp, DecodeError> {
+        let bytes: [u8; TIMESTAMP] = self.take()?;
+        Ok(Timestamp::from_millis((&bytes[..]).get_uint(TIMESTAMP)))
+    }
+
+    pub(crate) const fn is_empty(self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Returns the contents, which share the bytes of the record.
+    pub(crate) fn to_bytes(self) -> Bytes {
+        self.record.slice_ref(self.bytes)
     }
 }
 
@@ -200,8 +274,14 @@ fn next<'a>(fields: &mut &'a [u8]) -> Result<Option<(u8, &'a [u8])>, DecodeError
     Err(DecodeError::Damaged)
 }
 
-pub(crate) fn text(bytes: Bytes) -> Result<Utf8, DecodeError> {
-    Utf8::from_bytes(bytes).ok_or(DecodeError::Damaged)
+/// Decodes a field that is any bytes.
+pub(crate) fn bytes(field: Field<'_>) -> Result<Bytes, DecodeError> {
+    Ok(field.to_bytes())
+}
+
+/// Decodes a field that is UTF-8.
+pub(crate) fn text(field: Field<'_>) -> Result<Utf8, DecodeError> {
+    Utf8::from_bytes(field.to_bytes()).ok_or(DecodeError::Damaged)
 }
 
 /// Encodes a time as milliseconds in 48 bits, which is enough until the year 10889. A later time is
@@ -211,22 +291,21 @@ pub(crate) fn timestamp(time: Timestamp) -> [u8; TIMESTAMP] {
     bytes
 }
 
-pub(crate) fn read_timestamp(mut bytes: Bytes) -> Result<Timestamp, DecodeError> {
-    if bytes.len() != TIMESTAMP {
-        return Err(DecodeError::Damaged);
+/// Decodes a field that is a time.
+pub(crate) fn read_timestamp(mut field: Field<'_>) -> Result<Timestamp, DecodeError> {
+    let time = field.take_timestamp()?;
+    match field.is_empty() {
+        true => Ok(time),
+        false => Err(DecodeError::Damaged),
     }
-    Ok(Timestamp::from_millis(bytes.get_uint(TIMESTAMP)))
 }
 
 fn checksum(key: &Key, tag: &ClaimTag, fields: &[u8]) -> [u8; CHECKSUM] {
-    let digest = Sha256::new()
-        .chain_update(key.as_bytes())
-        .chain_update(tag.as_bytes())
-        .chain_update(fields)
-        .finalize();
-    let mut sum = [0; CHECKSUM];
-    sum.copy_from_slice(&digest[..CHECKSUM]);
-    sum
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(key.as_bytes());
+    crc.update(tag.as_bytes());
+    crc.update(fields);
+    crc.finalize().to_be_bytes()
 }
 
 /// A UTF-8 string that shares the bytes from which it was parsed.

@@ -8,13 +8,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use crate::cas;
 use crate::clock::{CENTURY, EARLIEST, Timestamp};
-use crate::codec::{DecodeError, Fields, TIMESTAMP, Utf8, Writer, read_timestamp, text, timestamp};
+use crate::codec::{DecodeError, Fields, Utf8, Writer, read_timestamp, text, timestamp};
 use crate::random::SecureRandom;
 use crate::store::{Change, ClaimTag, Entry, Key, Store, StoreError, Ttl, Version};
 use crate::wire::client::ClientId;
@@ -173,11 +173,9 @@ impl Table {
         let fields = Fields::checked(FORMAT, key(), &entry.tag, &entry.value)?;
         Ok(Self {
             all: fields.required(ALL, read_timestamp)?,
-            clients: fields.repeated(CLIENT, |mut bytes: Bytes| {
-                let epoch = bytes
-                    .try_get_uint(TIMESTAMP)
-                    .map_err(|_| DecodeError::Damaged)?;
-                Ok((text(bytes)?, Timestamp::from_millis(epoch)))
+            clients: fields.repeated(CLIENT, |mut field| {
+                let epoch = field.take_timestamp()?;
+                Ok((text(field)?, epoch))
             })?,
             unknown: fields.unknown(ALL..=CLIENT),
         })

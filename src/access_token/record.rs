@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::access_token::renewable::Renewable;
 use crate::clock::Timestamp;
-use crate::codec::{DecodeError, Fields, Utf8, Writer, read_timestamp, text};
+use crate::codec::{DecodeError, Fields, Utf8, Writer, bytes, read_timestamp, text};
 use crate::seal::{Context, Purpose, Sealer};
 use crate::store::{ClaimTag, Entry, Key, StoreError, Version};
 #[cfg(feature = "access")]
@@ -102,8 +102,8 @@ impl AccessRecord {
             issued_at: fields.required(ISSUED_AT, read_timestamp)?,
             expires_at: fields.required(EXPIRES_AT, read_timestamp)?,
             has_grant: fields.flag(GRANT)?,
-            sealed: fields.required(SEALED, Ok)?,
-            profile: fields.optional(PROFILE, Ok)?,
+            sealed: fields.required(SEALED, bytes)?,
+            profile: fields.optional(PROFILE, bytes)?,
             renewable: fields.optional(RENEWABLE, Renewable::read)?,
             revocation_pending: fields.flag(REVOCATION_PENDING)?,
             unknown: fields.unknown(CLIENT_ID..=RENEWABLE),

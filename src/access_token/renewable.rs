@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
-use crate::codec::{DecodeError, TIMESTAMP, Writer, read_timestamp, timestamp};
+use crate::codec::{DecodeError, Field, Writer, timestamp};
 use crate::seal::{Context, Purpose, SealError, SealNonce, Sealer};
 use crate::store::Key;
 use crate::token::{AccessToken, RefreshToken};
@@ -113,15 +113,12 @@ impl Renewable {
         out.put_parts(field, &[&due_at, &ends_at, &self.sealed]);
     }
 
-    pub(crate) fn read(mut bytes: Bytes) -> Result<Self, DecodeError> {
-        if bytes.len() < 2 * TIMESTAMP {
-            return Err(DecodeError::Damaged);
-        }
-        let due_at = read_timestamp(bytes.split_to(TIMESTAMP))?;
-        let ends_at = read_timestamp(bytes.split_to(TIMESTAMP))?;
+    pub(crate) fn read(mut field: Field<'_>) -> Result<Self, DecodeError> {
+        let due_at = field.take_timestamp()?;
+        let ends_at = field.take_timestamp()?;
         Ok(Self {
             life: UpstreamLife { due_at, ends_at },
-            sealed: bytes,
+            sealed: field.to_bytes(),
         })
     }
 }

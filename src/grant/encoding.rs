@@ -1,10 +1,9 @@
 //! Encodes and decodes the record of a grant, in the format of [`crate::codec`].
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 
 use super::{Binding, Previous, Record};
-use crate::clock::Timestamp;
-use crate::codec::{DecodeError, Fields, TIMESTAMP, Writer, read_timestamp, text, timestamp};
+use crate::codec::{DecodeError, Field, Fields, Writer, bytes, read_timestamp, text, timestamp};
 use crate::store::{ClaimTag, Key};
 
 const FORMAT: u8 = 1;
@@ -124,9 +123,9 @@ fn read(fields: &Fields) -> Result<Record, DecodeError> {
         authorization_end: fields.optional(AUTHORIZATION_END, read_timestamp)?,
         expires_at: fields.required(EXPIRES_AT, read_timestamp)?,
         generation: fields.required(GENERATION, read_generation)?,
-        sealed: fields.required(SEALED, Ok)?,
-        profile: fields.optional(PROFILE, Ok)?,
-        revocable: fields.optional(REVOCABLE, Ok)?,
+        sealed: fields.required(SEALED, bytes)?,
+        profile: fields.optional(PROFILE, bytes)?,
+        revocable: fields.optional(REVOCABLE, bytes)?,
         previous: fields.optional(PREVIOUS, read_previous)?,
         presented: fields.flag(PRESENTED)?,
         repeat_until: fields.optional(REPEAT_UNTIL, read_timestamp)?,
@@ -138,30 +137,20 @@ fn read(fields: &Fields) -> Result<Record, DecodeError> {
     })
 }
 
-fn read_generation(bytes: Bytes) -> Result<u32, DecodeError> {
-    let bytes = bytes[..].try_into().map_err(|_| DecodeError::Damaged)?;
-    Ok(u32::from_be_bytes(bytes))
+fn read_generation(mut field: Field<'_>) -> Result<u32, DecodeError> {
+    let generation = u32::from_be_bytes(field.take()?);
+    match field.is_empty() {
+        true => Ok(generation),
+        false => Err(DecodeError::Damaged),
+    }
 }
 
-fn read_previous(mut bytes: Bytes) -> Result<Previous, DecodeError> {
-    let mut hash = [0; 32];
-    bytes
-        .try_copy_to_slice(&mut hash)
-        .map_err(|_| DecodeError::Damaged)?;
-    let mut time = || {
-        bytes
-            .try_get_uint(TIMESTAMP)
-            .map(Timestamp::from_millis)
-            .map_err(|_| DecodeError::Damaged)
-    };
-    let retry_until = time()?;
-    let shared_until = time()?;
-    let recover_until = time()?;
+fn read_previous(mut field: Field<'_>) -> Result<Previous, DecodeError> {
     Ok(Previous {
-        hash: ClaimTag::new(hash),
-        link: Some(bytes).filter(|bytes| !bytes.is_empty()),
-        retry_until,
-        shared_until,
-        recover_until,
+        hash: ClaimTag::new(field.take()?),
+        retry_until: field.take_timestamp()?,
+        shared_until: field.take_timestamp()?,
+        recover_until: field.take_timestamp()?,
+        link: (!field.is_empty()).then(|| field.to_bytes()),
     })
 }

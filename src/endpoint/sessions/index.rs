@@ -12,7 +12,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
-use crate::codec::{DecodeError, Fields, Writer};
+use crate::codec::{DecodeError, Fields, Writer, bytes};
 use crate::seal::{Context, Purpose, SealError, SealNonce, Sealer, Secret};
 use crate::store::{ClaimTag, Entry, Key, Version};
 use crate::subject::{Subject, SubjectKey};
@@ -106,11 +106,11 @@ impl Index {
     /// Returns the sessions in this entry.
     pub(crate) fn open(&self, entry: &Entry) -> Result<Vec<Listed>, DecodeError> {
         let fields = Fields::checked(FORMAT, &self.key, &entry.tag, &entry.value)?;
-        let sealed: Option<Bytes> = fields.optional(SEALED, Ok)?;
+        let sealed: Option<Bytes> = fields.optional(SEALED, bytes)?;
         let has_sid = sealed.is_some();
         let sealed = match sealed {
             Some(sealed) => sealed,
-            None => fields.required(SEALED_WITHOUT_SID, Ok)?,
+            None => fields.required(SEALED_WITHOUT_SID, bytes)?,
         };
         let text = self.sealer.open(self.context(), &[], &sealed);
         let text = text.map_err(|_| DecodeError::Damaged)?;
