@@ -12,7 +12,7 @@ use aes_gcm::aead::AeadInOut as _;
 use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce, Tag};
 use hkdf::Hkdf;
 use sha2::Sha256;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::store::Key;
 
@@ -94,9 +94,23 @@ impl Sealer {
         extra: &[&[u8]],
         message: &[u8],
     ) -> Result<Vec<u8>, SealError> {
-        let mut sealed = Vec::with_capacity(message.len() + OVERHEAD);
+        self.seal_parts(nonce, context, extra, &[message])
+    }
+
+    /// Seals the concatenation of `parts`, of which no other copy is made.
+    pub(crate) fn seal_parts(
+        &self,
+        nonce: SealNonce,
+        context: Context<'_>,
+        extra: &[&[u8]],
+        parts: &[&[u8]],
+    ) -> Result<Vec<u8>, SealError> {
+        let len = parts.iter().map(|part| part.len()).sum::<usize>();
+        let mut sealed = Vec::with_capacity(len + OVERHEAD);
         sealed.extend_from_slice(&nonce);
-        sealed.extend_from_slice(message);
+        for part in parts {
+            sealed.extend_from_slice(part);
+        }
         let (_, text) = sealed.split_at_mut(NONCE);
         let tag = with_associated_data(context, extra, |data| {
             self.0
@@ -199,7 +213,8 @@ fn with_associated_data<T>(
             .chain(extra.iter().copied())
     };
     let len = parts().map(|part| part.len() + 8).sum::<usize>() + 1;
-    let (mut room, mut heap) = (Zeroizing::new([0; ROOM]), Zeroizing::new(Vec::new()));
+    let mut room = [0; ROOM];
+    let mut heap = Vec::new();
     let data = match room.get_mut(..len) {
         Some(data) => data,
         None => {
@@ -207,7 +222,9 @@ fn with_associated_data<T>(
             &mut heap[..]
         }
     };
-    let (head, mut rest) = data.split_at_mut(1);
+    // Only the part that is used, because erasing is slow.
+    let data = Erased(data);
+    let (head, mut rest) = data.0.split_at_mut(1);
     head.fill(purpose as u8);
     for part in parts() {
         for bytes in [&(part.len() as u64).to_be_bytes()[..], part] {
@@ -216,7 +233,16 @@ fn with_associated_data<T>(
             rest = after;
         }
     }
-    then(data)
+    then(data.0)
+}
+
+/// Bytes that are erased when they are no longer used.
+struct Erased<'a>(&'a mut [u8]);
+
+impl Drop for Erased<'_> {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
 }
 
 /// The error for a message that cannot be opened: it has another secret or context, or is damaged.

@@ -44,14 +44,15 @@ pub(crate) fn seal(
         .headers
         .get(CONTENT_TYPE)
         .map_or(&[][..], HeaderValue::as_bytes);
-    let mut message = Zeroizing::new(Vec::with_capacity(13 + content_type.len() + body.len()));
-    message.put_u8(FORMAT);
-    message.put_u64(now.as_millis());
-    message.put_u16(granted.head.status.as_u16());
-    message.put_u16(u16::try_from(content_type.len()).map_err(|_| SealError)?);
-    message.extend_from_slice(content_type);
-    message.extend_from_slice(body);
-    sealer.seal(nonce, context, &ask.terms(), &message)
+    let len = u16::try_from(content_type.len()).map_err(|_| SealError)?;
+    let mut head = [0; 13];
+    let mut rest = &mut head[..];
+    rest.put_u8(FORMAT);
+    rest.put_u64(now.as_millis());
+    rest.put_u16(granted.head.status.as_u16());
+    rest.put_u16(len);
+    let parts = [&head, content_type, body];
+    sealer.seal_parts(nonce, context, &ask.terms(), &parts)
 }
 
 /// Opens an answer that [`seal`] has sealed. Returns it, and its body with the lifetimes reduced by
