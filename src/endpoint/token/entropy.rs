@@ -11,6 +11,10 @@ const NONCE: usize = 12;
 const VERSION: usize = 8;
 const ID: usize = 12;
 
+/// The number of random bytes for everything but an access token.
+const REFRESH: usize = SECRET + 5 * NONCE + 2 * VERSION + ID;
+const ACCESS: usize = SECRET + 3 * NONCE + VERSION;
+
 /// All the randomness that one rotation or one new grant needs.
 ///
 /// It is drawn at once because one system call is cheaper than several, and before the inner
@@ -22,7 +26,8 @@ pub(crate) struct Entropy {
     version: Version,
     claim: [u8; VERSION],
     id: TokenId,
-    access: AccessEntropy,
+    /// `None` if the layer does not issue reference access tokens.
+    access: Option<AccessEntropy>,
 }
 
 /// The randomness of one access token.
@@ -38,9 +43,14 @@ pub(crate) struct AccessEntropy {
 
 impl Entropy {
     pub(crate) fn new<St>(shared: &State<St>) -> Result<Self, RandomUnavailable> {
-        let mut random = Zeroizing::new([0; 2 * SECRET + 8 * NONCE + 3 * VERSION + ID]);
-        shared.fill(&mut *random)?;
-        let mut rest = &random[..];
+        let mut random = Zeroizing::new([0; REFRESH + ACCESS]);
+        let mints_access = shared.config().reference;
+        let random = match mints_access {
+            true => &mut random[..],
+            false => &mut random[..REFRESH],
+        };
+        shared.fill(random)?;
+        let mut rest = &*random;
         let secret = Zeroizing::new(take(&mut rest)?);
         let nonces = [
             take(&mut rest)?,
@@ -52,12 +62,15 @@ impl Entropy {
         let version = Version::new(take(&mut rest)?);
         let claim = take(&mut rest)?;
         let id = take(&mut rest)?;
-        let access = AccessEntropy {
-            secret: Zeroizing::new(take(&mut rest)?),
-            nonce: take(&mut rest)?,
-            profile_nonce: take(&mut rest)?,
-            refresh_nonce: take(&mut rest)?,
-            version: Version::new(take(&mut rest)?),
+        let access = match mints_access {
+            true => Some(AccessEntropy {
+                secret: Zeroizing::new(take(&mut rest)?),
+                nonce: take(&mut rest)?,
+                profile_nonce: take(&mut rest)?,
+                refresh_nonce: take(&mut rest)?,
+                version: Version::new(take(&mut rest)?),
+            }),
+            false => None,
         };
         Ok(Self {
             secret,
@@ -86,7 +99,7 @@ impl Entropy {
     }
 
     /// Returns the id and the randomness of an access token that belongs to no grant.
-    pub(crate) fn alone(self) -> (TokenId, AccessEntropy) {
+    pub(crate) fn alone(self) -> (TokenId, Option<AccessEntropy>) {
         (self.id, self.access)
     }
 
@@ -122,5 +135,5 @@ pub(crate) struct Minted {
     pub(crate) nonces: [SealNonce; 5],
     pub(crate) version: Version,
     /// The randomness of the access token that is issued with it, if the layer mints one.
-    pub(crate) access: AccessEntropy,
+    pub(crate) access: Option<AccessEntropy>,
 }

@@ -140,12 +140,15 @@ pub(crate) fn mint<St>(
     shared: &State<St>,
     now: Timestamp,
     owner: Owner<'_>,
-    draw: AccessEntropy,
+    draw: Option<AccessEntropy>,
     terms: &Terms<'_>,
     answer: &TokenResponse,
 ) -> Result<Option<MintedAccessToken>, MintError> {
     let config = shared.config();
-    let Some(upstream) = answer.access_token().filter(|_| config.reference) else {
+    let Some(draw) = draw else {
+        return Ok(None);
+    };
+    let Some(upstream) = answer.access_token() else {
         return Ok(None);
     };
     let (id, generation, refresh_token) = match owner {

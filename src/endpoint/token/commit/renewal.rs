@@ -103,6 +103,9 @@ fn access_write<St>(
     granted: &Granted,
     shared: &State<St>,
 ) -> Result<Option<AccessWrite>, SealError> {
+    let Some(draw) = &minted.access else {
+        return Ok(None);
+    };
     let Some(upstream) = granted.answer.access_token() else {
         return Ok(None);
     };
@@ -118,7 +121,6 @@ fn access_write<St>(
         key,
         client_id: client_id.as_str(),
     };
-    let draw = &minted.access;
     let sealer = Sealer::new(token.secret());
     record.sealed = sealer
         .seal(draw.nonce, context, &[], upstream.as_bytes())?
