@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::Response;
 use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
@@ -105,14 +106,16 @@ impl<St: Store> RequestContext<St> {
     ///
     /// This is the one place where such a response, a time-out (`timed_out`) or an error of the
     /// inner service becomes the failure of a request, and its event is emitted.
-    pub(crate) async fn within<T, E>(
+    // Not an async function, which would hold the call twice: as its argument, and while it is
+    // polled.
+    pub(crate) fn within<T, E>(
         &self,
         limit: Duration,
         timed_out: RefreshError,
         subject: EventSubject<'_>,
         call: impl Future<Output = Result<Option<T>, E>>,
-    ) -> Result<T, Failure<E>> {
-        match timeout(limit, call).await {
+    ) -> impl Future<Output = Result<T, Failure<E>>> {
+        timeout(limit, call).map(move |reply| match reply {
             Ok(Ok(Some(reply))) => Ok(reply),
             Ok(Ok(None)) => {
                 self.emit(EventKind::UpstreamUnreadable, subject);
@@ -123,21 +126,20 @@ impl<St: Store> RequestContext<St> {
                 self.emit(EventKind::UpstreamTimeout, subject);
                 Err(timed_out.into())
             }
-        }
+        })
     }
 
     /// Sends a refresh with the upstream token `secret` to the inner service.
-    pub(crate) async fn refresh<I: Inner>(
+    pub(crate) fn refresh<I: Inner>(
         &self,
         upstream: Box<I>,
         form: Bytes,
         secret: &str,
         subject: EventSubject<'_>,
-    ) -> Result<Reply<I::ResBody>, Failure<I::Error>> {
+    ) -> impl Future<Output = Result<Reply<I::ResBody>, Failure<I::Error>>> {
         let limit = self.shared.config().upstream_timeout();
         let call = upstream::token_request(upstream, form, self.reading(Some(secret)));
         self.within(limit, RefreshError::UpstreamUnavailable, subject, call)
-            .await
     }
 
     /// Returns the rules for reading the response to a token request. An error response that

@@ -186,7 +186,11 @@ async fn answer<St: Store, I: Inner, B: Body<Data = Bytes>>(
                 },
                 identified => identified.map_err(unidentified)?,
             };
-            token::issue(exchange, upstream, body, &form, &client, proofs).await
+            // Boxed because its future is larger than that of a refresh, which comes more often.
+            Box::pin(token::issue(
+                exchange, upstream, body, &form, &client, proofs,
+            ))
+            .await
         }
     }
 }

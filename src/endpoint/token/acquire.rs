@@ -27,10 +27,10 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(5);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// The result of a claim that was not refused, or that found reuse.
-#[allow(clippy::large_enum_variant, reason = "made once and matched at once")]
 pub(super) enum Acquired<St: Store> {
     /// The right to rotate.
-    Lease(Held<St>),
+    // Boxed because it is moved through several futures.
+    Lease(Box<Held<St>>),
     /// The stored answer of the last rotation, and its body.
     Replay(Box<(Granted, Bytes)>),
     /// The presented token is reused. The entry and the record of its grant.
@@ -166,7 +166,8 @@ pub(super) async fn acquire<St: Store>(
             Box::pin(end).await;
             return Err(refuse(exchange, presentation, Refusal::Unknown));
         }
-        let mut record = record.at(exchange.shared.now());
+        let mut now = exchange.shared.now();
+        let mut record = record.at(now);
         // The lease that this one replaces showed it.
         if goal.presented && current == goal.tag {
             lease.presented(&record);
@@ -184,7 +185,7 @@ pub(super) async fn acquire<St: Store>(
                 without_answer: !replayable
                     || without_answer.as_ref() == Some(&record.revision(current)),
                 way: has_links.then(|| walk.way_to(&current)),
-                now: exchange.shared.now(),
+                now,
             });
             let generation = presentation.token.generation();
             tracing::trace!(?step, grant = ?key, generation, waited, "decided");
@@ -203,14 +204,14 @@ pub(super) async fn acquire<St: Store>(
                         lease.release().await;
                         return Err(walk::invalid(exchange, presentation));
                     };
-                    return Ok(Acquired::Lease(Held {
+                    return Ok(Acquired::Lease(Box::new(Held {
                         lease,
                         record,
                         current: token,
                         claimed: goal.tag,
                         proceed,
                         entropy,
-                    }));
+                    })));
                 }
                 Step::Replay => {
                     let token = walk
@@ -225,10 +226,12 @@ pub(super) async fn acquire<St: Store>(
                         return Ok(Acquired::Replay(Box::new((granted, body))));
                     }
                     without_answer = Some(record.revision(current));
+                    now = exchange.shared.now();
                 }
                 Step::Follow => {
                     let walked = walk.advance(exchange, presentation, &record, &current, deadline);
                     Box::pin(walked).await?;
+                    now = exchange.shared.now();
                 }
                 Step::Wait => {
                     lease.release().await;

@@ -115,7 +115,7 @@ async fn rotate<St: Store, I: Inner>(
     upstream: Box<I>,
     presentation: &PresentedToken<'_>,
     ask: &RefreshRequest<'_>,
-    held: Held<St>,
+    held: Box<Held<St>>,
     turn: KeyLockGuard,
 ) -> Outcome<I::ResBody, I::Error> {
     let Held {
@@ -125,7 +125,7 @@ async fn rotate<St: Store, I: Inner>(
         claimed,
         proceed,
         entropy,
-    } = held;
+    } = *held;
     if let Err(error) = ask.within(&record.binding) {
         lease.release().await;
         return Err(error.into());

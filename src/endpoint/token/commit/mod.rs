@@ -62,57 +62,59 @@ pub(crate) struct Rotation<'a> {
     pub(crate) minted: Minted,
 }
 
-impl Rotation<'_> {
+impl<'a> Rotation<'a> {
     /// Stores the rotation, then answers the client.
-    pub(crate) async fn commit<St: Store, ResBody, E>(
+    // Not an async function, which would hold the rotation twice while it is stored.
+    pub(crate) fn commit<St: Store, ResBody, E>(
         self,
-        exchange: &RequestContext<St>,
+        exchange: &'a RequestContext<St>,
         lease: LeaseGuard<St>,
         turn: KeyLockGuard,
         granted: Granted,
-    ) -> Outcome<ResBody, E> {
+    ) -> impl Future<Output = Outcome<ResBody, E>> {
         let (expected, in_flight) = lease.into_commit();
         let presentation = self.presentation;
         let ask = self.ask;
         let event = self.event(exchange.shared.config());
         let subject = presentation.subject();
-        let (mut commit, body, session) = self
-            .prepare(&exchange.shared, expected, &granted)
-            .map_err(|error| {
+        let prepared = self.prepare(&exchange.shared, expected, &granted);
+        async move {
+            let (mut commit, body, session) = prepared.map_err(|error| {
                 exchange.emit(EventKind::CommitLost, subject);
                 exchange.store_failed(StoreError::unavailable(error), subject)
             })?;
-        match commit.attempt(&exchange.shared).await {
-            Ok(Committed::Stored) => {
-                if let Some(session) = session
-                    && let Some(unlisted) = Box::pin(session.list(&exchange.shared)).await
-                {
-                    unlisted.list_in_background(&exchange.shared);
+            match commit.attempt(&exchange.shared).await {
+                Ok(Committed::Stored) => {
+                    if let Some(session) = session
+                        && let Some(unlisted) = Box::pin(session.list(&exchange.shared)).await
+                    {
+                        unlisted.list_in_background(&exchange.shared);
+                    }
+                    exchange.emit(event, subject);
+                    Ok(granted.respond_for(&presentation.key, body))
                 }
-                exchange.emit(event, subject);
-                Ok(granted.respond_for(&presentation.key, body))
-            }
-            Ok(Committed::Gone) => {
-                commit.revoke_upstream(&exchange.shared);
-                Err(refuse(exchange, presentation, Refusal::Unknown).into())
-            }
-            Ok(Committed::Overtaken(found)) => {
-                Ok(Box::pin(decide_again(exchange, presentation, ask, found)).await?)
-            }
-            Err(error) => {
-                let client_id = presentation.client_id.clone();
-                let generation = presentation.token.generation();
-                let background = Background {
-                    commit,
-                    kind: event,
-                    client_id,
-                    generation,
-                };
-                background.settle(exchange, in_flight, turn);
-                if let Some(session) = session {
-                    session.list_in_background(&exchange.shared);
+                Ok(Committed::Gone) => {
+                    commit.revoke_upstream(&exchange.shared);
+                    Err(refuse(exchange, presentation, Refusal::Unknown).into())
                 }
-                Err(Failure::Refused(exchange.store_failed(error, subject)))
+                Ok(Committed::Overtaken(found)) => {
+                    Ok(Box::pin(decide_again(exchange, presentation, ask, found)).await?)
+                }
+                Err(error) => {
+                    let client_id = presentation.client_id.clone();
+                    let generation = presentation.token.generation();
+                    let background = Background {
+                        commit,
+                        kind: event,
+                        client_id,
+                        generation,
+                    };
+                    background.settle(exchange, in_flight, turn);
+                    if let Some(session) = session {
+                        session.list_in_background(&exchange.shared);
+                    }
+                    Err(Failure::Refused(exchange.store_failed(error, subject)))
+                }
             }
         }
     }
@@ -134,9 +136,10 @@ impl Rotation<'_> {
         shared: &State<St>,
         expected: Version,
         granted: &Granted,
-    ) -> Result<(Commit, Bytes, Option<NewSession>), MintError> {
+    ) -> Result<(Box<Commit>, Bytes, Option<NewSession>), MintError> {
         let config = shared.config();
-        let now = self.record.time(shared.now());
+        let prepared_at = shared.now();
+        let now = self.record.time(prepared_at);
         let Minted {
             token: next,
             nonces,
@@ -233,24 +236,20 @@ impl Rotation<'_> {
         });
         let entry = Entry::new(version, hash, record.encode(&key, &hash));
         let access = reference.map(|reference| reference.write);
-        let stored = false;
-        let prepared_at = shared.now();
-        Ok((
-            Commit {
-                key,
-                expected,
-                claimed,
-                record,
-                presented: Some(presentation.hash),
-                entry,
-                sidecars,
-                access,
-                stored,
-                prepared_at,
-            },
-            body,
-            session,
-        ))
+        // Boxed because it is moved through several futures.
+        let commit = Box::new(Commit {
+            key,
+            expected,
+            claimed,
+            record,
+            presented: Some(presentation.hash),
+            entry,
+            sidecars,
+            access,
+            stored: false,
+            prepared_at,
+        });
+        Ok((commit, body, session))
     }
 }
 

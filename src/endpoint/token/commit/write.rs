@@ -99,9 +99,10 @@ impl Commit {
         if self.stored {
             return Ok(Committed::Stored);
         }
-        self.renew_windows(shared);
+        let now = shared.now();
+        self.renew_windows(shared, now);
         for _ in 0..OVERRIDES {
-            let ttl = Ttl::After(self.record.kept(shared.now()));
+            let ttl = Ttl::After(self.record.kept(now));
             let change = Change::Put {
                 entry: self.entry.clone(),
                 ttl,
@@ -171,8 +172,7 @@ impl Commit {
     /// Restarts the windows of the presented token, unless they were computed less than a second
     /// ago. The client can receive its answer only when the write is stored, which may be long
     /// after the rotation if the store was unavailable.
-    fn renew_windows<St>(&mut self, shared: &State<St>) {
-        let now = shared.now();
+    fn renew_windows<St>(&mut self, shared: &State<St>, now: Timestamp) {
         let Some(presented) = self.presented else {
             return;
         };
@@ -194,7 +194,7 @@ impl Commit {
 
 /// A commit that the store has not accepted yet. It exists only in the memory of this process.
 pub(super) struct Background {
-    pub(super) commit: Commit,
+    pub(super) commit: Box<Commit>,
     pub(super) kind: EventKind,
     pub(super) client_id: ClientId,
     pub(super) generation: u32,
@@ -217,7 +217,7 @@ impl Background {
         };
         let task = async move {
             let _held = (permit, in_flight, turn);
-            let settled = persist(&mut self.commit, &shared).await;
+            let settled = persist(&mut *self.commit, &shared).await;
             if matches!(settled, Some(Committed::Gone)) {
                 self.commit.revoke_upstream(&shared);
             }
