@@ -94,17 +94,16 @@ pub(crate) async fn read<ResBody: Body<Data = Bytes>>(
 
 /// Corrects the headers that describe the body that was replaced.
 pub(crate) fn rewritten(headers: &mut HeaderMap, len: usize) {
-    headers.insert(CONTENT_LENGTH, len.into());
-    for header in [
+    static OF_THE_BODY: [HeaderName; 6] = [
         TRANSFER_ENCODING,
         TRAILER,
         CONTENT_ENCODING,
         ETAG,
         LAST_MODIFIED,
         ACCEPT_RANGES,
-    ] {
-        headers.remove(header);
-    }
+    ];
+    headers.insert(CONTENT_LENGTH, len.into());
+    remove_all(headers, &OF_THE_BODY);
     forget_digests(headers);
 }
 
@@ -115,7 +114,14 @@ pub(crate) fn forget_digests(headers: &mut HeaderMap) {
         HeaderName::from_static("content-digest"),
         HeaderName::from_static("repr-digest"),
     ];
-    for digest in &DIGESTS {
-        headers.remove(digest);
+    remove_all(headers, &DIGESTS);
+}
+
+/// Removes headers that few messages have. Comparing names is faster than looking each of them up.
+pub(crate) fn remove_all(headers: &mut HeaderMap, names: &[HeaderName]) {
+    if headers.keys().any(|name| names.contains(name)) {
+        for name in names {
+            headers.remove(name);
+        }
     }
 }

@@ -12,7 +12,7 @@ use http::header::{
     ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, EXPECT, PRAGMA, TRAILER,
     TRANSFER_ENCODING,
 };
-use http::{HeaderValue, Request, Response, StatusCode, request, response};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, request, response};
 use http_body::Body;
 use tower::{Service, ServiceExt as _};
 use tracing::Instrument as _;
@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::body::{RequestBody, ResponseBody};
 use crate::endpoint::config::Config;
-use crate::endpoint::inner::{self, forget_digests, rewritten};
+use crate::endpoint::inner::{self, forget_digests, remove_all, rewritten};
 pub(crate) use crate::endpoint::inner::{Accept, Inner, read};
 use crate::error::RefreshError;
 use crate::grant::GrantKey;
@@ -111,6 +111,7 @@ where
         form: Bytes,
         accept: Accept,
     ) -> Result<Response<ResBody>, S::Error> {
+        static OF_THE_BODY: [HeaderName; 3] = [TRANSFER_ENCODING, TRAILER, EXPECT];
         let headers = &mut self.head.headers;
         match accept {
             Accept::Any => {}
@@ -121,9 +122,7 @@ where
             }
         }
         headers.insert(CONTENT_LENGTH, form.len().into());
-        for header in [TRANSFER_ENCODING, TRAILER, EXPECT] {
-            headers.remove(header);
-        }
+        remove_all(headers, &OF_THE_BODY);
         forget_digests(headers);
         let Self { inner, head, .. } = *self;
         let span = inner::span(head.uri.path());
