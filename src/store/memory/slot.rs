@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,7 +11,8 @@ use crate::store::{Change, Claim, ClaimTag, Entry, Sidecar, SidecarName, Swap, T
 pub(super) struct Slot {
     entry: Entry,
     end: Timestamp,
-    sidecars: Vec<(SidecarName, Bytes, Timestamp)>,
+    /// The oldest first.
+    sidecars: VecDeque<(SidecarName, Bytes, Timestamp)>,
     /// When the cache drops this slot, by the clock of the cache.
     reclaimed_at: Instant,
     /// Whether another slot has replaced this one, or it was removed. A retired slot keeps its last
@@ -121,9 +123,12 @@ impl Slot {
 
     /// Writes these sidecars, and removes the expired ones.
     fn put_sidecars(&mut self, new: &[Sidecar], now: Timestamp) {
-        self.sidecars.retain(|(known, _, end)| {
+        let stays = |(known, _, end): &(SidecarName, Bytes, Timestamp)| {
             *end > now && new.iter().all(|sidecar| sidecar.name != *known)
-        });
+        };
+        if !self.sidecars.iter().all(stays) {
+            self.sidecars.retain(stays);
+        }
         let surplus = (self.sidecars.len() + new.len()).saturating_sub(MAX_SIDECARS);
         self.sidecars.drain(..surplus);
         let new = new

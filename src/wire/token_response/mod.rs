@@ -131,8 +131,9 @@ impl TokenResponse {
 
     /// Returns whether the answer has an access token.
     pub(crate) fn has_access_token(&self) -> bool {
-        self.value(Name::AccessToken)
-            .is_some_and(|raw| raw.starts_with('"') && raw.len() > 2)
+        self.member(Name::AccessToken)
+            .and_then(|member| self.body.get(member.value.clone()))
+            .is_some_and(|raw| raw.starts_with(b"\"") && raw.len() > 2)
     }
 
     /// Returns the access token, if it is a string. An empty string counts as absent.

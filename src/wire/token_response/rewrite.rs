@@ -73,9 +73,10 @@ impl TokenResponse {
         withheld: Withheld,
         used: Option<&str>,
     ) -> Result<(Self, Vec<Zeroizing<String>>), AnswerError> {
-        let access_token = self
-            .access_token()
-            .filter(|_| withheld != Withheld::RefreshTokens);
+        let access_token = match withheld {
+            Withheld::RefreshTokens => None,
+            Withheld::AllTokens { .. } => self.access_token(),
+        };
         let known = [access_token, self.refresh_token(), used];
         let known = known
             .into_iter()
