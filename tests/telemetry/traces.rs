@@ -10,7 +10,8 @@ use opentelemetry::trace::{
     SpanId, SpanKind, Status, TraceContextExt as _, TraceId, TracerProvider as _,
 };
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
-use test_support::access::{Guarded, access_token, referencing};
+use test_support::access::{Guarded, access_token, pair, referencing};
+use test_support::secrets::Needles;
 use test_support::{Act, App, Call, Hooked, Plan, Upstream, post, refresh_form, settle};
 use tokio::sync::Notify;
 use tower_oauth_refresh::{
@@ -407,6 +408,54 @@ async fn an_access_token_that_is_not_cached_is_read_in_the_trace_of_its_request(
     let (request, status) = Request::run(resource.status(&token)).await;
     assert_eq!(status, 200);
     assert_eq!(request.tree().paths(), ["request"], "the cache answers");
+}
+
+/// The log lines of a request are events of its span, and have what the log has.
+#[tokio::test]
+async fn no_attribute_names_a_client_or_a_grant_and_no_span_has_a_token() {
+    subscribe();
+    let client = "confidential client";
+    let app = referencing();
+    let mut needles = Needles::default();
+    needles.text(&format!("secret of {client}"));
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", "the code"),
+        ("client_id", client),
+        ("client_secret", "secret of confidential client"),
+    ];
+    let (log_in, answer) = Request::run(app.post("/token", &form)).await;
+    let (token, access) = pair(&answer);
+    let refresh = [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", &token),
+        ("client_id", client),
+        ("client_secret", "secret of confidential client"),
+    ];
+    let (first, answer) = Request::run(app.post("/token", &refresh)).await;
+    needles.token(&token);
+    needles.token(&access);
+    needles.token(&answer.token());
+    let (again, _) = Request::run(app.refresh_as("other", &token)).await;
+    let guarded = Guarded::new(&app);
+    let (resource, _) = Request::run(guarded.status(&access)).await;
+    let grant = app.take_events()[0].grant.unwrap();
+    let mut attributes = 0;
+    for tree in [&log_in, &first, &again, &resource].map(Request::tree) {
+        for span in &tree.spans {
+            assert_eq!(needles.find(&format!("{span:?}")), None);
+            for attribute in &span.attributes {
+                let value = attribute.value.to_string();
+                let named = [client, "the code", &*grant.short().to_string()];
+                assert!(
+                    !named.iter().any(|name| value.contains(name)),
+                    "{attribute:?}"
+                );
+                attributes += 1;
+            }
+        }
+    }
+    assert!(attributes > 40, "{attributes}");
 }
 
 #[test]
