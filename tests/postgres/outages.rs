@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use test_support::hooked::{Hooked, Plan};
+use test_support::hooked::{Call, Hooked, Plan};
 use test_support::instances::{assert_away, events, go_on, log_in_many, refresh_each};
 use test_support::postgres::{PostgresServer, Session};
-use test_support::{App, ManualClock, PATIENCE, Upstream};
-use tokio::sync::Semaphore;
+use test_support::{Act, App, ManualClock, PATIENCE, Upstream};
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tower_oauth_refresh::store::TieredStore;
 use tower_oauth_refresh::{EventKind, PostgresStore};
@@ -60,10 +60,12 @@ impl Outage {
     }
 }
 
+/// Ends every connection but that of [`Hold`], because a call that it holds could then go on.
 fn disconnect(server: &PostgresServer) {
     server.sql(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-            WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
+            WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+                AND query NOT LIKE 'LOCK TABLE%'",
     );
 }
 
@@ -74,14 +76,26 @@ enum Step {
     Claim,
     /// The claim is committed, and its reply waits for a standby.
     Claimed,
+    /// The upstream has received the request, and has done nothing.
+    Upstream,
     /// The server has received the commit of the rotation, and waits for a lock.
     Commit,
     /// The rotation is committed, and its reply waits for a standby.
     Committed,
+    /// The rotation is committed and its response was lost. The client retries, and the stored
+    /// response is about to be read.
+    Replay,
 }
 
 impl Step {
-    const ALL: [Self; 4] = [Self::Claim, Self::Claimed, Self::Commit, Self::Committed];
+    const ALL: [Self; 6] = [
+        Self::Claim,
+        Self::Claimed,
+        Self::Upstream,
+        Self::Commit,
+        Self::Committed,
+        Self::Replay,
+    ];
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -139,24 +153,55 @@ async fn at_step(outage: Outage, step: Step) {
     let tokens = log_in_many(&instances, SESSIONS).await;
     let idle = log_in_many(&instances, instances.len()).await;
 
-    let (requests, hold) = if matches!(step, Step::Commit | Step::Committed) {
-        let (arrived, gate) = hold_commits(&instances);
-        let requests = refresh_each(&instances, &tokens);
-        until(&case, || arrived.load(Ordering::Relaxed) == SESSIONS).await;
-        let hold = Hold::at(step, &server).await;
-        gate.add_permits(SESSIONS);
-        (requests, hold)
-    } else {
-        let hold = Hold::at(step, &server).await;
-        (refresh_each(&instances, &tokens), hold)
+    let (requests, hold) = match step {
+        Step::Claim | Step::Claimed => {
+            let hold = Hold::at(step, &server).await;
+            (refresh_each(&instances, &tokens), Some(hold))
+        }
+        Step::Upstream => {
+            let gate = Arc::new(Notify::new());
+            for _ in 0..SESSIONS {
+                upstream.then(Act::Wait(Arc::clone(&gate)));
+            }
+            let requests = refresh_each(&instances, &tokens);
+            until(&case, || upstream.refreshes() == SESSIONS).await;
+            outage.begin(&server).await;
+            for _ in 0..SESSIONS {
+                gate.notify_one();
+            }
+            (requests, None)
+        }
+        Step::Commit | Step::Committed => {
+            let (arrived, gate) = hold_calls(&instances, Call::is_commit);
+            let requests = refresh_each(&instances, &tokens);
+            until(&case, || arrived.load(Ordering::Relaxed) == SESSIONS).await;
+            let hold = Hold::at(step, &server).await;
+            gate.add_permits(SESSIONS);
+            (requests, Some(hold))
+        }
+        Step::Replay => {
+            for answer in refresh_each(&instances, &tokens).join_all().await {
+                answer.token();
+            }
+            let (arrived, gate) = hold_calls(&instances, |call| *call == Call::Sidecar);
+            let requests = refresh_each(&instances, &tokens);
+            until(&case, || arrived.load(Ordering::Relaxed) == SESSIONS).await;
+            outage.begin(&server).await;
+            gate.add_permits(SESSIONS);
+            (requests, None)
+        }
     };
-    server.until(hold.waiting, &SESSIONS.to_string()).await;
-    outage.begin(&server).await;
+    if let Some(hold) = &hold {
+        server.until(hold.waiting, &SESSIONS.to_string()).await;
+        outage.begin(&server).await;
+    }
     if outage != Outage::Disconnected {
         while_away(&instances, &upstream, &idle).await;
     }
     outage.end(&server).await;
-    hold.end(&server);
+    if let Some(hold) = hold {
+        hold.end(&server);
+    }
 
     // The requests in progress get a response, and every client can go on, whatever that response
     // is.
@@ -190,6 +235,7 @@ impl Hold {
         match step {
             Step::Claim | Step::Commit => Self::with_lock(server).await,
             Step::Claimed | Step::Committed => Self::without_standby(server).await,
+            Step::Upstream | Step::Replay => panic!("the server has no call"),
         }
     }
 
@@ -242,14 +288,17 @@ impl Hold {
     }
 }
 
-/// Makes the instances hold commits until the gate has permits. Returns how many have arrived.
-fn hold_commits(instances: &[Instance]) -> (Arc<AtomicUsize>, Arc<Semaphore>) {
+/// Makes the instances hold such calls until the gate has permits. Returns how many have arrived.
+fn hold_calls(
+    instances: &[Instance],
+    fits: impl Fn(&Call) -> bool + Copy + Send + 'static,
+) -> (Arc<AtomicUsize>, Arc<Semaphore>) {
     let (arrived, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
     for instance in instances {
         let (arrived, gate) = (Arc::clone(&arrived), Arc::clone(&gate));
         let mut held = 0;
         instance.store.hook(move |_, call| {
-            if !call.is_commit() || held == SESSIONS / 2 {
+            if !fits(call) || held == SESSIONS / 2 {
                 return Plan::Pass;
             }
             held += 1;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnection, PgPool, PgRow};
-use sqlx::{Connection as _, Postgres, Row as _};
+use sqlx::{Postgres, Row as _};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -85,16 +85,13 @@ impl Link {
                     self.time.observe(now);
                 } else {
                     lent.discard();
-                    return called;
                 }
             }
             Err(failure) if !failure.keeps_connection() => {
                 lent.discard();
-                return called;
             }
             Err(_) => {}
         }
-        lent.give_back();
         called
     }
 
@@ -114,10 +111,12 @@ pub(super) async fn read_time(connection: &mut PgConnection) -> Result<i64, sqlx
     sqlx::raw_sql(now).fetch_one(connection).await?.try_get(0)
 }
 
-/// A connection that is taken from the pool.
+/// A connection that is taken from the pool, and returned to it when dropped.
 ///
-/// If a call is cancelled, its reply is awaited for the time limit of a call, and the connection is
-/// closed if none arrives. The pool itself would wait for ever.
+/// The pool tests a connection that is returned: it waits for the reply to a call that was
+/// cancelled, and for one to a message of its own. It would wait for ever if the server hangs or is
+/// cut off, and the connection would count as in use. So it is closed if this takes longer than a
+/// call may.
 pub(super) struct Lent {
     connection: Option<PoolConnection<Postgres>>,
     limit: Duration,
@@ -126,11 +125,6 @@ pub(super) struct Lent {
 impl Lent {
     pub(super) fn get(&mut self) -> &mut PgConnection {
         self.connection.as_mut().expect("it is taken at the end")
-    }
-
-    /// Returns the connection, on which no call is in flight, to the pool.
-    pub(super) fn give_back(mut self) {
-        self.connection = None;
     }
 
     /// Closes the connection at once.
@@ -148,11 +142,8 @@ impl Drop for Lent {
             drop(connection.detach());
             return;
         };
-        let limit = self.limit;
-        runtime.spawn(async move {
-            if !matches!(timeout(limit, connection.ping()).await, Ok(Ok(()))) {
-                drop(connection.detach());
-            }
-        });
+        // The destructor of the connection does the same, without a limit. (The function is public,
+        // but hidden in the documentation of sqlx.)
+        runtime.spawn(timeout(self.limit, connection.return_to_pool()));
     }
 }

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::port::{HOST, Port};
+use crate::redis::Certificates;
 
 /// The time limit for a server to reach the expected state.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
@@ -43,6 +44,15 @@ impl PostgresServer {
 
     /// Starts a server with one more setting, such as `fsync=on`.
     pub async fn start_with(setting: &str) -> Self {
+        Self::start_each(&[setting], None).await
+    }
+
+    /// Starts a server that also accepts TLS.
+    pub async fn start_with_tls(certificates: &Certificates) -> Self {
+        Self::start_each(&["fsync=off", "ssl=on"], Some(certificates)).await
+    }
+
+    async fn start_each(further: &[&str], certificates: Option<&Certificates>) -> Self {
         let directory = tempfile::tempdir().unwrap().keep();
         let port = Port::free();
         let data = directory.join("data");
@@ -56,6 +66,18 @@ impl PostgresServer {
             "--locale=C",
             "--no-sync",
         ]));
+        if let Some(certificates) = certificates {
+            for name in ["server.pem", "server.key"] {
+                // It must belong to the user of the server.
+                let file = data.join(name.replace("pem", "crt"));
+                let text = fs::read(certificates.file(name)).unwrap();
+                fs::write(&file, text).unwrap();
+                run(Command::new("chmod").arg("600").arg(&file));
+                if is_root() {
+                    run(Command::new("chown").arg("nobody:nogroup").arg(&file));
+                }
+            }
+        }
         let server = unprivileged("postgres");
         let settings = [
             format!("listen_addresses={HOST}"),
@@ -63,13 +85,14 @@ impl PostgresServer {
             "unix_socket_directories=".to_owned(),
             "max_connections=500".to_owned(),
             "shared_buffers=32MB".to_owned(),
-            setting.to_owned(),
         ];
+        let further = further.iter().map(|setting| (*setting).to_owned());
+        let settings: Vec<_> = settings.into_iter().chain(further).collect();
         let mut keeper = Command::new("sh");
         keeper.args(["-c", KEEPER, "sh"]).arg(&directory);
         keeper.arg(server.get_program()).args(server.get_args());
         keeper.arg("-D").arg(&data);
-        keeper.args(settings.iter().flat_map(|setting| ["-c", setting]));
+        keeper.args(settings.iter().flat_map(|setting| ["-c", &**setting]));
         keeper
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

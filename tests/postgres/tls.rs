@@ -1,0 +1,67 @@
+//! TLS to a server whose certificate the tests have issued.
+
+use test_support::PATIENCE;
+use test_support::announcements::heard;
+use test_support::entries::{every_call, random_key};
+use test_support::postgres::PostgresServer;
+use test_support::redis::Certificates;
+use tower_oauth_refresh::store::Store as _;
+use tower_oauth_refresh::{PostgresConnectError, PostgresStore};
+
+#[tokio::test]
+async fn verify_full_requires_a_certificate_of_a_trusted_authority() {
+    let (certificates, others) = (Certificates::generate(), Certificates::generate());
+    let server = PostgresServer::start_with_tls(&certificates).await;
+    let url = |mode: &str, authority: Option<&Certificates>| {
+        let mut url = server.url().replace("disable", mode);
+        if let Some(authority) = authority {
+            url += &format!("&sslrootcert={}", authority.file("ca.pem").display());
+        }
+        url
+    };
+    let connect = |url: String| {
+        let builder = PostgresStore::builder(&url).command_timeout(PATIENCE);
+        builder.connect()
+    };
+    for (row, url) in [
+        ("another authority", url("verify-full", Some(&others))),
+        ("those of the system", url("verify-full", None)),
+    ] {
+        let error = connect(url).await.expect_err(row);
+        assert!(
+            matches!(error, PostgresConnectError::Unreachable(_)),
+            "{row}: {error:?}"
+        );
+    }
+
+    let url = url("verify-full", Some(&certificates));
+    let store = connect(url.clone()).await.unwrap();
+    let other = connect(url).await.unwrap();
+    for (call, outcome) in every_call(&store, &random_key()).await {
+        outcome.unwrap_or_else(|error| panic!("{call}: {error:?}"));
+    }
+    let mut announcements = store.announcements().unwrap();
+    heard(&other, &mut announcements, "an end").await;
+    let plain = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+        WHERE NOT ssl AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    assert_eq!(server.sql(plain), "0", "connections without TLS");
+}
+
+/// A server without TLS is not used instead.
+#[tokio::test]
+async fn verify_full_rejects_a_server_without_tls() {
+    let (certificates, server) = (Certificates::generate(), PostgresServer::start().await);
+    let url = server.url().replace("disable", "verify-full");
+    let url = format!(
+        "{url}&sslrootcert={}",
+        certificates.file("ca.pem").display()
+    );
+    let error = PostgresStore::connect(&url).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            PostgresConnectError::Unreachable(_) | PostgresConnectError::Unusable(_)
+        ),
+        "{error:?}"
+    );
+}
