@@ -82,14 +82,33 @@ async fn a_wrong_client_of_a_known_grant_makes_no_store_call() {
 }
 
 #[tokio::test]
-async fn a_refresh_makes_the_grant_known_to_its_instance() {
+async fn a_refusal_and_no_rotation_makes_the_grant_known_to_its_instance() {
     let base = App::new();
     let (one, two) = (tiered(&base), tiered(&base));
-    let token = one.log_in("app").await;
-    let token = two.refresh(&token).await.token();
+    let old = one.log_in("app").await;
+    let token = two.refresh(&old).await.token();
     trips(&two);
-    assert_eq!(two.refresh_as("thief", &token).await.error(), refused());
-    assert_eq!(trips(&two), 0);
+    for (name, instance, token) in [
+        ("the current token, where it was rotated", &two, &token),
+        ("the current token", &tiered(&base), &token),
+        ("an old token", &tiered(&base), &old),
+    ] {
+        assert_eq!(
+            instance.refresh_as("thief", token).await.error(),
+            refused(),
+            "{name}"
+        );
+        assert!(trips(instance) > 0, "{name}");
+        for _ in 0..10 {
+            assert_eq!(
+                instance.refresh_as("thief", token).await.error(),
+                refused(),
+                "{name}"
+            );
+        }
+        assert_eq!(trips(instance), 0, "{name}");
+    }
+    two.refresh(&token).await.token();
 }
 
 #[tokio::test]

@@ -140,24 +140,11 @@ impl Facts {
         }
     }
 
-    /// Records the entry that a rotation wrote, unless some value of the key is known. The parts
-    /// that a hint may rely on never change, so rewriting the value after each rotation would be
-    /// most of the cost of the cache.
-    pub(super) fn learn_again(&self, key: &Key, entry: &Entry) {
-        self.learn_unless(key, entry, |_| true);
-    }
-
     fn learn_value(&self, key: &Key, entry: &Entry) {
-        self.learn_unless(key, entry, |known| {
-            known.tag == entry.tag && known.value == entry.value
-        });
-    }
-
-    /// Records the value, unless `will_do` accepts the recorded one.
-    fn learn_unless(&self, key: &Key, entry: &Entry, will_do: impl FnOnce(&Value) -> bool) {
         let learnt = self.learnt.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(Fact::Value(known)) = self.cache.get(key)
-            && will_do(&known)
+            && known.tag == entry.tag
+            && known.value == entry.value
             && known.is_there(learnt)
         {
             return;

@@ -8,7 +8,7 @@ use super::facts::Facts;
 use crate::clock::Timestamp;
 use crate::store::{
     Announcements, Change, Claim, ClaimTag, Entry, Hint, Key, Lease, Sidecar, SidecarName, Store,
-    StoreError, Swap, Version,
+    StoreError, Swap, Ttl, Version,
 };
 
 /// The default size of the cache: 64 MiB, about 75,000 grants.
@@ -27,7 +27,9 @@ const TTL: Duration = Duration::from_secs(10);
 /// Use it if clients may repeat requests with the tokens of ended grants, or present the tokens of
 /// other clients, in large numbers. It does not make a rotation faster.
 ///
-/// It learns from the calls that pass through it, and needs no messages from other instances. It
+/// It learns from the calls that pass through it, and needs no messages from other instances. From a
+/// rotation it learns nothing, so a rotation does not pay for it. It learns the client of a grant
+/// when the grant begins here, or when it refuses the first request of another client. It
 /// concludes from the absence of an entry that its key has ended. This is right for keys that are
 /// used once, as the keys of grants are: **do not** call [`peek`](Store::peek) for keys that are
 /// inserted more than once. The layer does not. If the store loses a grant and has it again later
@@ -167,6 +169,14 @@ pub struct CacheStats {
     pub bytes: u64,
 }
 
+/// What a swap leaves under its key if it succeeds.
+enum Left {
+    Nothing,
+    Entry(Entry),
+    /// The entry of a grant that was rotated.
+    Rotated,
+}
+
 impl<S: Store> Store for TieredStore<S> {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
         let Some(facts) = &self.facts else {
@@ -189,17 +199,24 @@ impl<S: Store> Store for TieredStore<S> {
             return self.inner.swap(key, expected, change, sidecars).await;
         };
         let left = match &change {
-            Change::Put { entry, .. } => {
+            Change::Put { entry, ttl } => {
                 facts.forget_end(key);
-                Some(entry.clone())
+                match (expected, ttl) {
+                    // A rotation. Nothing is learnt from it, because it succeeds without the cache,
+                    // and writing to the cache would be most of the cost of the cache.
+                    (Some(_), Ttl::After(_)) => Left::Rotated,
+                    // A new grant, or a lease that is released after a refusal.
+                    _ => Left::Entry(entry.clone()),
+                }
             }
-            Change::Remove => None,
+            Change::Remove => Left::Nothing,
         };
         let began = facts.begin();
         let swap = self.inner.swap(key, expected, change, sidecars).await?;
         match (&swap, &left) {
-            (Swap::Swapped, Some(entry)) if expected.is_some() => facts.learn_again(key, entry),
-            (Swap::Swapped, left) => facts.learn(key, left.as_ref(), began),
+            (Swap::Swapped, Left::Rotated) => facts.forget_end(key),
+            (Swap::Swapped, Left::Entry(entry)) => facts.learn(key, Some(entry), began),
+            (Swap::Swapped, Left::Nothing) => facts.learn(key, None, began),
             (Swap::Conflict(found), _) => facts.learn(key, found.as_ref(), began),
         }
         Ok(swap)
@@ -222,7 +239,8 @@ impl<S: Store> Store for TieredStore<S> {
         let began = facts.begin();
         let claim = self.inner.claim(key, tag, version, lease).await?;
         match &claim {
-            Some(claim) if claim.lease == Lease::Taken => facts.learn_again(key, &claim.entry),
+            // The next call is a rotation, or releases the lease.
+            Some(claim) if claim.lease == Lease::Taken => facts.forget_end(key),
             claim => facts.learn(key, claim.as_ref().map(|claim| &claim.entry), began),
         }
         Ok(claim)
