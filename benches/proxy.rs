@@ -1,12 +1,12 @@
-//! Processor time of the example proxy for a rotation, and for forwarding the same request
-//! unchanged.
+//! Processor time of the example proxy for a rotation over each store, and for forwarding the same
+//! request unchanged.
 //!
 //! `benches/run proxy`, which builds the proxy first.
 //!
-//! The proxy is a separate process, pinned to one processor if `taskset` is available; clients and
-//! upstream are this process. The measured time is what the kernel reports for the proxy, so that a
-//! busy machine only prolongs the measurement. The two kinds of request take turns, so that
-//! disturbances affect both alike.
+//! The proxy is a separate process on a processor of its own, if `taskset` is available; clients and
+//! upstream are this process, which shares another processor with Redis. The measured time is what
+//! the kernel reports for the proxy, so that a busy machine only prolongs the measurement. The two
+//! kinds of request take turns, so that disturbances affect both alike.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use support::Process;
+use support::{Process, RedisServer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Barrier;
@@ -43,10 +43,31 @@ fn main() -> ExitCode {
 }
 
 async fn measure() {
+    // Redis is a child of this process, and inherits its processor.
+    let pinned = pin();
+    let redis = RedisServer::start().await;
     let upstream = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = upstream.local_addr().expect("an address");
     tokio::spawn(serve(upstream));
-    let proxy = Proxy::start(address);
+    println!("### The example proxy\n");
+    println!(
+        "Processor time of the proxy as the kernel reports it, for one process on one processor, with the connections on both sides.\n"
+    );
+    println!("| processor time, {CLIENTS} in flight | user | system | total | ratio |");
+    println!("| --- | ---: | ---: | ---: | ---: |");
+    let url = redis.url();
+    for (name, store) in [("MemoryStore", "memory"), ("RedisStore", &url)] {
+        let proxy = Proxy::start(address, store, pinned);
+        let [forwarding, rotation] = measure_proxy(&proxy).await;
+        let ratio = rotation.per_request(Cost::total) / forwarding.per_request(Cost::total);
+        forwarding.print("the same `POST`, forwarded unchanged", 1.0);
+        rotation.print(&format!("a rotation over `{name}`"), ratio);
+    }
+    println!();
+}
+
+/// Returns the costs of forwarding and of a rotation.
+async fn measure_proxy(proxy: &Proxy) -> [Cost; 2] {
     let load = Arc::new(Load::default());
     let warm = Arc::new(Barrier::new(CLIENTS + 1));
     for _ in 0..CLIENTS {
@@ -67,16 +88,17 @@ async fn measure() {
             cost.system += used.system;
         }
     }
-    println!("### The example proxy\n");
-    println!(
-        "Processor time of the proxy as the kernel reports it, for one process on one processor, with the connections on both sides.\n"
-    );
-    println!("| processor time, {CLIENTS} in flight | user | system | total |");
-    println!("| --- | ---: | ---: | ---: |");
-    forwarding.print("the same `POST`, forwarded unchanged");
-    rotation.print("a rotation over `MemoryStore`");
-    let ratio = rotation.per_request(Cost::total) / forwarding.per_request(Cost::total);
-    println!("\nA rotation takes {ratio:.1} times the processor time of forwarding.\n");
+    [forwarding, rotation]
+}
+
+/// Restricts this process to the second processor. Returns whether it could.
+fn pin() -> bool {
+    let id = std::process::id().to_string();
+    Command::new("taskset")
+        .args(["-acp", "1", &id])
+        .stdout(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 /// The work of the clients, and how often they have done it.
@@ -111,11 +133,11 @@ impl Cost {
         time(self).as_secs_f64() * 1e6 / self.count as f64
     }
 
-    fn print(&self, name: &str) {
+    fn print(&self, name: &str, ratio: f64) {
         let user = self.per_request(|cost| cost.user);
         let system = self.per_request(|cost| cost.system);
         let total = self.per_request(Self::total);
-        println!("| {name} | {user:.0} µs | {system:.0} µs | {total:.0} µs |");
+        println!("| {name} | {user:.1} µs | {system:.1} µs | {total:.1} µs | {ratio:.2} |");
     }
 }
 
@@ -232,7 +254,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn start(upstream: SocketAddr) -> Self {
+    fn start(upstream: SocketAddr, store: &str, pinned: bool) -> Self {
         let mut path = std::env::current_exe().expect("this program");
         path.pop();
         path.set_file_name("oauth-refresh-proxy");
@@ -241,10 +263,6 @@ impl Proxy {
             "{} does not exist: build it first",
             path.display()
         );
-        let pinned = Command::new("taskset")
-            .args(["-c", "0", "true"])
-            .status()
-            .is_ok_and(|status| status.success());
         let mut command = if pinned {
             Command::new("taskset")
         } else {
@@ -256,6 +274,7 @@ impl Proxy {
         let upstream = format!("http://{upstream}");
         command
             .args(["--listen", "127.0.0.1:0", "--upstream", &upstream])
+            .args(["--store", store])
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the proxy");
         let mut log = BufReader::new(child.stderr.take().expect("a pipe")).lines();

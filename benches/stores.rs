@@ -16,10 +16,14 @@ use support::{
 };
 use tower::{Layer as _, ServiceExt as _};
 use tower_oauth_refresh::access::Access;
-use tower_oauth_refresh::{MemoryStore, RedbStore, Refresh, RefreshLayer, Store, TieredStore};
+use tower_oauth_refresh::{
+    MemoryStore, RedbStore, RedisStore, Refresh, RefreshLayer, Store, TieredStore,
+};
 
 const IN_FLIGHT: [usize; 4] = [1, 32, 256, 1024];
 const ROUNDS: usize = 5;
+/// The number of rounds of a comparison.
+const COMPARED: usize = 15;
 const SLICE: Duration = Duration::from_millis(500);
 /// The retry window for rotations: for this long, every rotation leaves a kilobyte behind.
 const RETRY_WINDOW: Duration = Duration::from_secs(5);
@@ -79,6 +83,49 @@ async fn measure() {
         .add("PostgreSQL, tiered", stores.map(TieredStore::new))
         .await;
     tables.print();
+    let (alone, tiered) = (redis_store(&redis).await, redis_store(&redis).await);
+    compare(alone, TieredStore::new(tiered)).await;
+}
+
+/// Prints the rate of rotations with a cache in front of a store, compared with that of the store
+/// alone. The two take turns.
+async fn compare(alone: RedisStore, tiered: TieredStore<RedisStore>) {
+    let alone = rotating(alone).layer(Endpoint::default());
+    let tiered = rotating(tiered).layer(Endpoint::default());
+    println!("### The cache in front of Redis\n");
+    println!("Rotations per second over Redis, and with `TieredStore` in front of it.\n");
+    println!("| in flight | Redis | tiered | ratio |\n| ---: | ---: | ---: | ---: |");
+    for in_flight in [1, 32, 256] {
+        let mut of_alone = Vec::with_capacity(in_flight);
+        let mut of_tiered = Vec::with_capacity(in_flight);
+        for _ in 0..in_flight {
+            of_alone.push(Session::begin(&alone).await);
+            of_tiered.push(Session::begin(&tiered).await);
+        }
+        let (mut rates, mut tiered_rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..=COMPARED {
+            let (of_one, of_other);
+            (of_alone, of_one) = slice(of_alone, SLICE).await;
+            (of_tiered, of_other) = slice(of_tiered, SLICE).await;
+            // The first round warms up.
+            if round > 0 {
+                rates.push(of_one.rate);
+                tiered_rates.push(of_other.rate);
+                ratios.push(of_other.rate / of_one.rate);
+            }
+        }
+        let [rate, tiered_rate] =
+            [rates, tiered_rates].map(|rates| grouped(rounded(median(rates))));
+        let ratio = 100.0 * median(ratios);
+        println!("| {in_flight} | {rate} | {tiered_rate} | {ratio:.0} % |");
+    }
+    println!();
+}
+
+/// Returns a layer for rotations.
+fn rotating<St: Store>(store: St) -> RefreshLayer<St> {
+    let layer = RefreshLayer::builder(store).retry_window(RETRY_WINDOW);
+    layer.build().expect("settings")
 }
 
 /// Rows of Markdown.
@@ -92,11 +139,7 @@ const OPERATIONS: [&str; 3] = ["rotation", "replay", "access token, not cached"]
 
 impl Tables {
     async fn add<St: Store>(&mut self, name: &str, [rotating, replaying, guarding]: [St; 3]) {
-        let layer = RefreshLayer::builder(rotating)
-            .retry_window(RETRY_WINDOW)
-            .build()
-            .expect("settings");
-        let service = layer.layer(Endpoint::default());
+        let service = self::rotating(rotating).layer(Endpoint::default());
         self.row(0, name, async || Session::begin(&service).await)
             .await;
 
