@@ -47,6 +47,26 @@ async fn verify_full_requires_a_certificate_of_a_trusted_authority() {
     assert_eq!(server.sql(plain), "0", "connections without TLS");
 }
 
+#[tokio::test]
+async fn verify_full_requires_the_name_of_the_server() {
+    let certificates = Certificates::generate_for(&["db.test"]);
+    let server = PostgresServer::start_with_tls(&certificates).await;
+    let connect = |mode: &str| {
+        let (url, file) = (
+            server.url().replace("disable", mode),
+            certificates.file("ca.pem"),
+        );
+        let url = format!("{url}&sslrootcert={}", file.display());
+        async move { PostgresStore::connect(&url).await }
+    };
+    let error = connect("verify-full").await.unwrap_err();
+    assert!(
+        matches!(error, PostgresConnectError::Unreachable(_)),
+        "{error:?}"
+    );
+    connect("verify-ca").await.unwrap();
+}
+
 /// A server without TLS is not used instead.
 #[tokio::test]
 async fn verify_full_rejects_a_server_without_tls() {

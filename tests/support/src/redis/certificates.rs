@@ -28,6 +28,11 @@ pub struct Identity {
 
 impl Certificates {
     pub fn generate() -> Self {
+        Self::generate_for(&["localhost", "127.0.0.1"])
+    }
+
+    /// Generates a server certificate for other names.
+    pub fn generate_for(names: &[&str]) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut ca = params(&[], "Authority of a test");
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -36,11 +41,7 @@ impl Certificates {
         let issuer = Issuer::new(ca, key);
         let certificates = Self {
             ca: certificate,
-            server: issue(
-                &issuer,
-                &["localhost", "127.0.0.1"],
-                ExtendedKeyUsagePurpose::ServerAuth,
-            ),
+            server: issue(&issuer, names, ExtendedKeyUsagePurpose::ServerAuth),
             client: issue(
                 &issuer,
                 &["client.test"],
