@@ -171,7 +171,13 @@ pub(crate) fn check(cli: &Cli) -> Vec<Result<(), String>> {
         secret: Some("unknown"),
     };
     let provider = config.as_ref().map_or(unknown, ProviderConfig::as_client);
-    let clients = Clients::new(&records, &cli.clients, cli.supported_scopes(), provider);
+    let clients = Clients::new(
+        &records,
+        &cli.clients,
+        None,
+        cli.supported_scopes(),
+        provider,
+    );
     let whole = || {
         let issuer = issuer(cli, cli.listen)?;
         let config = match cli.provider().map_err(Failure::Usage)? {
@@ -242,6 +248,7 @@ fn build(
     let clients = Clients::new(
         &records,
         &cli.clients,
+        cli.rates.document_fetches(),
         cli.supported_scopes(),
         provider.config().as_client(),
     );

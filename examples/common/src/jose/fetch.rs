@@ -30,6 +30,12 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The place from which keys are fetched.
 pub trait KeySource: fmt::Debug + Send + Sync + 'static {
+    /// Returns whether this request may fetch the keys. If not, another request can do so at once,
+    /// which it cannot after a failed fetch.
+    fn may_fetch(&self) -> bool {
+        true
+    }
+
     /// Fetches the keys within a bounded time. If that fails, logs the reason and returns `None`.
     fn fetch(&self) -> Pin<Box<dyn Future<Output = Option<KeySet>> + Send + '_>>;
 }

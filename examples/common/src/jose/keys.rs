@@ -1,7 +1,7 @@
 //! The keys that verify tokens, cached.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, DecodingKey};
@@ -36,17 +36,38 @@ pub struct Keys(Inner);
 #[derive(Debug)]
 enum Inner {
     Inline(KeySet),
-    Fetched(Box<Fetched>),
+    Fetched(Arc<Fetched>, Box<dyn KeySource>),
 }
 
-/// Keys that are fetched when they are needed, and cached.
+/// Cached keys that are fetched when they are needed, by the request that needs them. Clones are the
+/// same keys.
+#[derive(Clone, Debug, Default)]
+pub struct SharedKeys(Arc<Fetched>);
+
+impl SharedKeys {
+    /// Returns the keys for one request, which fetches them from `source`: at most every 30 seconds,
+    /// or 5 seconds after a failure.
+    pub fn fetched_from(&self, source: impl KeySource) -> Keys {
+        Keys(Inner::Fetched(Arc::clone(&self.0), Box::new(source)))
+    }
+}
+
 #[derive(Debug)]
 struct Fetched {
-    source: Box<dyn KeySource>,
     cached: Mutex<Option<Cached>>,
     /// The time of the next fetch. One request fetches, the others wait for it.
     next_fetch: tokio::sync::Mutex<Option<Instant>>,
     waiting: Semaphore,
+}
+
+impl Default for Fetched {
+    fn default() -> Self {
+        Self {
+            cached: Mutex::default(),
+            next_fetch: tokio::sync::Mutex::default(),
+            waiting: Semaphore::new(MOST_WAITING),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -86,12 +107,7 @@ impl Keys {
 
     /// Returns keys that `source` fetches, at most every 30 seconds, or 5 seconds after a failure.
     pub fn from_source(source: impl KeySource) -> Self {
-        Self(Inner::Fetched(Box::new(Fetched {
-            source: Box::new(source),
-            cached: Mutex::default(),
-            next_fetch: tokio::sync::Mutex::default(),
-            waiting: Semaphore::new(MOST_WAITING),
-        })))
+        SharedKeys::default().fetched_from(source)
     }
 
     /// Returns the keys that may have made a signature with this algorithm and key ID.
@@ -102,7 +118,7 @@ impl Keys {
     ) -> Result<Vec<DecodingKey>, NoKey> {
         match &self.0 {
             Inner::Inline(set) => non_empty(set.find(kid, algorithm)).ok_or(NoKey::Unknown),
-            Inner::Fetched(fetched) => fetched.find(kid, algorithm).await,
+            Inner::Fetched(fetched, source) => fetched.find(&**source, kid, algorithm).await,
         }
     }
 }
@@ -117,6 +133,7 @@ impl From<KeySet> for Keys {
 impl Fetched {
     async fn find(
         &self,
+        source: &dyn KeySource,
         kid: Option<&str>,
         algorithm: Algorithm,
     ) -> Result<Vec<DecodingKey>, NoKey> {
@@ -127,8 +144,8 @@ impl Fetched {
             return Err(NoKey::Unavailable);
         };
         let mut next_fetch = self.next_fetch.lock().await;
-        if next_fetch.is_none_or(|next| next <= Instant::now()) {
-            let wait = match self.source.fetch().await {
+        if next_fetch.is_none_or(|next| next <= Instant::now()) && source.may_fetch() {
+            let wait = match source.fetch().await {
                 Some(keys) => {
                     let fetched = Instant::now();
                     *self.lock() = Some(Cached { keys, fetched });

@@ -19,4 +19,4 @@ pub use self::fetch::{FetchError, Fetcher, KeySource};
 pub use self::issuer::{Issuer, TENANT, check_scheme};
 pub use self::jwt::{ALGORITHMS, Audience, Jwt, JwtError};
 pub use self::key_set::KeySet;
-pub use self::keys::{Keys, NoKey};
+pub use self::keys::{Keys, NoKey, SharedKeys};

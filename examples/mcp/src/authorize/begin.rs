@@ -1,7 +1,7 @@
 //! `GET /authorize`: the authorization endpoint (RFC 6749 §3.1).
 
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{Extensions, HeaderMap, StatusCode};
 use axum::response::Response;
 use url::Url;
 
@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::clients::Client;
 use crate::error::OauthError;
 use crate::parameters::Parameters;
+use crate::rate_limit::Network;
 
 /// The maximum length of a query, in bytes.
 const LONGEST_QUERY: usize = 16 * 1024;
@@ -24,6 +25,7 @@ const LONGEST_QUERY: usize = 16 * 1024;
 pub(super) async fn begin(
     State(app): State<App>,
     headers: HeaderMap,
+    extensions: Extensions,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     app.provider
@@ -34,7 +36,7 @@ pub(super) async fn begin(
         return Err(Problem::bad_request("it is too long"));
     }
     let query = Parameters::parse(query.as_bytes());
-    let client = client(&app, &query).await?;
+    let client = client(&app, Network::of_request(&extensions), &query).await?;
     // Before this point, there is no redirect URI to which an error could be sent (RFC 6749
     // §4.1.2.1).
     let redirect_uri = redirect_uri(&client, &query)?;
@@ -62,7 +64,7 @@ pub(super) async fn begin(
 }
 
 /// Returns the client that the request names.
-async fn client(app: &App, query: &Parameters) -> Result<Client, Problem> {
+async fn client(app: &App, network: Network, query: &Parameters) -> Result<Client, Problem> {
     let client_id = match query.one("client_id") {
         Ok(Some(client_id)) => client_id,
         Ok(None) => {
@@ -77,7 +79,7 @@ async fn client(app: &App, query: &Parameters) -> Result<Client, Problem> {
         }
     };
     app.clients
-        .find(client_id)
+        .find(client_id, network)
         .await?
         .ok_or_else(Problem::unknown_client)
 }

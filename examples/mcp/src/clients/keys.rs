@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use moka::sync::Cache;
 use serde::Deserialize as _;
 use server_common::causes::causes;
-use server_common::jose::{KeySet, KeySource, Keys};
+use server_common::jose::{KeySet, KeySource, Keys, SharedKeys};
 use url::Url;
 
 use super::client::KeyLocation;
 use super::document::{Fetcher, Seen};
+use crate::rate_limit::Network;
 
 /// The maximum size of a key set, in bytes.
 const LARGEST: usize = 32 * 1024;
@@ -25,7 +26,13 @@ const MOST: u64 = 500;
 pub(super) struct KeyCache {
     /// `None` if this server does not fetch what clients name.
     fetcher: Option<Fetcher>,
-    cached: Cache<Url, Arc<Keys>>,
+    cached: Cache<Url, Cached>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Cached {
+    keys: SharedKeys,
+    was_valid: Arc<AtomicBool>,
 }
 
 impl KeyCache {
@@ -41,8 +48,9 @@ impl KeyCache {
         self.fetcher.is_some()
     }
 
-    /// Returns the keys at this location; `None` if it is not valid under the current flags.
-    pub(super) fn find(&self, location: &KeyLocation) -> Option<Arc<Keys>> {
+    /// Returns the keys at this location; `None` if it is not valid under the current flags. If they
+    /// are fetched, `network` has caused it.
+    pub(super) fn find(&self, location: &KeyLocation, network: Network) -> Option<Arc<Keys>> {
         let url = match location {
             KeyLocation::Jwks(jwks) => {
                 return KeySet::deserialize(jwks)
@@ -52,13 +60,14 @@ impl KeyCache {
             KeyLocation::JwksUri(uri) => Url::parse(uri).ok()?,
         };
         let fetcher = self.fetcher.clone()?;
+        let cached = self.cached.get_with(url.clone(), Cached::default);
         let source = Source {
-            url: url.clone(),
+            url,
             fetcher,
-            was_valid: AtomicBool::new(false),
+            network,
+            was_valid: cached.was_valid,
         };
-        let keys = || Arc::new(Keys::from_source(source));
-        Some(self.cached.get_with(url, keys))
+        Some(Arc::new(cached.keys.fetched_from(source)))
     }
 }
 
@@ -66,19 +75,28 @@ impl KeyCache {
 struct Source {
     url: Url,
     fetcher: Fetcher,
-    was_valid: AtomicBool,
+    network: Network,
+    was_valid: Arc<AtomicBool>,
+}
+
+impl Source {
+    fn refused(&self, error: &dyn std::error::Error) {
+        tracing::info!(
+            jwks_uri = %self.url,
+            error = causes(error),
+            "could not fetch the keys of a client: its assertions are refused unless an earlier key verifies them"
+        );
+    }
 }
 
 impl KeySource for Source {
+    fn may_fetch(&self) -> bool {
+        let admitted = self.fetcher.admit(self.network);
+        admitted.inspect_err(|error| self.refused(error)).is_ok()
+    }
+
     fn fetch(&self) -> Pin<Box<dyn Future<Output = Option<KeySet>> + Send + '_>> {
         Box::pin(async {
-            let refused = |error: &dyn std::error::Error| {
-                tracing::info!(
-                    jwks_uri = %self.url,
-                    error = causes(error),
-                    "could not fetch the keys of a client: its assertions are refused unless an earlier key verifies them"
-                );
-            };
             let seen = if self.was_valid.load(Ordering::Relaxed) {
                 Seen::Valid
             } else {
@@ -87,10 +105,10 @@ impl KeySource for Source {
             match self.fetcher.fetch(&self.url, seen, LARGEST).await {
                 Ok(fetched) => serde_json::from_slice(&fetched.body)
                     .inspect(|_| self.was_valid.store(true, Ordering::Relaxed))
-                    .inspect_err(|error| refused(error))
+                    .inspect_err(|error| self.refused(error))
                     .ok(),
                 Err(error) => {
-                    refused(&error);
+                    self.refused(&error);
                     None
                 }
             }

@@ -27,6 +27,7 @@ use self::rules::RedirectUri;
 pub(crate) use self::rules::{
     AUTH_METHODS, GRANT_TYPES, InvalidMetadata, Metadata, Origin, RESPONSE_TYPES, Rules, visible,
 };
+use crate::rate_limit::{Limit, Network};
 use crate::records::Records;
 use crate::scopes::Scopes;
 
@@ -64,10 +65,12 @@ impl Clients {
     pub(crate) fn new(
         records: &Records,
         flags: &ClientFlags,
+        fetches: Option<Limit>,
         scopes: Scopes,
         provider: ProviderClient<'_>,
     ) -> Result<Self, InvalidFlags> {
-        let fetcher = || Fetcher::new(flags.metadata_ca.as_deref(), flags.metadata_loopback);
+        let ca = flags.metadata_ca.as_deref();
+        let fetcher = || Fetcher::new(ca, flags.metadata_loopback, fetches);
         let fetcher = flags.documents().then(fetcher).transpose()?;
         let documents = fetcher.clone();
         let documents = documents.map(|fetcher| Documents::new(records.clone(), fetcher));
@@ -113,21 +116,26 @@ impl Clients {
         self.registered.keep(client_id).await
     }
 
-    /// Returns the keys of a client; `None` if they are not valid under the current flags.
-    pub(crate) fn keys(&self, client: &Client) -> Option<Arc<Keys>> {
+    /// Returns the keys of a client; `None` if they are not valid under the current flags. A request
+    /// of `network` needs them.
+    pub(crate) fn keys(&self, client: &Client, network: Network) -> Option<Arc<Keys>> {
         let location = &client.keys.as_ref()?.location;
         let configured = self.configured.keys(&client.client_id);
-        configured.or_else(|| self.keys.find(location))
+        configured.or_else(|| self.keys.find(location, network))
     }
 
-    /// Returns the client with this ID.
-    pub(crate) async fn find(&self, client_id: &str) -> Result<Option<Client>, ClientError> {
+    /// Returns the client with this ID, which a request of `network` names.
+    pub(crate) async fn find(
+        &self,
+        client_id: &str,
+        network: Network,
+    ) -> Result<Option<Client>, ClientError> {
         if let Some(client) = self.configured.find(client_id) {
             return Ok(Some(client));
         }
         let found = match &self.documents {
             Some(documents) if Documents::is_named_by(client_id) => {
-                Some(documents.find(client_id, &self.rules).await?)
+                Some(documents.find(client_id, network, &self.rules).await?)
             }
             _ => self.registered.find(client_id).await?,
         };

@@ -29,10 +29,10 @@ const OF_ALL: NonZeroU32 = NonZeroU32::new(64).unwrap();
 
 /// The addresses that count as one client: the first of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Network(pub(super) IpAddr);
+pub(crate) struct Network(pub(super) IpAddr);
 
 impl Network {
-    pub(super) fn of(address: IpAddr) -> Self {
+    pub(crate) fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V4(address) => address.into(),
             IpAddr::V6(address) => {
@@ -148,7 +148,7 @@ impl<C: Clock> Counters<C> {
 /// A number of requests per minute for each network and each site, and if wanted for all of them
 /// together.
 #[derive(Debug)]
-pub(super) struct Limit<C: Clock = MonotonicClock> {
+pub(crate) struct Limit<C: Clock = MonotonicClock> {
     networks: Counters<C>,
     sites: Counters<C>,
     all: Option<RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<C::Instant>>>,
@@ -179,7 +179,7 @@ impl<C: Clock + Clone> Limit<C> {
 
 impl<C: Clock> Limit<C> {
     /// Counts a request. Returns the time to wait if there are too many.
-    pub(super) fn count(&self, network: Network) -> Result<(), Duration> {
+    pub(crate) fn count(&self, network: Network) -> Result<(), Duration> {
         self.networks.count(network)?;
         if let Some(site) = network.site() {
             self.sites.count(site)?;

@@ -8,7 +8,7 @@
 
 mod limit;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +23,7 @@ use governor::clock::MonotonicClock;
 use server_common::forwarded;
 use server_common::listener::Throttle;
 
-use self::limit::{Limit, Network};
+pub(crate) use self::limit::{Limit, Network};
 use crate::app::App;
 use crate::authorize::too_many_requests;
 use crate::error::OauthError;
@@ -51,6 +51,25 @@ pub(crate) struct RateFlags {
     /// A request in progress counts until it succeeds.
     #[arg(long, value_name = "COUNT", default_value_t = 120)]
     limit_token_failures: u32,
+
+    /// Most fetches per minute of documents and keys of clients that the requests of one such network
+    /// cause; beyond it, its requests get only what is cached; 0: no limit
+    ///
+    /// The fetches of all networks have a limit, too: 600 per minute.
+    #[arg(long, value_name = "COUNT", default_value_t = 30)]
+    limit_document_fetches: u32,
+}
+
+impl RateFlags {
+    /// Returns the limit on what the requests of one network make this server fetch.
+    pub(crate) fn document_fetches(&self) -> Option<Limit> {
+        limit(self.limit_document_fetches)
+    }
+}
+
+/// Returns a limit of `count` requests per minute; `None` if that is 0.
+fn limit(count: u32) -> Option<Limit> {
+    NonZeroU32::new(count).map(|count| Limit::new(count, MonotonicClock))
 }
 
 /// The limits of the endpoints.
@@ -65,7 +84,6 @@ pub(crate) struct RateLimits {
 
 impl RateLimits {
     pub(crate) fn new(flags: &RateFlags) -> Self {
-        let limit = |count| NonZeroU32::new(count).map(|count| Limit::new(count, MonotonicClock));
         Self {
             registrations: NonZeroU32::new(flags.limit_registrations)
                 .map(|count| Limit::new(count, MonotonicClock).with_all(count)),
@@ -90,6 +108,13 @@ impl RateLimits {
 }
 
 impl Network {
+    /// Returns the network from which a request to `/authorize`, `/token` or `/revoke` comes.
+    pub(crate) fn of_request(extensions: &Extensions) -> Self {
+        // The requests of unknown networks count together.
+        let unknown = Self::of(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        extensions.get().copied().unwrap_or(unknown)
+    }
+
     /// Returns the network of the client, as far as trusted reverse proxies name it.
     fn of_client(app: &App, peer: SocketAddr, headers: &HeaderMap) -> Self {
         let client = forwarded::Client::new(Arc::clone(&app.edge), peer);
@@ -133,17 +158,18 @@ pub(crate) async fn registrations(
 pub(crate) async fn authorizations(
     State(app): State<App>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    if let Some(limit) = &app.rate_limits.authorizations {
-        let network = Network::of_client(&app, peer, request.headers());
-        if let Err(wait) = limit.count(network) {
-            let flag = "--limit-authorizations";
-            let wait = app.rate_limits.refuse(flag, network, wait);
-            return retry_after(wait, too_many_requests());
-        }
+    let network = Network::of_client(&app, peer, request.headers());
+    if let Some(limit) = &app.rate_limits.authorizations
+        && let Err(wait) = limit.count(network)
+    {
+        let flag = "--limit-authorizations";
+        let wait = app.rate_limits.refuse(flag, network, wait);
+        return retry_after(wait, too_many_requests());
     }
+    request.extensions_mut().insert(network);
     next.run(request).await
 }
 
@@ -154,10 +180,11 @@ pub(crate) async fn token_failures(
     mut request: Request,
     next: Next,
 ) -> Response {
+    let network = Network::of_client(&app, peer, request.headers());
+    request.extensions_mut().insert(network);
     let Some(limit) = &app.rate_limits.token_failures else {
         return next.run(request).await;
     };
-    let network = Network::of_client(&app, peer, request.headers());
     let mut attempt = match limit.begin(network) {
         Ok(attempt) => attempt,
         Err(wait) => return refused(&app, "--limit-token-failures", network, wait),

@@ -13,7 +13,7 @@ use super::single_use::{SingleUse, now};
 use crate::app::App;
 use crate::clients::Client;
 use crate::error::OauthError;
-use crate::rate_limit::Wasted;
+use crate::rate_limit::{Network, Wasted};
 use crate::records::Kind;
 
 /// The value of `client_assertion_type` (RFC 7523 §2.2).
@@ -60,7 +60,7 @@ pub(super) async fn verify(
     if algorithm.is_some_and(|algorithm| algorithm != jwt.algorithm()) {
         return Err(refused("its algorithm is not the client's"));
     }
-    let keys = app.clients.keys(client);
+    let keys = app.clients.keys(client, Network::of_request(request));
     let keys = keys.ok_or_else(|| refused("the keys of the client cannot be used"))?;
     let claims = jwt.verify(&keys).await.map_err(|error| {
         if error == JwtError::KeysUnavailable {

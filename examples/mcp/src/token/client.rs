@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::clients::{Client, ClientError, DocumentError};
 use crate::error::OauthError;
 use crate::parameters::Parameters;
-use crate::rate_limit::Wasted;
+use crate::rate_limit::{Network, Wasted};
 
 /// Returns the authenticated client. The layer has checked that the token belongs to this client
 /// ID, and continues only if the authentication succeeds.
@@ -24,7 +24,7 @@ pub(super) async fn authenticate(
     let (client_id, credential) = credentials(&head.headers, form)?;
     let client = app
         .clients
-        .find(&client_id)
+        .find(&client_id, Network::of_request(&head.extensions))
         .await
         .map_err(|error| unknown(error, &head.extensions))?
         .ok_or_else(invalid)?;

@@ -271,7 +271,7 @@ async fn concurrent_fetches_from_one_host_are_limited() {
 #[tokio::test]
 async fn fetches_from_one_host_per_minute_are_limited() {
     let host = DocumentHost::start().await;
-    let server = host.mcp(&[]).await;
+    let server = host.mcp(&["--limit-document-fetches", "0"]).await;
     let mut known = Vec::new();
     let refused = loop {
         let number = known.len();

@@ -6,9 +6,9 @@ use test_support::http::{Answer, get, post, send};
 use test_support::process::Example;
 
 use crate::support::client_key::{
-    ClientKey, assert_refused, code, exchange, post_signed, refresh, register_with,
+    ASSERTION_TYPE, ClientKey, assert_refused, code, exchange, post_signed, refresh, register_with,
 };
-use crate::support::documents::DocumentHost;
+use crate::support::documents::{CALLBACK, DocumentHost, answer};
 use crate::support::fixture::Fixture;
 use crate::support::identity::Manners;
 use crate::support::mcp;
@@ -150,6 +150,65 @@ async fn requests_that_fetch_from_a_silent_host_are_counted() {
     assert_error(&answer, 503, "temporarily_unavailable", "the keys");
     let answer = exchange(server, &assertion, "x").await;
     assert_error(&answer, 429, "temporarily_unavailable", "too many");
+}
+
+/// One network must not use up the fetches of all.
+#[tokio::test]
+async fn the_fetches_that_a_network_causes_are_limited() {
+    let host = DocumentHost::start().await;
+    let flags = ["--trust-forwarded", "127.0.0.0/8"];
+    let server = host
+        .mcp(&[&flags[..], &["--limit-document-fetches", "2"]].concat())
+        .await;
+    let documents = [1, 2, 3].map(|number| host.document(&format!("/{number}"), &json!({}), &[]));
+    let authorize = async |from: &str, client_id: &str| {
+        let url = mcp::request(&server, client_id, CALLBACK, &[]);
+        send("GET", &url, &[("x-forwarded-for", from)], "").await
+    };
+    let (one, other) = ("192.0.2.1", "192.0.2.2");
+    for document in [0, 1, 0] {
+        assert_eq!(authorize(one, &documents[document]).await.status, 303);
+    }
+    let page = authorize(one, &documents[2]).await;
+    assert_eq!(page.status, 400, "{page:?}");
+    let text = page.text();
+    assert!(text.contains("your network requests too many"), "{text}");
+    assert_eq!(host.requests(), 2);
+    assert_eq!(authorize(other, &documents[2]).await.status, 303);
+
+    let key = ClientKey::ec("one");
+    let jwks = key.jwks().to_string();
+    let metadata = json!({
+        "redirect_uris": [REDIRECT],
+        "token_endpoint_auth_method": "private_key_jwt",
+        "jwks_uri": host.serve("/jwks", move || answer(&[], jwks.clone())),
+    });
+    let registered = mcp::register(&server, &metadata).await;
+    let client_id = registered["client_id"].as_str().unwrap();
+    let exchange = async |from: &str| {
+        let assertion = key.assertion(&server.url(""), client_id, &json!({}));
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("code", "x"),
+            ("code_verifier", mcp::VERIFIER),
+            ("client_assertion_type", ASSERTION_TYPE),
+            ("client_assertion", &assertion),
+        ];
+        let form = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(form)
+            .finish();
+        let headers = [
+            ("content-type", "application/x-www-form-urlencoded"),
+            ("x-forwarded-for", from),
+        ];
+        send("POST", &server.url("/token"), &headers, form).await
+    };
+    let refused = exchange(one).await;
+    assert_error(&refused, 503, "temporarily_unavailable", "the keys");
+    assert_eq!(host.requests(), 3);
+    // The refused fetch does not delay those of other networks.
+    assert_error(&exchange(other).await, 400, "invalid_grant", "the code");
+    assert_eq!(host.requests(), 4);
 }
 
 /// Each of them leaves an entry in the store.

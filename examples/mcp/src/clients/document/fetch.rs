@@ -13,6 +13,7 @@ use url::{Host, Url};
 use super::limits::{Limits, Seen, TooMany};
 use super::resolver::CheckedResolver;
 use crate::content_type::is_json_based;
+use crate::rate_limit::{Limit, Network};
 
 /// The time limit from the name lookup to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,6 +24,8 @@ pub(in crate::clients) struct Fetcher {
     http: reqwest::Client,
     resolver: CheckedResolver,
     limits: Limits,
+    /// The limit on the fetches that one network causes: it must not use up those of all.
+    of_networks: Option<Arc<Limit>>,
 }
 
 /// The reason why the fetcher could not be set up.
@@ -48,6 +51,10 @@ pub(crate) enum FetchError {
     Unreachable(#[source] Arc<dyn Error + Send + Sync>),
     #[error("cannot be fetched now, because too many others are: try again later")]
     Busy,
+    #[error(
+        "cannot be fetched now, because your network requests too many documents: try again later"
+    )]
+    BusyNetwork,
     #[error("cannot be fetched: its host responded with status {}", .0.as_u16())]
     Status(StatusCode),
     #[error("has a Content-Type that is not JSON")]
@@ -60,7 +67,7 @@ impl FetchError {
     /// Returns whether a later fetch may succeed.
     pub(crate) fn is_temporary(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Busy => true,
+            Self::Unreachable(_) | Self::Busy | Self::BusyNetwork => true,
             Self::Status(status) => {
                 let retries = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
                 status.is_server_error() || retries.contains(status)
@@ -77,7 +84,11 @@ pub(in crate::clients) struct Fetched {
 }
 
 impl Fetcher {
-    pub(in crate::clients) fn new(ca: Option<&Path>, loopback: bool) -> Result<Self, FetcherError> {
+    pub(in crate::clients) fn new(
+        ca: Option<&Path>,
+        loopback: bool,
+        of_networks: Option<Limit>,
+    ) -> Result<Self, FetcherError> {
         let resolver = CheckedResolver { loopback };
         let http = reqwest::Client::builder()
             .tls_certs_merge(ca.map(certificates).transpose()?.unwrap_or_default())
@@ -99,7 +110,16 @@ impl Fetcher {
             http,
             resolver,
             limits: Limits::default(),
+            of_networks: of_networks.map(Arc::new),
         })
+    }
+
+    /// Counts a fetch that a request of `network` causes. It does not wait: requests of other networks
+    /// can share the result of the fetch, and must not share this error.
+    pub(in crate::clients) fn admit(&self, network: Network) -> Result<(), FetchError> {
+        let limit = self.of_networks.as_ref();
+        let counted = limit.map_or(Ok(()), |limit| limit.count(network));
+        counted.map_err(|_| FetchError::BusyNetwork)
     }
 
     /// Fetches a document of at most `largest` bytes from an https URL.

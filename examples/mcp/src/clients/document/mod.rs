@@ -27,6 +27,7 @@ use self::single_flight::SingleFlight;
 use super::ClientError;
 use super::client::Client;
 use super::rules::{InvalidMetadata, Metadata, Origin, Rules};
+use crate::rate_limit::Network;
 use crate::records::{Kind, Records};
 
 /// The reason why a client's metadata document was not accepted.
@@ -126,8 +127,14 @@ impl Documents {
         client_id.contains("://")
     }
 
-    /// Returns the client that is described by the document at this URL.
-    pub(super) async fn find(&self, client_id: &str, rules: &Rules) -> Result<Client, ClientError> {
+    /// Returns the client that is described by the document at this URL. A request of `network` names
+    /// it.
+    pub(super) async fn find(
+        &self,
+        client_id: &str,
+        network: Network,
+        rules: &Rules,
+    ) -> Result<Client, ClientError> {
         let Some(url) = ClientIdUrl::parse(client_id) else {
             return Err(DocumentError::ClientId.into());
         };
@@ -138,14 +145,23 @@ impl Documents {
             Some(cached) if now < cached.fresh_until => return Ok(cached.client),
             cached => cached.and_then(|cached| cached.revive(now)),
         };
-        let taken = self.take(&url, known, rules);
+        let taken = self.take(&url, network, known, rules);
         Ok(self.fetches.join(url.as_str(), taken).await?)
     }
 
     /// Fetches a document. `known` is the result of an earlier fetch.
-    async fn take(&self, url: &ClientIdUrl, known: Option<Cached>, rules: &Rules) -> Taken {
+    async fn take(
+        &self,
+        url: &ClientIdUrl,
+        network: Network,
+        known: Option<Cached>,
+        rules: &Rules,
+    ) -> Taken {
         let seen = known.as_ref().map_or(Seen::Never, |_| Seen::Valid);
-        let fetched = self.fetcher.fetch(url.url(), seen, LARGEST).await;
+        let fetched = match self.fetcher.admit(network) {
+            Ok(()) => self.fetcher.fetch(url.url(), seen, LARGEST).await,
+            Err(error) => Err(error),
+        };
         let read = fetched
             .map_err(DocumentError::from)
             .and_then(|fetched| read(url, &fetched, rules));

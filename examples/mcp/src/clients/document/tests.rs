@@ -51,7 +51,7 @@ impl Host {
         let ca = certificates.file("ca.pem");
         let records = Records::new(BoxStore::new(MemoryStore::new()));
         let host = Self {
-            documents: Documents::new(records, Fetcher::new(Some(&ca), true).unwrap()),
+            documents: Documents::new(records, Fetcher::new(Some(&ca), true, None).unwrap()),
             rules: Rules {
                 redirects: AllowedRedirects::default(),
                 scopes: Scopes::new(vec!["openid".into()], UnknownScopes::Drop),
@@ -76,7 +76,12 @@ impl Host {
     }
 
     async fn find(&self) -> Result<Client, ClientError> {
-        self.documents.find(&self.client_id, &self.rules).await
+        self.find_named(&self.client_id).await
+    }
+
+    async fn find_named(&self, client_id: &str) -> Result<Client, ClientError> {
+        let network = Network::of([127, 0, 0, 1].into());
+        self.documents.find(client_id, network, &self.rules).await
     }
 
     async fn is_found(&self) -> bool {
@@ -134,7 +139,7 @@ async fn strangers_cannot_use_up_the_fetches_of_a_known_client() {
     assert!(host.is_found().await);
     let find = async |number: usize| {
         let client_id = format!("{}-{number}", host.client_id);
-        let found = host.documents.find(&client_id, &host.rules).await;
+        let found = host.find_named(&client_id).await;
         found.unwrap_err().to_string()
     };
     for number in 1..60 {
