@@ -67,6 +67,13 @@ impl Issuer {
         iss == self.text || ALL_TENANTS.iter().any(|all| is_of_tenant(all).is_some())
     }
 
+    /// Returns whether this is the issuer of all tenants of Entra ID instead of one.
+    pub fn is_of_all_tenants(&self) -> bool {
+        let text = self.text.trim_end_matches('/');
+        let ends = |all: &&str| text.ends_with(&format!("/{all}/v2.0"));
+        text.contains(TENANT) || ALL_TENANTS.iter().any(ends)
+    }
+
     /// Returns whether the provider's keys may be fetched from `url`. Without TLS an attacker on the
     /// way could replace them.
     pub fn trusts(&self, url: &Url) -> bool {
@@ -192,6 +199,22 @@ mod tests {
         ] {
             let described = (all.is_described_by(document), one.is_described_by(document));
             assert_eq!(described, (of_all, of_one), "{document}");
+        }
+    }
+
+    #[test]
+    fn the_issuer_of_all_tenants_is_recognized() {
+        for (issuer, expected) in [
+            ("https://login.microsoftonline.com/common/v2.0", true),
+            ("https://login.microsoftonline.com/organizations/v2.0", true),
+            ("https://login.microsoftonline.com/consumers/v2.0/", true),
+            ("https://login.microsoftonline.com/{tenantid}/v2.0", true),
+            ("https://login.microsoftonline.com/7-a/v2.0", false),
+            ("https://id.example/realms/common", false),
+            ("https://common.example/v2.0", false),
+        ] {
+            let issuer: Issuer = issuer.parse().unwrap();
+            assert_eq!(issuer.is_of_all_tenants(), expected, "{issuer}");
         }
     }
 

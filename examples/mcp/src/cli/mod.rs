@@ -164,6 +164,12 @@ impl Cli {
             let message = "--trusted-issuer needs --mcp-token strip if --mcp-upstream is set";
             return Err(message.into());
         }
+        let of_all = |issuer: &&jose::Issuer| issuer.is_of_all_tenants();
+        if let Some(all) = self.trusted_issuer.iter().find(of_all) {
+            return Err(format!(
+                "--trusted-issuer {all} must name one tenant: the issuer of every assertion is a tenant, and strangers have tenants, too"
+            ));
+        }
         let own = self.provider.issuer()?;
         let is_other = |issuer: &&jose::Issuer| {
             let own = own.as_ref();

@@ -334,6 +334,22 @@ async fn ids_and_groups_of_another_issuer_are_refused_at_startup() {
 }
 
 #[tokio::test]
+async fn the_issuer_of_all_tenants_is_refused_at_startup() {
+    let run = |tenant: &'static str| {
+        let issuer = format!("--trusted-issuer=https://login.microsoftonline.com/{tenant}/v2.0");
+        spawn_blocking(move || Example::run(PROGRAM, &["--check-config", &issuer], &[]))
+    };
+    for all in ["common", "organizations", "{tenantid}"] {
+        let output = run(all).await.unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{all}: {stderr}");
+        assert!(stderr.contains("must name one tenant"), "{all}: {stderr}");
+    }
+    let one = run("72f988bf-86f1-41af-91ab-2d7cd011db47").await.unwrap();
+    assert!(one.status.success(), "{one:?}");
+}
+
+#[tokio::test]
 async fn an_upstream_that_expects_a_token_of_the_provider_is_refused_at_startup() {
     let run = |token: &'static str| {
         let flags = [
