@@ -38,7 +38,8 @@
 //! 2. **Every series exists from the start**, so that an alert on an increase sees the first event.
 //! 3. **Labels are bounded.** Their values are constants of this crate. No metric names a client, a
 //!    user, a grant or a token.
-//! 4. **Set the buckets**, as in the example. Exporters whose histograms have fixed buckets rarely
+//! 4. **Recording is cheap.** It allocates nothing, and reads the clock twice for each store call.
+//! 5. **Set the buckets**, as in the example. Exporters whose histograms have fixed buckets rarely
 //!    have ones for the microseconds of a store call, and the Prometheus exporter publishes
 //!    summaries, which cannot be aggregated, if it knows no buckets.
 //!
