@@ -136,11 +136,27 @@ impl OpenId {
         typ: impl Into<Option<&'a str>>,
         claims: &Map<String, Value>,
     ) -> String {
+        let kid = self.state.lock().unwrap().kid.clone();
+        self.sign_with(typ.into(), Some(kid), claims)
+    }
+
+    /// Signs claims with the key for ES256, as a logout token that does not name its key.
+    pub fn sign_unnamed(&self, claims: &Map<String, Value>) -> String {
+        self.sign_with(Some("logout+jwt"), None, claims)
+    }
+
+    fn sign_with(
+        &self,
+        typ: Option<&str>,
+        kid: Option<String>,
+        claims: &Map<String, Value>,
+    ) -> String {
         let keys = self.state.lock().unwrap();
         let key = EncodingKey::from_ec_der(&keys.pair.serialize_der());
         let header = Header {
-            typ: typ.into().map(str::to_owned),
-            ..header(Algorithm::ES256, &keys.kid)
+            typ: typ.map(str::to_owned),
+            kid,
+            ..Header::new(Algorithm::ES256)
         };
         encode(&header, claims, &key).unwrap()
     }

@@ -6,7 +6,7 @@ use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::keys::{Keys, NoKey};
+use super::keys::{Candidates, Keys, NoKey};
 
 /// The names of the algorithms of signatures that are accepted.
 pub const ALGORITHMS: [&str; 9] = [
@@ -104,20 +104,37 @@ impl<'a> Jwt<'a> {
     ///
     /// If no key verifies the signature, or if the keys are unavailable.
     pub async fn verify(&self, keys: &Keys) -> Result<Map<String, Value>, JwtError> {
-        let found = keys.find(self.header.kid.as_deref(), self.header.alg).await;
-        let keys = found.map_err(|error| match error {
+        let kid = self.header.kid.as_deref();
+        let found = keys.find(kid, self.header.alg).await;
+        let found = found.map_err(|error| match error {
             NoKey::Unknown => JwtError::UnknownKey,
             NoKey::Unavailable => JwtError::KeysUnavailable,
         })?;
+        if let Some(claims) = self.verified(&found) {
+            return Ok(claims);
+        }
+        // A token that names its key is either of that key or forged.
+        if kid.is_none()
+            && let Some(newer) = keys.find_newer(&found, self.header.alg).await
+            && let Some(claims) = self.verified(&newer)
+        {
+            return Ok(claims);
+        }
+        Err(JwtError::Signature)
+    }
+
+    /// Returns the claims if one of the keys has made the signature.
+    fn verified(&self, found: &Candidates) -> Option<Map<String, Value>> {
         // The caller checks the claims: the crate ignores some that have the wrong type.
         let mut validation = Validation::new(self.header.alg);
         validation.required_spec_claims.clear();
         validation.validate_exp = false;
         validation.validate_aud = false;
-        let mut verified = keys
+        let mut verified = found
+            .keys
             .iter()
             .filter_map(|key| decode(self.token, key, &validation).ok());
-        Ok(verified.next().ok_or(JwtError::Signature)?.claims)
+        Some(verified.next()?.claims)
     }
 }
 

@@ -76,6 +76,13 @@ struct Cached {
     fetched: Instant,
 }
 
+/// The keys that may have made a signature.
+pub(super) struct Candidates {
+    pub(super) keys: Vec<DecodingKey>,
+    /// The time at which they were fetched; `None` if they never change.
+    fetched: Option<Instant>,
+}
+
 /// The result of a search for keys.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NoKey {
@@ -115,10 +122,30 @@ impl Keys {
         &self,
         kid: Option<&str>,
         algorithm: Algorithm,
-    ) -> Result<Vec<DecodingKey>, NoKey> {
+    ) -> Result<Candidates, NoKey> {
         match &self.0 {
-            Inner::Inline(set) => non_empty(set.find(kid, algorithm)).ok_or(NoKey::Unknown),
-            Inner::Fetched(fetched, source) => fetched.find(&**source, kid, algorithm).await,
+            Inner::Inline(set) => {
+                let keys = non_empty(set.find(kid, algorithm)).ok_or(NoKey::Unknown)?;
+                let fetched = None;
+                Ok(Candidates { keys, fetched })
+            }
+            Inner::Fetched(fetched, source) => fetched.find(&**source, kid, algorithm, None).await,
+        }
+    }
+
+    /// Returns the keys for a signature without a key ID that none of `tried` has made: the signer may
+    /// have replaced its keys since. Returns `None` if they cannot be fetched yet.
+    pub(super) async fn find_newer(
+        &self,
+        tried: &Candidates,
+        algorithm: Algorithm,
+    ) -> Option<Candidates> {
+        match &self.0 {
+            Inner::Inline(_) => None,
+            Inner::Fetched(fetched, source) => {
+                let found = fetched.find(&**source, None, algorithm, tried.fetched);
+                found.await.ok()
+            }
         }
     }
 }
@@ -131,14 +158,18 @@ impl From<KeySet> for Keys {
 }
 
 impl Fetched {
+    /// Returns the keys that match, of a fetch after `tried`.
     async fn find(
         &self,
         source: &dyn KeySource,
         kid: Option<&str>,
         algorithm: Algorithm,
-    ) -> Result<Vec<DecodingKey>, NoKey> {
-        if let Some(keys) = self.cached(kid, algorithm, STALE) {
-            return Ok(keys);
+        tried: Option<Instant>,
+    ) -> Result<Candidates, NoKey> {
+        let is_new = |found: &Candidates| tried.is_none() || found.fetched > tried;
+        let cached = |age| self.cached(kid, algorithm, age).filter(is_new);
+        if let Some(found) = cached(STALE) {
+            return Ok(found);
         }
         let Ok(_waiting) = self.waiting.try_acquire() else {
             return Err(NoKey::Unavailable);
@@ -162,7 +193,7 @@ impl Fetched {
         } else {
             NoKey::Unavailable
         };
-        self.cached(kid, algorithm, EXPIRED).ok_or(none)
+        cached(EXPIRED).ok_or(none)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Cached>> {
@@ -170,17 +201,14 @@ impl Fetched {
     }
 
     /// Returns the cached keys that match, if there are any and they are younger than `age`.
-    fn cached(
-        &self,
-        kid: Option<&str>,
-        algorithm: Algorithm,
-        age: Duration,
-    ) -> Option<Vec<DecodingKey>> {
+    fn cached(&self, kid: Option<&str>, algorithm: Algorithm, age: Duration) -> Option<Candidates> {
         let set = self.lock().clone()?;
         if set.fetched.elapsed() >= age {
             return None;
         }
-        non_empty(set.keys.find(kid, algorithm))
+        let keys = non_empty(set.keys.find(kid, algorithm))?;
+        let fetched = Some(set.fetched);
+        Some(Candidates { keys, fetched })
     }
 }
 
@@ -194,6 +222,7 @@ mod tests {
     use tokio::time::{advance, pause, resume};
 
     use super::*;
+    use crate::jose::{Jwt, JwtError};
 
     async fn provider() -> (OpenId, Keys) {
         let provider = OpenId::start().await;
@@ -211,7 +240,7 @@ mod tests {
     impl Keys {
         async fn count(&self, kid: &str) -> Result<usize, NoKey> {
             let keys = self.find(Some(kid), Algorithm::ES256).await;
-            keys.map(|keys| keys.len())
+            keys.map(|found| found.keys.len())
         }
     }
 
@@ -236,6 +265,38 @@ mod tests {
         assert_eq!(keys.count("new").await, Ok(1));
         assert_eq!(keys.count(EC).await, Err(NoKey::Unknown));
         assert_eq!(provider.fetched(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_failed_signature_without_a_key_id_makes_the_server_fetch_with_a_limit() {
+        let (provider, keys) = provider().await;
+        let verifies = async |token: &str| Jwt::parse(token).unwrap().verify(&keys).await;
+        let sign = |provider: &OpenId| provider.sign_unnamed(&provider.logout("ada"));
+        let stranger = sign(&OpenId::start().await);
+        let old = sign(&provider);
+        assert!(verifies(&old).await.is_ok());
+        provider.rotate("new");
+        let new = sign(&provider);
+        for token in [&new, &stranger] {
+            assert_eq!(verifies(token).await, Err(JwtError::Signature));
+        }
+        assert_eq!(provider.fetched(), 1);
+        pass(INTERVAL).await;
+        assert!(verifies(&new).await.is_ok());
+        for token in [&old, &stranger] {
+            assert_eq!(verifies(token).await, Err(JwtError::Signature));
+        }
+        assert_eq!(provider.fetched(), 2);
+        // With a key ID, the signature is that of no key.
+        pass(INTERVAL).await;
+        let mut forged = provider.sign(&provider.logout("ada"));
+        let signature = forged.rfind('.').unwrap();
+        forged.replace_range(signature.., &stranger[stranger.rfind('.').unwrap()..]);
+        assert_eq!(verifies(&forged).await, Err(JwtError::Signature));
+        assert_eq!(provider.fetched(), 2);
+        provider.fail(true);
+        assert_eq!(verifies(&stranger).await, Err(JwtError::Signature));
+        assert!(verifies(&new).await.is_ok());
     }
 
     #[tokio::test]
@@ -293,7 +354,7 @@ mod tests {
         let set = serde_json::json!({ "keys": vec![key; 50] });
         let keys = Keys::from(serde_json::from_value::<KeySet>(set).unwrap());
         let found = keys.find(None, Algorithm::ES256).await.unwrap();
-        assert_eq!(found.len(), 8);
+        assert_eq!(found.keys.len(), 8);
     }
 
     #[tokio::test]

@@ -6,8 +6,8 @@
 //! them.
 //!
 //! Strangers can send tokens. Therefore the algorithm must be asymmetric, no header of a token names
-//! a key or a URL, a token with a header `crit` is refused, and an unknown key ID makes the keys be
-//! fetched again only after a pause.
+//! a key or a URL, a token with a header `crit` is refused, and an unknown key ID, or a signature
+//! that no key has made and that names none, makes the keys be fetched again only after a pause.
 
 mod fetch;
 mod issuer;
