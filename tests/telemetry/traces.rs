@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -10,9 +11,9 @@ use opentelemetry::trace::{
     SpanId, SpanKind, Status, TraceContextExt as _, TraceId, TracerProvider as _,
 };
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
-use test_support::access::{Guarded, access_token, pair, referencing};
+use test_support::access::{Guarded, LOG_IN, access_token, pair, referencing};
 use test_support::secrets::Needles;
-use test_support::{Act, App, Call, Hooked, Plan, Upstream, post, refresh_form, settle};
+use test_support::{Act, App, Call, Hooked, Plan, SECOND, Upstream, post, refresh_form, settle};
 use tokio::sync::Notify;
 use tower_oauth_refresh::{
     BoxStore, ClientCredentials, GrantKey, ManualClock, MemoryStore, RefreshLayer, Store,
@@ -22,6 +23,8 @@ use tracing::Instrument as _;
 use tracing::level_filters::LevelFilter;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::layer::SubscriberExt as _;
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// The exporter of all tests of this process.
 ///
@@ -352,8 +355,9 @@ async fn the_release_of_a_lease_is_in_the_trace_of_its_request() {
     assert!(paths.contains(&written), "{paths:?}");
 }
 
-#[tokio::test]
-async fn the_end_of_a_grant_and_its_revocation_are_in_the_trace_of_the_call() {
+/// Returns an instance that revokes upstream tokens, and the grant of a session.
+async fn revoking() -> (App, GrantKey) {
+    subscribe();
     let (clock, upstream) = (ManualClock::new(), Upstream::new());
     let store = Hooked::new(MemoryStore::with_clock(clock.clone()));
     let service = upstream.clone();
@@ -364,6 +368,12 @@ async fn the_end_of_a_grant_and_its_revocation_are_in_the_trace_of_the_call() {
     });
     app.log_in("app").await;
     let grant = app.take_events()[0].grant.unwrap();
+    (app, grant)
+}
+
+#[tokio::test]
+async fn the_end_of_a_grant_and_its_revocation_are_in_the_trace_of_the_call() {
+    let (app, grant) = revoking().await;
     let (request, ()) = Request::run(end(&app.layer, grant)).await;
     app.layer.drain().await;
     settle().await;
@@ -380,6 +390,54 @@ async fn the_end_of_a_grant_and_its_revocation_are_in_the_trace_of_the_call() {
             ("url.path", "/revoke"),
         ],
     );
+}
+
+/// Retries take up to ten minutes, and the span of the request would end only then.
+#[tokio::test(start_paused = true)]
+async fn the_span_of_a_request_does_not_wait_for_the_retries_of_a_revocation() {
+    let (app, grant) = revoking().await;
+    app.upstream.then(Act::Answer(503, "text/plain", "down"));
+    let (request, ()) = Request::run(end(&app.layer, grant)).await;
+    app.layer.drain().await;
+    settle().await;
+    let tree = request.tree();
+    assert!(is_error(tree.only("inner_service")));
+    assert_eq!(app.upstream.alive(), 1);
+    while app.upstream.alive() > 0 {
+        tokio::time::sleep(SECOND).await;
+    }
+    settle().await;
+    assert_eq!(request.tree().paths(), tree.paths());
+}
+
+#[tokio::test]
+async fn the_renewal_of_an_upstream_access_token_is_in_the_trace_of_the_request_that_began_it() {
+    subscribe();
+    let (clock, upstream) = (ManualClock::new(), Upstream::new());
+    let store = Hooked::new(MemoryStore::with_clock(clock.clone()));
+    let service = upstream.clone();
+    let app = App::over(clock, store, upstream, |builder| {
+        builder
+            .reference_access_tokens(true)
+            .access_token_lifetime(100 * HOUR)
+            .upstream_refresh::<_, Full<Bytes>, _>(service, ClientCredentials::public())
+    });
+    let token = access_token(&app.post("/token", &LOG_IN).await);
+    let guarded = Guarded::new(&app);
+    app.clock.advance(HOUR);
+    let (request, status) = Request::run(guarded.status(&token)).await;
+    assert_eq!(status, 200);
+    settle().await;
+    let tree = request.tree();
+    let inner = tree.only("inner_service");
+    assert_eq!(tree.path(inner), "request/inner_service");
+    for operation in ["claim", "swap"] {
+        let found = tree.named(operation);
+        assert!(!found.is_empty(), "{operation}: {:?}", tree.paths());
+        for span in found {
+            assert_eq!(tree.path(span), format!("request/{operation}"));
+        }
+    }
 }
 
 async fn end<St: Store>(layer: &RefreshLayer<St>, grant: GrantKey) {
