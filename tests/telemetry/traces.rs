@@ -12,12 +12,14 @@ use opentelemetry::trace::{
 };
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use test_support::access::{Guarded, LOG_IN, access_token, pair, referencing};
+use test_support::foreign::adopting;
 use test_support::secrets::Needles;
+use test_support::users::next_extension;
 use test_support::{Act, App, Call, Hooked, Plan, SECOND, Upstream, post, refresh_form, settle};
 use tokio::sync::Notify;
 use tower_oauth_refresh::{
-    BoxStore, ClientCredentials, GrantKey, ManualClock, MemoryStore, RefreshLayer, Store,
-    TieredStore,
+    BoxStore, ClientCredentials, EventKind, GrantKey, ManualClock, MemoryStore, RefreshLayer,
+    Store, Subject, TieredStore,
 };
 use tracing::Instrument as _;
 use tracing::level_filters::LevelFilter;
@@ -353,6 +355,93 @@ async fn the_release_of_a_lease_is_in_the_trace_of_its_request() {
     let paths = request.tree().paths();
     let written = "request/oauth_refresh/swap".to_owned();
     assert!(paths.contains(&written), "{paths:?}");
+}
+
+/// Makes a call, and asserts that every call of the store that follows from it is in its trace.
+async fn every_store_call_is_traced<T>(name: &str, app: &App, call: impl Future<Output = T>) -> T {
+    app.store.hook_epochs();
+    app.store.calls();
+    let (request, result) = Request::run(call).await;
+    app.layer.drain().await;
+    settle().await;
+    let tree = request.tree();
+    let traced = tree.spans.iter().filter(|span| {
+        let mut keys = span.attributes.iter();
+        keys.any(|attribute| attribute.key.as_str() == "db.operation.name")
+    });
+    let calls = app.store.calls();
+    assert!(calls.len() > 1, "{name}: {calls:?}");
+    let paths = tree.paths();
+    assert_eq!(traced.count(), calls.len(), "{name}: {paths:?} {calls:?}");
+    result
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_store_call_in_the_background_is_in_the_trace_of_its_request() {
+    subscribe();
+    let app = App::new();
+    let log_in = async |name: &str| {
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("code", "c"),
+            ("client_id", "app"),
+        ];
+        next_extension(&app, Subject::new("ann").unwrap());
+        let call = app.post("/token", &form);
+        every_store_call_is_traced(name, &app, call).await.token()
+    };
+    let token = log_in("the session is listed").await;
+    // The first swap inserts the grant, the second one writes the list.
+    let mut swaps = 0;
+    app.store.hook(move |_, call| {
+        swaps += usize::from(call.is_swap());
+        match call.is_swap() && swaps == 2 {
+            true => Plan::Lose,
+            false => Plan::Pass,
+        }
+    });
+    log_in("the session is listed in the background").await;
+    app.store.unhook();
+    every_store_call_is_traced("the session is forgotten", &app, app.revoke(&token)).await;
+
+    let (app, token) = adopting().await;
+    let mut failures = 3;
+    app.store.hook(move |_, call| {
+        if has_sidecars(call) && failures > 0 {
+            failures -= 1;
+            return Plan::Lose;
+        }
+        Plan::Pass
+    });
+    let adopt = app.refresh(&token);
+    every_store_call_is_traced("the adoption is retried", &app, adopt).await;
+    assert!(app.events().contains(&EventKind::Adopted));
+}
+
+/// Returns whether the call writes a response.
+fn has_sidecars(call: &Call) -> bool {
+    matches!(call, Call::Swap { sidecars, .. } if !sidecars.is_empty())
+}
+
+#[tokio::test]
+async fn the_end_of_a_grant_whose_caller_has_gone_is_in_the_trace_of_the_call() {
+    subscribe();
+    let app = App::new();
+    app.log_in("app").await;
+    let grant = app.take_events()[0].grant.unwrap();
+    app.store.hook(|_, _| Plan::Slow);
+    let (request, ending) = Request::run(async {
+        let mut ending = Box::pin(app.layer.end_grant(&grant));
+        let polled_once = tokio::time::timeout(Duration::ZERO, &mut ending).await;
+        assert!(polled_once.is_err());
+        ending
+    })
+    .await;
+    drop(ending);
+    app.layer.drain().await;
+    settle().await;
+    let paths = request.tree().paths();
+    assert!(paths.contains(&"request/swap".to_owned()), "{paths:?}");
 }
 
 /// Returns an instance that revokes upstream tokens, and the grant of a session.
