@@ -280,10 +280,10 @@ async fn a_master_unaware_of_lost_replicas_does_not_report_absence() {
     assert_eq!(master.dump().await.len(), 1, "it is removed");
 }
 
-/// Each `WAIT` goes out together with its script. A claim reads the key first, so that a key that is
-/// absent needs no `WAIT` on the connection of the writes.
+/// Each `WAIT` goes out together with its script. Only a claim of a key that this instance has not
+/// seen reads it first, so that an absent key needs no `WAIT` on the connection of the writes.
 #[tokio::test]
-async fn a_rotation_that_waits_for_replicas_takes_three_round_trips() {
+async fn a_rotation_that_waits_for_replicas_takes_two_round_trips() {
     let master = RedisServer::start().await;
     let _replica = RedisServer::builder()
         .replica_of(master.port())
@@ -296,8 +296,9 @@ async fn a_rotation_that_waits_for_replicas_takes_three_round_trips() {
         .connect()
         .await
         .unwrap();
-    let key = random_key();
+    let (key, foreign) = (random_key(), random_key());
     inserted(&store, &key).await;
+    inserted(&connect(&master, 1, PATIENCE / 2).await, &foreign).await;
     let traffic = || {
         let commands = wire.commands();
         let names = commands.iter().map(|words| {
@@ -307,12 +308,35 @@ async fn a_rotation_that_waits_for_replicas_takes_three_round_trips() {
         (names.collect::<Vec<_>>().join(" "), wire.round_trips())
     };
     traffic();
-    let claim = store.claim(&key, &TAG, version(2), LEASE).await.unwrap();
-    assert_eq!(claim.unwrap().lease, Lease::Taken);
-    assert_eq!(traffic(), ("GET EVALSHA WAIT".to_owned(), 2), "a claim");
-    let swap = put_with(&store, &key, Some(2), 3, HOUR, Some("sidecar")).await;
-    assert_eq!(swap.unwrap(), Swap::Swapped);
-    assert_eq!(traffic(), ("EVALSHA WAIT".to_owned(), 1), "a swap");
+    let rotations = [
+        ("inserted here", key, ("EVALSHA WAIT".to_owned(), 1)),
+        (
+            "inserted elsewhere",
+            foreign,
+            ("GET EVALSHA WAIT".to_owned(), 2),
+        ),
+        ("rotated here", foreign, ("EVALSHA WAIT".to_owned(), 1)),
+    ];
+    let mut number = 1;
+    for (row, key, expected) in rotations {
+        let claim = store.claim(&key, &TAG, version(number + 1), LEASE);
+        assert_eq!(claim.await.unwrap().unwrap().lease, Lease::Taken, "{row}");
+        assert_eq!(traffic(), expected, "{row}: the claim");
+        let swap = put_with(&store, &key, Some(number + 1), number + 2, HOUR, Some("s"));
+        assert_eq!(swap.await.unwrap(), Swap::Swapped, "{row}");
+        assert_eq!(traffic(), ("EVALSHA WAIT".to_owned(), 1), "{row}: the swap");
+        number += 2;
+    }
+
+    // A claim of an entry that is gone has a `WAIT` once.
+    let other = connect(&master, 1, PATIENCE / 2).await;
+    assert_eq!(remove(&other, &key, 3).await.unwrap(), Swap::Swapped);
+    traffic();
+    for expected in ["EVALSHA WAIT EVALSHA WAIT", "GET EVALSHA WAIT"] {
+        let claim = store.claim(&key, &TAG, version(9), LEASE).await.unwrap();
+        assert_eq!(claim, None);
+        assert_eq!(traffic(), (expected.to_owned(), 2));
+    }
 }
 
 /// While writes wait for a replica that hangs, reads work, and each write gets an error within the

@@ -10,6 +10,7 @@ use super::check;
 use super::connect::Connector;
 use super::connection::{Connection, ReplicaWait};
 use super::error::{Failure, RedisConnectError};
+use super::known::Known;
 use super::link::{Link, PATIENCE};
 use super::store::{RedisStore, Replicated};
 use super::target::{Credentials, Target};
@@ -82,7 +83,8 @@ impl RedisStoreBuilder {
     /// A call that waits for replicas delays the calls behind it on the same connection. So the
     /// store opens two more connections: one for writes, and one to confirm that a key is absent,
     /// so that clients with unknown tokens delay only each other. For the same reason a claim first
-    /// reads the key: this is one more command for each rotation.
+    /// reads the key, unless this instance has found an entry under it before: this is one more
+    /// command for a rotation.
     pub fn wait_for_replicas(mut self, count: u32, timeout: Duration) -> Self {
         self.replicas = Some(ReplicaWait { count, timeout });
         self
@@ -169,6 +171,7 @@ impl RedisStoreBuilder {
                     replicas,
                     writes,
                     probes,
+                    known: Known::new(),
                 })
             }
             None => None,

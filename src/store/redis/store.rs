@@ -15,6 +15,7 @@ use super::connect::Connector;
 use super::connection::{Answer, Call, ReplicaWait};
 use super::entry::{beginning, decode, encode, with_head};
 use super::error::{Failure, Kind, RedisConnectError};
+use super::known::Known;
 use super::link::Link;
 use super::scripts::{CLAIM, READ, SWAP, Script};
 use crate::clock::CENTURY;
@@ -47,6 +48,7 @@ pub(super) struct Replicated {
     /// The connection that confirms that a key is absent. Any client can cause such calls, as often
     /// as it likes, and must not delay clients that have a grant.
     pub(super) probes: Link,
+    pub(super) known: Known,
 }
 
 impl RedisStore {
@@ -140,6 +142,13 @@ impl RedisStore {
         self.writes().call_until(&call, deadline).await
     }
 
+    /// Remembers whether there is an entry under `key`.
+    fn note(&self, key: &Key, exists: bool) {
+        if let Some(replicated) = self.replicated() {
+            replicated.known.set(key, exists);
+        }
+    }
+
     fn replicated(&self) -> Option<&Replicated> {
         self.shared.replicated.as_ref()
     }
@@ -230,7 +239,7 @@ impl Store for RedisStore {
         sidecars: &[Sidecar],
     ) -> Result<Swap, StoreError> {
         decide::check_sidecars(sidecars)?;
-        let key = self.key(key);
+        let (id, key) = (key, self.key(key));
         let expected = expected.map(beginning);
         let (entry, ttl) = match &change {
             Change::Put {
@@ -262,7 +271,10 @@ impl Store for RedisStore {
             .await?;
         self.assert_replicated(replicas)?;
         match values.into_iter().next() {
-            Some(Value::Int(1)) => Ok(Swap::Swapped),
+            Some(Value::Int(1)) => {
+                self.note(id, !entry.is_empty());
+                Ok(Swap::Swapped)
+            }
             Some(Value::Int(0)) => Ok(Swap::Conflict(None)),
             Some(Value::BulkString(found)) => Ok(Swap::Conflict(Some(decode(found)?))),
             _ => Err(Failure::out_of_step().into()),
@@ -286,12 +298,13 @@ impl Store for RedisStore {
         version: Version,
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {
-        let (key, lease, deadline) = (self.key(key), millis(lease), self.shared.link.deadline());
+        let (id, key) = (key, self.key(key));
+        let (lease, deadline) = (millis(lease), self.shared.link.deadline());
         let waits: &[u8] = self.replicated().map_or(&b""[..], |_| &b"1"[..]);
         // In practice a `WAIT` also waits for the writes of other connections, even behind a script
         // that writes nothing. So an absent entry is not claimed: the `WAIT` would delay the claims
         // behind it.
-        if self.replicated().is_some()
+        if self.replicated().is_some_and(|of| !of.known.contains(id))
             && self
                 .read(&self.shared.link, &key, deadline)
                 .await?
@@ -308,6 +321,7 @@ impl Store for RedisStore {
         let mut values = values.into_iter();
         let (left, entry) = match (values.next(), values.next(), values.next()) {
             (Some(Value::Nil), None, None) => {
+                self.note(id, false);
                 Box::pin(self.assert_absent(&key, deadline)).await?;
                 return Ok(None);
             }
@@ -323,6 +337,7 @@ impl Store for RedisStore {
             _ => return Err(Failure::out_of_step().into()),
         };
         let entry = decode(entry)?;
+        self.note(id, true);
         let taken_over = left < 0;
         let left = u64::try_from(left)
             .ok()
