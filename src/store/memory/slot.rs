@@ -36,7 +36,7 @@ impl Slot {
             .unwrap_or_default();
         let end = now.saturating_add(ttl);
         let mut slot = Self {
-            entry,
+            entry: compact(&entry),
             end,
             sidecars,
             reclaimed_at: Instant::now() + hold,
@@ -105,7 +105,7 @@ impl Slot {
             }
             self.end = now.saturating_add(ttl);
         }
-        self.entry = entry.clone();
+        self.entry = compact(entry);
         self.put_sidecars(new, now);
         Some(Swap::Swapped)
     }
@@ -131,12 +131,28 @@ impl Slot {
         }
         let surplus = (self.sidecars.len() + new.len()).saturating_sub(MAX_SIDECARS);
         self.sidecars.drain(..surplus);
-        let new = new
-            .iter()
-            .map(|Sidecar { name, value, ttl }| (*name, value.clone(), now.saturating_add(*ttl)));
+        let new = new.iter().map(|Sidecar { name, value, ttl }| {
+            let value = match value.len() {
+                ..SHORT => Bytes::copy_from_slice(value),
+                _ => value.clone(),
+            };
+            (*name, value, now.saturating_add(*ttl))
+        });
         self.sidecars.extend(new);
         // A burst of rotations must not leave room for all of their sidecars behind.
         self.sidecars.shrink_to(2 * self.sidecars.len() + 4);
+    }
+}
+
+/// The length below which the value of a sidecar is copied: it may be a part of a much larger buffer,
+/// which it would keep alive.
+const SHORT: usize = 256;
+
+/// Returns the entry with a buffer of its own, of the exact size.
+fn compact(entry: &Entry) -> Entry {
+    Entry {
+        value: Bytes::copy_from_slice(&entry.value),
+        ..entry.clone()
     }
 }
 
