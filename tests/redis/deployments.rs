@@ -30,8 +30,13 @@ async fn get(server: &RedisServer, key: &str) -> Option<String> {
 
 #[tokio::test]
 async fn every_slot_of_a_cluster_is_assigned_to_one_node() {
-    let cluster =
-        Cluster::start_with(|node| node.password("secret").config("appendonly", "yes")).await;
+    // By default a write stays in the memory of the process while the disk is busy.
+    let cluster = Cluster::start_with(|node| {
+        node.password("secret")
+            .config("appendonly", "yes")
+            .config("appendfsync", "always")
+    })
+    .await;
     assert!(
         cluster.url().starts_with("redis-cluster://127.0.0.1:"),
         "{}",
