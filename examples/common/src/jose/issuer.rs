@@ -70,7 +70,11 @@ impl Issuer {
     /// Returns whether this is the issuer of all tenants of Entra ID instead of one.
     pub fn is_of_all_tenants(&self) -> bool {
         let text = self.text.trim_end_matches('/');
-        let ends = |all: &&str| text.ends_with(&format!("/{all}/v2.0"));
+        // Version 1.0 has issuers on a host of its own.
+        let ends = |all: &&str| {
+            text.ends_with(&format!("/{all}/v2.0"))
+                || text.ends_with(&format!("://sts.windows.net/{all}"))
+        };
         text.contains(TENANT) || ALL_TENANTS.iter().any(ends)
     }
 
@@ -209,7 +213,9 @@ mod tests {
             ("https://login.microsoftonline.com/organizations/v2.0", true),
             ("https://login.microsoftonline.com/consumers/v2.0/", true),
             ("https://login.microsoftonline.com/{tenantid}/v2.0", true),
+            ("https://sts.windows.net/common/", true),
             ("https://login.microsoftonline.com/7-a/v2.0", false),
+            ("https://sts.windows.net/7-a/", false),
             ("https://id.example/realms/common", false),
             ("https://common.example/v2.0", false),
         ] {

@@ -127,8 +127,9 @@ impl Documents {
         client_id.contains("://")
     }
 
-    /// Returns the client that is described by the document at this URL. A request of `network` names
-    /// it.
+    /// Returns the client that is described by the document at this URL. A fetch counts against the
+    /// limit of `network`. Beyond it, a document is used for as long as it would be if its host did
+    /// not respond, and requests of other networks fetch it.
     pub(super) async fn find(
         &self,
         client_id: &str,
@@ -145,23 +146,22 @@ impl Documents {
             Some(cached) if now < cached.fresh_until => return Ok(cached.client),
             cached => cached.and_then(|cached| cached.revive(now)),
         };
-        let taken = self.take(&url, network, known, rules);
-        Ok(self.fetches.join(url.as_str(), taken).await?)
+        let taken = async {
+            self.fetcher.admit(network)?;
+            Ok(self.take(&url, known.clone(), rules).await)
+        };
+        match (self.fetches.join(url.as_str(), taken).await, known) {
+            (Ok(taken), _) => Ok(taken?),
+            // It is not kept, so that the next request of another network fetches it.
+            (Err(_), Some(cached)) => Ok(cached.client),
+            (Err(refused), None) => Err(DocumentError::from(refused).into()),
+        }
     }
 
     /// Fetches a document. `known` is the result of an earlier fetch.
-    async fn take(
-        &self,
-        url: &ClientIdUrl,
-        network: Network,
-        known: Option<Cached>,
-        rules: &Rules,
-    ) -> Taken {
+    async fn take(&self, url: &ClientIdUrl, known: Option<Cached>, rules: &Rules) -> Taken {
         let seen = known.as_ref().map_or(Seen::Never, |_| Seen::Valid);
-        let fetched = match self.fetcher.admit(network) {
-            Ok(()) => self.fetcher.fetch(url.url(), seen, LARGEST).await,
-            Err(error) => Err(error),
-        };
+        let fetched = self.fetcher.fetch(url.url(), seen, LARGEST).await;
         let read = fetched
             .map_err(DocumentError::from)
             .and_then(|fetched| read(url, &fetched, rules));

@@ -21,11 +21,15 @@ impl<T> Default for SingleFlight<T> {
 
 impl<T: Clone> SingleFlight<T> {
     /// Returns the result of `run`, or of the operation in progress with this name. If the caller
-    /// that runs the operation is cancelled, the next caller runs its own.
-    pub(super) async fn join(&self, name: &str, run: impl Future<Output = T>) -> T {
+    /// that runs the operation is cancelled or gets an error, the next caller runs its own.
+    pub(super) async fn join<E>(
+        &self,
+        name: &str,
+        run: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let share = self.share(name);
         match &share.cell {
-            Some(cell) => cell.get_or_init(|| run).await.clone(),
+            Some(cell) => cell.get_or_try_init(|| run).await.cloned(),
             None => run.await,
         }
     }
@@ -93,18 +97,19 @@ mod tests {
 
     #[test]
     fn a_finished_operation_leaves_no_entry() {
+        let done = Ok::<u32, &str>;
         let operations = SingleFlight::<u32>::default();
         let count = || operations.in_flight.lock().unwrap().len();
         for number in 0..100 {
             let name = number.to_string();
             assert_eq!(
-                poll(Box::pin(operations.join(&name, ready(number))).as_mut()),
-                Poll::Ready(number)
+                poll(Box::pin(operations.join(&name, ready(done(number)))).as_mut()),
+                Poll::Ready(done(number))
             );
             assert_eq!(count(), 0);
         }
         let mut first = Box::pin(operations.join("a", pending()));
-        let mut second = Box::pin(operations.join("a", ready(2)));
+        let mut second = Box::pin(operations.join("a", ready(done(2))));
         assert_eq!(
             (poll(first.as_mut()), poll(second.as_mut())),
             (Poll::Pending, Poll::Pending)
@@ -113,10 +118,23 @@ mod tests {
         drop(first);
         assert_eq!(
             poll(second.as_mut()),
-            Poll::Ready(2),
+            Poll::Ready(done(2)),
             "the first caller was cancelled"
         );
         drop(second);
         assert_eq!(count(), 0);
+        let mut first = Box::pin(operations.join("a", pending()));
+        let mut second = Box::pin(operations.join("a", ready(Err("refused"))));
+        let mut third = Box::pin(operations.join("a", ready(done(3))));
+        assert!(poll(first.as_mut()).is_pending());
+        assert!(poll(second.as_mut()).is_pending());
+        assert!(poll(third.as_mut()).is_pending());
+        drop(first);
+        assert_eq!(poll(second.as_mut()), Poll::Ready(Err("refused")));
+        assert_eq!(
+            poll(third.as_mut()),
+            Poll::Ready(done(3)),
+            "the error is that of the second caller only"
+        );
     }
 }

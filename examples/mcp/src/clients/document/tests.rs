@@ -1,6 +1,7 @@
 //! A real host of documents, and a store in which documents age without a clock.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -16,6 +17,7 @@ use tower_oauth_refresh::store::BoxStore;
 
 use super::*;
 use crate::clients::rules::AllowedRedirects;
+use crate::rate_limit::Limit;
 use crate::scopes::{Scopes, UnknownScopes};
 
 struct Host {
@@ -28,6 +30,11 @@ struct Host {
 
 impl Host {
     async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// Starts a host whose documents a network may fetch as often as `of_networks` says.
+    async fn start_with(of_networks: Option<Limit>) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let certificates = Certificates::generate();
         let (statuses, requests) = (Arc::<Mutex<HashMap<_, _>>>::default(), Arc::default());
@@ -51,7 +58,7 @@ impl Host {
         let ca = certificates.file("ca.pem");
         let records = Records::new(BoxStore::new(MemoryStore::new()));
         let host = Self {
-            documents: Documents::new(records, Fetcher::new(Some(&ca), true, None).unwrap()),
+            documents: Documents::new(records, Fetcher::new(Some(&ca), true, of_networks).unwrap()),
             rules: Rules {
                 redirects: AllowedRedirects::default(),
                 scopes: Scopes::new(vec!["openid".into()], UnknownScopes::Drop),
@@ -80,7 +87,11 @@ impl Host {
     }
 
     async fn find_named(&self, client_id: &str) -> Result<Client, ClientError> {
-        let network = Network::of([127, 0, 0, 1].into());
+        self.find_from([127, 0, 0, 1], client_id).await
+    }
+
+    async fn find_from(&self, address: [u8; 4], client_id: &str) -> Result<Client, ClientError> {
+        let network = Network::of(address.into());
         self.documents.find(client_id, network, &self.rules).await
     }
 
@@ -131,6 +142,22 @@ async fn a_document_that_its_host_has_withdrawn_is_not_used() {
     assert!(!host.is_found().await);
     host.answer(StatusCode::SERVICE_UNAVAILABLE);
     assert!(!host.is_found().await);
+}
+
+#[tokio::test]
+async fn a_network_beyond_its_limit_does_not_keep_others_from_fetching() {
+    let (one, other) = ([192, 0, 2, 1], [192, 0, 2, 2]);
+    let host = Host::start_with(Some(Limit::per_minute(NonZeroU32::MIN))).await;
+    let is_found = async |address| host.find_from(address, &host.client_id).await.is_ok();
+    assert!(is_found(one).await);
+    host.age(HOUR).await;
+    for _ in 0..3 {
+        assert!(is_found(one).await, "the document is still usable");
+    }
+    assert_eq!(host.requests(), 1);
+    host.answer(StatusCode::NOT_FOUND);
+    assert!(!is_found(other).await, "its host has withdrawn it");
+    assert_eq!(host.requests(), 2);
 }
 
 #[tokio::test]
