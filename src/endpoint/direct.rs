@@ -11,12 +11,11 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use tower::{BoxError, Service, ServiceExt as _};
-use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use crate::body::ResponseBody;
 use crate::client_credentials::ClientCredentials;
-use crate::endpoint::inner::{self, Accept, Inner};
+use crate::endpoint::inner::{self, Accept, Inner, InnerCall};
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Bytes>, BoxError>> + Send>>;
 
@@ -126,10 +125,8 @@ impl Inner for DirectRequest {
             request = request.header(AUTHORIZATION, authorization);
         }
         let request = request.body(form)?;
-        let span = inner::span(&self.path);
-        let call = (self.service.call)(request, self.limit);
-        let result = call.instrument(span.clone()).await;
-        inner::record(&span, &result);
-        Ok(result?.map(ResponseBody::full))
+        let call = InnerCall::new(&self.path);
+        let response = call.run((self.service.call)(request, self.limit)).await?;
+        Ok(response.map(ResponseBody::full))
     }
 }

@@ -7,8 +7,8 @@ use http::header::{
 };
 use http::{HeaderName, Response, StatusCode, response};
 use http_body::Body;
-use tracing::Span;
 use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use crate::body;
 use crate::wire::token_request::has_content_coding;
@@ -45,32 +45,63 @@ pub(crate) enum Accept {
 /// The `error.type` of an error that has no name.
 pub(crate) const OTHER: &str = "_OTHER";
 
-/// Returns the span of one call. It is internal, because the inner service may be in this process;
-/// if it sends the request to another one, its HTTP client has a span of its own.
-pub(crate) fn span(path: &str) -> Span {
-    tracing::debug_span!(
-        "inner_service",
-        http.request.method = "POST",
-        url.path = path,
-        http.response.status_code = Empty,
-        otel.status_code = Empty,
-        error.type = Empty,
-    )
+/// One call, with a span of its own. If it is dropped without a result, because the call has timed
+/// out or its task was aborted, the span has an error.
+pub(crate) struct InnerCall {
+    span: Span,
+    complete: bool,
 }
 
-/// Records the result of a call in its span.
-pub(crate) fn record<B, E>(span: &Span, result: &Result<Response<B>, E>) {
-    let status = result.as_ref().map(Response::status);
-    if let Ok(status) = &status {
-        span.record("http.response.status_code", status.as_u16());
+impl InnerCall {
+    /// Opens the span. Its kind is *internal*, because the inner service may be part of this
+    /// process. An HTTP client behind it opens its own span.
+    pub(crate) fn new(path: &str) -> Self {
+        let span = tracing::debug_span!(
+            "inner_service",
+            http.request.method = "POST",
+            url.path = path,
+            http.response.status_code = Empty,
+            otel.status_code = Empty,
+            error.type = Empty,
+        );
+        Self {
+            span,
+            complete: false,
+        }
     }
-    let error = match &status {
-        Ok(status) if status.is_client_error() || status.is_server_error() => status.as_str(),
-        Ok(_) => return,
-        Err(_) => OTHER,
-    };
-    span.record("otel.status_code", "ERROR");
-    span.record("error.type", error);
+
+    /// Makes the call, and records its result.
+    pub(crate) async fn run<B, E>(
+        mut self,
+        call: impl Future<Output = Result<Response<B>, E>>,
+    ) -> Result<Response<B>, E> {
+        let result = call.instrument(self.span.clone()).await;
+        self.complete = true;
+        match result.as_ref().map(Response::status) {
+            Ok(status) => {
+                self.span
+                    .record("http.response.status_code", status.as_u16());
+                if status.is_client_error() || status.is_server_error() {
+                    self.fail(status.as_str());
+                }
+            }
+            Err(_) => self.fail(OTHER),
+        }
+        result
+    }
+
+    fn fail(&self, error: &str) {
+        self.span.record("otel.status_code", "ERROR");
+        self.span.record("error.type", error);
+    }
+}
+
+impl Drop for InnerCall {
+    fn drop(&mut self) {
+        if !self.complete {
+            self.fail(OTHER);
+        }
+    }
 }
 
 /// Reads the whole body of a response and corrects the headers. Returns `None` if the body is too
@@ -117,7 +148,8 @@ pub(crate) fn forget_digests(headers: &mut HeaderMap) {
     remove_all(headers, &DIGESTS);
 }
 
-/// Removes headers that few messages have. Comparing names is faster than looking each of them up.
+/// Removes these headers. Scans the names first: few messages have any of them, and each lookup
+/// hashes a name.
 pub(crate) fn remove_all(headers: &mut HeaderMap, names: &[HeaderName]) {
     if headers.keys().any(|name| names.contains(name)) {
         for name in names {

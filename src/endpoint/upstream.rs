@@ -15,13 +15,12 @@ use http::header::{
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, request, response};
 use http_body::Body;
 use tower::{Service, ServiceExt as _};
-use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use crate::body::{RequestBody, ResponseBody};
 use crate::endpoint::config::Config;
-use crate::endpoint::inner::{self, forget_digests, remove_all, rewritten};
 pub(crate) use crate::endpoint::inner::{Accept, Inner, read};
+use crate::endpoint::inner::{InnerCall, forget_digests, remove_all, rewritten};
 use crate::error::RefreshError;
 use crate::grant::GrantKey;
 use crate::store::Key;
@@ -125,11 +124,9 @@ where
         remove_all(headers, &OF_THE_BODY);
         forget_digests(headers);
         let Self { inner, head, .. } = *self;
-        let span = inner::span(head.uri.path());
+        let call = InnerCall::new(head.uri.path());
         let request = Request::from_parts(head, RequestBody::full(form));
-        let result = inner.oneshot(request).instrument(span.clone()).await;
-        inner::record(&span, &result);
-        result
+        call.run(inner.oneshot(request)).await
     }
 }
 

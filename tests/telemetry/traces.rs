@@ -289,6 +289,25 @@ async fn failures_have_a_type() {
     assert!(is_error(inner) && is_error(layer));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_call_that_times_out_is_an_error() {
+    let (app, token) = warmed_up().await;
+    app.upstream.then(Act::Hang);
+    let (request, _) = Request::run(app.refresh(&token)).await;
+    app.layer.drain().await;
+    let tree = request.tree();
+    let inner = tree.only("inner_service");
+    has(
+        inner,
+        [
+            ("error.type", "_OTHER"),
+            ("http.request.method", "POST"),
+            ("url.path", "/token"),
+        ],
+    );
+    assert!(is_error(inner));
+}
+
 #[tokio::test]
 async fn the_rest_of_a_rotation_whose_client_has_hung_up_is_in_its_trace() {
     let (app, token) = warmed_up().await;
