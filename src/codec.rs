@@ -1,9 +1,9 @@
 //! The encoding of records. A record is `format ‖ checksum ‖ fields`, and a field is
 //! `id ‖ length ‖ bytes`.
 //!
-//! The checksum, a CRC-32, also covers the key and the tag of the entry, so that a damaged value, or
-//! the value of another entry, is never used for a decision. It does not protect against an attacker
-//! who can write to the store; sealing does.
+//! The checksum, a CRC-32, also covers the key and the tag of the entry, so that a damaged value,
+//! or the value of another entry, is never used for a decision. It does not protect against an
+//! attacker who can write to the store; sealing does.
 
 #![allow(unreachable_pub, reason = "`crate::fuzzing` exports some of it")]
 
@@ -92,11 +92,12 @@ pub fn with_checksum(key: &Key, tag: &ClaimTag, value: &[u8]) -> Bytes {
 /// The fields of a record. A decoder takes each by its id.
 pub(crate) struct Fields {
     bytes: Bytes,
-    /// The places of the fields with a low id. `None` for an id that the record does not have.
+    /// The places of the fields by id. `None` for an id that the record does not have.
     places: [Option<Place>; PLACES],
 }
 
-/// The number of ids whose fields are found without a search.
+/// All ids that a decoder knows are below this number. Fields with other ids are
+/// [unknown](Fields::unknown).
 const PLACES: usize = 32;
 
 /// The place of a field in the bytes of a record.
@@ -165,6 +166,10 @@ impl Fields {
         id: u8,
         decode: impl FnOnce(Field<'_>) -> Result<T, DecodeError>,
     ) -> Result<Option<T>, DecodeError> {
+        debug_assert!(
+            usize::from(id) < PLACES,
+            "a field with this id is not found"
+        );
         match self.places.get(usize::from(id)).copied().flatten() {
             None => Ok(None),
             Some(place) if place.repeated => Err(DecodeError::Damaged),
@@ -182,11 +187,11 @@ impl Fields {
         id: u8,
         decode: impl Fn(Field<'_>) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>, DecodeError> {
-        if self
-            .places
-            .get(usize::from(id))
-            .is_some_and(Option::is_none)
-        {
+        debug_assert!(
+            usize::from(id) < PLACES,
+            "a field with this id is not found"
+        );
+        if matches!(self.places.get(usize::from(id)), None | Some(None)) {
             return Ok(Vec::new());
         }
         self.all()
@@ -274,7 +279,7 @@ fn next<'a>(fields: &mut &'a [u8]) -> Result<Option<(u8, &'a [u8])>, DecodeError
     Err(DecodeError::Damaged)
 }
 
-/// Decodes a field that is any bytes.
+/// Decodes a field of arbitrary bytes.
 pub(crate) fn bytes(field: Field<'_>) -> Result<Bytes, DecodeError> {
     Ok(field.to_bytes())
 }

@@ -32,16 +32,18 @@
 //! | [`STORE_CALL_ERRORS`] | counter | `op` | store calls that failed |
 //! | [`CACHE_LOOKUPS`] | counter | `result`: `hit`, `miss` | whether [`Store::peek`] returned a hint |
 //!
-//! 1. **Install the exporter first.** [`Metrics::new`] looks up every metric in the recorder that is
-//!    current at that time. Later events only increment what was found. Without a recorder they
-//!    record nothing.
+//! 1. **Install the exporter first.** [`Metrics::new`] registers every metric with the recorder that
+//!    is current then. If there is none, nothing is recorded, also if one is installed later.
 //! 2. **Every series exists from the start**, so that an alert on an increase sees the first event.
 //! 3. **Labels are bounded.** Their values are constants of this crate. No metric names a client, a
 //!    user, a grant or a token.
 //! 4. **Recording is cheap.** It allocates nothing, and reads the clock twice for each store call.
-//! 5. **Set the buckets**, as in the example. Exporters whose histograms have fixed buckets rarely
-//!    have ones for the microseconds of a store call, and the Prometheus exporter publishes
-//!    summaries, which cannot be aggregated, if it knows no buckets.
+//! 5. **Set the buckets**, as in the example. The default buckets of most exporters are too coarse
+//!    for store calls, which take microseconds. Without buckets, the Prometheus exporter publishes
+//!    summaries, which cannot be aggregated.
+//! 6. **Run the upkeep of the exporter.** The handle that `install_recorder` returns keeps every
+//!    duration in memory until it is rendered or its `run_upkeep` is called. Call that every few
+//!    seconds, in case nothing scrapes the program. `PrometheusBuilder::install` does so by itself.
 //!
 //! `docs/` in the package has a dashboard for Grafana and alert rules for Prometheus that use these
 //! names.
