@@ -97,7 +97,7 @@ impl Sealer {
         self.seal_parts(nonce, context, extra, &[message])
     }
 
-    /// Seals the concatenation of `parts`, of which no other copy is made.
+    /// Seals the concatenation of `parts` without an intermediate copy.
     pub(crate) fn seal_parts(
         &self,
         nonce: SealNonce,
@@ -222,7 +222,7 @@ fn with_associated_data<T>(
             &mut heap[..]
         }
     };
-    // Only the part that is used, because erasing is slow.
+    // Erase only the part in use, because erasing is slow.
     let data = Erased(data);
     let (head, mut rest) = data.0.split_at_mut(1);
     head.fill(purpose as u8);
@@ -236,7 +236,7 @@ fn with_associated_data<T>(
     then(data.0)
 }
 
-/// Bytes that are erased when they are no longer used.
+/// Bytes that are erased on drop.
 struct Erased<'a>(&'a mut [u8]);
 
 impl Drop for Erased<'_> {

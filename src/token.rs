@@ -12,9 +12,8 @@
 //! The checksum is not a security feature: anyone can compute it. It distinguishes the layer's
 //! tokens from those of the inner service and from damaged ones without a read of the store, and
 //! lets secret scanners discard false positives, like the checksum in GitHub's tokens. It is a hash
-//! instead of a CRC-32 for two reasons. SHA-256 is already a dependency. And a hash with a domain
-//! separator does not match the checksum of another server that uses GitHub's format; the same
-//! CRC-32 over the same bytes would.
+//! instead of a CRC-32 because a hash with a domain separator does not match the checksum of
+//! another server that uses GitHub's format; the same CRC-32 over the same bytes would.
 
 #![allow(unreachable_pub, reason = "`crate::fuzzing` exports some of it")]
 

@@ -106,8 +106,8 @@ impl<St: Store> RequestContext<St> {
     ///
     /// This is the one place where such a response, a time-out (`timed_out`) or an error of the
     /// inner service becomes the failure of a request, and its event is emitted.
-    // Not an async function, which would hold the call twice: as its argument, and while it is
-    // polled.
+    // Not an `async fn`: its future would hold `call` twice, as an argument and as a local
+    // variable.
     pub(crate) fn within<T, E>(
         &self,
         limit: Duration,

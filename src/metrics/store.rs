@@ -11,8 +11,8 @@ use crate::store::{
 
 /// A [`Store`] that records the duration and the errors of the calls of another store.
 ///
-/// Made by [`Metrics::store`]. A call that is cancelled is not recorded. Without a cache in front of
-/// the store, every lookup is a miss.
+/// [`Metrics::store`] creates it. A call that is cancelled is not recorded. Without a cache in
+/// front of the store, every lookup is a miss.
 #[derive(Clone, Debug)]
 pub struct MeteredStore<S> {
     inner: S,

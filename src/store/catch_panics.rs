@@ -21,8 +21,8 @@ use crate::clock::Timestamp;
 /// the lease of the grant until it expires. Converted to [`StoreError::Unavailable`], it is handled
 /// as any other failure: the lease is released, and a commit is retried in the background.
 ///
-/// The spans follow the semantic conventions of OpenTelemetry for database clients. The operation is
-/// that of the [`Store`], not the command of the database.
+/// The spans follow the semantic conventions of OpenTelemetry for database clients. The operation
+/// is that of the [`Store`], not the command of the database.
 pub(crate) struct CatchPanics<St>(St);
 
 /// Returns the span of one call.
@@ -104,7 +104,7 @@ impl<St: Store> Store for CatchPanics<St> {
     }
 }
 
-/// A call in its span, which returns an error if it panics.
+/// A store call that runs in its span and returns an error if it panics.
 #[pin_project]
 struct Caught<F> {
     // `None` if the store panicked before it returned a future.

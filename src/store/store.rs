@@ -244,8 +244,9 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// Returns the name of the database for traces, as in `db.system.name` of the semantic
-    /// conventions of OpenTelemetry: `redis`, `postgresql`, `sqlite`. `None`, the default, for a
-    /// store that calls no database.
+    /// conventions of OpenTelemetry: `redis`, `postgresql`, `sqlite`. Default: `None`, for a store
+    /// without a database. Then the spans of its calls have the kind *internal* instead of
+    /// *client*.
     fn system_name(&self) -> Option<&'static str> {
         None
     }

@@ -144,11 +144,11 @@ impl Slot {
     }
 }
 
-/// The length below which the value of a sidecar is copied: it may be a part of a much larger buffer,
-/// which it would keep alive.
+/// The length below which the value of a sidecar is copied: it may be a part of a much larger
+/// buffer, which it would keep alive.
 const SHORT: usize = 256;
 
-/// Returns the entry with a buffer of its own, of the exact size.
+/// Returns a copy with a buffer of exactly its size: the buffer of an encoded record is larger.
 fn compact(entry: &Entry) -> Entry {
     Entry {
         value: Bytes::copy_from_slice(&entry.value),

@@ -113,10 +113,10 @@ pub(super) async fn read_time(connection: &mut PgConnection) -> Result<i64, sqlx
 
 /// A connection that is taken from the pool, and returned to it when dropped.
 ///
-/// The pool tests a connection that is returned: it waits for the reply to a call that was
-/// cancelled, and for one to a message of its own. It would wait for ever if the server hangs or is
-/// cut off, and the connection would count as in use. So it is closed if this takes longer than a
-/// call may.
+/// The pool tests each returned connection: it waits for the reply to a cancelled call, and for the
+/// reply to a message of its own, without a time limit. If the server hangs, the connection would
+/// count as in use for ever. So the connection is closed if the test takes longer than the time
+/// limit of a call.
 pub(super) struct Lent {
     connection: Option<PoolConnection<Postgres>>,
     limit: Duration,
@@ -142,8 +142,9 @@ impl Drop for Lent {
             drop(connection.detach());
             return;
         };
-        // The destructor of the connection does the same, without a limit. (The function is public,
-        // but hidden in the documentation of sqlx.)
+        // The destructor of `PoolConnection` does the same without a time limit. `return_to_pool`
+        // is public, but hidden in the documentation of sqlx. Dropping its future closes the
+        // connection.
         runtime.spawn(timeout(self.limit, connection.return_to_pool()));
     }
 }

@@ -68,7 +68,7 @@ impl RedbOpenError {
         }
     }
 
-    /// Returns the error of calls that come after the file could not be reopened.
+    /// Converts the error of a failed reopening for the calls that follow.
     pub(super) fn into_store_error(self) -> StoreError {
         match self {
             Self::Io(_) | Self::InUse(_) | Self::Database(_) => StoreError::unavailable(self),

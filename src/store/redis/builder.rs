@@ -82,9 +82,9 @@ impl RedisStoreBuilder {
     ///
     /// A call that waits for replicas delays the calls behind it on the same connection. So the
     /// store opens two more connections: one for writes, and one to confirm that a key is absent,
-    /// so that clients with unknown tokens delay only each other. For the same reason a claim first
-    /// reads the key, unless this instance has found an entry under it before: this is one more
-    /// command for a rotation.
+    /// so that clients with unknown tokens delay only each other. For the same reason, a claim of a
+    /// key that this instance has not seen reads it first, which is one more round trip for that
+    /// rotation.
     pub fn wait_for_replicas(mut self, count: u32, timeout: Duration) -> Self {
         self.replicas = Some(ReplicaWait { count, timeout });
         self
@@ -114,8 +114,8 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// Sets the client certificate for servers and sentinels that request one: the certificate chain
-    /// and its key, as PEM.
+    /// Sets the client certificate for servers and sentinels that request one: the certificate
+    /// chain and its key, as PEM.
     #[cfg(feature = "redis-tls")]
     pub fn tls_client_certificate(
         mut self,

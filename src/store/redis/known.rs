@@ -5,10 +5,11 @@ use crate::store::Key;
 /// The number of places: a mebibyte of memory.
 const PLACES: usize = 1 << 17;
 
-/// Keys under which this instance has found an entry. Bounded: a key may displace another one.
+/// Keys that had an entry when this instance last claimed or wrote them. The table has a fixed
+/// size: a key may displace another one.
 ///
-/// A claim of any other key reads it first. So a client cannot make this instance claim a key that
-/// is absent, except once for each entry that was there and is gone.
+/// A claim of any other key reads the key first. So a client can make this instance claim an absent
+/// key only once for each entry that has been removed or has expired.
 pub(super) struct Known(Box<[AtomicU64]>);
 
 impl Known {
@@ -34,8 +35,8 @@ impl Known {
         }
     }
 
-    /// Returns the place of a key, and what marks the key there. Keys are hashes, so their bytes
-    /// are as good as random.
+    /// Returns the place of a key and its fingerprint there. Keys are hashes, so their bytes are
+    /// uniform.
     fn place(&self, key: &Key) -> Option<(&AtomicU64, u64)> {
         let (index, rest) = key.as_bytes().split_first_chunk::<8>()?;
         let print = rest.first_chunk::<8>()?;

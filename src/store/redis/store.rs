@@ -302,8 +302,8 @@ impl Store for RedisStore {
         let (lease, deadline) = (millis(lease), self.shared.link.deadline());
         let waits: &[u8] = self.replicated().map_or(&b""[..], |_| &b"1"[..]);
         // In practice a `WAIT` also waits for the writes of other connections, even behind a script
-        // that writes nothing. So an absent entry is not claimed: the `WAIT` would delay the claims
-        // behind it.
+        // that writes nothing, and delays the claims behind it. So a key that is not known to exist
+        // is read first, and not claimed if it is absent.
         if self.replicated().is_some_and(|of| !of.known.contains(id))
             && self
                 .read(&self.shared.link, &key, deadline)

@@ -27,14 +27,14 @@ const TTL: Duration = Duration::from_secs(10);
 /// Use it if clients may repeat requests with the tokens of ended grants, or present the tokens of
 /// other clients, in large numbers. It does not make a rotation faster.
 ///
-/// It learns from the calls that pass through it, and needs no messages from other instances. From a
-/// rotation it learns nothing, so a rotation does not pay for it. It learns the client of a grant
-/// when the grant begins here, or when it refuses the first request of another client. It
-/// concludes from the absence of an entry that its key has ended. This is right for keys that are
-/// used once, as the keys of grants are: **do not** call [`peek`](Store::peek) for keys that are
-/// inserted more than once. The layer does not. If the store loses a grant and has it again later
-/// (a restored backup), the tokens of that grant are refused for up to one
-/// [`ttl`](TieredStoreBuilder::ttl) more.
+/// It learns from the calls that pass through it, and needs no messages from other instances. It
+/// does not learn from rotations, so they do not pay for it. It learns the client of a grant from
+/// the other calls: when the grant begins on this instance, or when the store answers a request
+/// that the layer then refuses. It concludes from the absence of an entry that its key has ended.
+/// This is right for keys that are used once, as the keys of grants are: **do not** call
+/// [`peek`](Store::peek) for keys that are inserted more than once. The layer does not. If the
+/// store loses a grant and has it again later (a restored backup), the tokens of that grant are
+/// refused for up to one [`ttl`](TieredStoreBuilder::ttl) more.
 ///
 /// ```
 /// use tower_oauth_refresh::store::{Hint, Key, MemoryStore, Store, TieredStore};
@@ -169,7 +169,7 @@ pub struct CacheStats {
     pub bytes: u64,
 }
 
-/// What a swap leaves under its key if it succeeds.
+/// The state of a key after a successful swap.
 enum Left {
     Nothing,
     Entry(Entry),
@@ -202,8 +202,8 @@ impl<S: Store> Store for TieredStore<S> {
             Change::Put { entry, ttl } => {
                 facts.forget_end(key);
                 match (expected, ttl) {
-                    // A rotation. Nothing is learnt from it, because it succeeds without the cache,
-                    // and writing to the cache would be most of the cost of the cache.
+                    // A rotation. The cache does not learn from it: a rotation does not need the
+                    // cache, and this write would be most of its cost.
                     (Some(_), Ttl::After(_)) => Left::Rotated,
                     // A new grant, or a lease that is released after a refusal.
                     _ => Left::Entry(entry.clone()),

@@ -64,7 +64,8 @@ pub(crate) struct Rotation<'a> {
 
 impl<'a> Rotation<'a> {
     /// Stores the rotation, then answers the client.
-    // Not an async function, which would hold the rotation twice while it is stored.
+    // Not an `async fn`: its future would hold the rotation twice, as an argument and as a local
+    // variable.
     pub(crate) fn commit<St: Store, ResBody, E>(
         self,
         exchange: &'a RequestContext<St>,
