@@ -30,8 +30,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The place from which keys are fetched.
 pub trait KeySource: fmt::Debug + Send + Sync + 'static {
-    /// Returns whether this request may fetch the keys. If not, another request can do so at once,
-    /// which it cannot after a failed fetch.
+    /// Returns whether this request may fetch the keys. A refusal does not delay the fetch of
+    /// another request; a failed fetch does.
     fn may_fetch(&self) -> bool {
         true
     }

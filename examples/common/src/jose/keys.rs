@@ -39,13 +39,12 @@ enum Inner {
     Fetched(Arc<Fetched>, Box<dyn KeySource>),
 }
 
-/// Cached keys that are fetched when they are needed, by the request that needs them. Clones are the
-/// same keys.
+/// A cache of fetched keys. Clones share it. A request that needs keys fetches them.
 #[derive(Clone, Debug, Default)]
 pub struct SharedKeys(Arc<Fetched>);
 
 impl SharedKeys {
-    /// Returns the keys for one request, which fetches them from `source`: at most every 30 seconds,
+    /// Returns the cache with the source from which this request fetches: at most every 30 seconds,
     /// or 5 seconds after a failure.
     pub fn fetched_from(&self, source: impl KeySource) -> Keys {
         Keys(Inner::Fetched(Arc::clone(&self.0), Box::new(source)))
@@ -133,8 +132,9 @@ impl Keys {
         }
     }
 
-    /// Returns the keys for a signature without a key ID that none of `tried` has made: the signer may
-    /// have replaced its keys since. Returns `None` if they cannot be fetched yet.
+    /// Returns keys that were fetched after `tried`, for a signature without a key ID that no key
+    /// in `tried` verifies: the signer may have replaced its keys. Returns `None` if there are none
+    /// yet.
     pub(super) async fn find_newer(
         &self,
         tried: &Candidates,
@@ -158,7 +158,7 @@ impl From<KeySet> for Keys {
 }
 
 impl Fetched {
-    /// Returns the keys that match, of a fetch after `tried`.
+    /// Returns the matching keys. With `tried`, only keys that were fetched later.
     async fn find(
         &self,
         source: &dyn KeySource,
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failed_signature_without_a_key_id_makes_the_server_fetch_with_a_limit() {
+    async fn a_failed_signature_without_a_key_id_causes_a_fetch_after_the_pause() {
         let (provider, keys) = provider().await;
         let verifies = async |token: &str| Jwt::parse(token).unwrap().verify(&keys).await;
         let sign = |provider: &OpenId| provider.sign_unnamed(&provider.logout("ada"));
@@ -287,7 +287,7 @@ mod tests {
             assert_eq!(verifies(token).await, Err(JwtError::Signature));
         }
         assert_eq!(provider.fetched(), 2);
-        // With a key ID, the signature is that of no key.
+        // With a known key ID, a wrong signature causes no fetch.
         pass(INTERVAL).await;
         let mut forged = provider.sign(&provider.logout("ada"));
         let signature = forged.rfind('.').unwrap();

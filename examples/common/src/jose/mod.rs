@@ -5,9 +5,9 @@
 //! configuration or a registration. The claims of a token have no meaning here: the caller checks
 //! them.
 //!
-//! Strangers can send tokens. Therefore the algorithm must be asymmetric, no header of a token names
-//! a key or a URL, a token with a header `crit` is refused, and an unknown key ID, or a signature
-//! that no key has made and that names none, makes the keys be fetched again only after a pause.
+//! Strangers can send tokens. Therefore the algorithm must be asymmetric, no header of a token
+//! names a key or a URL, a token with a header `crit` is refused, and an unknown key ID, or a token
+//! without a key ID that no key verifies, causes another fetch only after a pause.
 
 mod fetch;
 mod issuer;

@@ -41,7 +41,7 @@ impl Window {
         self.slot(second).buckets[bucket.min(BUCKETS - 1)] += 1;
     }
 
-    /// Records that something which has been recorded failed.
+    /// Counts a failure of a call that was recorded.
     pub(super) fn fail(&mut self, second: u64) {
         self.slot(second).errors += 1;
     }

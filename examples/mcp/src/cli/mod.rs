@@ -167,7 +167,7 @@ impl Cli {
         let of_all = |issuer: &&jose::Issuer| issuer.is_of_all_tenants();
         if let Some(all) = self.trusted_issuer.iter().find(of_all) {
             return Err(format!(
-                "--trusted-issuer {all} must name one tenant: the issuer of every assertion is a tenant, and strangers have tenants, too"
+                "--trusted-issuer {all} must name one tenant: an assertion names its own tenant as issuer, and anyone can create a tenant"
             ));
         }
         let own = self.provider.issuer()?;

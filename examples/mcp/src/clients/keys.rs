@@ -48,8 +48,8 @@ impl KeyCache {
         self.fetcher.is_some()
     }
 
-    /// Returns the keys at this location; `None` if it is not valid under the current flags. If they
-    /// are fetched, `network` has caused it.
+    /// Returns the keys at this location; `None` if it is not valid under the current flags. A
+    /// fetch counts against the limit of `network`.
     pub(super) fn find(&self, location: &KeyLocation, network: Network) -> Option<Arc<Keys>> {
         let url = match location {
             KeyLocation::Jwks(jwks) => {
@@ -80,7 +80,7 @@ struct Source {
 }
 
 impl Source {
-    fn refused(&self, error: &dyn std::error::Error) {
+    fn log_failure(&self, error: &dyn std::error::Error) {
         tracing::info!(
             jwks_uri = %self.url,
             error = causes(error),
@@ -92,7 +92,9 @@ impl Source {
 impl KeySource for Source {
     fn may_fetch(&self) -> bool {
         let admitted = self.fetcher.admit(self.network);
-        admitted.inspect_err(|error| self.refused(error)).is_ok()
+        admitted
+            .inspect_err(|error| self.log_failure(error))
+            .is_ok()
     }
 
     fn fetch(&self) -> Pin<Box<dyn Future<Output = Option<KeySet>> + Send + '_>> {
@@ -105,10 +107,10 @@ impl KeySource for Source {
             match self.fetcher.fetch(&self.url, seen, LARGEST).await {
                 Ok(fetched) => serde_json::from_slice(&fetched.body)
                     .inspect(|_| self.was_valid.store(true, Ordering::Relaxed))
-                    .inspect_err(|error| self.refused(error))
+                    .inspect_err(|error| self.log_failure(error))
                     .ok(),
                 Err(error) => {
-                    self.refused(&error);
+                    self.log_failure(&error);
                     None
                 }
             }

@@ -116,15 +116,15 @@ impl Clients {
         self.registered.keep(client_id).await
     }
 
-    /// Returns the keys of a client; `None` if they are not valid under the current flags. A request
-    /// of `network` needs them.
+    /// Returns the keys of a client; `None` if they are not valid under the current flags. A fetch
+    /// counts against the limit of `network`.
     pub(crate) fn keys(&self, client: &Client, network: Network) -> Option<Arc<Keys>> {
         let location = &client.keys.as_ref()?.location;
         let configured = self.configured.keys(&client.client_id);
         configured.or_else(|| self.keys.find(location, network))
     }
 
-    /// Returns the client with this ID, which a request of `network` names.
+    /// Returns the client with this ID. A fetch counts against the limit of `network`.
     pub(crate) async fn find(
         &self,
         client_id: &str,

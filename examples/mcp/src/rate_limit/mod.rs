@@ -52,10 +52,10 @@ pub(crate) struct RateFlags {
     #[arg(long, value_name = "COUNT", default_value_t = 120)]
     limit_token_failures: u32,
 
-    /// Most fetches per minute of documents and keys of clients that the requests of one such network
-    /// cause; beyond it, its requests get only what is cached; 0: no limit
+    /// Most fetches of client documents and key sets per minute that requests from one such network
+    /// cause; beyond it, they get cached documents and keys only; 0: no limit
     ///
-    /// The fetches of all networks have a limit, too: 600 per minute.
+    /// All networks together have a limit of 600 fetches per minute.
     #[arg(long, value_name = "COUNT", default_value_t = 30)]
     limit_document_fetches: u32,
 }

@@ -24,7 +24,8 @@ pub(in crate::clients) struct Fetcher {
     http: reqwest::Client,
     resolver: CheckedResolver,
     limits: Limits,
-    /// The limit on the fetches that one network causes: it must not use up those of all.
+    /// The limit on the fetches that one network causes, so that no network uses up the limits of
+    /// all.
     of_networks: Option<Arc<Limit>>,
 }
 
@@ -114,8 +115,8 @@ impl Fetcher {
         })
     }
 
-    /// Counts a fetch that a request of `network` causes. It does not wait: requests of other networks
-    /// can share the result of the fetch, and must not share this error.
+    /// Counts a fetch that a request of `network` causes. It does not wait: requests of other
+    /// networks can share the result of the fetch, and must not share this error.
     pub(in crate::clients) fn admit(&self, network: Network) -> Result<(), FetchError> {
         let limit = self.of_networks.as_ref();
         let counted = limit.map_or(Ok(()), |limit| limit.count(network));
