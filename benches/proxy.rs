@@ -3,10 +3,10 @@
 //!
 //! `benches/run proxy`, which builds the proxy first.
 //!
-//! The proxy is a separate process on a processor of its own, if `taskset` is available; clients and
-//! upstream are this process, which shares another processor with Redis. The measured time is what
-//! the kernel reports for the proxy, so that a busy machine only prolongs the measurement. The two
-//! kinds of request take turns, so that disturbances affect both alike.
+//! The proxy is a separate process on a processor of its own, if `taskset` is available; clients
+//! and upstream are this process, which shares another processor with Redis. The measured time is
+//! what the kernel reports for the proxy, so that a busy machine only prolongs the measurement. The
+//! two kinds of request take turns, so that disturbances affect both alike.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;

@@ -307,7 +307,8 @@ async fn the_documented_cluster_rights_suffice() {
     for node in cluster.nodes() {
         let log = node.command(&["ACL", "LOG"]).await;
         let log: Vec<HashMap<String, String>> = redis::from_redis_value(log).unwrap();
-        // The documented exception. Redis 6.2 does not name the subcommand, and 7.0 does not know it.
+        // The documented exception. Redis 6.2 does not name the subcommand, and 7.0 does not know
+        // it.
         let denied = log
             .iter()
             .filter(|entry| !["client|setinfo", "client"].contains(&&*entry["object"]));

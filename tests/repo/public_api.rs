@@ -44,10 +44,9 @@ fn cargo() -> Command {
         .output();
     assert!(
         found.is_ok_and(|output| output.status.success()),
-        "the listing needs rustdoc of Rust {RUST}, and this is {version}. Either install that: \
-         `rustup toolchain install --profile minimal {toolchain}`. Or take a version of the crate \
-         `public-api` that reads the format of the newer Rust, change `RUST` in {}, and update the \
-         listing: `{UPDATE}`",
+        "the listing needs rustdoc of Rust {RUST}, and this is {version}. Install it: \
+         `rustup toolchain install --profile minimal {toolchain}`. Or use a version of `public-api` \
+         that reads the newer format, change `RUST` in {}, and update the listing: `{UPDATE}`",
         file!()
     );
     command

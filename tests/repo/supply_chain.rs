@@ -1,6 +1,6 @@
 //! The dependencies of the library and of the programs: only from crates.io, only under licences
-//! that `deny.toml` allows, each in one version, and built by the promised Rust version. This covers
-//! the platform of the test; cargo-deny covers all of them.
+//! that `deny.toml` allows, each in one version, and built by the promised Rust version. This
+//! covers the platform of the test; cargo-deny covers all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -82,7 +82,7 @@ async fn a_wrong_client_of_a_known_grant_makes_no_store_call() {
 }
 
 #[tokio::test]
-async fn a_refusal_and_no_rotation_makes_the_grant_known_to_its_instance() {
+async fn a_refusal_but_no_rotation_makes_the_grant_known_to_its_instance() {
     let base = App::new();
     let (one, two) = (tiered(&base), tiered(&base));
     let old = one.log_in("app").await;

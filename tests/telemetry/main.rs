@@ -1,4 +1,4 @@
-//! What the layer records for exporters of metrics and traces.
+//! Metrics and spans of the layer, as exporters get them.
 
 mod metrics;
 mod traces;

@@ -147,7 +147,7 @@ async fn a_rotation_is_recorded_with_its_store_calls() {
     let clock = ManualClock::new();
     let app = app(&metrics, clock.clone(), MemoryStore::with_clock(clock));
     let token = log_in(&app, "app").await.token();
-    // The first one also reads the ends of many grants at once, which are then cached.
+    // The first refresh also reads the epochs, which are then cached.
     let token = app.refresh(&token).await.token();
     let before = series(&handle);
     app.refresh(&token).await.token();

@@ -196,7 +196,7 @@ async fn layer_store_and_inner_call_are_one_tree() {
 }
 
 #[tokio::test]
-async fn a_store_in_memory_is_no_database_client() {
+async fn a_memory_store_is_not_a_database_client() {
     let clock = ManualClock::new();
     let store = MemoryStore::with_clock(clock.clone());
     let app = App::over(clock, store, Upstream::new(), |builder| builder);
@@ -213,7 +213,7 @@ async fn a_store_in_memory_is_no_database_client() {
 }
 
 #[tokio::test]
-async fn failures_have_a_type() {
+async fn failures_set_error_type() {
     let (app, token) = warmed_up().await;
     // The client is to blame: no error of the layer.
     let (request, _) = Request::run(app.refresh_as("other", &token)).await;

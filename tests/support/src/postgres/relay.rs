@@ -10,8 +10,8 @@ use crate::port::HOST;
 /// connection is closed.
 pub struct Relay {
     port: u16,
-    /// How often the network was partitioned. A connection that is older than the last partition
-    /// forwards nothing to the server.
+    /// The number of partitions so far. A connection that is older than the last partition forwards
+    /// nothing to the server.
     partitions: Arc<AtomicUsize>,
 }
 
