@@ -148,7 +148,7 @@ impl Documents {
         };
         let taken = async {
             self.fetcher.admit(network)?;
-            Ok(self.take(&url, known.clone(), rules).await)
+            Ok::<_, FetchError>(self.take(&url, known.clone(), rules).await)
         };
         match (self.fetches.join(url.as_str(), taken).await, known) {
             (Ok(taken), _) => Ok(taken?),
