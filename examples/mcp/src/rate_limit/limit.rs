@@ -156,7 +156,7 @@ pub(crate) struct Limit<C: Clock = MonotonicClock> {
 }
 
 impl<C: Clock + Clone> Limit<C> {
-    pub(super) fn new(count: NonZeroU32, clock: C) -> Self {
+    pub(crate) fn new(count: NonZeroU32, clock: C) -> Self {
         Self {
             networks: Counters::new(count, clock.clone()),
             sites: Counters::new(count.saturating_mul(OF_SITE), clock.clone()),

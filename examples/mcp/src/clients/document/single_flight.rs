@@ -108,7 +108,7 @@ mod tests {
             );
             assert_eq!(count(), 0);
         }
-        let mut first = Box::pin(operations.join("a", pending()));
+        let mut first = Box::pin(operations.join("a", pending::<Result<u32, &str>>()));
         let mut second = Box::pin(operations.join("a", ready(done(2))));
         assert_eq!(
             (poll(first.as_mut()), poll(second.as_mut())),
@@ -123,7 +123,7 @@ mod tests {
         );
         drop(second);
         assert_eq!(count(), 0);
-        let mut first = Box::pin(operations.join("a", pending()));
+        let mut first = Box::pin(operations.join("a", pending::<Result<u32, &str>>()));
         let mut second = Box::pin(operations.join("a", ready(Err("refused"))));
         let mut third = Box::pin(operations.join("a", ready(done(3))));
         assert!(poll(first.as_mut()).is_pending());

@@ -9,6 +9,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
+use governor::clock::MonotonicClock;
 use serde_json::json;
 use test_support::redis::Certificates;
 use test_support::tls::TlsServer;
@@ -147,7 +148,7 @@ async fn a_document_that_its_host_has_withdrawn_is_not_used() {
 #[tokio::test]
 async fn a_network_beyond_its_limit_does_not_keep_others_from_fetching() {
     let (one, other) = ([192, 0, 2, 1], [192, 0, 2, 2]);
-    let host = Host::start_with(Some(Limit::per_minute(NonZeroU32::MIN))).await;
+    let host = Host::start_with(Some(Limit::new(NonZeroU32::MIN, MonotonicClock))).await;
     let is_found = async |address| host.find_from(address, &host.client_id).await.is_ok();
     assert!(is_found(one).await);
     host.age(HOUR).await;
