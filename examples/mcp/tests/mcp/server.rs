@@ -521,5 +521,5 @@ async fn invalid_command_lines_are_rejected() {
 
 #[test]
 fn every_flag_has_an_environment_variable_and_documentation() {
-    assert_flags(PROGRAM, "MCP_", include_str!("../../README.md"), 88);
+    assert_flags(PROGRAM, "MCP_", include_str!("../../README.md"), 89);
 }
