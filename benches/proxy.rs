@@ -26,7 +26,10 @@ const CLIENTS: usize = 32;
 const GRANTS: usize = 500;
 const TOKEN: &str = "/token";
 const UNGUARDED: &str = "/other";
-const WARM_UP: Duration = Duration::from_secs(2);
+/// Longer than the retry window, so that memory no longer grows.
+const WARM_UP: Duration = Duration::from_secs(6);
+/// In seconds. For this long, every rotation leaves a kilobyte behind.
+const RETRY_WINDOW: &str = "5";
 const ROUNDS: usize = 10;
 /// The duration for each kind in each round.
 const MEASURED: Duration = Duration::from_secs(1);
@@ -274,7 +277,7 @@ impl Proxy {
         let upstream = format!("http://{upstream}");
         command
             .args(["--listen", "127.0.0.1:0", "--upstream", &upstream])
-            .args(["--store", store])
+            .args(["--store", store, "--retry-window", RETRY_WINDOW])
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the proxy");
         let mut log = BufReader::new(child.stderr.take().expect("a pipe")).lines();
