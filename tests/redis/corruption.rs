@@ -155,10 +155,10 @@ async fn get(redis: &mut MultiplexedConnection, key: &[u8]) -> Vec<u8> {
 /// The responses of all sessions.
 #[derive(Default)]
 struct Responses {
-    /// Those that reported a corrupt entry.
+    /// The number of responses that reported a corrupt entry.
     corrupt: AtomicUsize,
-    /// Those that came too late, so that the request was repeated. It may have found a corrupt entry,
-    /// too.
+    /// The number of requests that were repeated because their response was 503. Such a request may
+    /// have found a corrupt entry, too.
     repeated: AtomicUsize,
 }
 

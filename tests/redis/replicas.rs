@@ -36,6 +36,24 @@ async fn inserted(store: &RedisStore, key: &Key) {
     }
 }
 
+/// Starts a master, its replica, and a store that waits for the replica and reaches the master through
+/// a wire.
+async fn waiting() -> (RedisServer, RedisServer, Wire, RedisStore) {
+    let master = RedisServer::start().await;
+    let replica = RedisServer::builder()
+        .replica_of(master.port())
+        .start()
+        .await;
+    let wire = Wire::in_front_of(master.port()).await;
+    let builder = RedisStore::builder(&wire.url()).command_timeout(PATIENCE);
+    let store = builder
+        .wait_for_replicas(1, PATIENCE / 2)
+        .connect()
+        .await
+        .unwrap();
+    (master, replica, wire, store)
+}
+
 #[tokio::test]
 async fn a_replicated_write_succeeds() {
     let master = RedisServer::start().await;
@@ -284,18 +302,7 @@ async fn a_master_unaware_of_lost_replicas_does_not_report_absence() {
 /// seen reads it first, so that an absent key needs no `WAIT` on the connection of the writes.
 #[tokio::test]
 async fn a_rotation_that_waits_for_replicas_takes_two_round_trips() {
-    let master = RedisServer::start().await;
-    let _replica = RedisServer::builder()
-        .replica_of(master.port())
-        .start()
-        .await;
-    let wire = Wire::in_front_of(master.port()).await;
-    let builder = RedisStore::builder(&wire.url()).command_timeout(PATIENCE);
-    let store = builder
-        .wait_for_replicas(1, PATIENCE / 2)
-        .connect()
-        .await
-        .unwrap();
+    let (master, _replica, wire, store) = waiting().await;
     let (key, foreign) = (random_key(), random_key());
     inserted(&store, &key).await;
     inserted(&connect(&master, 1, PATIENCE / 2).await, &foreign).await;
@@ -340,7 +347,7 @@ async fn a_rotation_that_waits_for_replicas_takes_two_round_trips() {
 }
 
 /// While writes wait for a replica that hangs, reads work, and each write gets an error within the
-/// time limit. Afterwards no write waits for those that have given up.
+/// time limit. Afterwards no write waits behind one that has failed.
 #[tokio::test]
 async fn a_frozen_replica_delays_no_read_and_leaves_no_backlog() {
     const WRITES: usize = 64;
@@ -378,18 +385,7 @@ async fn a_frozen_replica_delays_no_read_and_leaves_no_backlog() {
 /// here, must not delay other requests.
 #[tokio::test]
 async fn lookups_of_absent_keys_do_not_delay_others() {
-    let master = RedisServer::start().await;
-    let _replica = RedisServer::builder()
-        .replica_of(master.port())
-        .start()
-        .await;
-    let wire = Wire::in_front_of(master.port()).await;
-    let builder = RedisStore::builder(&wire.url()).command_timeout(PATIENCE);
-    let store = builder
-        .wait_for_replicas(1, PATIENCE / 2)
-        .connect()
-        .await
-        .unwrap();
+    let (master, _replica, wire, store) = waiting().await;
     let key = random_key();
     inserted(&store, &key).await;
     let known = key_in(&master).await;
@@ -451,18 +447,7 @@ async fn key_in(server: &RedisServer) -> Vec<u8> {
 /// claimed.
 #[tokio::test]
 async fn a_key_that_has_appeared_is_not_reported_absent() {
-    let master = RedisServer::start().await;
-    let _replica = RedisServer::builder()
-        .replica_of(master.port())
-        .start()
-        .await;
-    let wire = Wire::in_front_of(master.port()).await;
-    let builder = RedisStore::builder(&wire.url()).command_timeout(PATIENCE);
-    let store = builder
-        .wait_for_replicas(1, PATIENCE / 2)
-        .connect()
-        .await
-        .unwrap();
+    let (master, _replica, wire, store) = waiting().await;
     let other = connect(&master, 1, PATIENCE / 2).await;
     for claims in [false, true] {
         let key = random_key();
