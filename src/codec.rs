@@ -166,11 +166,7 @@ impl Fields {
         id: u8,
         decode: impl FnOnce(Field<'_>) -> Result<T, DecodeError>,
     ) -> Result<Option<T>, DecodeError> {
-        debug_assert!(
-            usize::from(id) < PLACES,
-            "a field with this id is not found"
-        );
-        match self.places.get(usize::from(id)).copied().flatten() {
+        match self.place(id) {
             None => Ok(None),
             Some(place) if place.repeated => Err(DecodeError::Damaged),
             Some(Place { start, len, .. }) => {
@@ -187,11 +183,7 @@ impl Fields {
         id: u8,
         decode: impl Fn(Field<'_>) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>, DecodeError> {
-        debug_assert!(
-            usize::from(id) < PLACES,
-            "a field with this id is not found"
-        );
-        if matches!(self.places.get(usize::from(id)), None | Some(None)) {
+        if self.place(id).is_none() {
             return Ok(Vec::new());
         }
         self.all()
@@ -216,6 +208,13 @@ impl Fields {
             .filter(|(id, _)| !known.contains(id))
             .map(|(id, bytes)| (id, self.field(bytes).to_bytes()))
             .collect()
+    }
+
+    /// Returns the place of the first field with this id.
+    fn place(&self, id: u8) -> Option<Place> {
+        let place = self.places.get(usize::from(id));
+        debug_assert!(place.is_some(), "a field with the id {id} is never found");
+        place.copied().flatten()
     }
 
     fn field<'a>(&'a self, bytes: &'a [u8]) -> Field<'a> {
