@@ -133,8 +133,8 @@ impl Keys {
     }
 
     /// Returns keys that were fetched after `tried`, for a signature without a key ID that no key
-    /// in `tried` verifies: the signer may have replaced its keys. Returns `None` if there are none
-    /// yet.
+    /// in `tried` verifies: the signer may have replaced its keys. Returns `None` if no keys were
+    /// fetched since.
     pub(super) async fn find_newer(
         &self,
         tried: &Candidates,
