@@ -4,13 +4,14 @@
 //! cargo run --example hyper
 //! ```
 //!
-//! A session. It begins with the password grant because that fits on one line. The second request
+//! A session. It begins with the password grant because that is one request. The second request
 //! uses HTTP/2:
 //!
 //! ```text
-//! curl -s http://127.0.0.1:3000/token -d grant_type=password -d client_id=app -d username=demo -d password=demo
-//! curl -s --http2-prior-knowledge http://127.0.0.1:3000/token -d grant_type=refresh_token -d client_id=app \
-//!   -d refresh_token=REFRESH_TOKEN
+//! curl -s http://127.0.0.1:3000/token -d grant_type=password -d client_id=app \
+//!   -d username=demo -d password=demo
+//! curl -s --http2-prior-knowledge http://127.0.0.1:3000/token -d grant_type=refresh_token \
+//!   -d client_id=app -d refresh_token=REFRESH_TOKEN
 //! curl -si http://127.0.0.1:3000/revoke -d client_id=app -d token=REFRESH_TOKEN
 //! ```
 //!

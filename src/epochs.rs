@@ -1,5 +1,5 @@
-//! The ends of all grants of a client, or of every grant, at once: a grant that began before such an
-//! epoch is refused.
+//! The ends of all grants of a client, or of every grant, at once: a grant that began before such
+//! an epoch is refused.
 //!
 //! One entry of the store has all epochs. Every instance caches it for [`MAX_AGE`], and reads it
 //! again when its change is announced. A read runs at the same time as the read of the grant or of

@@ -103,8 +103,8 @@ pub enum RefreshError {
     /// passed on.
     ///
     /// A revocation also gets this error if the inner service has no revocation endpoint, and its
-    /// token endpoint does not say whether the request comes from the client of the grant. The grant
-    /// then continues.
+    /// token endpoint does not say whether the request comes from the client of the grant. The
+    /// grant then continues.
     #[error("the authorization server returned an invalid response")]
     UpstreamUnreadable,
 }

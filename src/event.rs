@@ -62,8 +62,8 @@ pub enum EventKind {
     /// The grant was rotated from the previous token after its shared token window, because its
     /// successor was never presented.
     Recovered,
-    /// An old token was rejected that does not lead to the current one, but that a conforming client
-    /// may still hold. The grant continues.
+    /// An old token was rejected that does not lead to the current one, but that a conforming
+    /// client may still hold. The grant continues.
     Late,
     /// An old token was rejected whose windows are over: it was stolen, or it is a stale copy. The
     /// grant has ended. [`Event::reuse`] helps to tell which it is.
@@ -111,9 +111,9 @@ pub enum EventKind {
     HandedBack,
     /// The inner service rejected the upstream token with `invalid_grant`. The grant has ended.
     UpstreamRejected,
-    /// The inner service returned a response that cannot be read or must not be passed on. Or it has
-    /// no revocation endpoint, and its token endpoint does not say whether a revocation comes from
-    /// the client of the grant. The client got 502.
+    /// The inner service returned a response that cannot be read or must not be passed on. Or it
+    /// has no revocation endpoint, and its token endpoint does not say whether a revocation comes
+    /// from the client of the grant. The client got 502.
     UpstreamUnreadable,
     /// The inner service did not answer within the time limit: a refresh, a log-in, an
     /// introspection, or the revocation of a token of another format. The client got 503, or 504
@@ -137,7 +137,8 @@ pub enum EventKind {
     /// A token was rejected because it has the id of a grant but was never issued.
     Forged,
     /// An old token was rejected because a link that should lead from it to the current one cannot
-    /// be opened: an attacker has written to the store, or the entry is damaged. The grant continues.
+    /// be opened: an attacker has written to the store, or the entry is damaged. The grant
+    /// continues.
     LinkInvalid,
     /// An old token was rejected because more than 64 links lead from it to the current one: the
     /// grant was rotated that often within the

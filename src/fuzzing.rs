@@ -1,7 +1,7 @@
 //! The private items that the fuzz targets in `fuzz/` check.
 //!
-//! This module exists only with `--cfg fuzzing`, and is not part of the API. It can export the items
-//! because they are declared `pub`, although their modules are private.
+//! This module exists only with `--cfg fuzzing`, and is not part of the API. It can export the
+//! items because they are declared `pub`, although their modules are private.
 
 pub use crate::access_token::record::AccessRecord;
 pub use crate::codec::{DecodeError, with_checksum};

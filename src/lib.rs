@@ -17,7 +17,7 @@
 //! async fn token(Form(form): Form<Vec<(String, String)>>) -> Json<Value> {
 //!     // ... looks up the code or the refresh token, and issues tokens ...
 //! #   let _ = form;
-//!     Json(json!({ "access_token": "a", "token_type": "Bearer", "refresh_token": "the app's own" }))
+//!     Json(json!({ "access_token": "a", "token_type": "Bearer", "refresh_token": "the app's" }))
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -29,7 +29,8 @@
 //!     .header("content-type", "application/x-www-form-urlencoded")
 //!     .body(axum::body::Body::from("grant_type=authorization_code&code=c&client_id=spa"))?;
 //! let response = tower::ServiceExt::oneshot(app, log_in).await?;
-//! let body: Value = serde_json::from_slice(&axum::body::to_bytes(response.into_body(), 4096).await?)?;
+//! let body = axum::body::to_bytes(response.into_body(), 4096).await?;
+//! let body: Value = serde_json::from_slice(&body)?;
 //! assert!(body["refresh_token"].as_str().is_some_and(|token| token.starts_with("rt_")));
 //! # Ok(())
 //! # }
@@ -112,8 +113,8 @@
 //! - **Generation**: how often a grant has been rotated.
 //! - **Current and previous token**: the newest refresh token of a grant, and the one that was
 //!   presented for the last rotation.
-//! - **Link**: the secret of a newer token, sealed under an older one. It leads from an old token to
-//!   the one that replaced it.
+//! - **Link**: the secret of a newer token, sealed under an older one. It leads from an old token
+//!   to the one that replaced it.
 //! - **Replay**: return the stored response of the last rotation again.
 //! - **Converge**: answer a request with an old token, within the shared token window, with the
 //!   current token.

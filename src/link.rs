@@ -1,8 +1,9 @@
 //! Links: how an old refresh token leads to the token that replaced it.
 //!
 //! A link holds the generation and the secret of the newer token, sealed under the secret of the
-//! older one, with the key of the grant and the client as authenticated data. Only the holder of the
-//! old token can open it: the store cannot, and a link of another grant or client does not open.
+//! older one, with the key of the grant and the client as authenticated data. Only the holder of
+//! the old token can open it: the store cannot, and a link of another grant or client does not
+//! open.
 //!
 //! The link of the previous token is a part of the record. When the grant is rotated again while
 //! the window of that token still runs, the link moves to a sidecar named [`sidecar_name`].
@@ -53,8 +54,8 @@ pub(crate) fn seal(
 ///
 /// # Errors
 ///
-/// The link is of another token, grant or client, is damaged, or leads to a token that is not newer.
-/// The last rule makes a cycle of links impossible.
+/// The link is of another token, grant or client, is damaged, or leads to a token that is not
+/// newer. The last rule makes a cycle of links impossible.
 pub(crate) fn open(
     token: &RefreshToken,
     context: Context<'_>,

@@ -28,11 +28,11 @@ const LONGEST_LABEL: usize = 128;
 /// A user of one issuer and a user with the same id of another one are different subjects, and so
 /// is a subject without an issuer.
 ///
-/// The layer learns the subject of a grant when it begins: from a `Subject` in the extensions of the
-/// response of the inner service, otherwise from the `id_token` in that response, with its `iss`
-/// ([`subject_claim`](crate::RefreshLayerBuilder::subject_claim) names another claim than `sub`).
-/// It never changes. A grant whose subject was unknown, such as an adopted one, learns it with the
-/// first rotation that names one.
+/// The layer learns the subject of a grant when it begins: from a `Subject` in the extensions of
+/// the response of the inner service, otherwise from the `id_token` in that response, with its
+/// `iss` ([`subject_claim`](crate::RefreshLayerBuilder::subject_claim) names another claim than
+/// `sub`). It never changes. A grant whose subject was unknown, such as an adopted one, learns it
+/// with the first rotation that names one.
 ///
 /// ```
 /// use axum::response::{IntoResponse, Response};
@@ -121,7 +121,8 @@ pub struct InvalidSubject;
 pub struct SessionLabel(Box<str>);
 
 impl SessionLabel {
-    /// Returns a label with this text. Only its first 128 bytes are kept, and no control characters.
+    /// Returns a label with this text. Only its first 128 bytes are kept, and no control
+    /// characters.
     pub fn new(text: impl AsRef<str>) -> Self {
         let mut label = String::new();
         for char in text.as_ref().chars().filter(|char| !char.is_control()) {
@@ -265,8 +266,8 @@ impl fmt::Debug for Profile {
 
 /// The claims of an ID token, as its issuer signed them.
 ///
-/// The signature is not verified: the layer receives the token from its issuer itself, in the answer
-/// of the token endpoint (OpenID Connect Core §3.1.3.7, point 6).
+/// The signature is not verified: the layer receives the token from its issuer itself, in the
+/// answer of the token endpoint (OpenID Connect Core §3.1.3.7, point 6).
 pub(crate) struct IdToken(Map<String, Value>);
 
 impl fmt::Debug for IdToken {

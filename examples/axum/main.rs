@@ -19,7 +19,8 @@
 //! ```text
 //! curl -si http://127.0.0.1:3000/authorize -d response_type=code -d client_id=app \
 //!   -d redirect_uri=http://127.0.0.1:7777/callback -d state=xyz -d code_challenge_method=S256 \
-//!   -d code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM -d username=demo -d password=demo
+//!   -d code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM \
+//!   -d username=demo -d password=demo
 //! curl -s http://127.0.0.1:3000/token -d grant_type=authorization_code -d client_id=app \
 //!   -d redirect_uri=http://127.0.0.1:7777/callback \
 //!   -d code_verifier=dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk -d code=CODE_FROM_THE_REDIRECT
@@ -30,7 +31,8 @@
 //! Then send this request twice. Without the layers, the second request ends the session:
 //!
 //! ```text
-//! curl -s http://127.0.0.1:3000/token -d grant_type=refresh_token -d client_id=app -d refresh_token=REFRESH_TOKEN
+//! curl -s http://127.0.0.1:3000/token -d grant_type=refresh_token -d client_id=app \
+//!   -d refresh_token=REFRESH_TOKEN
 //! ```
 
 mod app;

@@ -1,5 +1,5 @@
-//! The builder of [`AccessLayer`]: every option, with its default. It checks the settings when it is
-//! built.
+//! The builder of [`AccessLayer`]: every option, with its default. It checks the settings when it
+//! is built.
 
 use std::fmt;
 use std::sync::Arc;
@@ -74,8 +74,8 @@ impl<St: Store> AccessLayerBuilder<St> {
 
     /// Adds a scope token that the access token must have (RFC 6749 §3.3). If this is called
     /// several times, all of them are required. A token without them, or whose scope is unknown,
-    /// gets 403 `insufficient_scope`, with a challenge that names the scope of the token and what is
-    /// missing. Default: none.
+    /// gets 403 `insufficient_scope`, with a challenge that names the scope of the token and what
+    /// is missing. Default: none.
     pub fn require_scope(mut self, scope: impl Into<String>) -> Self {
         self.policy.base = self.policy.base.require_scope(scope);
         self
@@ -169,7 +169,9 @@ impl<St: Store> AccessLayerBuilder<St> {
     ///
     /// let orders = Requirements::new()
     ///     .resource("https://api.example.com/orders")
-    ///     .resource_metadata("https://api.example.com/.well-known/oauth-protected-resource/orders")
+    ///     .resource_metadata(
+    ///         "https://api.example.com/.well-known/oauth-protected-resource/orders",
+    ///     )
     ///     .require_scope("orders");
     /// let access = AccessLayer::builder(MemoryStore::new())
     ///     .resource("https://api.example.com/")
@@ -306,8 +308,8 @@ impl<St: Store> AccessLayerBuilder<St> {
         self
     }
 
-    /// Sets the clock by which tokens expire. Default: [`SystemClock`](crate::SystemClock), or the clock of the
-    /// [`RefreshLayer`](crate::RefreshLayer) that this layer was made from.
+    /// Sets the clock by which tokens expire. Default: [`SystemClock`](crate::SystemClock), or the
+    /// clock of the [`RefreshLayer`](crate::RefreshLayer) that this layer was made from.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self

@@ -40,8 +40,8 @@ pub enum AccessError {
     /// [`AccessLayer`](crate::AccessLayer) guards its route. Only with the feature `axum`.
     #[error("the route is not guarded")]
     Unguarded,
-    /// 503 `temporarily_unavailable`, with `Retry-After`: the upstream access token has ended, and it
-    /// could not be [renewed](crate::RefreshLayerBuilder::upstream_refresh), because the inner
+    /// 503 `temporarily_unavailable`, with `Retry-After`: the upstream access token has ended, and
+    /// it could not be [renewed](crate::RefreshLayerBuilder::upstream_refresh), because the inner
     /// service or the store is unavailable or takes too long.
     #[error("the authorization server is unavailable")]
     UpstreamUnavailable,

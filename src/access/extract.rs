@@ -43,10 +43,10 @@ impl IntoResponse for AccessRejection {
 ///
 /// If the layer passed a request without a token because of
 /// [`allow_anonymous`](crate::AccessLayerBuilder::allow_anonymous) or
-/// [`pass_preflights`](crate::AccessLayerBuilder::pass_preflights), the request is rejected with 401
-/// and the challenge of the layer. If no `AccessLayer` guards the route, every request is rejected with 500
-/// and an error is logged, also if the request has no token: 401 would make clients refresh tokens
-/// that are valid.
+/// [`pass_preflights`](crate::AccessLayerBuilder::pass_preflights), the request is rejected with
+/// 401 and the challenge of the layer. If no `AccessLayer` guards the route, every request is
+/// rejected with 500 and an error is logged, also if the request has no token: 401 would make
+/// clients refresh tokens that are valid.
 impl<S: Send + Sync> FromRequestParts<S> for AccessGrant {
     type Rejection = AccessRejection;
 

@@ -44,7 +44,9 @@ use crate::store::{CatchPanics, Store};
 /// # fn main() -> Result<(), tower_oauth_refresh::ConfigError> {
 /// let refresh = RefreshLayer::builder(MemoryStore::new()).reference_access_tokens(true).build()?;
 /// let access = refresh.access().require_scope("orders").build()?;
-/// let orders = get(async |Extension(grant): Extension<AccessGrant>| format!("orders of {}", grant.client_id()));
+/// let orders = get(async |Extension(grant): Extension<AccessGrant>| {
+///     format!("orders of {}", grant.client_id())
+/// });
 /// let app: Router = Router::new().route("/orders", orders.layer(access)).layer(refresh);
 /// # drop(app);
 /// # Ok(())

@@ -16,8 +16,8 @@
 //!    expires.
 
 // `layer`, `builder`, `service` and `future` are the middleware: `policy` finds the route of a
-// request by its path, `bearer` parses the `Authorization` header, `guard` validates tokens with the
-// help of the cache, `route` checks their scope and resource against its `requirements`,
+// request by its path, `bearer` parses the `Authorization` header, `guard` validates tokens with
+// the help of the cache, `route` checks their scope and resource against its `requirements`,
 // `subscriber` applies announcements to the cache, `challenge` writes the error responses, and
 // `body` is the response body. If responses end with their tokens, `watch` decides when. `extract`
 // is the extractor for axum.

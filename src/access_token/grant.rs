@@ -115,7 +115,11 @@ impl AccessGrant {
     /// use tower_oauth_refresh::AccessGrant;
     ///
     /// async fn delete(Extension(grant): Extension<AccessGrant>) -> StatusCode {
-    ///     if grant.has_scope("files:write") { StatusCode::NO_CONTENT } else { StatusCode::FORBIDDEN }
+    ///     if grant.has_scope("files:write") {
+    ///         StatusCode::NO_CONTENT
+    ///     } else {
+    ///         StatusCode::FORBIDDEN
+    ///     }
     /// }
     ///
     /// # #[tokio::main(flavor = "current_thread")]

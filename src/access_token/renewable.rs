@@ -62,8 +62,8 @@ pub struct Renewable {
 }
 
 impl Renewable {
-    /// Returns this for an upstream access token that lives for `lifetime` from `now`. It is renewed
-    /// before its grant, which lives for `idle_lifetime` without a refresh, expires.
+    /// Returns this for an upstream access token that lives for `lifetime` from `now`. It is
+    /// renewed before its grant, which lives for `idle_lifetime` without a refresh, expires.
     pub(crate) fn new(
         now: Timestamp,
         lifetime: Duration,

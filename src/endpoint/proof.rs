@@ -1,9 +1,10 @@
 //! The proof that a request comes from the client of a grant.
 //!
-//! The layer authenticates no client. Before a request ends the grant of a client that authenticates
-//! itself, [`prove`] asks the inner service. It sends the same request with a refresh token that was
-//! never issued, so that nothing can be used up. The inner service authenticates the client before it
-//! looks at the token (RFC 6749 §6), so its error says which of the two it rejects.
+//! The layer authenticates no client. Before a request ends the grant of a client that
+//! authenticates itself, [`prove`] asks the inner service. It sends the same request with a refresh
+//! token that was never issued, so that nothing can be used up. The inner service authenticates the
+//! client before it looks at the token (RFC 6749 §6), so its error says which of the two it
+//! rejects.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -32,9 +33,9 @@ pub(crate) enum Proof<ResBody> {
 /// Asks the inner service whether the request with this form comes from the client that it names.
 /// The request may be a refresh or a revocation. It is sent as a refresh to the token endpoint.
 ///
-/// A request without a credential is sent, too. The inner service accepts it only if the client needs
-/// none. So a thief of a public client's token cannot turn off the detection of reuse by a rotation
-/// with a made-up credential that the inner service ignores.
+/// A request without a credential is sent, too. The inner service accepts it only if the client
+/// needs none. So a thief of a public client's token cannot turn off the detection of reuse by a
+/// rotation with a made-up credential that the inner service ignores.
 pub(crate) async fn prove<St: Store, I: Inner>(
     exchange: &RequestContext<St>,
     upstream: Box<I>,

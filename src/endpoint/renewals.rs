@@ -14,8 +14,8 @@ use crate::store::Key;
 pub(crate) enum Renewed {
     /// The stored token has a new upstream access token.
     Done,
-    /// The layer cannot renew this one: no link leads from its refresh token to the current one, the
-    /// inner service does not accept the layer as the client, or the layer renews none.
+    /// The layer cannot renew this one: no link leads from its refresh token to the current one,
+    /// the inner service does not accept the layer as the client, or the layer renews none.
     Impossible,
     /// The token or its grant has ended.
     Ended,

@@ -1,9 +1,9 @@
 //! Revokes the newest upstream token of a grant that the layer has ended without its client.
 //!
 //! Only the client can open the upstream token, except with the
-//! [`revocation_key`](crate::RefreshLayerBuilder::revocation_key). [`revoke`] opens it with that key
-//! and sends it to the inner service in a background task, so that the call that ended the grant
-//! neither waits nor fails. The task exists only in the memory of this process.
+//! [`revocation_key`](crate::RefreshLayerBuilder::revocation_key). [`revoke`] opens it with that
+//! key and sends it to the inner service in a background task, so that the call that ended the
+//! grant neither waits nor fails. The task exists only in the memory of this process.
 
 use std::mem;
 use std::sync::Arc;
@@ -82,8 +82,9 @@ pub(crate) async fn end<St: Store>(shared: &Arc<State<St>>, key: &Key, entry: En
 }
 
 /// Revokes the upstream token of a grant whose entry was removed. The request that has removed it
-/// calls this, with the entry that it has removed: a rotation may have changed the entry that it had
-/// read before. If two requests remove it at once, the token may be revoked twice, which is safe.
+/// calls this, with the entry that it has removed: a rotation may have changed the entry that it
+/// had read before. If two requests remove it at once, the token may be revoked twice, which is
+/// safe.
 pub(crate) fn revoke_entry<St: Store>(shared: &Arc<State<St>>, key: &Key, entry: &Entry) {
     // An entry that cannot be read has no upstream token.
     if shared.config().revocation_key.is_some()

@@ -10,11 +10,11 @@ use std::time::Duration;
 #[non_exhaustive]
 pub struct Reuse {
     /// How many generations the token is older than the current token of its grant. A rotation
-    /// counts as one, a recovery as two, a convergence as none. An adopted token counts as the first
-    /// token of its grant.
+    /// counts as one, a recovery as two, a convergence as none. An adopted token counts as the
+    /// first token of its grant.
     pub generations_behind: u32,
-    /// The time since the last rotation, convergence or renewal of the grant: the least time since the token
-    /// was rotated away.
+    /// The time since the last rotation, convergence or renewal of the grant: the least time since
+    /// the token was rotated away.
     pub rotated_away_for: Duration,
     /// Whether the request came from the client of the grant.
     pub client_proof: ClientProof,

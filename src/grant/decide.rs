@@ -53,14 +53,14 @@ pub(crate) enum Proceed {
     Busy,
     /// The previous token in the retry window: return the stored answer of the last rotation.
     Replay,
-    /// An old token in the shared token window: call the inner service, then answer with the current
-    /// token, once this request holds the lease.
+    /// An old token in the shared token window: call the inner service, then answer with the
+    /// current token, once this request holds the lease.
     ///
     /// No token is minted. If a new one replaced the current token, the current token of another
     /// process would become an old one, perhaps before that process has used it.
     Converge,
-    /// The previous token after the shared token window, its successor never presented: rotate, once
-    /// this request holds the lease.
+    /// The previous token after the shared token window, its successor never presented: rotate,
+    /// once this request holds the lease.
     ///
     /// The current token is dropped. If its holder presents it later, either that holder or the one
     /// that recovered has a stolen token, and the grant ends.
@@ -182,8 +182,8 @@ pub(crate) fn decide(
 /// clock of an instance, the window may end this much earlier or later.
 pub(crate) const SKEW: Duration = Duration::from_secs(30);
 
-/// Returns whether the stored answer of the last rotation or convergence is for the presented token,
-/// if it still exists.
+/// Returns whether the stored answer of the last rotation or convergence is for the presented
+/// token, if it still exists.
 ///
 /// The existence of that answer decides whether it is replayed, not the clock of this instance. If
 /// the clock decided and was ahead, the request of a second browser tab would rotate the grant, and

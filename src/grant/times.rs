@@ -151,8 +151,8 @@ impl Record {
             .max(Duration::from_millis(1))
     }
 
-    /// Returns the time until the grant ends even if it is rotated: at its absolute end, or when the
-    /// user's authorization ends at the inner service. Returns `None` if it has no such end.
+    /// Returns the time until the grant ends even if it is rotated: at its absolute end, or when
+    /// the user's authorization ends at the inner service. Returns `None` if it has no such end.
     pub(crate) fn authorization_left(&self, now: Timestamp) -> Option<Duration> {
         let ends = [self.binding.absolute_end, self.authorization_end];
         let end = ends.into_iter().flatten().min()?;

@@ -32,9 +32,9 @@
 //! | [`STORE_CALL_ERRORS`] | counter | `op` | store calls that failed |
 //! | [`CACHE_LOOKUPS`] | counter | `result`: `hit`, `miss` | whether [`Store::peek`] returned a hint |
 //!
-//! 1. **Install the exporter first.** [`Metrics::new`] registers every metric with the recorder that
-//!    is current at that time. Without a recorder, nothing is recorded, even if one is installed
-//!    later.
+//! 1. **Install the exporter first.** [`Metrics::new`] registers every metric with the recorder
+//!    that is current at that time. Without a recorder, nothing is recorded, even if one is
+//!    installed later.
 //! 2. **Every series exists from the start**, so that an alert on an increase sees the first event.
 //! 3. **Labels are bounded.** Their values are constants of this crate. No metric names a client, a
 //!    user, a grant or a token.

@@ -1,5 +1,5 @@
-//! The future of [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant) and the other calls that
-//! end grants. It runs to completion even if the caller drops it.
+//! The future of [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant) and the other calls
+//! that end grants. It runs to completion even if the caller drops it.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -91,10 +91,10 @@ impl<St: Store> RefreshLayer<St> {
     /// same store only to end grants.
     ///
     /// The inner service is not informed, unless
-    /// [`upstream_revocation`](RefreshLayerBuilder::upstream_revocation) is set: only the client can
-    /// open the sealed upstream token, so only a revocation request (RFC 7009) of the client revokes
-    /// it there. Until it expires, the inner service keeps a session that no client can reach.
-    /// Access tokens of the inner service that clients hold directly do not end either.
+    /// [`upstream_revocation`](RefreshLayerBuilder::upstream_revocation) is set: only the client
+    /// can open the sealed upstream token, so only a revocation request (RFC 7009) of the client
+    /// revokes it there. Until it expires, the inner service keeps a session that no client can
+    /// reach. Access tokens of the inner service that clients hold directly do not end either.
     ///
     /// After its first poll the call runs to completion, even if the future is dropped, as long as
     /// it is dropped inside a tokio runtime. [`drain`](Self::drain) waits for it. A grant whose
@@ -116,8 +116,8 @@ impl<St: Store> RefreshLayer<St> {
     /// expired, oldest first. The list of an unknown subject is empty.
     ///
     /// It costs one call of the store and one for each session, at most 16 at a time. A user has at
-    /// most 1,000 listed sessions: a log-in beyond that replaces an ended session in the list, or the
-    /// oldest one ([`EventKind::SessionUnlisted`](crate::EventKind::SessionUnlisted)).
+    /// most 1,000 listed sessions: a log-in beyond that replaces an ended session in the list, or
+    /// the oldest one ([`EventKind::SessionUnlisted`](crate::EventKind::SessionUnlisted)).
     ///
     /// # Errors
     ///
@@ -134,7 +134,8 @@ impl<St: Store> RefreshLayer<St> {
     ///     user: &Subject,
     /// ) -> Result<(), StoreError> {
     ///     for session in refresh.sessions(user).await? {
-    ///         tracing::info!(client = session.client_id(), since = ?session.created_at(), "ending");
+    ///         let since = session.created_at();
+    ///         tracing::info!(client = session.client_id(), ?since, "ending");
     ///     }
     ///     refresh.end_sessions(user).await?;
     ///     Ok(())
@@ -147,8 +148,8 @@ impl<St: Store> RefreshLayer<St> {
         sessions::list(Arc::clone(&self.shared), subject.clone())
     }
 
-    /// Ends every session of a user, like [`end_grant`](Self::end_grant). Returns how many this call
-    /// has ended.
+    /// Ends every session of a user, like [`end_grant`](Self::end_grant). Returns how many this
+    /// call has ended.
     ///
     /// A log-in that has been answered before the call is ended. One that is answered during the
     /// call may not be. A session that could not be listed is not ended
@@ -189,8 +190,8 @@ impl<St: Store> RefreshLayer<St> {
     /// Back-Channel Logout 1.0 §2.6, a logout token with `sid` only).
     ///
     /// It finds the sessions that began while
-    /// [`provider_sessions`](crate::RefreshLayerBuilder::provider_sessions) was set, with an ID token
-    /// of this issuer.
+    /// [`provider_sessions`](crate::RefreshLayerBuilder::provider_sessions) was set, with an ID
+    /// token of this issuer.
     ///
     /// # Errors
     ///
@@ -223,8 +224,9 @@ impl<St: Store> RefreshLayer<St> {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store fails, if the clock of this machine is not set, or if 1,000 other
-    /// clients have been ended since the last [`end_all`](Self::end_all). Calling again is safe.
+    /// [`StoreError`] if the store fails, if the clock of this machine is not set, or if 1,000
+    /// other clients have been ended since the last [`end_all`](Self::end_all). Calling again is
+    /// safe.
     pub fn end_client(
         &self,
         client_id: &ClientId,

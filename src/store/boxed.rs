@@ -40,7 +40,10 @@ use crate::clock::Timestamp;
 ///             Ok(BoxStore::new(TieredStore::new(RedisStore::connect(url).await?)))
 ///         }
 /// #       #[cfg(feature = "redb")]
-///         path if path.ends_with(".redb") => Ok(BoxStore::new(tower_oauth_refresh::RedbStore::open(path)?)),
+///         path if path.ends_with(".redb") => {
+///             use tower_oauth_refresh::RedbStore;
+///             Ok(BoxStore::new(RedbStore::open(path)?))
+///         }
 ///         _ => Err("no such store".into()),
 ///     }
 /// }

@@ -1,5 +1,5 @@
-//! Parsers and writers of token requests and responses, clients, scopes and paths, and the search for
-//! tokens in a response.
+//! Parsers and writers of token requests and responses, clients, scopes and paths, and the search
+//! for tokens in a response.
 //!
 //! They are pure: they use no store, no clock and no service.
 

@@ -1,6 +1,6 @@
 //! The refresh test of FAPI 2.0, as the OpenID conformance suite runs it: a client that
-//! authenticates with `private_key_jwt` refreshes, waits 30 seconds, and presents the previous token
-//! again, with a fresh assertion (FAPI 2.0 Security Profile, §5.3.2.1).
+//! authenticates with `private_key_jwt` refreshes, waits 30 seconds, and presents the previous
+//! token again, with a fresh assertion (FAPI 2.0 Security Profile, §5.3.2.1).
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};

@@ -42,8 +42,8 @@ pub(crate) fn reuse(app: &App) -> (EventKind, Reuse) {
     (event.kind, event.reuse.expect("the event has its reuse"))
 }
 
-/// Panics if one of the probes could have used something up. `before` is the number of requests that
-/// the inner service had received before.
+/// Panics if one of the probes could have used something up. `before` is the number of requests
+/// that the inner service had received before.
 #[track_caller]
 fn assert_harmless(app: &App, before: usize, probes: usize) {
     let seen = app.upstream.seen().split_off(before);

@@ -36,8 +36,8 @@ async fn inserted(store: &RedisStore, key: &Key) {
     }
 }
 
-/// Starts a master, its replica, and a store that waits for the replica and reaches the master through
-/// a wire.
+/// Starts a master, its replica, and a store that waits for the replica and reaches the master
+/// through a wire.
 async fn waiting() -> (RedisServer, RedisServer, Wire, RedisStore) {
     let master = RedisServer::start().await;
     let replica = RedisServer::builder()

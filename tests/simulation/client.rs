@@ -165,7 +165,8 @@ async fn think(world: &World) {
     }
 }
 
-/// Waits like a process with a private copy: rarely longer than the copy leads to the current token.
+/// Waits like a process with a private copy: rarely longer than the copy leads to the current
+/// token.
 async fn age(world: &World) {
     let window = u32::try_from(world.plan.shared_window().as_millis()).unwrap();
     match world.below(40) {

@@ -32,8 +32,8 @@ pub(crate) enum Effect {
     /// The entry has a new tag: a grant has begun, or was rotated. The names are those of the
     /// sidecars.
     Committed(Key, ClaimTag, Vec<SidecarName>),
-    /// The entry has the same tag and another expiry: a token converged, or a revocation is pending.
-    /// The names are those of the sidecars.
+    /// The entry has the same tag and another expiry: a token converged, or a revocation is
+    /// pending. The names are those of the sidecars.
     Converged(Key, Vec<SidecarName>),
     /// The response to a token from before the layer was stored.
     Adopted(Key),

@@ -60,8 +60,8 @@ pub(crate) async fn theft(world: Arc<World>, jars: Vec<Arc<Jar>>) {
         person: None,
     };
     for _ in 0..1 + world.below(if caller.entitled { 3 } else { 1 }) {
-        // Without the secret, every token is useless, and harmless, too, unless it is the current one
-        // and the client has not saved it: then the client can no longer recover.
+        // Without the secret, every token is useless, and harmless, too, unless it is the current
+        // one and the client has not saved it: then the client can no longer recover.
         let held = jar.newest().is_some_and(|held| held.token.tag == token.tag);
         if caller.entitled || (caller.named && !held && world.ledger().is_current(&token)) {
             world.ledger().robbed(&token);

@@ -13,7 +13,8 @@ const LEAST: usize = 32;
 
 /// A token that requests must present. Only its hash is kept.
 ///
-/// Comparing hashes takes the same time for every token that an attacker tries, whatever its length.
+/// Comparing hashes takes the same time for every token that an attacker tries, whatever its
+/// length.
 #[derive(Clone, Copy)]
 pub struct BearerToken {
     hash: [u8; 32],

@@ -55,8 +55,8 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Creates a view of the sessions of `layer`. `issuer` is the identity provider of the users, if
-    /// the server knows it.
+    /// Creates a view of the sessions of `layer`. `issuer` is the identity provider of the users,
+    /// if the server knows it.
     pub fn of<St: Store>(layer: RefreshLayer<St>, issuer: Option<String>) -> Self {
         Self {
             layer: Arc::new(layer),

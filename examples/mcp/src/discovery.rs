@@ -72,7 +72,8 @@ fn document(value: &Value) -> impl IntoResponse + Clone + Send + Sync + use<> {
 }
 
 /// Returns the metadata of RFC 8414 §2, with the members of RFC 9207 §3 and of the drafts on client
-/// ID metadata documents (§5), on refresh token expiration (§8) and on global token revocation (§5).
+/// ID metadata documents (§5), on refresh token expiration (§8) and on global token revocation
+/// (§5).
 fn authorization_server(app: &App) -> Value {
     let issuer = &app.issuer;
     let mut metadata = json!({

@@ -60,8 +60,8 @@ impl Issuer {
         self.join("/mcp")
     }
 
-    /// Returns whether `text` identifies the MCP endpoint: the URL in any spelling, also with a slash
-    /// at the end or with a query. A resource has no fragment (RFC 8707 §2).
+    /// Returns whether `text` identifies the MCP endpoint: the URL in any spelling, also with a
+    /// slash at the end or with a query. A resource has no fragment (RFC 8707 §2).
     pub(crate) fn is_resource(&self, text: &str) -> bool {
         Url::parse(text).is_ok_and(|mut url| {
             url.set_query(None);

@@ -7,7 +7,8 @@
 //! the provider's tokens, and the store contains no readable token.
 //!
 //! ```sh
-//! cargo run -p mcp-oauth-proxy            # with a demo identity provider: connect a client to http://127.0.0.1:8000/mcp
+//! # With a demo identity provider: connect a client to http://127.0.0.1:8000/mcp
+//! cargo run -p mcp-oauth-proxy
 //! cargo run -p mcp-oauth-proxy -- --help
 //! ```
 //!

@@ -11,9 +11,9 @@ pub(crate) enum UnknownScopes {
     Refuse,
 }
 
-/// The scope with which a client requests a refresh token (OpenID Connect Core §11). Every client of
-/// this server gets one, so the scope is accepted and has no effect. It goes to the provider only if
-/// it is configured.
+/// The scope with which a client requests a refresh token (OpenID Connect Core §11). Every client
+/// of this server gets one, so the scope is accepted and has no effect. It goes to the provider
+/// only if it is configured.
 pub(crate) const OFFLINE_ACCESS: &str = "offline_access";
 
 /// The supported scopes.
@@ -63,8 +63,8 @@ impl Scopes {
         all.filter(|scope| *scope != OFFLINE_ACCESS).collect()
     }
 
-    /// Returns the supported scopes in `text`, without repetitions. It is empty if the text contains
-    /// none, or only `offline_access` where that is not configured.
+    /// Returns the supported scopes in `text`, without repetitions. It is empty if the text
+    /// contains none, or only `offline_access` where that is not configured.
     pub(crate) fn read<'a>(&self, text: &'a str) -> Result<Vec<&'a str>, InvalidScope> {
         let mut seen = BTreeSet::new();
         let (mut known, mut dropped) = (Vec::new(), false);

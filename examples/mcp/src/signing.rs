@@ -43,8 +43,8 @@ impl SigningKey {
         Ok(Self::new(Pair::Es256(pair.map_err(|_| Unspecified)?), None))
     }
 
-    /// Reads a key from a PEM file that `flag` names. Without `kid`, the ID is the thumbprint of the
-    /// public key (RFC 7638). The error contains nothing of the file.
+    /// Reads a key from a PEM file that `flag` names. Without `kid`, the ID is the thumbprint of
+    /// the public key (RFC 7638). The error contains nothing of the file.
     pub(crate) fn read(flag: &str, path: &Path, kid: Option<&str>) -> Result<Self, String> {
         let failed = |why: &str| format!("{flag} {}: {why}", path.display());
         let pem = fs::read(path).map_err(|error| failed(&error.to_string()))?;

@@ -47,8 +47,8 @@ impl<'a> Flag<'a> {
             .map(|(_, value)| *value)
     }
 
-    /// Returns the value that is set for this prefix, or for every prefix, for a flag with one value
-    /// per prefix.
+    /// Returns the value that is set for this prefix, or for every prefix, for a flag with one
+    /// value per prefix.
     fn value(&self, prefix: Option<&PathPrefix>) -> Result<Option<&'a str>, String> {
         let mut values = self.values(prefix);
         let Some(value) = values.next() else {

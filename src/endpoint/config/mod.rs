@@ -44,7 +44,8 @@ pub(crate) struct Config {
     /// Whether clients get reference access tokens.
     pub(crate) reference: bool,
     pub(crate) access_prefix: String,
-    /// The longest lifetime of a reference access token. `None` if only the inner service limits it.
+    /// The longest lifetime of a reference access token. `None` if only the inner service limits
+    /// it.
     pub(crate) access_token_lifetime: Option<Duration>,
     /// The service at which the layer itself renews upstream access tokens.
     pub(crate) upstream_refresh: Option<DirectService>,
@@ -153,8 +154,8 @@ impl Config {
     /// Returns for how long the entry of a token that is adopted at `now` is kept.
     ///
     /// A token that the inner service has `replaced` must not be sent there again, so the entry
-    /// outlives adoption itself. Any other token may be adopted once more when its windows are over:
-    /// another process with a copy of it then gets a grant of its own.
+    /// outlives adoption itself. Any other token may be adopted once more when its windows are
+    /// over: another process with a copy of it then gets a grant of its own.
     pub(crate) fn adopted_for(&self, replaced: bool, now: Timestamp) -> Duration {
         let windows = self.windows;
         let kept = windows.retry.max(windows.shared).max(self.lease());

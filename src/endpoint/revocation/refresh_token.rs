@@ -134,7 +134,8 @@ enum Found {
     Nothing,
 }
 
-/// Reads the grant to revoke, and decides about the token. Emits an event if the grant does not exist.
+/// Reads the grant to revoke, and decides about the token. Emits an event if the grant does not
+/// exist.
 async fn find<St: Store>(
     exchange: &RequestContext<St>,
     presentation: &PresentedToken<'_>,

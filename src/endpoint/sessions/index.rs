@@ -2,9 +2,10 @@
 //! [`provider_sessions`](crate::RefreshLayerBuilder::provider_sessions) there is also one for each
 //! session at the identity provider.
 //!
-//! Its key and the key that seals it are derived from the subject, or from the issuer and the `sid`.
-//! So a dump of the store neither names a user nor says that two grants belong to the same one,
-//! unless an attacker guesses these. With [`subject_key`](crate::RefreshLayerBuilder::subject_key) not even then.
+//! Its key and the key that seals it are derived from the subject, or from the issuer and the
+//! `sid`. So a dump of the store neither names a user nor says that two grants belong to the same
+//! one, unless an attacker guesses these. With
+//! [`subject_key`](crate::RefreshLayerBuilder::subject_key) not even then.
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use hkdf::Hkdf;

@@ -2,8 +2,8 @@
 //!
 //! The [`Index`] of a user lists them, each for twice the idle lifetime of a grant. It is written
 //! when a grant begins or is revoked, and again in the background when a rotation finds that the
-//! grant is listed for less than another idle lifetime. It may list a grant that has ended, which is
-//! dropped when the index is next read.
+//! grant is listed for less than another idle lifetime. It may list a grant that has ended, which
+//! is dropped when the index is next read.
 
 mod edit;
 mod index;

@@ -165,7 +165,8 @@ async fn add<St: Store>(
 }
 
 /// Shortens an index that is too long. Looks up its oldest sessions and drops the ended ones.
-/// If that is not enough, also drops the oldest ones that are alive, which are then no longer listed.
+/// If that is not enough, also drops the oldest ones that are alive, which are then no longer
+/// listed.
 async fn make_room<St: Store>(shared: &State<St>, index: &Index) -> Result<(), StoreError> {
     let Some(entry) = shared.store().get(&index.key).await? else {
         return Ok(());

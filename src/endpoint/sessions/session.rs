@@ -13,7 +13,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Returns the key of the grant, for [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant).
+    /// Returns the key of the grant, for
+    /// [`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant).
     #[must_use]
     pub fn grant(&self) -> GrantKey {
         self.grant
@@ -51,14 +52,15 @@ impl Session {
         scope.split(' ').filter(|token| !token.is_empty())
     }
 
-    /// Returns the text of the [`SessionLabel`](crate::SessionLabel) that the inner service set at the log-in.
+    /// Returns the text of the [`SessionLabel`](crate::SessionLabel) that the inner service set at
+    /// the log-in.
     #[must_use]
     pub fn label(&self) -> Option<&str> {
         Some(&*self.label).filter(|label| !label.is_empty())
     }
 
-    /// Returns the session at the identity provider in which the user logged in: the `sid` of the ID
-    /// token (OpenID Connect Back-Channel Logout 1.0 §2.1), if it has one of at most 255 bytes.
+    /// Returns the session at the identity provider in which the user logged in: the `sid` of the
+    /// ID token (OpenID Connect Back-Channel Logout 1.0 §2.1), if it has one of at most 255 bytes.
     #[must_use]
     pub fn sid(&self) -> Option<&str> {
         Some(&*self.sid).filter(|sid| !sid.is_empty())

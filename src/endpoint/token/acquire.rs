@@ -253,7 +253,8 @@ pub(super) async fn acquire<St: Store>(
                 }
                 Step::Reclaim => {
                     lease.release().await;
-                    // If this lease expires, too, it must show the same as the one that it replaces.
+                    // If this lease expires, too, it must show the same as the one that it
+                    // replaces.
                     let presented = standing(&claim) == Standing::RanOut;
                     goal = Goal {
                         tag: current,

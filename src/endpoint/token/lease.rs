@@ -16,10 +16,10 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 /// The purpose of a lease, stored in the lowest bit of its version.
 ///
 /// If a lease for a rotation expires, the current token counts as presented, because its holder had
-/// presented it. If a lease for a recovery or a convergence expires, it does not, because its holder
-/// had presented an old token. A lease that replaces an expired one for a rotation has that purpose,
-/// too. The purpose is stored in the version because a marker in the record would
-/// cost another call to the store.
+/// presented it. If a lease for a recovery or a convergence expires, it does not, because its
+/// holder had presented an old token. A lease that replaces an expired one for a rotation has that
+/// purpose, too. The purpose is stored in the version because a marker in the record would cost
+/// another call to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Rotation,
@@ -120,8 +120,8 @@ impl<St: Store> LeaseGuard<St> {
     pub(crate) async fn claim(&mut self, tag: &ClaimTag) -> Result<Option<Claim>, StoreError> {
         let length = self.shared.config().lease();
         let store = self.shared.store();
-        // A repeated claim may be granted for another value, because a convergence keeps the tag. If
-        // its reply is lost, releasing the lease must not restore the value of the first claim.
+        // A repeated claim may be granted for another value, because a convergence keeps the tag.
+        // If its reply is lost, releasing the lease must not restore the value of the first claim.
         self.state = LeaseState::Claiming;
         let claim = store.claim(&self.key, tag, self.version, length).await?;
         self.state = match &claim {

@@ -24,15 +24,15 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// Default: the [`retry_window`](Self::retry_window). At most the
     /// [`idle_lifetime`](Self::idle_lifetime). Zero disables it.
     ///
-    /// A request with such a token gets the current one, with a new access token, whether or not its
-    /// successor was presented. Each such request starts the window of its token again. With an
+    /// A request with such a token gets the current one, with a new access token, whether or not
+    /// its successor was presented. Each such request starts the window of its token again. With an
     /// hour or a day, any number of processes with private copies of one token stay logged in:
     /// editors, command-line tools, agents. The price: within this window a stolen copy cannot be
     /// told from a stale one, so neither ends the grant.
     ///
     /// A grant that is rotated again within the window keeps the link of each older token in the
-    /// store, at most 256 bytes of Redis each. One request follows at most 64 links: a token that is
-    /// further behind gets `invalid_grant`.
+    /// store, at most 256 bytes of Redis each. One request follows at most 64 links: a token that
+    /// is further behind gets `invalid_grant`.
     pub fn shared_token_window(mut self, window: Duration) -> Self {
         self.shared_token_window = Some(window);
         self
@@ -50,9 +50,9 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
-    /// Sets whether all windows are zero, so that an old token ends its grant (the strictest reading
-    /// of RFC 9700 §4.14.2). Default: `false`. With `true`, [`build`](Self::build) returns an error
-    /// if a window other than zero is set, too.
+    /// Sets whether all windows are zero, so that an old token ends its grant (the strictest
+    /// reading of RFC 9700 §4.14.2). Default: `false`. With `true`, [`build`](Self::build) returns
+    /// an error if a window other than zero is set, too.
     ///
     /// Requests that arrive while another request rotates the same token are rejected, but do not
     /// end the grant.

@@ -12,8 +12,8 @@ use crate::revocation_key::RevocationKey;
 use crate::store::Store;
 
 impl<St: Store> RefreshLayerBuilder<St> {
-    /// Sets the service with which the layer itself renews upstream access tokens. Default: none; an
-    /// access token of the layer ends with the upstream access token. [`build`](Self::build)
+    /// Sets the service with which the layer itself renews upstream access tokens. Default: none;
+    /// an access token of the layer ends with the upstream access token. [`build`](Self::build)
     /// returns an error without [`access_token_lifetime`](Self::access_token_lifetime).
     ///
     /// Many clients never refresh. With this setting an access token lives for its
@@ -99,23 +99,24 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// grant has ended revokes the upstream token that it has just received. After
     /// [`end_client`](crate::RefreshLayer::end_client) and
     /// [`end_all`](crate::RefreshLayer::end_all), which do not know which grants there are, the
-    /// upstream token of a grant is revoked when its client next presents a refresh token. That of an
-    /// expired grant is not.
+    /// upstream token of a grant is revoked when its client next presents a refresh token. That of
+    /// an expired grant is not.
     ///
-    /// `service` gets `POST` requests for the [`revocation_path`](Self::revocation_path), which have
-    /// not passed the layer, with the `client_id` of the grant and these `credentials`. It can be the
-    /// inner service, or a client of the authorization server.
+    /// `service` gets `POST` requests for the [`revocation_path`](Self::revocation_path), which
+    /// have not passed the layer, with the `client_id` of the grant and these `credentials`. It can
+    /// be the inner service, or a client of the authorization server.
     ///
     /// The revocation is sent in the background, so it neither delays nor fails the call that ended
     /// the grant, which must run in a tokio runtime. A 2xx response is a success. After a time-out,
     /// an error or one of the status codes 408, 425, 429 and 5xx it is tried again, for up to ten
     /// minutes. Any other response is final. The events are
     /// [`UpstreamRevoked`](crate::EventKind::UpstreamRevoked) and
-    /// [`UpstreamRevocationFailed`](crate::EventKind::UpstreamRevocationFailed). Until then it exists
-    /// only in the memory of this process: [`drain`](crate::RefreshLayer::drain) waits for an
-    /// attempt, but not for the next one.
+    /// [`UpstreamRevocationFailed`](crate::EventKind::UpstreamRevocationFailed). Until then it
+    /// exists only in the memory of this process: [`drain`](crate::RefreshLayer::drain) waits for
+    /// an attempt, but not for the next one.
     ///
-    /// Some servers revoke more than one token: Google ends all sessions of the user at this client.
+    /// Some servers revoke more than one token: Google ends all sessions of the user at this
+    /// client.
     ///
     /// ```
     /// use std::convert::Infallible;

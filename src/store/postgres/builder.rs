@@ -100,11 +100,11 @@ impl PostgresStoreBuilder {
         self
     }
 
-    /// Sets whether statements are prepared. Default: `true`, which is faster. Without, each call is
-    /// one message of the simple query protocol, for poolers in transaction mode that do not track
-    /// prepared statements: PgBouncer before 1.21, or with `max_prepared_statements = 0`. (An empty
-    /// statement cache of sqlx is not enough there, because sqlx still sends two messages.) Then
-    /// the text of a statement contains the sealed values, which a server that logs statements
+    /// Sets whether statements are prepared. Default: `true`, which is faster. Without, each call
+    /// is one message of the simple query protocol, for poolers in transaction mode that do not
+    /// track prepared statements: PgBouncer before 1.21, or with `max_prepared_statements = 0`. (An
+    /// empty statement cache of sqlx is not enough there, because sqlx still sends two messages.)
+    /// Then the text of a statement contains the sealed values, which a server that logs statements
     /// writes to its log.
     pub fn prepared_statements(mut self, prepared: bool) -> Self {
         self.prepared_statements = prepared;

@@ -163,8 +163,8 @@ async fn listen(publisher: Publisher, options: Arc<PgConnectOptions>, announcer:
 struct Subscription(PgListener);
 
 impl Subscription {
-    /// Subscribes, and waits for a message of this instance: behind a pooler, `LISTEN` succeeds, and
-    /// no message ever arrives.
+    /// Subscribes, and waits for a message of this instance: behind a pooler, `LISTEN` succeeds,
+    /// and no message ever arrives.
     async fn open(
         publisher: &Publisher,
         options: &PgConnectOptions,

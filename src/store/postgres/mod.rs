@@ -1,7 +1,8 @@
 //! [`PostgresStore`]: grants in PostgreSQL.
 //!
 //! Each call of the store is one call of a function in the database ([`schema`]), over a pool of
-//! connections ([`link`]). The functions decide with the rules of [`decide`](super::decide), in SQL.
+//! connections ([`link`]). The functions decide with the rules of [`decide`](super::decide), in
+//! SQL.
 
 mod builder;
 mod channel;

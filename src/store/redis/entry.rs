@@ -5,7 +5,8 @@ use bytes::Bytes;
 use crate::clock::Timestamp;
 use crate::store::{ClaimTag, Entry, StoreError, Version};
 
-/// `format(1) ‖ version(8) ‖ expiry of the lease(6, unix milliseconds, 0 = none) ‖ tag(32) ‖ value`.
+/// `format(1) ‖ version(8) ‖ expiry of the lease(6, unix milliseconds, 0 = none) ‖ tag(32) ‖ value`
+///
 /// The version and the lease are adjacent, so that a claim writes both with one command.
 const FORMAT: u8 = 1;
 const VERSION: usize = 1;

@@ -25,8 +25,8 @@ use self::tree::{Scalar, Tree};
 use crate::wire::secret_str::{Needle, any_decoding, unescaped};
 
 /// Members of a token answer, other than tokens, that are standard or that the layer reads (RFC
-/// 6749 §5, RFC 8693 §2.2, draft-ietf-oauth-refresh-token-expiration §6.1). They are never removed at
-/// the top level.
+/// 6749 §5, RFC 8693 §2.2, draft-ietf-oauth-refresh-token-expiration §6.1). They are never removed
+/// at the top level.
 const STANDARD: [&str; 9] = [
     "error",
     "scope",

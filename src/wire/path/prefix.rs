@@ -71,7 +71,7 @@ impl PathPrefix {
     /// ```
     /// # use tower_oauth_refresh::path::PathPrefix;
     /// let token: PathPrefix = "/oauth/token".parse().unwrap();
-    /// for path in ["/oauth/token/", "//OAuth/%74oken", "/oauth;v=1/token.json", "/oauth/token/x"] {
+    /// for path in ["/oauth/token/", "//OAuth/%74oken", "/oauth;v=1/token.js", "/oauth/token/x"] {
     ///     assert!(token.covers(path));
     /// }
     /// assert!(!token.covers("/oauth/tokens") && !token.covers("/oauth"));

@@ -1,4 +1,5 @@
-//! How a revocation is sent: with which key and credentials, how often, and what a shutdown waits for.
+//! How a revocation is sent: with which key and credentials, how often, and what a shutdown waits
+//! for.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -41,7 +41,8 @@ impl Windows {
     }
 }
 
-/// The start of the window of a token that was rotated away: it starts again if the token converges.
+/// The start of the window of a token that was rotated away: it starts again if the token
+/// converges.
 #[derive(Clone, Copy, Debug)]
 struct Start {
     earliest: Duration,

@@ -166,8 +166,8 @@ impl OpenId {
         self.sign(&self.logout(sub))
     }
 
-    /// Returns an `id_token` for the client `app`, without a valid signature: it comes straight from
-    /// the provider. The user `ada/1` is `ada`, in the session `1`.
+    /// Returns an `id_token` for the client `app`, without a valid signature: it comes straight
+    /// from the provider. The user `ada/1` is `ada`, in the session `1`.
     pub fn id_token(&self, user: &str) -> String {
         self.id_token_for("app", user)
     }

@@ -45,8 +45,8 @@ pub struct LimitFlags {
     #[arg(long, value_name = "SECS", default_value = "60", value_parser = timeout)]
     stall_timeout: Duration,
 
-    /// Time in seconds that open requests have to finish after SIGTERM; event streams that are still
-    /// open then are ended, other requests are cut off; at most 86400
+    /// Time in seconds that open requests have to finish after SIGTERM; event streams that are
+    /// still open then are ended, other requests are cut off; at most 86400
     #[arg(long, value_name = "SECS", default_value = "30", value_parser = timeout)]
     pub shutdown_timeout: Duration,
 }

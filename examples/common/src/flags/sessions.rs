@@ -90,8 +90,8 @@ fn recovery(text: &str) -> Result<Duration, String> {
 }
 
 impl SessionFlags {
-    /// Returns the value of `refresh_token_expiration_types_supported` in the metadata of the server
-    /// (draft-ietf-oauth-refresh-token-expiration §8).
+    /// Returns the value of `refresh_token_expiration_types_supported` in the metadata of the
+    /// server (draft-ietf-oauth-refresh-token-expiration §8).
     ///
     /// A client may take a lifetime of a listed type that is missing in a response for indefinite.
     /// Without an absolute lifetime, "authorization" is therefore not listed: the upstream may end

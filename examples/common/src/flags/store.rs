@@ -13,9 +13,9 @@ pub struct StoreFlags {
     /// this process can use), or a database that any number of servers can share:
     /// redis://[USER:PASSWORD@]HOST[:PORT][/DB], redis-cluster://HOST:PORT,HOST:PORT or
     /// redis-sentinel://HOST:PORT,HOST:PORT/SERVICE; rediss…:// uses TLS;
-    /// postgres://USER:PASSWORD@HOST[:PORT]/DB?sslmode=verify-full, if it was built with the feature
-    /// `postgres` [default: memory; for mcp-oauth-proxy with a provider, a file in its state
-    /// directory]
+    /// postgres://USER:PASSWORD@HOST[:PORT]/DB?sslmode=verify-full, if it was built with the
+    /// feature `postgres` [default: memory; for mcp-oauth-proxy with a provider, a file in its
+    /// state directory]
     #[arg(long, value_name = "STORE", hide_env_values = true)]
     store: Option<String>,
 
@@ -27,16 +27,16 @@ pub struct StoreFlags {
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     wait_for_replicas: u32,
 
-    /// Memory, in bytes, for the cache in front of a shared store, and the same again for the cache of
-    /// access tokens; 0 disables both caches
+    /// Memory, in bytes, for the cache in front of a shared store, and the same again for the cache
+    /// of access tokens; 0 disables both caches
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
     pub(super) cache_size: u64,
 
-    /// Time in seconds for which the cache in front of a shared store and the cache of access tokens keep an
-    /// entry; 0 disables both caches
+    /// Time in seconds for which the cache in front of a shared store and the cache of access
+    /// tokens keep an entry; 0 disables both caches
     ///
-    /// The risk: if the store cannot notify this server that a grant ended, access tokens of the grant
-    /// are accepted for up to this time. At most 86400 if access tokens are checked.
+    /// The risk: if the store cannot notify this server that a grant ended, access tokens of the
+    /// grant are accepted for up to this time. At most 86400 if access tokens are checked.
     #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true, default_value = "10")]
     pub(super) cache_ttl: Duration,
 }

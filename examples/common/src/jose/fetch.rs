@@ -151,9 +151,9 @@ impl Fetcher {
         Ok(Self(client.build(Connector::new(https)?)))
     }
 
-    /// Fetches the discovery document of an issuer: from its path in OpenID Connect, or from the path of
-    /// RFC 8414 if the first one does not exist. The caller limits the time, and checks that the
-    /// document names the issuer.
+    /// Fetches the discovery document of an issuer: from its path in OpenID Connect, or from the
+    /// path of RFC 8414 if the first one does not exist. The caller limits the time, and checks
+    /// that the document names the issuer.
     pub async fn discover<T: DeserializeOwned>(&self, issuer: &Issuer) -> Result<T, FetchError> {
         match self.get(&issuer.discovery_document()).await {
             Err(FetchError::Status(StatusCode::NOT_FOUND)) => {

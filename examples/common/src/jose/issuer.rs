@@ -51,8 +51,8 @@ impl Issuer {
         issuer == self.text || (issuer.contains(TENANT) && ALL_TENANTS.iter().any(is_for_all))
     }
 
-    /// Returns whether `iss` in a token is this issuer, or that of a tenant if this one stands for all
-    /// tenants.
+    /// Returns whether `iss` in a token is this issuer, or that of a tenant if this one stands for
+    /// all tenants.
     pub fn is_named_by(&self, iss: &str) -> bool {
         let is_id = |id: &str| {
             let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
@@ -78,8 +78,8 @@ impl Issuer {
         text.contains(TENANT) || ALL_TENANTS.iter().any(ends)
     }
 
-    /// Returns whether the provider's keys may be fetched from `url`. Without TLS an attacker on the
-    /// way could replace them.
+    /// Returns whether the provider's keys may be fetched from `url`. Without TLS an attacker on
+    /// the way could replace them.
     pub fn trusts(&self, url: &Url) -> bool {
         url.scheme() == "https" || (!self.is_https && is_local_http(url))
     }

@@ -55,8 +55,8 @@ impl<'a> Jwt<'a> {
     ///
     /// # Errors
     ///
-    /// If the token is not a JWT, has a header `crit` (RFC 7515 §4.1.11), or if its algorithm is not
-    /// one of [`ALGORITHMS`].
+    /// If the token is not a JWT, has a header `crit` (RFC 7515 §4.1.11), or if its algorithm is
+    /// not one of [`ALGORITHMS`].
     pub fn parse(token: &'a str) -> Result<Self, JwtError> {
         let header = decode_header(token).map_err(|_| JwtError::Malformed)?;
         if part(token, 0).is_some_and(|header| header.contains_key("crit")) {
@@ -74,9 +74,9 @@ impl<'a> Jwt<'a> {
         self.header.typ.is_none() || types.iter().any(|typ| self.is_typed(typ))
     }
 
-    /// Returns whether the header `typ` is present and `typ`, which is in lower case and without the
-    /// prefix `application/`. A kind of token that needs explicit typing (RFC 8725 §3.11) cannot be
-    /// confused with another one of the same issuer.
+    /// Returns whether the header `typ` is present and `typ`, which is in lower case and without
+    /// the prefix `application/`. A kind of token that needs explicit typing (RFC 8725 §3.11)
+    /// cannot be confused with another one of the same issuer.
     pub fn is_typed(&self, typ: &str) -> bool {
         self.header.typ.as_ref().is_some_and(|named| {
             let named = named.to_ascii_lowercase();

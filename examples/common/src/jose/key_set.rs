@@ -40,8 +40,8 @@ impl KeySet {
         all.iter().any(|&all| !self.find(None, all).is_empty())
     }
 
-    /// Returns the first keys that may have made a signature with this algorithm and key ID, at most
-    /// 8.
+    /// Returns the first keys that may have made a signature with this algorithm and key ID, at
+    /// most 8.
     pub(super) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Vec<DecodingKey> {
         let keys = self.0.iter().filter(|key| is_for(key, kid, algorithm));
         keys.filter_map(|key| DecodingKey::from_jwk(key).ok())

@@ -330,8 +330,8 @@ where
     Ok(response.map(|body| ResponseBody::new(body, Sending::current(), ending, holds)))
 }
 
-/// Returns whether a response is a stream of events: whenever it ends, its client has received whole
-/// events, and connects again.
+/// Returns whether a response is a stream of events: whenever it ends, its client has received
+/// whole events, and connects again.
 fn is_event_stream<B>(response: &Response<B>) -> bool {
     let value = response.headers().get(CONTENT_TYPE);
     let value = value

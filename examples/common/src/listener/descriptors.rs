@@ -5,8 +5,8 @@
 /// their client has disconnected.
 pub(crate) const RESERVED: usize = 64;
 
-/// Raises the soft limit to the hard limit. Returns the new soft limit. If that fails, logs a warning
-/// and returns `None`.
+/// Raises the soft limit to the hard limit. Returns the new soft limit. If that fails, logs a
+/// warning and returns `None`.
 pub(crate) fn raise() -> Option<usize> {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => Some(usize::try_from(limit).unwrap_or(usize::MAX)),

@@ -19,8 +19,8 @@ pub(super) const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// the client (RFC 6749 §10.2, RFC 8252 §8.6).
 ///
 /// Only the client receives what is sent to its `https` host, and a code that requires a client
-/// secret or a signature is useless to others. On the user's computer, however, any app can listen on a loopback
-/// address or register a private-use scheme, and client IDs are not secret.
+/// secret or a signature is useless to others. On the user's computer, however, any app can listen
+/// on a loopback address or register a private-use scheme, and client IDs are not secret.
 pub(super) fn may_be(client: &Client, redirect_uri: &str) -> bool {
     !client.is_public() || is_web(redirect_uri)
 }

@@ -36,8 +36,8 @@ pub(crate) struct EndpointFlags {
     #[arg(long, value_name = "SCOPE", value_delimiter = ',')]
     pub(crate) require_scope: Vec<String>,
 
-    /// Scope that calls of a tool need, such as `delete_file=files:write`; may be repeated, also for
-    /// one tool [default: none]
+    /// Scope that calls of a tool need, such as `delete_file=files:write`; may be repeated, also
+    /// for one tool [default: none]
     ///
     /// A client whose token does not have it gets 403 with a challenge, and asks the user for more.
     /// The messages to the MCP server are then read as a whole: at most 4 MiB, within 30 seconds.
@@ -52,8 +52,8 @@ pub(crate) struct EndpointFlags {
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     pub(crate) allowed_origin: Vec<AllowedOrigin>,
 
-    /// Network of trusted reverse proxies in front of this server, in CIDR notation; may be repeated
-    /// [default: none]
+    /// Network of trusted reverse proxies in front of this server, in CIDR notation; may be
+    /// repeated [default: none]
     ///
     /// Their X-Forwarded-For and Forwarded headers are kept and extended for --mcp-upstream. From
     /// all other addresses these headers are removed, and the upstream receives values from the

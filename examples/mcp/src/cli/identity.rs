@@ -8,8 +8,8 @@ use crate::signing::SigningKey;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "MCP endpoint")]
 pub(crate) struct IdentityFlags {
-    /// Tell --mcp-upstream who the user is: X-Forwarded-User is the id, X-Forwarded-Email a verified
-    /// address, and X-Forwarded-Groups the groups, separated by commas
+    /// Tell --mcp-upstream who the user is: X-Forwarded-User is the id, X-Forwarded-Email a
+    /// verified address, and X-Forwarded-Groups the groups, separated by commas
     ///
     /// Such headers of requests are removed, with and without this flag.
     #[arg(long)]

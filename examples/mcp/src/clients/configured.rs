@@ -24,7 +24,8 @@ struct Entry {
     keys: Option<Arc<Keys>>,
 }
 
-/// The client that this server is at the provider. A client may use its ID and its secret here, too.
+/// The client that this server is at the provider. A client may use its ID and its secret here,
+/// too.
 #[derive(Clone, Copy)]
 pub(crate) struct ProviderClient<'a> {
     pub(crate) id: &'a str,

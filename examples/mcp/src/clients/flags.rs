@@ -24,8 +24,8 @@ pub(crate) struct ClientFlags {
     #[arg(long, value_name = "PATTERN", value_delimiter = ' ')]
     allow_redirect: Vec<RedirectPattern>,
 
-    /// Pattern of redirect URIs that clients may use, instead of the defaults and of --allow-redirect;
-    /// may be repeated [default: none]
+    /// Pattern of redirect URIs that clients may use, instead of the defaults and of
+    /// --allow-redirect; may be repeated [default: none]
     #[arg(long, value_name = "PATTERN", value_delimiter = ' ')]
     only_redirect: Vec<RedirectPattern>,
 

@@ -1,5 +1,5 @@
-//! The clients of this server: clients in the operator's file, registered clients, and clients whose
-//! ID is the URL of a client ID metadata document.
+//! The clients of this server: clients in the operator's file, registered clients, and clients
+//! whose ID is the URL of a client ID metadata document.
 
 mod client;
 mod configured;

@@ -75,8 +75,8 @@ pub(super) async fn log_in(
     Ok(back(&demo, &parameters, demo.sessions.add_code(code)))
 }
 
-/// Refuses a form that another site sends. Browsers name it (Fetch Metadata §2.4), other programs do
-/// not.
+/// Refuses a form that another site sends. Browsers name it (Fetch Metadata §2.4), other programs
+/// do not.
 pub(super) fn refuse_other_sites(headers: &HeaderMap) -> Result<(), OauthError> {
     match headers.get("sec-fetch-site") {
         Some(site) if site != "same-origin" => Err(OauthError(

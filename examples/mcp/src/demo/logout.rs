@@ -1,5 +1,5 @@
-//! The log-out page. It ends the sessions of a user here, and tells this server's only client (OpenID
-//! Connect Back-Channel Logout 1.0).
+//! The log-out page. It ends the sessions of a user here, and tells this server's only client
+//! (OpenID Connect Back-Channel Logout 1.0).
 
 use std::time::Duration;
 

@@ -47,7 +47,8 @@ struct KnownUser<'a> {
 }
 
 impl Identity {
-    /// Reads the flags. Returns an error if they contradict each other, or if the key cannot be read.
+    /// Reads the flags. Returns an error if they contradict each other, or if the key cannot be
+    /// read.
     pub(crate) fn new(
         flags: &IdentityFlags,
         issuer: &Issuer,

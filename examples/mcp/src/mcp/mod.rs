@@ -107,8 +107,8 @@ pub(crate) fn guarded(router: Router<App>, allowed: Allowed, app: &App) -> Route
         .layer(from_fn_with_state(allowed, hosts::check))
 }
 
-/// Names the metadata of the URL with a slash in the challenges of that URL. Some clients compare the
-/// resource in it with the URL that they were given, byte for byte.
+/// Names the metadata of the URL with a slash in the challenges of that URL. Some clients compare
+/// the resource in it with the URL that they were given, byte for byte.
 async fn name_slash(State(metadata): State<Arc<str>>, request: Request, next: Next) -> Response {
     let has_slash = request.uri().path().ends_with('/');
     let mut response = next.run(request).await;

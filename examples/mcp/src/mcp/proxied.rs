@@ -35,14 +35,15 @@ pub(super) struct Proxied {
 }
 
 impl Proxied {
-    /// Returns an error if the HTTP client cannot be built, or if the public URL is not allowed in a
-    /// header.
+    /// Returns an error if the HTTP client cannot be built, or if the public URL is not allowed in
+    /// a header.
     pub(super) fn new(
         upstream: &McpUpstream,
         issuer: &Issuer,
         flags: &EndpointFlags,
     ) -> Result<Self, Failure> {
-        // The path of the endpoint is replaced as a whole, so no prefix of the public URL is removed.
+        // The path of the endpoint is replaced as a whole, so no prefix of the public URL is
+        // removed.
         let mut public = issuer.as_url().clone();
         public.set_path("");
         let forward = Forward::new(Settings {

@@ -158,7 +158,8 @@ impl ProviderConfig {
     }
 
     /// Returns the settings that follow from the flags and the discovery document of the issuer, if
-    /// there is one. `before` are the earlier settings, whose keys are kept if their URL is the same.
+    /// there is one. `before` are the earlier settings, whose keys are kept if their URL is the
+    /// same.
     ///
     /// # Errors
     ///

@@ -17,7 +17,8 @@ const ASSERTION_LIFETIME: Duration = Duration::from_secs(60);
 /// A method of client authentication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum AuthMethod {
-    /// No authentication: the provider knows this server as a public client. PKCE protects the codes
+    /// No authentication: the provider knows this server as a public client. PKCE protects the
+    /// codes
     #[value(name = "none")]
     None,
     #[value(name = "client_secret_basic")]

@@ -35,8 +35,8 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    /// Returns an error if the document is that of another issuer (RFC 8414 §3.3), or if an endpoint
-    /// is not protected by TLS although the issuer is.
+    /// Returns an error if the document is that of another issuer (RFC 8414 §3.3), or if an
+    /// endpoint is not protected by TLS although the issuer is.
     pub(super) fn check(&self, issuer: &Issuer) -> Result<(), String> {
         if !issuer.is_described_by(&self.issuer) {
             return Err(format!(

@@ -1,8 +1,8 @@
 //! Finds out who a user is.
 //!
-//! At a log-in, the verified ID token names the user, or else the userinfo endpoint. At a refresh, a
-//! new ID token or the userinfo endpoint is asked again if there are rules for users, or if the MCP
-//! server learns who they are; otherwise the user is the one of the log-in.
+//! At a log-in, the verified ID token names the user, or else the userinfo endpoint. At a refresh,
+//! a new ID token or the userinfo endpoint is asked again if there are rules for users, or if the
+//! MCP server learns who they are; otherwise the user is the one of the log-in.
 
 use axum::http::StatusCode;
 use base64::Engine as _;
@@ -85,8 +85,8 @@ impl Provider {
         }
     }
 
-    /// Returns the user to whom a token response belongs; `None` if the provider does not say and no
-    /// rule needs it.
+    /// Returns the user to whom a token response belongs; `None` if the provider does not say and
+    /// no rule needs it.
     ///
     /// The layer reads the user from the ID token in the response. `answer` therefore gets an ID
     /// token of this server, which no client sees, so that the layer knows the same user as the

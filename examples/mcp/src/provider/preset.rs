@@ -20,8 +20,8 @@ pub(crate) struct Preset {
     pub(crate) authorization_params: &'static [(&'static str, &'static str)],
     /// The default of `--scope`.
     pub(crate) scope: Option<&'static str>,
-    /// Scopes that are requested besides `openid`, whatever `--scope` says, because they show the id
-    /// of a user.
+    /// Scopes that are requested besides `openid`, whatever `--scope` says, because they show the
+    /// id of a user.
     pub(crate) id_scopes: &'static [&'static str],
     /// The same for the address of a user, besides `email`.
     pub(crate) email_scopes: &'static [&'static str],

@@ -3,8 +3,8 @@
 use super::ProviderConfig;
 use crate::scopes::OFFLINE_ACCESS;
 
-/// The scopes that this server needs itself, if they are configured: to know who the user is, and to
-/// refresh.
+/// The scopes that this server needs itself, if they are configured: to know who the user is, and
+/// to refresh.
 const OWN: [&str; 4] = ["openid", "email", "groups", OFFLINE_ACCESS];
 
 impl ProviderConfig {
@@ -13,8 +13,8 @@ impl ProviderConfig {
         self.scopes.iter().any(|known| known == scope)
     }
 
-    /// Returns the scope of an authorization request: what the client asked for, and what this server
-    /// needs itself.
+    /// Returns the scope of an authorization request: what the client asked for, and what this
+    /// server needs itself.
     pub(crate) fn whole_scope<'a>(&self, asked: impl Iterator<Item = &'a str>) -> String {
         let mut scopes: Vec<&str> = asked.collect();
         let preset = self.preset();
@@ -44,8 +44,8 @@ impl ProviderConfig {
         scopes.join(" ")
     }
 
-    /// Returns the scope of a refresh that the client requests as `asked`, with the scopes that this
-    /// server itself needs. It is empty if the client requests no scope.
+    /// Returns the scope of a refresh that the client requests as `asked`, with the scopes that
+    /// this server itself needs. It is empty if the client requests no scope.
     pub(crate) fn refreshed_scope(&self, asked: &str) -> String {
         // It is added if it is configured.
         let asked = asked
@@ -58,8 +58,8 @@ impl ProviderConfig {
         self.whole_scope(asked)
     }
 
-    /// Returns the granted scope in the words of the request: some providers answer with other names.
-    /// What the user did not consent to here is left out, whatever else the provider grants.
+    /// Returns the granted scope in the words of the request: some providers answer with other
+    /// names. What the user did not consent to here is left out, whatever else the provider grants.
     pub(crate) fn granted_scope(&self, granted: &str, asked: &str) -> String {
         let asked: Vec<_> = asked.split(' ').collect();
         let granted = granted

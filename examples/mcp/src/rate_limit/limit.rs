@@ -1,7 +1,7 @@
 //! A number of requests per minute for each network, and a larger one for each site.
 //!
-//! A site of IPv6 has up to 65,536 networks, as many as are remembered. Without a limit of its own, it
-//! could make this server forget the requests of all of them.
+//! A site of IPv6 has up to 65,536 networks, as many as are remembered. Without a limit of its own,
+//! it could make this server forget the requests of all of them.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
@@ -165,8 +165,8 @@ impl<C: Clock + Clone> Limit<C> {
         }
     }
 
-    /// Also limits the requests of all networks together. Use it for requests that fill the store: a
-    /// flood of them refuses those of other clients, too.
+    /// Also limits the requests of all networks together. Use it for requests that fill the store:
+    /// a flood of them refuses those of other clients, too.
     pub(super) fn with_all(self, count: NonZeroU32) -> Self {
         let quota = Quota::per_minute(count.saturating_mul(OF_ALL));
         let all = RateLimiter::direct_with_clock(quota, self.clock.clone());

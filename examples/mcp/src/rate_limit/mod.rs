@@ -1,8 +1,8 @@
 //! Limits how often one network can call the endpoints that write records or check secrets.
 //!
 //! A network is one IPv4 address, or one /64 of IPv6. A site gets at least a /64, from which it can
-//! use any address. A larger IPv4 network has unrelated customers of a provider in it. A /48 of IPv6,
-//! which a site may have, can send 16 times as many requests as a network.
+//! use any address. A larger IPv4 network has unrelated customers of a provider in it. A /48 of
+//! IPv6, which a site may have, can send 16 times as many requests as a network.
 //!
 //! Each instance counts for itself.
 

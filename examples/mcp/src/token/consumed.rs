@@ -1,9 +1,9 @@
-//! What a request does with the authorization code that it exchanges: it consumes the code, and then
-//! marks it as used or releases it.
+//! What a request does with the authorization code that it exchanges: it consumes the code, and
+//! then marks it as used or releases it.
 //!
-//! [`code`](super::code) decides inside the refresh layer, before the layer has replaced the tokens.
-//! The middleware in [`outside`](super::outside) acts on the layer's response. A [`Slot`] takes the
-//! outcome from one to the other.
+//! [`code`](super::code) decides inside the refresh layer, before the layer has replaced the
+//! tokens. The middleware in [`outside`](super::outside) acts on the layer's response. A [`Slot`]
+//! takes the outcome from one to the other.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,9 +38,9 @@ const PAUSES: [Duration; 5] = [
 const NOT_MARKED: &str =
     "could not mark a code as used: reuse is not detected until a retry succeeds";
 
-/// A code that this request has consumed. If the exchange succeeds, the record of the code names the
-/// grant that began with it. If it fails for any reason, the code is released, so that the client can
-/// try again with it.
+/// A code that this request has consumed. If the exchange succeeds, the record of the code names
+/// the grant that began with it. If it fails for any reason, the code is released, so that the
+/// client can try again with it.
 pub(super) struct Consumed(Option<Box<Attempt>>);
 
 #[derive(Clone)]
@@ -55,8 +55,8 @@ struct Attempt {
 /// The outcome of a request with a code, from which the middleware around the layer makes the
 /// response.
 pub(super) enum Outcome {
-    /// This request has consumed the code. The client gets the layer's response, which is stored for
-    /// a repeated request.
+    /// This request has consumed the code. The client gets the layer's response, which is stored
+    /// for a repeated request.
     Consumed(Consumed),
     /// The code was exchanged before. This response replaces the layer's response. It bypasses the
     /// layer, which would mistake the tokens in it for the provider's.

@@ -3,9 +3,9 @@
 //!
 //! The client presents an identity assertion authorization grant, an ID-JAG
 //! (draft-ietf-oauth-identity-assertion-authz-grant §4), with the grant type of RFC 7523 §2.1. The
-//! access token expires after 15 minutes, and there is no refresh token: the client asks its identity
-//! provider again, which can refuse. The layer does not list such a session, so that only its client
-//! can end it earlier.
+//! access token expires after 15 minutes, and there is no refresh token: the client asks its
+//! identity provider again, which can refuse. The layer does not list such a session, so that only
+//! its client can end it earlier.
 //!
 //! There is no token of the provider either. The layer gets a random one in its place, which opens
 //! nothing. Therefore `--mcp-upstream` must not expect one.

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::OauthError;
 use crate::users::User;
 
-/// The value that the layer gets as the upstream refresh token, and seals: the provider's token, the
-/// granted scope and the user. A provider may omit the scope when it refreshes (RFC 6749 §5.1), and some
-/// providers grant any requested scope (Entra ID), so that this server must remember it.
+/// The value that the layer gets as the upstream refresh token, and seals: the provider's token,
+/// the granted scope and the user. A provider may omit the scope when it refreshes (RFC 6749 §5.1),
+/// and some providers grant any requested scope (Entra ID), so that this server must remember it.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Kept {
     pub(super) scope: String,

@@ -87,8 +87,8 @@ async fn whole(body: Body) -> Result<Bytes, OauthError> {
 
 /// Returns the form with the resource of this server, so that the layer binds the access token to
 /// it, whether or not the client names it and however the client spells it. Returns an error if the
-/// form names another resource. A refresh names only scopes that this server supports, because it is
-/// compared with what was granted.
+/// form names another resource. A refresh names only scopes that this server supports, because it
+/// is compared with what was granted.
 fn with_defaults(app: &App, form: &[u8]) -> Result<Bytes, OauthError> {
     let resource = app.issuer.resource();
     let parameters = Parameters::parse(form);

@@ -80,7 +80,8 @@ pub(super) async fn refresh(provider: &Provider, form: &Parameters) -> Result<An
 ///
 /// # Errors
 ///
-/// If it is not known who the user is. The provider has refreshed already, so that the session ends.
+/// If it is not known who the user is. The provider has refreshed already, so that the session
+/// ends.
 async fn user(
     provider: &Provider,
     answer: &mut Answer,

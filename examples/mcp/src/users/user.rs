@@ -24,8 +24,8 @@ pub(crate) struct ClaimNames {
     /// A name that the user chose, and can change.
     pub(crate) login: Option<&'static str>,
     pub(crate) email_verified: &'static str,
-    /// The domain whose administrator manages the account, if only that proves that the user belongs
-    /// to the domain of the address.
+    /// The domain whose administrator manages the account, if only that proves that the user
+    /// belongs to the domain of the address.
     pub(crate) hosted_domain: Option<&'static str>,
     pub(crate) groups: &'static str,
 }
@@ -60,8 +60,8 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// Reads a user from claims. `groups` is the name of the claim with the groups. If not all groups
-    /// fit, the groups that `rules` name come first.
+    /// Reads a user from claims. `groups` is the name of the claim with the groups. If not all
+    /// groups fit, the groups that `rules` name come first.
     pub(crate) fn read(
         claims: &Map<String, Value>,
         names: &ClaimNames,
@@ -109,7 +109,8 @@ impl User {
         name.unwrap_or(&self.id)
     }
 
-    /// Adds the user to the claims of an ID token. `groups` is the name of the claim with the groups.
+    /// Adds the user to the claims of an ID token. `groups` is the name of the claim with the
+    /// groups.
     pub(crate) fn write(&self, groups: &str, claims: &mut Map<String, Value>) {
         claims.insert("sub".into(), self.id.as_str().into());
         if let Some(email) = &self.email {

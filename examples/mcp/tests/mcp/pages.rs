@@ -1,5 +1,5 @@
-//! The pages for users in a real browser, on wide and narrow screens: layout, accessibility, the brand
-//! and the copy button.
+//! The pages for users in a real browser, on wide and narrow screens: layout, accessibility, the
+//! brand and the copy button.
 
 use std::fs;
 use std::path::Path;

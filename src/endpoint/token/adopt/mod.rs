@@ -93,8 +93,8 @@ pub(super) async fn resolve<St: Store>(
 /// Returns the token that an adopted token leads to.
 ///
 /// It leads there in its shared token window, and after it as long as the first token of the grant
-/// is the current or the previous one, and no later one was presented: a client that lost the answer
-/// to its adoption still has the old token only.
+/// is the current or the previous one, and no later one was presented: a client that lost the
+/// answer to its adoption still has the old token only.
 async fn successor<St: Store>(
     exchange: &RequestContext<St>,
     foreign: &Foreign<'_>,

@@ -150,8 +150,8 @@ fn access_write<St>(
     )))
 }
 
-/// Limits the token to what the response grants. Nothing is ever added: the client has not asked for
-/// another token. Returns whether the next renewal can ask for what is left: no parameter says
+/// Limits the token to what the response grants. Nothing is ever added: the client has not asked
+/// for another token. Returns whether the next renewal can ask for what is left: no parameter says
 /// "nothing".
 fn narrow(record: &mut AccessRecord, granted: &Granted) -> bool {
     let had_resources = !record.resources.is_empty();

@@ -1,10 +1,10 @@
-//! Renews the upstream access token of a reference access token: a refresh by the layer itself, once
-//! for all requests of all instances.
+//! Renews the upstream access token of a reference access token: a refresh by the layer itself,
+//! once for all requests of all instances.
 //!
 //! [`renew`] is called with a token that is in use and whose upstream access token ends soon. All
-//! requests of this instance with the same token wait for one task. The task claims the grant, so it
-//! excludes the tasks of other instances and the rotations of the client; then it looks whether one
-//! of them has renewed the token already. The tokens of the layer stay as they are.
+//! requests of this instance with the same token wait for one task. The task claims the grant, so
+//! it excludes the tasks of other instances and the rotations of the client; then it looks whether
+//! one of them has renewed the token already. The tokens of the layer stay as they are.
 
 mod claim;
 mod task;

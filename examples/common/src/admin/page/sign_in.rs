@@ -20,8 +20,8 @@ use tokio::time::Instant;
 
 use super::{Page, message, render};
 
-/// The name of the cookie. With the prefix, browsers accept it only with `Secure` and only from this
-/// host (RFC 6265bis §4.1.3.2). They treat this computer like a server with TLS.
+/// The name of the cookie. With the prefix, browsers accept it only with `Secure` and only from
+/// this host (RFC 6265bis §4.1.3.2). They treat this computer like a server with TLS.
 const COOKIE_NAME: &str = "__Host-admin";
 
 /// The time after which an operator must sign in again.

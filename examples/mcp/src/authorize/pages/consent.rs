@@ -164,8 +164,8 @@ impl maud::Render for Name {
 }
 
 /// Returns the whole host of a web address, with its port unless that is the default one of the
-/// scheme. Internationalized names are in Punycode, so that similar names can be told apart. Returns
-/// `None` if it is not an `http` or `https` URL.
+/// scheme. Internationalized names are in Punycode, so that similar names can be told apart.
+/// Returns `None` if it is not an `http` or `https` URL.
 pub(super) fn host(url: &str) -> Option<String> {
     let url = Url::parse(url)
         .ok()

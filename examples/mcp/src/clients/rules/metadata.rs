@@ -195,8 +195,8 @@ fn redirect_uris(uris: Vec<String>, rules: &Rules) -> Result<Vec<String>, Invali
     Ok(uris)
 }
 
-/// Returns the type of the client. Web applications have https URLs only. Native ones may have them,
-/// too (RFC 8252 §7.2): Visual Studio Code does.
+/// Returns the type of the client. Web applications have https URLs only. Native ones may have
+/// them, too (RFC 8252 §7.2): Visual Studio Code does.
 fn application_type(
     name: Option<&str>,
     redirect_uris: &[String],

@@ -24,8 +24,8 @@ pub(super) struct Message {
 impl Message {
     /// Parses a message, or a batch of messages (MCP 2025-03-26).
     ///
-    /// Refuses members that occur twice or are spelled in another case: which of them counts depends
-    /// on the parser.
+    /// Refuses members that occur twice or are spelled in another case: which of them counts
+    /// depends on the parser.
     pub(super) fn parse(body: &[u8]) -> Result<Vec<Self>, Refused> {
         // The parser accepts invalid UTF-8 in values that it skips.
         let body = str::from_utf8(body).map_err(|_| Refused::Encoding)?;

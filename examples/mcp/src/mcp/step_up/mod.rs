@@ -116,8 +116,8 @@ impl StepUp {
         (all.len() > held.len()).then(|| self.insufficient(&all.join(" ")))
     }
 
-    /// Returns the challenge with the scopes that the client must request. It includes the scopes of
-    /// the token, because the new token replaces it.
+    /// Returns the challenge with the scopes that the client must request. It includes the scopes
+    /// of the token, because the new token replaces it.
     fn insufficient(&self, scope: &str) -> Response {
         const WHY: &str = "the access token does not have the scope that the tool requires";
         let error = OauthError::new("insufficient_scope", WHY).with_status(StatusCode::FORBIDDEN);

@@ -1,5 +1,5 @@
-//! Keys of clients that sign assertions, and a server for such clients. The JWTs are written here with `ring` alone, and not with
-//! the library with which the server reads them.
+//! Keys of clients that sign assertions, and a server for such clients. The JWTs are written here
+//! with `ring` alone, and not with the library with which the server reads them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

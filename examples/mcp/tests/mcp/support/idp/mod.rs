@@ -119,8 +119,8 @@ impl Idp {
         ]
     }
 
-    /// Returns the flags of a server with a preset: if there is no discovery document, the endpoints
-    /// replace those of the preset.
+    /// Returns the flags of a server with a preset: if there is no discovery document, the
+    /// endpoints replace those of the preset.
     pub(crate) fn preset_flags(&self) -> Vec<String> {
         if self.lock().behaviour.document.is_some() {
             return self.flags();
