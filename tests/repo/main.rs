@@ -1,5 +1,6 @@
-//! The repository: its documents, its layers, its dependencies and its public API.
+//! The repository: its comments, its documents, its layers, its dependencies and its public API.
 
+mod comments;
 mod documents;
 // Lists the items of every feature.
 #[cfg(all(feature = "conformance", feature = "postgres"))]

@@ -17,12 +17,12 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// Returns the files below `directory` whose name ends with `ending`.
-fn files(directory: &str, ending: &str) -> Vec<PathBuf> {
+pub(crate) fn files(directory: &str, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![root().join(directory)];
     while let Some(directory) = open.pop() {
@@ -40,7 +40,7 @@ fn files(directory: &str, ending: &str) -> Vec<PathBuf> {
 }
 
 /// Returns the path from the root of the repository.
-fn relative(path: &Path) -> String {
+pub(crate) fn relative(path: &Path) -> String {
     path.strip_prefix(root())
         .unwrap()
         .to_string_lossy()
