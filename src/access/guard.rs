@@ -26,7 +26,7 @@ use crate::endpoint::state::State;
 use crate::endpoint::token::renew;
 use crate::epochs::Epochs;
 use crate::event::{self, Callback, Detail, EventKind, EventSubject};
-use crate::store::{CatchPanics, Key, Store, StoreError};
+use crate::store::{InstrumentedStore, Key, Store, StoreError};
 use crate::subject::Profile;
 use crate::wire::client::ClientId;
 
@@ -46,13 +46,13 @@ pub(crate) struct Guard<St> {
 
 /// The owner of the store.
 pub(crate) enum StoreHandle<St> {
-    Own(CatchPanics<St>),
+    Own(InstrumentedStore<St>),
     /// A `RefreshLayer` in the same process.
     State(Arc<State<St>>),
 }
 
 impl<St> StoreHandle<St> {
-    fn get(&self) -> &CatchPanics<St> {
+    fn get(&self) -> &InstrumentedStore<St> {
         match self {
             Self::Own(store) => store,
             Self::State(state) => state.store(),

@@ -13,7 +13,7 @@ use crate::access::service::Access;
 use crate::clock::SystemClock;
 use crate::endpoint::config::ACCESS_PREFIX;
 use crate::error::ConfigError;
-use crate::store::{CatchPanics, Store};
+use crate::store::{InstrumentedStore, Store};
 
 /// Layer that applies the [`Access`] middleware. It guards the routes of a resource server whose
 /// clients hold access tokens of a [`RefreshLayer`](crate::RefreshLayer) with
@@ -72,7 +72,7 @@ impl<St: Store> AccessLayer<St> {
     /// clock, the prefix and the event callback from that layer.
     pub fn builder(store: St) -> AccessLayerBuilder<St> {
         AccessLayerBuilder::new(
-            StoreHandle::Own(CatchPanics::new(store)),
+            StoreHandle::Own(InstrumentedStore::new(store)),
             Arc::new(SystemClock),
             ACCESS_PREFIX.to_owned(),
         )

@@ -20,7 +20,7 @@ use crate::endpoint::upstream::{self, Accept, Inner, Reading, Reply};
 use crate::error::RefreshError;
 use crate::event::{Detail, EventKind, EventSubject, Reuse};
 use crate::random::RandomUnavailable;
-use crate::store::{CatchPanics, Key, Store, StoreError};
+use crate::store::{InstrumentedStore, Key, Store, StoreError};
 use crate::token::RefreshToken;
 use crate::wire::disclosure::Withheld;
 
@@ -66,7 +66,7 @@ impl<St> RequestContext<St> {
 }
 
 impl<St: Store> RequestContext<St> {
-    pub(crate) fn store(&self) -> &CatchPanics<St> {
+    pub(crate) fn store(&self) -> &InstrumentedStore<St> {
         self.shared.store()
     }
 

@@ -21,7 +21,7 @@ use crate::epochs::{self, Epochs};
 use crate::event::{self, Callback, Detail, EventKind, EventSubject};
 use crate::key_lock::KeyLock;
 use crate::random::{RandomUnavailable, SecureRandom};
-use crate::store::{CatchPanics, Key, Store, StoreError};
+use crate::store::{InstrumentedStore, Key, Store, StoreError};
 use crate::wire::client::ClientId;
 
 /// The largest number of commits that are retried in the background at a time.
@@ -39,7 +39,7 @@ const BACKGROUND_REVOCATIONS: usize = 4096;
 const REVOCATIONS_AT_ONCE: usize = 32;
 
 pub(crate) struct State<St> {
-    store: CatchPanics<St>,
+    store: InstrumentedStore<St>,
     config: Config,
     clock: Arc<dyn Clock>,
     random: Arc<dyn SecureRandom>,
@@ -67,7 +67,7 @@ impl<St> State<St> {
         on_event: Option<Callback>,
     ) -> Self {
         Self {
-            store: CatchPanics::new(store),
+            store: InstrumentedStore::new(store),
             config,
             clock,
             random,
@@ -93,7 +93,7 @@ impl<St> State<St> {
         caches.push(Arc::downgrade(cache));
     }
 
-    pub(crate) const fn store(&self) -> &CatchPanics<St> {
+    pub(crate) const fn store(&self) -> &InstrumentedStore<St> {
         &self.store
     }
 

@@ -24,10 +24,10 @@
 
 mod announce;
 mod boxed;
-mod catch_panics;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod decide;
+mod instrumented;
 #[cfg(feature = "memory")]
 mod memory;
 #[cfg(any(feature = "postgres", feature = "redis"))]
@@ -53,7 +53,7 @@ mod types;
 
 pub use self::announce::{Announcement, Announcements, Announcer};
 pub use self::boxed::BoxStore;
-pub(crate) use self::catch_panics::CatchPanics;
+pub(crate) use self::instrumented::InstrumentedStore;
 #[cfg(feature = "memory")]
 pub use self::memory::MemoryStore;
 #[cfg(feature = "postgres")]

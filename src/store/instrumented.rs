@@ -15,15 +15,15 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// A store that turns the panics of another one into errors, and opens a span for each call.
+/// A store whose calls run in a span each, and return an error if they panic.
+///
+/// The spans follow the semantic conventions of OpenTelemetry for database clients. The operation
+/// is that of the [`Store`], not the command of the database.
 ///
 /// A panic that unwinds through a rotation would lose the response of the inner service and hold
 /// the lease of the grant until it expires. Converted to [`StoreError::Unavailable`], it is handled
 /// as any other failure: the lease is released, and a commit is retried in the background.
-///
-/// The spans follow the semantic conventions of OpenTelemetry for database clients. The operation
-/// is that of the [`Store`], not the command of the database.
-pub(crate) struct CatchPanics<St>(St);
+pub(crate) struct InstrumentedStore<St>(St);
 
 /// Returns the span of one call.
 macro_rules! span {
@@ -40,15 +40,15 @@ macro_rules! span {
     };
 }
 
-impl<St> CatchPanics<St> {
+impl<St> InstrumentedStore<St> {
     pub(crate) const fn new(store: St) -> Self {
         Self(store)
     }
 }
 
-impl<St: Store> Store for CatchPanics<St> {
+impl<St: Store> Store for InstrumentedStore<St> {
     fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send {
-        Caught::new(span!("get", self.0), || self.0.get(key))
+        StoreCall::new(span!("get", self.0), || self.0.get(key))
     }
 
     fn swap(
@@ -58,7 +58,7 @@ impl<St: Store> Store for CatchPanics<St> {
         change: Change,
         sidecars: &[Sidecar],
     ) -> impl Future<Output = Result<Swap, StoreError>> + Send {
-        Caught::new(span!("swap", self.0), || {
+        StoreCall::new(span!("swap", self.0), || {
             self.0.swap(key, expected, change, sidecars)
         })
     }
@@ -68,7 +68,7 @@ impl<St: Store> Store for CatchPanics<St> {
         key: &Key,
         name: &SidecarName,
     ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
-        Caught::new(span!("sidecar", self.0), || self.0.sidecar(key, name))
+        StoreCall::new(span!("sidecar", self.0), || self.0.sidecar(key, name))
     }
 
     fn claim(
@@ -78,7 +78,7 @@ impl<St: Store> Store for CatchPanics<St> {
         version: Version,
         lease: Duration,
     ) -> impl Future<Output = Result<Option<Claim>, StoreError>> + Send {
-        Caught::new(span!("claim", self.0), || {
+        StoreCall::new(span!("claim", self.0), || {
             self.0.claim(key, tag, version, lease)
         })
     }
@@ -88,7 +88,7 @@ impl<St: Store> Store for CatchPanics<St> {
     }
 
     fn announce(&self, ended: &[Key]) -> impl Future<Output = Result<(), StoreError>> + Send {
-        Caught::new(span!("announce", self.0), || self.0.announce(ended))
+        StoreCall::new(span!("announce", self.0), || self.0.announce(ended))
     }
 
     fn announcements(&self) -> Option<Announcements> {
@@ -106,14 +106,14 @@ impl<St: Store> Store for CatchPanics<St> {
 
 /// A store call that runs in its span and returns an error if it panics.
 #[pin_project]
-struct Caught<F> {
+struct StoreCall<F> {
     // `None` if the store panicked before it returned a future.
     #[pin]
     call: Option<F>,
     span: Span,
 }
 
-impl<F> Caught<F> {
+impl<F> StoreCall<F> {
     fn new(span: Span, call: impl FnOnce() -> F) -> Self {
         Self {
             call: span.in_scope(|| catch_unwind(AssertUnwindSafe(call)).ok()),
@@ -122,7 +122,7 @@ impl<F> Caught<F> {
     }
 }
 
-impl<T, F: Future<Output = Result<T, StoreError>>> Future for Caught<F> {
+impl<T, F: Future<Output = Result<T, StoreError>>> Future for StoreCall<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
