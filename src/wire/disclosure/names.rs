@@ -5,8 +5,8 @@ use memchr::{memchr3, memmem};
 /// The beginning of the base64url encoding of a JSON object.
 const JWT: &str = "eyJ";
 
-/// Names that end with one of these hold a token. Case and everything but letters and digits is
-/// ignored.
+/// Names that end with one of these hold a token. They are compared without case, and without
+/// characters that are neither letters nor digits.
 const TOKENS: [&str; 10] = [
     "token",
     "tokens",
@@ -24,14 +24,14 @@ const TOKENS: [&str; 10] = [
 /// [`ABOUT`].
 const STANDARD: [&str; 3] = ["accesstoken", "refreshtoken", "idtoken"];
 
-/// The beginnings of the rest of names that only describe a token: `access_token_type`,
-/// `refresh_token_expires_in`.
+/// The beginnings of what follows a name of [`STANDARD`] in names that only describe a token:
+/// `access_token_type`, `refresh_token_expires_in`.
 const ABOUT: [&str; 20] = [
     "id", "expir", "type", "lifetime", "timeout", "ttl", "valid", "issued", "created", "updated",
     "format", "scope", "hash", "version", "status", "endpoint", "uri", "url", "alg", "signing",
 ];
 
-/// Parts of the names of tokens against request forgery, which authorize nothing by themselves.
+/// Parts of the names of anti-CSRF tokens, which authorize nothing by themselves.
 const FORGERY: [&str; 4] = ["csrf", "xsrf", "forgery", "verificationtoken"];
 
 /// Returns whether a member of this name holds a token of any kind.

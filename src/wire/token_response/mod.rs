@@ -92,7 +92,8 @@ impl TokenResponse {
         let mut members: Vec<MemberAt> = Vec::with_capacity(found.len());
         for member in found {
             let known = Name::of(member.name);
-            if known.is_some_and(Name::is_read) && members.iter().any(|other| other.known == known)
+            if known.is_some_and(Name::must_be_unique)
+                && members.iter().any(|other| other.known == known)
             {
                 return Err(AnswerError::Repeated);
             }

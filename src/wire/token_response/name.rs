@@ -2,7 +2,7 @@ use serde_json::value::RawValue;
 
 use crate::wire::json;
 
-/// A member that the layer reads.
+/// A member of a token response that the layer knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     AccessToken,
@@ -60,12 +60,13 @@ impl Name {
         Self::ALL.into_iter().find(|known| known.as_str() == &*name)
     }
 
-    /// Whether the layer reads its value. Such a member must not be repeated.
-    pub(super) const fn is_read(self) -> bool {
+    /// Returns whether a response with two such members is refused. The layer does not read
+    /// `token_type`, and reads no `id_token` if there are two.
+    pub(super) const fn must_be_unique(self) -> bool {
         !matches!(self, Self::TokenType | Self::IdToken)
     }
 
-    /// Whether the layer reads its value as a string.
+    /// Returns whether the layer reads the value as a string.
     pub(super) const fn is_text(self) -> bool {
         matches!(
             self,
@@ -78,7 +79,7 @@ impl Name {
         )
     }
 
-    /// Whether it is the lifetime of the refresh token: the member of
+    /// Returns whether the value is the lifetime of the refresh token: the member of
     /// draft-ietf-oauth-refresh-token-expiration, or one of the two that servers used before it.
     pub(super) const fn is_refresh_lifetime(self) -> bool {
         matches!(
@@ -87,14 +88,14 @@ impl Name {
         )
     }
 
-    /// Whether it describes the refresh token: the token itself, its lifetime, or that of the
-    /// user's authorization.
+    /// Returns whether the value describes the refresh token: the token itself, its lifetime, or
+    /// that of the user's authorization.
     pub(super) const fn is_of_grant(self) -> bool {
         matches!(self, Self::RefreshToken | Self::AuthorizationExpiresIn)
             || self.is_refresh_lifetime()
     }
 
-    /// Whether it is a time in seconds from the answer.
+    /// Returns whether the value is a lifetime: seconds from the time of the response.
     pub(super) const fn is_lifetime(self) -> bool {
         matches!(self, Self::ExpiresIn | Self::AuthorizationExpiresIn) || self.is_refresh_lifetime()
     }

@@ -1,4 +1,4 @@
-//! Where links are stored: that of the previous token in the record, all others in sidecars.
+//! Stores links: that of the previous token in the record, all others in sidecars.
 
 use std::time::Duration;
 

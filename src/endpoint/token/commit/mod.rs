@@ -56,7 +56,7 @@ pub(crate) struct Rotation<'a> {
     pub(crate) proceed: Proceed,
     /// The upstream token that was sent to the inner service.
     pub(crate) token: Zeroizing<String>,
-    /// What is known about the user.
+    /// The profile of the user, if known.
     pub(crate) profile: Option<Profile>,
     /// The next token. If none was minted, this is the current token.
     pub(crate) minted: Minted,
@@ -173,7 +173,7 @@ impl<'a> Rotation<'a> {
             nonce,
             profile_nonce,
         }
-        .store(config, now)?;
+        .apply(config, now)?;
         let record = record.granted_with(self.ask.has_credential());
         let mut links = Links {
             presentation,

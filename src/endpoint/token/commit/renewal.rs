@@ -39,7 +39,7 @@ pub(crate) struct Renewal<'a> {
     pub(crate) claimed: ClaimTag,
     /// The upstream token that was sent to the inner service.
     pub(crate) sent: &'a str,
-    /// What is known about the user.
+    /// The profile of the user, if known.
     pub(crate) profile: Option<Profile>,
     /// The current token, and randomness.
     pub(crate) minted: Minted,
@@ -70,7 +70,7 @@ impl Renewal<'_> {
             nonce,
             profile_nonce,
         }
-        .store(shared.config(), now)?;
+        .apply(shared.config(), now)?;
         let key = self.presentation.key;
         let hash = self.claimed;
         let write = access_write(self.access, &self.minted, profile.as_ref(), granted, shared)?;

@@ -1,4 +1,4 @@
-//! What a new upstream token changes in the record of its grant.
+//! The record of a grant with a new upstream token.
 
 use bytes::Bytes;
 
@@ -18,7 +18,7 @@ pub(super) struct NewUpstreamToken<'a> {
     pub(super) record: &'a Record,
     /// The upstream token that was sent to the inner service.
     pub(super) sent: &'a str,
-    /// What was known about the user before.
+    /// The profile of the user before, if known.
     pub(super) profile: Option<Profile>,
     /// The sealer of the refresh token that is the current one afterwards.
     pub(super) sealer: &'a Sealer,
@@ -29,14 +29,16 @@ pub(super) struct NewUpstreamToken<'a> {
 /// The grant with the new upstream token, before its refresh tokens change.
 pub(super) struct WithUpstreamToken {
     pub(super) record: Record,
-    /// What is known about the user.
+    /// The profile of the user, if known.
     pub(super) profile: Option<Profile>,
     /// Whether the index of the user must list the grant anew. The record says that it is listed.
     pub(super) listed: bool,
 }
 
 impl NewUpstreamToken<'_> {
-    pub(super) fn store(
+    /// Returns the grant with the new upstream token, sealed for the current refresh token. Stores
+    /// nothing.
+    pub(super) fn apply(
         self,
         config: &Config,
         now: Timestamp,
@@ -64,13 +66,14 @@ impl NewUpstreamToken<'_> {
         });
         let profile = match (self.profile, granted.profile(config)) {
             (None, Ok(named)) => named,
-            // The claims may have changed.
+            // The claims of the user may have changed.
             (Some(known), Ok(Some(named)))
                 if known.subject == named.subject && granted.id_token.is_some() =>
             {
                 Some(named)
             }
-            // The subject of a grant never changes. An unusable one must not cost the session.
+            // The subject of a grant never changes. A response with another or an invalid subject
+            // must not end the session.
             (known, _) => known,
         };
         let context = presentation.context(Purpose::Profile);
