@@ -19,7 +19,7 @@ use crate::random::SecureRandom;
 use crate::store::{Change, ClaimTag, Entry, Key, Store, StoreError, Ttl, Version};
 use crate::wire::client::ClientId;
 
-/// How long an instance uses the epochs that it has read.
+/// The longest time for which an instance uses the epochs that it has read.
 pub(crate) const MAX_AGE: Duration = Duration::from_secs(1);
 
 /// The most clients with an epoch of their own.
@@ -44,9 +44,10 @@ pub(crate) struct Epochs(Mutex<Cached>);
 
 #[derive(Debug, Default)]
 struct Cached {
-    /// When the epochs were read, and what was read.
+    /// The time at which the epochs were read, and the epochs.
     read: Option<(Instant, Arc<Table>)>,
-    /// Counts the changes that were announced. What was read before the last one does not count.
+    /// The number of changes that were announced. A read that began before the last one is not
+    /// cached.
     changes: u64,
 }
 

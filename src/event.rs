@@ -32,7 +32,7 @@ pub struct Event {
     /// The generation of the presented token. For [`EventKind::Issued`] and [`EventKind::Adopted`]
     /// that of the issued token, for [`EventKind::EndedByApplication`] that of the grant.
     pub generation: Option<u32>,
-    /// What is known about a reused token. `Some` for [`EventKind::ReuseDetected`] and
+    /// The details of a reused token. `Some` for [`EventKind::ReuseDetected`] and
     /// [`EventKind::ReuseUnproven`].
     pub reuse: Option<Reuse>,
     /// The time since the layer began to handle the request. For an `AccessLayer` it is the time
@@ -66,7 +66,7 @@ pub enum EventKind {
     /// client may still hold. The grant continues.
     Late,
     /// An old token was rejected whose windows are over: it was stolen, or it is a stale copy. The
-    /// grant has ended. [`Event::reuse`] helps to tell which it is.
+    /// grant has ended. [`Event::reuse`] helps to find out which it is.
     ReuseDetected,
     /// Like [`ReuseDetected`](Self::ReuseDetected), but the client of the grant authenticates
     /// itself and the request did not prove to come from it. The grant continues.

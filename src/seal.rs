@@ -66,7 +66,7 @@ pub(crate) enum Purpose {
     Replay = 3,
     /// The upstream access token, sealed for the reference access token.
     Access = 4,
-    /// What is known about the user, sealed for the current token or the reference access token.
+    /// The profile of the user, sealed for the current token or the reference access token.
     Profile = 5,
     /// The sessions of a user, sealed with a key that is derived from the subject.
     Sessions = 6,

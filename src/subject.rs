@@ -182,7 +182,7 @@ impl fmt::Debug for SubjectKey {
     }
 }
 
-/// What is known about the user of a grant.
+/// The profile of the user of a grant: the subject, and claims of the ID token.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Profile {
     pub(crate) subject: Subject,

@@ -50,7 +50,7 @@ struct Parts {
     grant: Option<GrantKey>,
     /// The sealed upstream access token, as stored.
     sealed: Box<[u8]>,
-    /// What is known about the user.
+    /// The profile of the user. `None` if the user is unknown.
     profile: Option<Arc<Profile>>,
 }
 

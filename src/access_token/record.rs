@@ -50,9 +50,9 @@ pub struct AccessRecord {
     pub has_grant: bool,
     /// The upstream access token, sealed under this token.
     pub(crate) sealed: Bytes,
-    /// What is known about the user, sealed under this token. `None` if nothing is.
+    /// The profile of the user, sealed under this token. `None` if the user is unknown.
     pub(crate) profile: Option<Bytes>,
-    /// With what the layer renews the upstream access token. `None` if it does not.
+    /// The means to renew the upstream access token. `None` if the layer does not renew it.
     pub(crate) renewable: Option<Renewable>,
     /// Whether its revocation is pending: revoked here, not yet confirmed by the inner service.
     pub revocation_pending: bool,

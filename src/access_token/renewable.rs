@@ -27,7 +27,7 @@ const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 /// The life of an upstream access token that the layer renews.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct UpstreamLife {
-    /// When it is renewed, if the access token is in use.
+    /// The time from which it is renewed, if the access token is in use.
     due_at: Timestamp,
     pub(crate) ends_at: Timestamp,
 }
@@ -43,7 +43,7 @@ impl UpstreamLife {
         now >= self.ends_at
     }
 
-    /// Returns how long a request waits for a renewal: for at most `longest`.
+    /// Returns the time for which a request waits for a renewal, at most `longest`.
     pub(crate) fn patience(self, longest: Duration, now: Timestamp) -> Duration {
         match self.has_ended(now) {
             true => longest,
@@ -52,7 +52,7 @@ impl UpstreamLife {
     }
 }
 
-/// When and with what the upstream access token is renewed.
+/// The time at which the upstream access token is renewed, and the refresh token for it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Renewable {
     pub(crate) life: UpstreamLife,

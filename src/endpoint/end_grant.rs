@@ -18,7 +18,7 @@ use crate::grant::Record;
 use crate::store::{Key, Store, StoreError};
 use crate::wire::client::ClientId;
 
-/// Whether this call ended the grant.
+/// The result of ending a grant: whether this call ended it.
 pub(crate) type Ended = Result<bool, StoreError>;
 
 /// Ends the grant under `key`. Returns whether this call ended it. Emits an event if it did, or if

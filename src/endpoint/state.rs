@@ -35,7 +35,7 @@ const BACKGROUND_LISTS: usize = 1024;
 /// most 1,000 sessions.
 const BACKGROUND_REVOCATIONS: usize = 4096;
 
-/// How many of them the inner service gets at a time.
+/// The largest number of revocations that the inner service gets at a time.
 const REVOCATIONS_AT_ONCE: usize = 32;
 
 pub(crate) struct State<St> {

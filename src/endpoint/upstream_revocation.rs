@@ -29,7 +29,7 @@ use crate::seal::{Context, Purpose};
 use crate::store::{Entry, Key, Store};
 use crate::wire::client::ClientId;
 
-/// For how long a revocation is tried.
+/// The time after which a revocation is not tried again.
 const PATIENCE: Duration = Duration::from_secs(600);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);

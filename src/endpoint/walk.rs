@@ -27,7 +27,7 @@ pub(crate) struct Walk {
     dead_end: Option<ClaimTag>,
 }
 
-/// What is known about the way to the current token.
+/// The state of the search for the current token along the links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// Its links have not been followed to the end.

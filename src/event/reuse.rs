@@ -1,26 +1,26 @@
 use std::fmt;
 use std::time::Duration;
 
-/// What the layer knows about a reused token. It helps an operator to tell a stolen token from a
-/// stale copy.
+/// The details of a reused token, by which an operator can distinguish a stolen token from a stale
+/// copy.
 ///
 /// A stale copy is usually sent by the client itself, so it comes with a valid credential and often
 /// from far behind: a backup, a second installation, a process that was suspended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reuse {
-    /// How many generations the token is older than the current token of its grant. A rotation
-    /// counts as one, a recovery as two, a convergence as none. An adopted token counts as the
-    /// first token of its grant.
+    /// The number of generations by which the token is older than the current token of its grant. A
+    /// rotation counts as one, a recovery as two, a convergence as none. An adopted token counts as
+    /// the first token of its grant.
     pub generations_behind: u32,
     /// The time since the last rotation, convergence or renewal of the grant: the least time since
     /// the token was rotated away.
     pub rotated_away_for: Duration,
-    /// Whether the request came from the client of the grant.
+    /// The proof that the request came from the client of the grant.
     pub client_proof: ClientProof,
 }
 
-/// Whether a request that presented a reused token came from the client of the grant.
+/// The proof that a request with a reused token came from the client of the grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClientProof {

@@ -232,7 +232,7 @@ pub(crate) fn without_answer(
     }
 }
 
-/// Returns whether a link beside the record may lead from the presented token to the current one.
+/// Returns whether a link in a sidecar may lead from the presented token to the current one.
 ///
 /// Such a link exists only for a token that is older than the previous one.
 pub(crate) fn may_have_link(

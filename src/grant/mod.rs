@@ -46,11 +46,11 @@ pub struct Record {
     pub generation: u32,
     /// The upstream token, sealed for the current token.
     pub(crate) sealed: Bytes,
-    /// What is known about the user, sealed for the current token. `None` if nothing is.
+    /// The profile of the user, sealed for the current token. `None` if the user is unknown.
     pub(crate) profile: Option<Bytes>,
     /// The upstream token, sealed for the revocation key of the layer, if it has one.
     pub(crate) revocable: Option<Bytes>,
-    /// Until when the index of the user lists the grant, if it was ever listed.
+    /// The time until which the index of the user lists the grant, if it was ever listed.
     pub(crate) listed_until: Option<Timestamp>,
     pub previous: Option<Previous>,
     /// Whether the current token was presented. If so, its client has received it.

@@ -16,7 +16,7 @@ use crate::grant::Record;
 use crate::store::{Change, Entry, Key, Store, StoreError, Ttl, Version};
 use crate::subject::Subject;
 
-/// How many grants are read or ended at a time.
+/// The most grants that one call reads or ends at a time.
 pub(super) const AT_ONCE: usize = 16;
 
 /// For this time after a log-in, a session stays in the index although its grant is not found: the
@@ -88,7 +88,7 @@ pub(super) async fn drop_from<St: Store>(
     .await
 }
 
-/// What to do with an index that cannot be read.
+/// The reaction to an index that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Damaged {
     Fail,

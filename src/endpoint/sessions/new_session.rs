@@ -23,7 +23,7 @@ use crate::wire::client::ClientId;
 /// The most sessions of one user.
 const MOST: usize = 1000;
 
-/// How many of the oldest sessions are looked up if a user has too many.
+/// The number of the oldest sessions that are looked up if a user has too many.
 const LOOKED_UP: usize = 32;
 
 /// A session that begins, to be listed in the index of its user.

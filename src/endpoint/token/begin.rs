@@ -28,7 +28,8 @@ pub(crate) struct NewGrant<'a> {
     pub(crate) credential: bool,
     /// The properties of its first access token.
     pub(crate) access: Terms<'a>,
-    /// The request whose repetition gets the same answer again, if there is one.
+    /// The request for which the answer is stored, so that it can be replayed. `None` to store no
+    /// answer.
     pub(crate) repeat: Option<&'a RefreshRequest<'a>>,
 }
 
@@ -137,7 +138,7 @@ pub(crate) struct Begun {
     pub(crate) body: Bytes,
     /// The access token, if the layer has minted one.
     pub(crate) access: Option<MintedAccessToken>,
-    /// The session that the grant is for its user, if the user is known.
+    /// The session to list for the user, if the user is known.
     pub(crate) session: Option<NewSession>,
 }
 

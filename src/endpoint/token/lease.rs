@@ -5,13 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument as _;
 
 use crate::clock::Timestamp;
 use crate::endpoint::state::State;
 use crate::grant::Record;
 use crate::store::{Change, Claim, ClaimTag, Entry, Key, Lease, Store, StoreError, Ttl, Version};
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// The purpose of a lease, stored in the lowest bit of its version.
 ///
@@ -50,10 +50,10 @@ impl Purpose {
 /// releases it.
 ///
 /// Invariant: a guard exists from before the claim is sent until the lease is released or handed to
-/// a commit. If a request could be cancelled without one, its lease would stay until it expires.
+/// a commit. Without a guard, a cancelled request would leave its lease behind until it expires.
 /// Other requests would have to wait for that, take the lease over, and wait for
-/// [`TAKEOVER_PAUSE`]; and the previous token could no longer be replayed, because an expired lease
-/// counts the current token as presented.
+/// [`TAKEOVER_PAUSE`]. The previous token could then no longer be recovered, because an expired
+/// lease counts the current token as presented.
 pub(crate) struct LeaseGuard<St: Store> {
     shared: Arc<State<St>>,
     key: Key,
@@ -143,13 +143,13 @@ impl<St: Store> LeaseGuard<St> {
         }
     }
 
-    /// Like [`confirm`](Self::confirm), for an entry that exists only to be claimed: from now on,
-    /// releasing the lease removes the entry.
+    /// Confirms the lease, like [`confirm`](Self::confirm), on an entry that exists only to be
+    /// claimed. Releasing the lease then removes the entry.
     pub(crate) fn confirm_on_placeholder(&mut self) {
         self.state = LeaseState::HeldOnPlaceholder;
     }
 
-    /// From now on, releasing the lease also marks the current token as presented.
+    /// Makes the release of the lease also mark the current token as presented.
     pub(crate) fn presented(&mut self, record: &Record) {
         if let LeaseState::Held { value, .. } = &mut self.state
             && record.previous.is_some()

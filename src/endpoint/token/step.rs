@@ -21,10 +21,11 @@ pub(super) struct Claimed<'a> {
     pub(super) waited: bool,
     /// Whether this claim repeats the one that took an expired lease over, after the pause.
     pub(super) repeated: bool,
-    /// Whether no stored answer with the current token can be for this request: it was looked for
-    /// in vain, or the request cannot be replayed.
+    /// Whether no stored answer with the current token can be for this request: none was found, or
+    /// the request cannot be replayed.
     pub(super) without_answer: bool,
-    /// What is known about the links of the presented token. `None` if old tokens have none.
+    /// The state of the search along the links of the presented token. `None` if old tokens have
+    /// no links.
     pub(super) way: Option<Way>,
     pub(super) now: Timestamp,
 }

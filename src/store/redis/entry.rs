@@ -28,8 +28,8 @@ pub fn beginning(version: Version) -> [u8; LEASE] {
     bytes
 }
 
-/// Replaces the version and the lease of an encoded entry by those that a claim wrote. `None` if
-/// the lengths do not match.
+/// Replaces the version and the lease of an encoded entry with those that a claim wrote. Returns
+/// `None` if the lengths do not match.
 pub fn with_head(mut entry: Vec<u8>, head: &[u8]) -> Option<Vec<u8>> {
     let place = entry
         .get_mut(VERSION..TAG)

@@ -21,7 +21,7 @@ use crate::listener::{Limits, Listener, RequestBody};
 use crate::metrics::{Metrics, Scrape};
 use crate::sessions::Sessions;
 
-/// What the API and the page need.
+/// The parts of the server that the API and the page use.
 #[derive(Clone, Debug)]
 pub struct Console {
     pub token: BearerToken,
@@ -33,7 +33,8 @@ pub struct Console {
     pub store: String,
 }
 
-/// Serves `/healthz` and `/metrics`, and what `console` has. Never returns.
+/// Serves `/healthz` and `/metrics`, and the page and the API of `console`, if there is one. Never
+/// returns.
 pub async fn serve(listener: TcpListener, scrape: Scrape, console: Option<Console>) {
     let render = scrape.clone();
     let metrics = move || async move {

@@ -1,6 +1,6 @@
-//! What the demo servers of both programs share: authorization codes, one-time refresh tokens and
-//! the endpoints that exchange and revoke them. Each program has clients and an authorization
-//! endpoint of its own.
+//! The parts that the demo servers of both programs share: authorization codes, one-time refresh
+//! tokens, and the endpoints that exchange and revoke them. Each program has clients and an
+//! authorization endpoint of its own.
 
 pub mod client;
 pub mod state;
@@ -11,7 +11,7 @@ use axum::http::HeaderMap;
 use self::client::{OauthError, Parameters};
 use self::state::Sessions;
 
-/// A demo server, as its token and revocation endpoints use it.
+/// The parts of a demo server that its token and revocation endpoints need.
 pub trait Demo: Clone + Send + Sync + 'static {
     /// The sessions of its users.
     fn sessions(&self) -> &Sessions;

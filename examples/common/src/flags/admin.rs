@@ -97,7 +97,7 @@ impl AdminFlags {
         logout.into_iter().chain(revocation)
     }
 
-    /// Begins to record metrics if they are served. `in_flight` is the name of the metric for
+    /// Starts recording metrics if `--admin` is set. `in_flight` is the name of the metric for
     /// requests in flight, if the server counts them.
     pub fn record(
         &self,
@@ -161,7 +161,7 @@ impl AdminFlags {
     }
 }
 
-/// What the admin page says about its server.
+/// The description of a server on its admin page.
 #[derive(Clone, Debug)]
 pub struct About {
     pub server: &'static str,

@@ -85,7 +85,7 @@ impl SharedFlags {
 #[derive(Debug)]
 pub struct Parsed<C> {
     pub cli: C,
-    /// What the operator should know once the program logs.
+    /// A warning to be logged once the program logs.
     pub warning: Option<String>,
 }
 

@@ -8,8 +8,8 @@ use super::seconds;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Sessions")]
 pub struct RotationFlags {
-    /// When a refresh replaces the refresh token of the client: `every-use`, `never`, or if the
-    /// token is at least this many seconds old
+    /// Refreshes that replace the refresh token of the client: `every-use`, `never`, or SECS for
+    /// those with a token that is at least this many seconds old
     ///
     /// The risk of `never` and SECS: a stolen copy of a token is not noticed while the token is
     /// kept. RFC 9700 §4.14.2 requires `every-use` for public clients, unless the upstream binds
@@ -17,8 +17,8 @@ pub struct RotationFlags {
     #[arg(long, value_name = "POLICY", value_parser = policy, allow_negative_numbers = true, default_value = "every-use")]
     rotation: RotationPolicy,
 
-    /// The --rotation of one client, instead of the general one; may be repeated. For clients that
-    /// must not or cannot replace their token: FAPI 2.0, account linking (Google, Alexa)
+    /// Policy of one client, instead of --rotation; may be repeated. For clients that must not or
+    /// cannot replace their token: FAPI 2.0, account linking (Google, Alexa)
     #[arg(long, value_name = "CLIENT_ID=POLICY", value_delimiter = ',', value_parser = client)]
     rotation_client: Vec<(ClientId, RotationPolicy)>,
 }

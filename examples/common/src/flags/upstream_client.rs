@@ -17,9 +17,10 @@ pub enum ClientAuth {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Sessions")]
 pub struct UpstreamClientFlags {
-    /// Client for whose sessions this server authenticates its own requests to the upstream, those
-    /// of --upstream-refresh and --upstream-revocation; needs --upstream-client-secret [default:
-    /// none, and then such requests are sent for sessions of public clients only]
+    /// ID of the client as which this server authenticates the requests that it sends by itself
+    /// for sessions of that client (--upstream-refresh, --upstream-revocation); needs
+    /// --upstream-client-secret [default: none; such requests are then sent only for sessions of
+    /// public clients]
     #[arg(long, value_name = "ID")]
     upstream_client_id: Option<ClientId>,
 

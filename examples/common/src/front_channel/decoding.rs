@@ -20,7 +20,7 @@ pub(super) fn folded(text: &[u8]) -> String {
         .collect()
 }
 
-/// Decodes `+`, `%74`, and `%u0074`, which some servers decode.
+/// Decodes `+`, `%74` and, because some servers do, `%u0074`.
 pub(super) fn decoded(mut text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     while let [first, rest @ ..] = text {

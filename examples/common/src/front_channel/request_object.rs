@@ -10,7 +10,7 @@ use super::parameter::{Parameter, has_token};
 
 /// Checks a JWT whose claims are the parameters of the request. The upstream checks its signature.
 pub(super) fn check_request_object(value: &[u8]) -> Result<(), Refusal> {
-    // Lenient decoders skip every other byte, `=` included.
+    // Lenient decoders skip all bytes outside of the alphabet, `=` included.
     let is_known = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let compact: Vec<u8> = value
         .iter()

@@ -50,8 +50,8 @@ impl KeySet {
     }
 }
 
-/// Returns whether `key` may have made a signature with this algorithm and key ID. The key decides
-/// what it is for: a key of another type never verifies a signature.
+/// Returns whether `key` may have made a signature with this algorithm and key ID. The type of the
+/// key counts, so a key of another type never verifies a signature.
 fn is_for(key: &Jwk, kid: Option<&str>, algorithm: Algorithm) -> bool {
     let common = &key.common;
     let fits = match (&key.algorithm, algorithm) {

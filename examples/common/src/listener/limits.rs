@@ -27,7 +27,7 @@ pub struct Limits {
     pub max_in_flight: usize,
     /// The most bytes of all request bodies together that are held in memory.
     pub body_memory: usize,
-    /// The most bytes of one request body that the service holds; it has passed the rest on.
+    /// The most bytes of one request body that the service holds at the same time.
     pub body_held: usize,
     /// The longest time that a connection may have no open request.
     pub idle_timeout: Duration,

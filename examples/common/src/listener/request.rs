@@ -39,7 +39,7 @@ impl Budget {
             .is_ok()
     }
 
-    fn give_back(&self, bytes: usize) {
+    fn release(&self, bytes: usize) {
         self.held.fetch_sub(bytes, Ordering::SeqCst);
     }
 
@@ -84,7 +84,7 @@ impl Held {
     /// what it holds to [`keep`](Self::keep).
     pub fn pass_on(&self) {
         self.passed_on.store(true, Ordering::SeqCst);
-        self.budget.give_back(self.bytes.swap(0, Ordering::SeqCst));
+        self.budget.release(self.bytes.swap(0, Ordering::SeqCst));
     }
 
     /// Sets the number of bytes that the service holds of a body that it streams.
@@ -98,7 +98,7 @@ impl Held {
             self.fail(&BodyError::Memory);
             return Err(BodyError::Memory);
         }
-        self.budget.give_back(held.saturating_sub(bytes));
+        self.budget.release(held.saturating_sub(bytes));
         self.bytes.store(bytes, Ordering::SeqCst);
         Ok(())
     }
@@ -138,7 +138,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.budget.give_back(*self.bytes.get_mut());
+        self.budget.release(*self.bytes.get_mut());
     }
 }
 

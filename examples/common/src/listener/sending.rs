@@ -94,8 +94,7 @@ impl Sending {
         }
     }
 
-    /// Returns whether the waiting data is so little that the end of the body need not be held
-    /// back.
+    /// Returns whether so little data waits to be sent that the body may end before it is sent.
     pub(crate) fn is_little(&self) -> bool {
         self.state().waiting <= PROGRESS
     }

@@ -71,14 +71,15 @@ impl Metrics {
         }
     }
 
+    /// Records an event of the layer.
     pub fn event(&self, event: &Event) {
         let Some(handles) = &self.0 else { return };
         handles.layer.record(event);
         handles.live.event(event);
     }
 
-    /// Measures a request to the upstream, to the head of its response. It fails if there is no
-    /// response, or none that is good.
+    /// Measures the time from a request to the upstream to the head of its response. The call
+    /// counts as failed if there is no response, or if `is_good` returns `false` for it.
     pub async fn upstream_call<T, E>(
         &self,
         call: impl Future<Output = Result<T, E>>,

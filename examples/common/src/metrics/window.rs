@@ -23,7 +23,7 @@ struct Slot {
     buckets: [u64; BUCKETS],
 }
 
-/// What a [`Window`] contains.
+/// The figures of a [`Window`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Minute {
     pub count: u64,

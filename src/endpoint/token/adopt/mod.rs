@@ -23,7 +23,7 @@ use crate::key_lock::KeyLockGuard;
 use crate::store::{ClaimTag, Entry, Store, Version};
 use crate::token::RefreshToken;
 
-/// What is known about a token that is not in the layer's format.
+/// The result of looking up a token that is not in the layer's format.
 #[allow(clippy::large_enum_variant, reason = "made once and matched at once")]
 pub(super) enum Resolved<St: Store> {
     /// It was adopted. It leads to this token, the first one of its grant.

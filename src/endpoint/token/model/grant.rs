@@ -89,7 +89,7 @@ pub(super) struct Sealed {
     pub(super) live: bool,
 }
 
-/// What varies in a [`Record`].
+/// The parts of a [`Record`] that vary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Grant {
     pub(super) generation: u8,

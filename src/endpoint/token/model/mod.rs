@@ -47,11 +47,11 @@ enum Bug {
     RecoverThoughPresented,
     /// A link is kept longer than its window.
     LinkOutlivesItsWindow,
-    /// No link is stored beside the record.
+    /// No link is stored in a sidecar.
     NoLink,
 }
 
-/// What happens to a call.
+/// The fault of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,

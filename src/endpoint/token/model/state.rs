@@ -31,7 +31,7 @@ pub(super) enum Broken {
     Both,
 }
 
-/// What has happened so far, as far as the properties depend on it. The layer does not know it.
+/// The past events on which the properties depend. The layer does not know them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct History {
     /// The tokens that were replaced, and the time left in their shared window.

@@ -4,7 +4,7 @@ use super::grant::{Stored, Token, WriteId};
 use super::state::State;
 use super::store::{Call, Put, Seen};
 
-/// How a request that holds the lease goes on.
+/// The next step of a request that holds the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum How {
     Rotate,
@@ -38,7 +38,7 @@ pub(super) enum Phase {
     },
 }
 
-/// What follows the release of the lease.
+/// The step after the release of the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Then {
     ClaimAgain,
