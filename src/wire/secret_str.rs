@@ -193,10 +193,17 @@ fn percent_decoded(text: &[u8]) -> Zeroizing<Vec<u8>> {
 
 /// Decodes the character references of a text (HTML §13.5: the five of XML, and numeric ones).
 fn dereferenced(text: &[u8]) -> Zeroizing<Vec<u8>> {
+    decoded(text, reference)
+}
+
+/// Decodes a text. `first` returns the character that an escape at the beginning of a text stands
+/// for, and the rest of the text. A character must never be longer than its escape.
+fn decoded(text: &[u8], first: fn(&[u8]) -> Option<(char, &[u8])>) -> Zeroizing<Vec<u8>> {
+    // Decoded text is never longer, so the buffer does not move.
     let mut out = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut rest = text;
     while let Some((byte, after)) = rest.split_first() {
-        if let Some((char, after)) = reference(rest) {
+        if let Some((char, after)) = first(rest) {
             out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
             rest = after;
         } else {
@@ -235,19 +242,7 @@ fn reference(text: &[u8]) -> Option<(char, &[u8])> {
 
 /// Decodes the escapes in a piece of JSON, also outside of strings.
 pub(crate) fn unescaped(json: &[u8]) -> Zeroizing<Vec<u8>> {
-    // A character is never longer than its escape, so the buffer does not move.
-    let mut out = Zeroizing::new(Vec::with_capacity(json.len()));
-    let mut rest = json;
-    while let Some((byte, after)) = rest.split_first() {
-        if let Some((char, after)) = escape(rest) {
-            out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
-            rest = after;
-        } else {
-            out.push(*byte);
-            rest = after;
-        }
-    }
-    out
+    decoded(json, escape)
 }
 
 /// Returns the character that an escape at the beginning stands for (RFC 8259 §7), and the rest of

@@ -3,6 +3,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use http::uri::PathAndQuery;
+use percent_encoding::percent_encode_byte;
 
 use super::fold::{Folded, Unit, Units, fold};
 use super::scan::{Scan, scan};
@@ -339,9 +340,6 @@ fn is_normal(rest: &str) -> bool {
 /// Appends a segment in the normal form: unreserved characters are decoded, escapes have capital
 /// letters, and characters that a path cannot contain are escaped.
 fn push_segment(path: &mut String, segment: &str) {
-    const DIGITS: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F',
-    ];
     let mut buffer = [0; 4];
     for unit in Units::of(segment.as_bytes()) {
         // An unambiguous path has only characters.
@@ -353,14 +351,11 @@ fn push_segment(path: &mut String, segment: &str) {
             || (!escaped && "!$&'()*+,;=:@".contains(char));
         if kept {
             path.push(char);
-            continue;
-        }
-        for byte in char.encode_utf8(&mut buffer).bytes() {
-            path.push('%');
+        } else {
             path.extend(
-                [byte >> 4, byte & 0xf]
-                    .iter()
-                    .filter_map(|digit| DIGITS.get(usize::from(*digit))),
+                char.encode_utf8(&mut buffer)
+                    .bytes()
+                    .map(percent_encode_byte),
             );
         }
     }

@@ -15,13 +15,12 @@ pub(super) enum Name {
     RefreshTokenTimeout,
     AuthorizationExpiresIn,
     IssuedTokenType,
-    TokenType,
     IdToken,
     Resource,
 }
 
 impl Name {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 12] = [
         Self::AccessToken,
         Self::RefreshToken,
         Self::Error,
@@ -32,7 +31,6 @@ impl Name {
         Self::RefreshTokenTimeout,
         Self::AuthorizationExpiresIn,
         Self::IssuedTokenType,
-        Self::TokenType,
         Self::IdToken,
         Self::Resource,
     ];
@@ -49,7 +47,6 @@ impl Name {
             Self::RefreshTokenTimeout => "refresh_token_timeout",
             Self::AuthorizationExpiresIn => "authorization_expires_in",
             Self::IssuedTokenType => "issued_token_type",
-            Self::TokenType => "token_type",
             Self::IdToken => "id_token",
             Self::Resource => "resource",
         }
@@ -60,10 +57,10 @@ impl Name {
         Self::ALL.into_iter().find(|known| known.as_str() == &*name)
     }
 
-    /// Returns whether a response with two such members is refused. The layer does not read
-    /// `token_type`, and reads no `id_token` if there are two.
+    /// Returns whether a response with two such members is refused. If there are two ID tokens, the
+    /// layer reads neither.
     pub(super) const fn must_be_unique(self) -> bool {
-        !matches!(self, Self::TokenType | Self::IdToken)
+        !matches!(self, Self::IdToken)
     }
 
     /// Returns whether the layer reads the value as a string.
