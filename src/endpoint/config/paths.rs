@@ -2,7 +2,7 @@ use std::cmp::Reverse;
 
 use crate::endpoint::Endpoint;
 use crate::error::ConfigError;
-use crate::wire::path::{InvalidPath, PathMatch, PathPrefix, PathRules, is_pattern};
+use crate::wire::path::{InvalidPath, PathMatch, PathPrefix, PathRules};
 
 /// The guarded paths, checked by [`checked`](Paths::checked).
 #[derive(Clone, Debug)]
@@ -156,39 +156,21 @@ impl Paths {
 pub(crate) const ALLOWED: &str = "allow_ambiguous_paths";
 
 fn check_path(setting: &'static str, path: &str) -> Result<(), ConfigError> {
-    let parsed = path.parse::<http::uri::PathAndQuery>();
-    let absolute =
-        path.starts_with('/') && parsed.is_ok_and(|parsed| parsed.as_str() == parsed.path());
-    if !absolute || path.contains('#') {
-        return Err(ConfigError::Path {
-            setting,
-            path: path.to_owned(),
-        });
+    match prefix(setting, path) {
+        // A path that is compared byte for byte may be ambiguous.
+        Ok(_) | Err(ConfigError::AmbiguousPath { .. }) => Ok(()),
+        Err(error) => Err(error),
     }
-    if is_pattern(path) {
-        return Err(ConfigError::PathPattern {
-            setting,
-            path: path.to_owned(),
-        });
-    }
-    Ok(())
 }
 
 /// Parses the path of a setting that guards all spellings.
 pub(crate) fn prefix(setting: &'static str, path: &str) -> Result<PathPrefix, ConfigError> {
-    let path_owned = || path.to_owned();
-    path.parse().map_err(|error| match error {
-        InvalidPath::NotAbsolute => ConfigError::Path {
-            setting,
-            path: path_owned(),
-        },
-        InvalidPath::Pattern => ConfigError::PathPattern {
-            setting,
-            path: path_owned(),
-        },
-        InvalidPath::Ambiguous => ConfigError::AmbiguousPath {
-            setting,
-            path: path_owned(),
-        },
+    path.parse().map_err(|error| {
+        let path = path.to_owned();
+        match error {
+            InvalidPath::NotAbsolute => ConfigError::Path { setting, path },
+            InvalidPath::Pattern => ConfigError::PathPattern { setting, path },
+            InvalidPath::Ambiguous => ConfigError::AmbiguousPath { setting, path },
+        }
     })
 }

@@ -72,7 +72,6 @@ mod tests;
 use http::Uri;
 use http::uri::{InvalidUri, InvalidUriParts, PathAndQuery};
 
-pub(crate) use self::prefix::is_pattern;
 pub use self::prefix::{InvalidPath, PathPrefix};
 pub use self::rules::{PathMatch, PathRules};
 use self::scan::{Scan, scan, stays_below};

@@ -233,7 +233,7 @@ impl fmt::Display for PathPrefix {
 }
 
 /// Returns whether a router would read the path as a pattern.
-pub(crate) fn is_pattern(path: &str) -> bool {
+fn is_pattern(path: &str) -> bool {
     path.contains(['{', '}', '*'])
         || path
             .split('/')
