@@ -51,11 +51,8 @@ impl RevocationKey {
         revocable: &[u8],
     ) -> Result<Zeroizing<String>, SealError> {
         let context = for_revocation(context);
-        let sealer = self.sealer(context.key);
-        let mut opened = sealer.open(context, &[sealed], revocable)?;
-        String::from_utf8(std::mem::take(&mut *opened))
-            .map(Zeroizing::new)
-            .map_err(|_| SealError)
+        self.sealer(context.key)
+            .open_text(context, &[sealed], revocable)
     }
 
     /// Each grant has a key of its own, because one key must not seal more than 2^32 messages with

@@ -7,6 +7,7 @@
 //! 800-38D §8.3).
 
 use std::fmt;
+use std::mem;
 
 use aes_gcm::aead::AeadInOut as _;
 use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce, Tag};
@@ -132,6 +133,19 @@ impl Sealer {
         let mut message = Zeroizing::new(text.to_vec());
         decrypt(&self.0, context, extra, (nonce, &mut message, tag))?;
         Ok(message)
+    }
+
+    /// Opens a text, like [`open`](Self::open). Returns an error if the message is not UTF-8.
+    pub(crate) fn open_text(
+        &self,
+        context: Context<'_>,
+        extra: &[&[u8]],
+        sealed: &[u8],
+    ) -> Result<Zeroizing<String>, SealError> {
+        let mut message = self.open(context, extra, sealed)?;
+        String::from_utf8(mem::take(&mut *message))
+            .map(Zeroizing::new)
+            .map_err(|_| SealError)
     }
 }
 

@@ -165,15 +165,9 @@ impl AccessRecord {
             key,
             client_id: self.client_id.as_str(),
         };
-        let mut opened = Sealer::new(token.secret())
-            .open(context, &[], &self.sealed)
-            .map_err(StoreError::corrupt)?;
-        String::from_utf8(std::mem::take(&mut *opened))
-            .map(Zeroizing::new)
-            .map_err(|error| {
-                // `FromUtf8Error` would disclose the bytes of the token.
-                StoreError::corrupt(error.utf8_error())
-            })
+        Sealer::new(token.secret())
+            .open_text(context, &[], &self.sealed)
+            .map_err(StoreError::corrupt)
     }
 }
 

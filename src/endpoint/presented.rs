@@ -119,10 +119,7 @@ impl<'a> PresentedToken<'a> {
     /// is damaged.
     pub(crate) fn unseal(&self, sealer: &Sealer, record: &Record) -> Option<Zeroizing<String>> {
         let context = self.context(Purpose::Current);
-        let mut opened = sealer.open(context, &[], &record.sealed).ok()?;
-        String::from_utf8(std::mem::take(&mut *opened))
-            .ok()
-            .map(Zeroizing::new)
+        sealer.open_text(context, &[], &record.sealed).ok()
     }
 }
 
