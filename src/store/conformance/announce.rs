@@ -37,7 +37,7 @@ pub async fn every_handle_receives_announcements<S: Store>(make: impl AsyncFn() 
     for mut announcements in [own, others] {
         for count in [1, 3] {
             let keys: Vec<_> = (0..count).map(|_| key()).collect();
-            hear(&store, &mut announcements, &keys).await;
+            announce_until_received(&store, &mut announcements, &keys).await;
         }
     }
 }
@@ -68,7 +68,7 @@ pub async fn a_lagging_subscriber_is_notified<S: Store>(make: impl AsyncFn() -> 
             Announcement::Lost => break,
         }
     }
-    hear(&store, &mut announcements, &[key()]).await;
+    announce_until_received(&store, &mut announcements, &[key()]).await;
 }
 
 /// Announcing a key does not change its entry.
@@ -82,7 +82,11 @@ pub async fn an_announcement_does_not_change_the_entry<S: Store>(make: impl Asyn
 
 /// Announces `keys`, and waits until all of them were received. Announces them again if some were
 /// lost and no more arrive.
-async fn hear<S: Store>(store: &S, announcements: &mut Announcements, keys: &[Key]) {
+async fn announce_until_received<S: Store>(
+    store: &S,
+    announcements: &mut Announcements,
+    keys: &[Key],
+) {
     let started = Instant::now();
     let mut missing: HashSet<_> = keys.iter().copied().collect();
     let mut lost = false;

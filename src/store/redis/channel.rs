@@ -158,8 +158,8 @@ impl Subscription {
     ) -> Result<Self, Failure> {
         let limit = connector.limit.max(PATIENCE);
         let closed = Arc::new(Notify::new());
-        let ear = ear(name.to_owned(), announcer.clone(), Arc::clone(&closed));
-        let connection = connector.listener(limit, ear).await?;
+        let push = push_sender(name.to_owned(), announcer.clone(), Arc::clone(&closed));
+        let connection = connector.listener(limit, push).await?;
         within(limit, connection.subscribe(name)).await?;
         Ok(Self { connection, closed })
     }
@@ -198,7 +198,11 @@ impl Subscription {
 
 /// Returns a receiver for the messages of one connection, in their order. It first reports that
 /// earlier messages may have been missed.
-fn ear(name: String, announcer: Announcer, closed: Arc<Notify>) -> Arc<dyn AsyncPushSender> {
+fn push_sender(
+    name: String,
+    announcer: Announcer,
+    closed: Arc<Notify>,
+) -> Arc<dyn AsyncPushSender> {
     Arc::new(move |PushInfo { kind, data }| {
         match kind {
             PushKind::Subscribe => announcer.lost(),

@@ -23,7 +23,7 @@ use super::tls::Tls;
 const QUEUE: usize = 1024;
 
 /// A receiver of the push messages of a server.
-type Ear = Arc<dyn AsyncPushSender>;
+type PushSender = Arc<dyn AsyncPushSender>;
 
 /// Opens connections to one target.
 pub(super) struct Connector {
@@ -72,25 +72,29 @@ impl Connector {
         self.reach(limit, None).await
     }
 
-    /// Connects to one server (any node of a cluster), and passes its push messages to `ear`.
-    pub(super) async fn listener(&self, limit: Duration, ear: Ear) -> Result<Server, Failure> {
-        self.reach(limit, Some(&ear)).await
+    /// Connects to one server (any node of a cluster), and passes its push messages to `push`.
+    pub(super) async fn listener(
+        &self,
+        limit: Duration,
+        push: PushSender,
+    ) -> Result<Server, Failure> {
+        self.reach(limit, Some(&push)).await
     }
 
-    async fn reach(&self, limit: Duration, ear: Option<&Ear>) -> Result<Server, Failure> {
+    async fn reach(&self, limit: Duration, push: Option<&PushSender>) -> Result<Server, Failure> {
         let reaching = async {
             match &self.target.place {
-                Place::Server(host) => self.dial(Endpoint::Host(host), ear).await,
-                Place::Socket(path) => self.dial(Endpoint::Socket(path), ear).await,
+                Place::Server(host) => self.dial(Endpoint::Host(host), push).await,
+                Place::Socket(path) => self.dial(Endpoint::Socket(path), push).await,
                 Place::Sentinels { sentinels, service } => {
-                    self.master(sentinels, service, limit, ear).await
+                    self.master(sentinels, service, limit, push).await
                 }
                 Place::Cluster(nodes) => {
                     let mut found = Err(Failure::slow());
                     let share = limit / u32::try_from(nodes.len()).unwrap_or(u32::MAX);
                     for node in nodes {
                         let dialling = async {
-                            let connection = self.dial(Endpoint::Host(node), ear).await?;
+                            let connection = self.dial(Endpoint::Host(node), push).await?;
                             answers(&connection).await?;
                             Ok::<_, Failure>(connection)
                         };
@@ -106,12 +110,16 @@ impl Connector {
         within(limit, reaching).await
     }
 
-    async fn dial(&self, endpoint: Endpoint<'_>, ear: Option<&Ear>) -> Result<Server, Failure> {
+    async fn dial(
+        &self,
+        endpoint: Endpoint<'_>,
+        push: Option<&PushSender>,
+    ) -> Result<Server, Failure> {
         self.dial_as(
             endpoint,
             self.target.credentials.as_ref(),
             self.target.database,
-            ear,
+            push,
         )
         .await
     }
@@ -121,7 +129,7 @@ impl Connector {
         endpoint: Endpoint<'_>,
         credentials: Option<&Credentials>,
         database: i64,
-        ear: Option<&Ear>,
+        push: Option<&PushSender>,
     ) -> Result<Server, Failure> {
         let stream = endpoint
             .open(self.tls.as_ref())
@@ -133,10 +141,10 @@ impl Connector {
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_pipeline_buffer_size(QUEUE);
-        if let Some(ear) = ear {
+        if let Some(push) = push {
             // In RESP2 a connection with a subscription accepts no other command.
             settings = settings.set_protocol(ProtocolVersion::RESP3);
-            config = config.set_push_sender(Arc::clone(ear));
+            config = config.set_push_sender(Arc::clone(push));
         }
         let (connection, driver) =
             MultiplexedConnection::new_with_config(&settings, stream, config).await?;
@@ -207,7 +215,7 @@ impl Connector {
         sentinels: &[Host],
         service: &str,
         limit: Duration,
-        ear: Option<&Ear>,
+        push: Option<&PushSender>,
     ) -> Result<Server, Failure> {
         let deadline = Instant::now() + limit;
         let first = self.first_sentinel.load(Ordering::Relaxed);
@@ -230,7 +238,7 @@ impl Connector {
                 }
             };
             let dialling = async {
-                let connection = self.dial(Endpoint::Host(&master), ear).await?;
+                let connection = self.dial(Endpoint::Host(&master), push).await?;
                 is_master(&connection).await?;
                 Ok::<_, Failure>(connection)
             };

@@ -19,7 +19,7 @@
 //!   again later.** If an attempt to connect fails with anything but an I/O error, the manager
 //!   keeps that error for ever.
 //! - **A reply to another call is never accepted.** The link closes a connection that is out of
-//!   step at once, for all calls. A manager cannot be told to drop its connection.
+//!   step at once, for all calls. A manager has no call that drops its connection.
 //! - **A failover is followed, and one hung node does not take a cluster down.** The manager holds
 //!   a connection to one fixed address. It does not ask sentinels, and does not work with a
 //!   cluster. For a cluster, the keeper replaces the client library's connection as a whole, and
