@@ -17,7 +17,7 @@ const MAX_HOPS: u32 = 64;
 
 /// The way from an old token along its links to the current one.
 ///
-/// A link is only read once: if the grant is rotated in the meantime, the walk goes on from the
+/// A link is only read once: if the grant is rotated in the meantime, the walk continues from the
 /// newest token that it has reached.
 pub(crate) struct Walk {
     token: RefreshToken,

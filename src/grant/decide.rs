@@ -41,7 +41,7 @@ pub(crate) enum Verdict {
     Refuse(Refusal),
 }
 
-/// The ways to go on with a token that is not refused.
+/// The ways to proceed with a token that is not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proceed {
     /// The current token: rotate, once this request holds the lease.
@@ -78,7 +78,7 @@ pub(crate) enum Refusal {
     Expired,
     /// The grant was revoked, and the revocation is pending.
     RevocationPending,
-    /// An old token that a conforming client may still send. The grant goes on.
+    /// An old token that a conforming client may still send. The grant continues.
     Late,
     /// An old token that no conforming client sends. The grant ends.
     Reuse,
@@ -250,7 +250,7 @@ pub(crate) fn may_have_link(
         && is_older(record, presented)
 }
 
-/// Returns how to go on with an older token, from which links lead to the current one.
+/// Returns how to proceed with an older token, from which links lead to the current one.
 pub(crate) fn converge(standing: Standing) -> Proceed {
     if standing == Standing::Held {
         Proceed::Busy
@@ -277,7 +277,7 @@ fn is_older(record: &Record, presented: Presented<'_>) -> bool {
         .is_some_and(|next| next < record.generation)
 }
 
-/// Returns how to go on with the previous token if no stored answer is replayed; `None` if its
+/// Returns how to proceed with the previous token if no stored answer is replayed; `None` if its
 /// windows are over.
 fn by_link(record: &Record, standing: Standing, now: Timestamp) -> Option<Proceed> {
     let previous = record.previous.as_ref()?;

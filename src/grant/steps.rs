@@ -80,7 +80,7 @@ impl Record {
     ///
     /// A recovery skips a generation. The current token, which it drops, is then two generations
     /// older than the new one, so that presenting it after its window counts as reuse and ends the
-    /// grant. Without the gap it would count as forged, and the grant would go on.
+    /// grant. Without the gap it would count as forged, and the grant would continue.
     pub(crate) const fn next_generation(&self, recovery: bool) -> u32 {
         self.generation.saturating_add(if recovery { 2 } else { 1 })
     }

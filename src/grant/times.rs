@@ -122,7 +122,7 @@ impl Record {
         }
     }
 
-    /// Returns whether the index of the user must list the grant anew at `now`, because the grant
+    /// Returns whether the index of the user must list the grant again at `now`, because the grant
     /// may live longer than the index lists it.
     pub(crate) fn must_be_listed(&self, now: Timestamp, idle_lifetime: Duration) -> bool {
         let wanted = now.saturating_add(idle_lifetime);

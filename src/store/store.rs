@@ -221,7 +221,7 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`StoreError`] if the store knows that not every instance can be reached. The entries have
-    /// ended nevertheless.
+    /// ended even then.
     fn announce(&self, ended: &[Key]) -> impl Future<Output = Result<(), StoreError>> + Send {
         let _ = ended;
         std::future::ready(Ok(()))

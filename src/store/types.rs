@@ -46,7 +46,7 @@ opaque_bytes! {
     Key, 32, PartialEq, Eq, PartialOrd, Ord, Hash
 }
 opaque_bytes! {
-    /// The identity of a write: random bytes that the writer chooses anew for every change.
+    /// The identity of a write: random bytes that the writer chooses for every change.
     Version, 8, PartialEq, Eq, PartialOrd, Ord, Hash
 }
 opaque_bytes! {

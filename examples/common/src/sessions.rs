@@ -87,8 +87,8 @@ impl Sessions {
         Ok(all)
     }
 
-    /// Ends all sessions of the subjects. Returns how many there were, or the first error. The
-    /// sessions that cause no error have ended nevertheless.
+    /// Ends all sessions of the subjects. Returns how many there were, or the first error. An error
+    /// does not stop it: all sessions without an error have ended.
     pub async fn end(&self, subjects: &[Subject]) -> Result<usize, StoreError> {
         let mut ended = Ok(0);
         for subject in subjects {

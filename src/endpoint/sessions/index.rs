@@ -39,7 +39,7 @@ pub(crate) struct Listed {
     /// The key of the grant.
     pub(crate) grant: Key,
     pub(crate) created_at: Timestamp,
-    /// The time until which it is listed. A grant that is used longer is listed anew.
+    /// The time until which it is listed. A grant that is used longer is listed again.
     pub(crate) until: Timestamp,
     /// The label, or an empty text.
     pub(crate) label: Box<str>,

@@ -112,7 +112,7 @@ async fn end_listed<St: Store>(
         for (session, end) in some.iter().zip(join_all(ends).await) {
             let was_alive = match end {
                 Ok(was_alive) => was_alive,
-                // The others end nevertheless.
+                // An error does not keep the other sessions alive.
                 Err(error) => {
                     failure.get_or_insert(error);
                     continue;

@@ -90,7 +90,7 @@ impl<St: Store> Attempt<St> {
 ///   other request with the token would wait until the lease expires.
 /// - **The lease belongs to the verdict.** It is returned only with a verdict about the entry that
 ///   the same claim returned. With a verdict about an earlier read, this request could rotate a
-///   grant that was revoked or rotated in between. So every step that goes on to another claim
+///   grant that was revoked or rotated in between. So every step that leads to another claim
 ///   releases the lease first, except `WaitForTakeover`, which repeats its own claim.
 /// - **A lease that was taken over is claimed twice**, with [`TAKEOVER_PAUSE`] in between. The
 ///   previous holder may have the answer of the inner service and only wait for the store. Its

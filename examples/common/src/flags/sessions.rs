@@ -19,8 +19,8 @@ pub struct SessionFlags {
     /// disables it [default: --retry-window]
     ///
     /// With an hour or a day, any number of processes with private copies of one token stay logged
-    /// in. The price: within this window a stolen copy cannot be told from a stale one, and neither
-    /// ends the grant.
+    /// in. The price: within this window a stolen copy cannot be distinguished from a stale one,
+    /// and neither ends the grant.
     #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub shared_window: Option<Duration>,
 

@@ -131,7 +131,7 @@ impl<'a> Rotation<'a> {
     }
 
     /// Returns the write to be made, the body of the answer to the client, and the session if the
-    /// index of its user must list it anew.
+    /// index of its user must list it again.
     fn prepare<St>(
         self,
         shared: &State<St>,

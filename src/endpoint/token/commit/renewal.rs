@@ -47,7 +47,7 @@ pub(crate) struct Renewal<'a> {
 }
 
 impl Renewal<'_> {
-    /// Returns the write to be made, and the session if the index of its user must list it anew.
+    /// Returns the write to be made, and the session if the index of its user must list it again.
     pub(crate) fn prepare<St>(
         self,
         shared: &State<St>,

@@ -31,7 +31,7 @@ pub(super) struct WithUpstreamToken {
     pub(super) record: Record,
     /// The profile of the user, if known.
     pub(super) profile: Option<Profile>,
-    /// Whether the index of the user must list the grant anew. The record says that it is listed.
+    /// Whether the index of the user must list the grant again. The record says that it is listed.
     pub(super) listed: bool,
 }
 

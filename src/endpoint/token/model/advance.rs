@@ -132,7 +132,7 @@ impl Layer {
                         );
                     }
                     if fails {
-                        // The request goes on, and the release is repeated in the background.
+                        // The request continues, and the release is repeated in the background.
                         let mut again = task.clone();
                         again.client = None;
                         again.held = held;
@@ -279,7 +279,7 @@ impl State {
         self.tasks.push(task);
     }
 
-    /// Releases the lease, if the request holds it, and goes on.
+    /// Releases the lease, if the request holds it, and continues.
     fn release(&mut self, mut task: Task, then: Then) {
         if task.held.is_none() {
             return self.then(task, then);

@@ -27,7 +27,7 @@ pub(super) enum Broken {
     Refused,
     /// A token was accepted after its window, although a newer one was presented.
     Stale,
-    /// A thief and an owner both went on after the window.
+    /// A thief and an owner both got an answer after the window.
     Both,
 }
 
