@@ -12,7 +12,7 @@ use crate::store::{Hint, Store};
 ///
 /// A scope or resource beyond the grant's is not checked here, although the binding names them:
 /// such a request may present an old token, which ends the grant, or the current one, which ends
-/// replay and recovery of the previous token. Both effects need the store.
+/// the recovery of the previous token. Both effects need the store.
 pub(crate) fn precheck<St: Store>(
     exchange: &RequestContext<St>,
     presentation: &PresentedToken<'_>,

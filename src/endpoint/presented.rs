@@ -103,7 +103,7 @@ impl<'a> PresentedToken<'a> {
         }
     }
 
-    /// Opens what is known about the user with the sealer of the current token. A profile that
+    /// Opens the profile of the user with the sealer of the current token. A profile that
     /// cannot be opened counts as unknown: an instance of an older version, which keeps the field
     /// as it is, may have rotated the grant.
     pub(crate) fn open_profile(&self, sealer: &Sealer, record: &Record) -> Option<Profile> {

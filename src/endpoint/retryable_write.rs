@@ -7,8 +7,8 @@ use crate::store::{Store, StoreError};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// Shorter than the second after which a client retries, so that the commit arrives before another
-/// instance uses the same upstream token.
+/// The longest pause between two attempts. It is shorter than the second after which a client
+/// retries, so that the commit arrives before another instance uses the same upstream token.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// The number of times that one attempt overrides a lease that another request has taken over.

@@ -19,8 +19,8 @@ use crate::subject::Subject;
 /// The most grants that one call reads or ends at a time.
 pub(super) const AT_ONCE: usize = 16;
 
-/// For this time after a log-in, a session stays in the index although its grant is not found: the
-/// index may have been written first.
+/// The time after a log-in for which a session stays in the index although its grant is not found,
+/// because the index may have been written first.
 const YOUNG: Duration = Duration::from_secs(300);
 
 /// Returns the index of a user.

@@ -5,7 +5,7 @@
 //! Its key and the key that seals it are derived from the subject, or from the issuer and the
 //! `sid`. So a dump of the store neither names a user nor says that two grants belong to the same
 //! one, unless an attacker guesses these. With
-//! [`subject_key`](crate::RefreshLayerBuilder::subject_key) not even then.
+//! [`subject_key`](crate::RefreshLayerBuilder::subject_key), a guess is not enough.
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use hkdf::Hkdf;
@@ -59,7 +59,8 @@ impl Index {
         Self::derived(2, Some(issuer), sid, subject_key)
     }
 
-    /// `kind` and the length keep two names from having the same encoding.
+    /// Derives an index from an encoded name. `kind` and the length keep the encodings of two
+    /// names apart.
     fn derived(kind: u8, issuer: Option<&str>, id: &str, subject_key: Option<&SubjectKey>) -> Self {
         let mut text = Zeroizing::new(vec![kind]);
         if let Some(issuer) = issuer {
