@@ -603,7 +603,7 @@ fn every_flag_has_an_environment_variable_and_documentation() {
     );
     let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for text in [
-        "a stolen copy cannot be told from a stale one",
+        "a stolen copy cannot be distinguished from a stale one",
         "[default: --retry-window]",
         "[default: unlimited]",
     ] {
