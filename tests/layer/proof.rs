@@ -106,23 +106,35 @@ async fn the_client_itself_ends_its_grant() {
 
 #[tokio::test]
 async fn an_assertion_proves_its_client() {
-    let client = Client::of(App::new(), "signed").await;
-    let [first, newest] = stale(&client, [Sent::Jwt(1), Sent::Jwt(2), Sent::Jwt(3)]).await;
-    // A forged assertion, one that was sent before, and none.
-    for sent in [Sent::ForgedJwt, Sent::Jwt(3), Sent::Nothing] {
+    proves_its_client("signed", Sent::Jwt, Sent::ForgedJwt).await;
+}
+
+#[tokio::test]
+async fn an_attestation_proves_its_client() {
+    proves_its_client("attested", Sent::Attested, Sent::ForgedAttestation).await;
+}
+
+/// Checks a client whose credential differs each time.
+async fn proves_its_client(name: &'static str, sent: fn(u32) -> Sent, forged: Sent) {
+    let client = Client::of(App::new(), name).await;
+    let [first, newest] = stale(&client, [1, 2, 3].map(sent)).await;
+    // A forged credential, one that was sent before, and none.
+    for sent in [forged, sent(3), Sent::Nothing] {
         let answer = client.refresh(&first, sent).await;
         assert_eq!(answer.error(), (401, "invalid_client".into()), "{sent:?}");
-        assert_eq!(reuse(&client.app).0, EventKind::ReuseUnproven, "{sent:?}");
+        let (kind, reuse) = reuse(&client.app);
+        assert_eq!(kind, EventKind::ReuseUnproven, "{sent:?}");
+        assert_eq!(reuse.client_proof, ClientProof::Disproved, "{sent:?}");
     }
-    let newest = client.refresh(&newest, Sent::Jwt(4)).await.token();
+    let newest = client.refresh(&newest, sent(4)).await.token();
     client.app.clock.advance(2 * HOUR);
     client.app.take_events();
-    let answer = client.refresh(&first, Sent::Jwt(5)).await;
+    let answer = client.refresh(&first, sent(5)).await;
     assert_eq!(answer.error(), invalid_grant());
     let (kind, reuse) = reuse(&client.app);
     assert_eq!(kind, EventKind::ReuseDetected);
     assert_eq!(reuse.client_proof, ClientProof::Proved);
-    let answer = client.refresh(&newest, Sent::Jwt(6)).await;
+    let answer = client.refresh(&newest, sent(6)).await;
     assert_eq!(answer.error(), invalid_grant());
 }
 

@@ -7,6 +7,9 @@ use tower_oauth_refresh::{ClientProof, EventKind};
 
 use crate::proof::{CONFIDENTIAL, HOUR, RIGHT, WRONG, invalid_grant, reuse, stale};
 
+/// Credentials that the inner service does not need of a public client, and therefore accepts.
+const CREDENTIALS: [Sent; 2] = [WRONG, Sent::ForgedAttestation];
+
 /// The inner service ignores the credential of a public client.
 #[tokio::test]
 async fn a_made_up_credential_does_not_protect_a_thief_of_a_public_clients_token() {
@@ -24,10 +27,12 @@ async fn a_made_up_credential_does_not_protect_a_thief_of_a_public_clients_token
 #[tokio::test]
 async fn one_accepted_credential_protects_the_grant_for_good() {
     // A log-in, or a later rotation; the retry is replayed.
-    for sent in [
-        [WRONG, Sent::Nothing, Sent::Nothing],
-        [Sent::Nothing, WRONG, Sent::Nothing],
-    ] {
+    for sent in CREDENTIALS.into_iter().flat_map(|credential| {
+        [
+            [credential, Sent::Nothing, Sent::Nothing],
+            [Sent::Nothing, credential, Sent::Nothing],
+        ]
+    }) {
         let client = Client::of(App::new(), "app").await;
         let [first, newest] = stale(&client, sent).await;
         let newest = {
@@ -79,18 +84,21 @@ async fn an_adopted_grant_is_protected_too() {
 
 #[tokio::test]
 async fn an_adoption_with_a_credential_protects_the_grant() {
-    let app = foreign::another(&App::new(), 24 * 3600);
-    let old = foreign::log_in_before(&app, "app").await;
-    let client = Client::of(app, "app").await;
-    let first = client.refresh(&old, WRONG).await.token();
-    let second = client.refresh(&first, Sent::Nothing).await.token();
-    let newest = client.refresh(&second, Sent::Nothing).await.token();
-    client.app.clock.advance(2 * HOUR);
-    client.app.take_events();
-    let down = Act::Answer(503, "text/plain", "down");
-    client.app.upstream.then(down);
-    let answer = client.refresh(&first, Sent::Nothing).await;
-    assert_eq!(answer.error(), invalid_grant());
-    assert_eq!(reuse(&client.app).0, EventKind::ReuseUnproven);
-    client.refresh(&newest, Sent::Nothing).await.token();
+    for credential in CREDENTIALS {
+        let app = foreign::another(&App::new(), 24 * 3600);
+        let old = foreign::log_in_before(&app, "app").await;
+        let client = Client::of(app, "app").await;
+        let first = client.refresh(&old, credential).await.token();
+        let second = client.refresh(&first, Sent::Nothing).await.token();
+        let newest = client.refresh(&second, Sent::Nothing).await.token();
+        client.app.clock.advance(2 * HOUR);
+        client.app.take_events();
+        let down = Act::Answer(503, "text/plain", "down");
+        client.app.upstream.then(down);
+        let answer = client.refresh(&first, Sent::Nothing).await;
+        assert_eq!(answer.error(), invalid_grant(), "{credential:?}");
+        let (kind, _) = reuse(&client.app);
+        assert_eq!(kind, EventKind::ReuseUnproven, "{credential:?}");
+        client.refresh(&newest, Sent::Nothing).await.token();
+    }
 }

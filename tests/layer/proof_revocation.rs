@@ -93,6 +93,24 @@ async fn without_a_revocation_endpoint_only_the_client_ends_its_grant() {
 }
 
 #[tokio::test]
+async fn an_attested_client_revokes_with_its_attestation() {
+    let client = Client::of(App::new(), "attested").await;
+    let token = client.log_in(Sent::Attested(1)).await;
+    let [not_found, ..] = no_revocation();
+    for sent in [Sent::Nothing, Sent::ForgedAttestation, Sent::Attested(1)] {
+        client.app.upstream.then(not_found.clone());
+        let answer = client.revoke(&token, sent).await;
+        assert_eq!(answer.error(), (401, "invalid_client".into()), "{sent:?}");
+    }
+    let token = client.refresh(&token, Sent::Attested(2)).await.token();
+    client.app.upstream.then(not_found);
+    let answer = client.revoke(&token, Sent::Attested(3)).await;
+    assert_eq!(answer.status, 200);
+    let answer = client.refresh(&token, Sent::Attested(4)).await;
+    assert_eq!(answer.error(), invalid_grant());
+}
+
+#[tokio::test]
 async fn without_a_proof_a_revocation_ends_nothing() {
     for act in [
         Act::Answer(500, "text/plain", "down"),

@@ -104,7 +104,7 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         form,
         scope: form.get(Param::Scope),
         resources: &named,
-        authenticates: client.credential.is_presented(),
+        authenticates: client.credential.is_presented(proofs),
         proofs,
     };
     let grant = NewGrant {
@@ -113,7 +113,7 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         scope,
         resources,
         upstream_token: token,
-        credential: client.credential.is_presented(),
+        credential: client.credential.is_presented(proofs),
         access: Terms {
             renewable: access.are_renewable(config, &requested),
             ..access

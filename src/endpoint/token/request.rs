@@ -101,7 +101,7 @@ impl<'a> RefreshRequest<'a> {
 
     /// Returns whether the request has a client credential.
     pub(crate) const fn has_credential(&self) -> bool {
-        self.credential.is_presented()
+        self.credential.is_presented(self.proofs)
     }
 
     /// Returns the values that a stored answer is bound to: the credential, the scope, and every

@@ -116,12 +116,12 @@ pub enum Credential<'a> {
 }
 
 impl Credential<'_> {
-    /// Returns whether the request itself has a credential, which the inner service checks. A
-    /// client that only an outer layer has named has none.
-    pub(crate) const fn is_presented(&self) -> bool {
+    /// Returns whether the request itself has a credential, which the inner service checks. An
+    /// attestation among its `proofs` is one. A client that only an outer layer has named has none.
+    pub(crate) const fn is_presented(&self, proofs: Proofs) -> bool {
         match self {
             Self::Secret(_) | Self::Assertion | Self::Outside(Some(_)) => true,
-            Self::None | Self::Outside(None) => false,
+            Self::None | Self::Outside(None) => proofs.attestation,
         }
     }
 }

@@ -4,6 +4,7 @@ use axum::Router;
 use axum::body::Body;
 
 use super::session::infallible;
+use super::upstream::{ATTESTATION, ATTESTATION_POP, ATTESTED};
 use super::{Answer, App, http, oauth, refresh_form, requests};
 
 /// The credential of one request.
@@ -18,6 +19,10 @@ pub enum Sent {
     Jwt(u32),
     /// An assertion that another key has signed.
     ForgedJwt,
+    /// An attestation of the client, with a proof of possession of this id.
+    Attested(u32),
+    /// An attestation that another attester has signed.
+    ForgedAttestation,
 }
 
 /// A client of an app that is served over HTTP.
@@ -58,12 +63,19 @@ impl Client {
             }
             Sent::Jwt(_) => form.push(("client_assertion", &assertion)),
             Sent::ForgedJwt => form.push(("client_assertion", &forged)),
+            Sent::Attested(_) => headers.push((ATTESTATION, ATTESTED)),
+            Sent::ForgedAttestation => headers.push((ATTESTATION, "e30.e30.Zm9yZ2Vk")),
         }
         if matches!(sent, Sent::Jwt(_) | Sent::ForgedJwt) {
             form.push((
                 "client_assertion_type",
                 "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
             ));
+        }
+        let pop;
+        if let Sent::Attested(id) = sent {
+            pop = format!("e30.e30.{id}");
+            headers.push((ATTESTATION_POP, pop.as_str()));
         }
         let url = format!("{}{path}", self.url);
         let (status, headers, body) = oauth::post_form(&url, &form, &headers).await;

@@ -14,6 +14,13 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::sync::Notify;
 use tower::{BoxError, Service};
 
+/// The headers of draft-ietf-oauth-attestation-based-client-auth.
+pub const ATTESTATION: &str = "oauth-client-attestation";
+pub const ATTESTATION_POP: &str = "oauth-client-attestation-pop";
+
+/// The attestation that the server accepts.
+pub const ATTESTED: &str = "e30.e30.c2lnbmF0dXJl";
+
 /// What the server does with one request instead of serving it.
 #[derive(Clone, Debug)]
 pub enum Act {
@@ -52,6 +59,15 @@ impl Seen {
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.as_str())
     }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    fn is_of(&self, client: &str) -> bool {
+        self.param("client_id")
+            .is_some_and(|name| name.starts_with(client))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -62,7 +78,8 @@ struct State {
     acts: VecDeque<Act>,
     reuses: u32,
     forgiving: bool,
-    assertions: HashSet<String>,
+    /// The assertions and proofs of possession that were used up.
+    used: HashSet<String>,
     time: Duration,
 }
 
@@ -147,7 +164,7 @@ impl Upstream {
         if let Some(refused) = authenticate(seen) {
             return refused;
         }
-        if !self.accepts_assertion(seen) {
+        if !self.accepts_assertion(seen) || !self.accepts_attestation(seen) {
             return invalid_client();
         }
         match (seen.path.as_str(), seen.param("grant_type")) {
@@ -174,16 +191,21 @@ impl Upstream {
     /// and each is accepted once.
     fn accepts_assertion(&self, seen: &Seen) -> bool {
         let assertion = seen.param("client_assertion").unwrap_or_default();
-        !seen
-            .param("client_id")
-            .is_some_and(|client| client.starts_with("signed"))
-            || assertion.ends_with(".c2lnbmF0dXJl")
-                && self
-                    .0
-                    .lock()
-                    .unwrap()
-                    .assertions
-                    .insert(assertion.to_owned())
+        !seen.is_of("signed") || assertion.ends_with(".c2lnbmF0dXJl") && self.uses_up(assertion)
+    }
+
+    /// Clients whose name begins with `attested` have an attestation. Each proof of possession is
+    /// accepted once.
+    fn accepts_attestation(&self, seen: &Seen) -> bool {
+        let proof = seen.header(ATTESTATION_POP).unwrap_or_default();
+        !seen.is_of("attested")
+            || seen.header(ATTESTATION) == Some(ATTESTED)
+                && !proof.is_empty()
+                && self.uses_up(proof)
+    }
+
+    fn uses_up(&self, proof: &str) -> bool {
+        self.0.lock().unwrap().used.insert(proof.to_owned())
     }
 
     fn refresh(&self, token: &str) -> Response<Full<Bytes>> {
