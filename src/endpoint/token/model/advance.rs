@@ -1,14 +1,14 @@
 //! The steps of `acquire` and `refresh`, with one call of the store or of the upstream in each.
 //! [`Step::after`] decides what follows from a claim.
 
-use super::grant::{Grant, Stored, Token, at, windows};
+use super::grant::{Grant, SHARED, Stored, Token, at, windows};
 use super::state::{Broken, History, State, THIEF};
-use super::store::{Put, Seen, SeenLease, Swapped};
+use super::store::{Put, Request, Seen, SeenLease, Swapped};
 use super::task::{Held, How, Phase, Task, Then};
 use super::{Bug, Fault, Layer};
-use crate::endpoint::token::step::{Claimed, Step, standing};
+use crate::endpoint::token::step::{Step, standing};
 use crate::endpoint::walk::Way;
-use crate::grant::{Presented, Proceed, Refusal, Standing};
+use crate::grant::{Proceed, Refusal, Standing};
 
 impl Layer {
     /// Makes the next call of a request.
@@ -174,7 +174,10 @@ impl Layer {
                         };
                         state.tasks.push(task);
                     }
-                    _ => state.refuse(&task),
+                    _ => {
+                        state.history.reused = true;
+                        state.refuse(&task);
+                    }
                 }
             }
         }
@@ -186,8 +189,11 @@ impl Layer {
         if self.bug == Some(Bug::RecoverThoughPresented) {
             shown.stored.grant.presented = false;
         }
-        let claim = shown.claim();
-        let record = shown.stored.grant.record();
+        if self.bug == Some(Bug::RecordLinkOutlivesItsWindow)
+            && let Some(old) = &mut shown.stored.grant.previous
+        {
+            old.shared = SHARED;
+        }
         let current = seen.stored.current;
         let way = if task.walk == current {
             Way::Current
@@ -196,24 +202,14 @@ impl Layer {
         } else {
             Way::Open
         };
-        let hash = task.presented.hash();
-        let presented = Presented {
-            client_id: "app",
-            generation: task.presented.generation.into(),
-            hash: &hash,
-        };
-        let step = Step::after(&Claimed {
-            claim: &claim,
-            record: &record,
-            presented,
-            adopted: false,
+        let request = Request {
+            presented: task.presented,
             waited: task.waited,
             repeated: task.repeated,
             without_answer: !self.replayable || task.searched == Some(seen.stored.revision()),
-            way: Some(way),
-            now: at(0),
-        });
-        match step {
+            way,
+        };
+        match shown.step(request) {
             Step::Rotate(proceed) => state.proceed(task, seen.stored, proceed),
             Step::Replay => {
                 task.phase = Phase::Search(seen);
@@ -238,10 +234,14 @@ impl Layer {
             }
             Step::Reclaim => {
                 task.goal = current;
-                task.goal_presented = standing(&claim) == Standing::RanOut;
+                task.goal_presented = standing(&seen.claim()) == Standing::RanOut;
                 task.id = state.new_write(true);
                 task.phase = Phase::Claim;
                 state.tasks.push(task);
+            }
+            Step::Refuse(Refusal::Reuse) if self.bug == Some(Bug::ReuseEndsNothing) => {
+                state.history.reused = true;
+                state.release(task, Then::Refuse);
             }
             Step::Refuse(Refusal::Reuse) => {
                 let expected = seen.stored.version;
@@ -315,6 +315,9 @@ impl State {
     pub(super) fn answer(&mut self, task: &Task, token: Token) {
         if task.stale {
             self.broke(Broken::Stale);
+        }
+        if task.after_reuse {
+            self.broke(Broken::Survived);
         }
         if let Some(client) = task.client {
             self.clients[usize::from(client)].token = Some(token);

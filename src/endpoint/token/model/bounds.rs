@@ -15,6 +15,14 @@ const FLEET: Layer = Layer {
     bug: None,
 };
 
+/// The thief has the old token and the owner the current one, or the other way round.
+const STOLEN: Layer = Layer {
+    copies: 1,
+    thief: true,
+    rotated: true,
+    ..FLEET
+};
+
 /// Checks every property in every state, and prints the number of states.
 #[track_caller]
 fn check(name: &str, layer: Layer) {
@@ -72,6 +80,7 @@ fn a_thief_and_an_owner_do_not_both_go_on_after_the_window() {
         ..FLEET
     };
     check("two copies and a thief", all);
+    check("a thief with another token", STOLEN);
 }
 
 #[test]
@@ -82,9 +91,14 @@ fn every_broken_rule_is_found() {
         rotated: true,
         ..FLEET
     };
+    let late = Layer { jumps: 1, ..calm };
     let rows = [
         (Bug::NoLease, FLEET, "an upstream token is used once"),
-        (Bug::NoVersionCheck, FLEET, "usable tokens are related"),
+        (
+            Bug::NoVersionCheck,
+            FLEET,
+            "a commit replaces what it has claimed",
+        ),
         (Bug::NoPause, FLEET, "an upstream token is used once"),
         (
             Bug::ConvergeWithoutLease,
@@ -97,7 +111,27 @@ fn every_broken_rule_is_found() {
             Layer { jumps: 4, ..calm },
             "a window ends",
         ),
+        (
+            Bug::RecordLinkOutlivesItsWindow,
+            Layer { faults: 1, ..late },
+            "a window ends",
+        ),
+        (
+            Bug::RecordLinkOutlivesItsWindow,
+            STOLEN,
+            "a thief and an owner do not both go on",
+        ),
         (Bug::NoLink, calm, "an honest client is not refused"),
+        (
+            Bug::LinkToDroppedToken,
+            Layer {
+                copies: 1,
+                faults: 2,
+                ..FLEET
+            },
+            "a usable token leads to the current one",
+        ),
+        (Bug::ReuseEndsNothing, late, "reuse ends the grant"),
     ];
     for (bug, layer, expected) in rows {
         let layer = Layer {

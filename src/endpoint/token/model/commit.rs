@@ -57,7 +57,13 @@ impl Layer {
                     }),
                     _ => None,
                 };
-                let sealed = next.hash().as_bytes()[..2].to_vec().into();
+                let leads_to = match (how, claimed.grant.previous) {
+                    (How::Recover, Some(old)) if self.bug == Some(Bug::LinkToDroppedToken) => {
+                        old.next
+                    }
+                    _ => next,
+                };
+                let sealed = leads_to.hash().as_bytes()[..2].to_vec().into();
                 let previous = Previous::new(presented, at(0), windows(), Some(sealed));
                 (link, record.rotated(next.generation.into(), previous))
             }

@@ -50,6 +50,18 @@ pub(super) struct Token {
     pub(super) number: u8,
 }
 
+/// The token of the log-in.
+pub(super) const FIRST: Token = Token {
+    generation: 0,
+    number: 0,
+};
+
+/// The token that replaces it, if the grant was rotated before.
+pub(super) const SECOND: Token = Token {
+    generation: 1,
+    number: 0,
+};
+
 impl Token {
     pub(super) fn hash(self) -> ClaimTag {
         let mut hash = [0; 32];

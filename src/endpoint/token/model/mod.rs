@@ -27,7 +27,7 @@ mod task;
 
 use stateright::{Model, Property};
 
-use self::grant::{LEASE, RETRY, SHARED, SKEW};
+use self::grant::{FIRST, LEASE, RETRY, SECOND, SHARED, SKEW};
 use self::state::{Broken, Client, State, THIEF};
 use self::store::Call;
 use self::task::{How, Phase, Task};
@@ -45,10 +45,16 @@ enum Bug {
     ConvergeWithoutLease,
     /// A token is recovered although its successor was presented.
     RecoverThoughPresented,
-    /// A link is kept longer than its window.
+    /// A link in a sidecar is kept longer than its window.
     LinkOutlivesItsWindow,
+    /// The link in the record is followed after its window.
+    RecordLinkOutlivesItsWindow,
     /// No link is stored in a sidecar.
     NoLink,
+    /// After a recovery, the link in the record leads to the token that was dropped.
+    LinkToDroppedToken,
+    /// Reuse is refused, and the grant continues.
+    ReuseEndsNothing,
 }
 
 /// The fault of a call.
@@ -77,7 +83,8 @@ struct Layer {
     jumps: u8,
     /// Whether requests can be replayed.
     replayable: bool,
-    /// Whether the grant was rotated before, and only the first copy has the current token.
+    /// Whether the grant was rotated before, and only the first copy has the current token. A thief
+    /// then has the old token or the current one from the beginning.
     rotated: bool,
     bug: Option<Bug>,
 }
@@ -116,7 +123,11 @@ impl Model for Layer {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State::new(self)]
+        let state = State::new(self);
+        if self.thief && self.rotated {
+            return [FIRST, SECOND].map(|token| state.robbed(token)).into();
+        }
+        vec![state]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -275,10 +286,14 @@ impl Model for Layer {
         fn some(state: &State, phase: fn(&Phase) -> bool) -> bool {
             state.tasks.iter().any(|task| phase(&task.phase))
         }
-        vec![
-            Property::always("usable tokens are related", |_, state| {
-                holds(state, Broken::Unrelated)
+        let mut properties = vec![
+            Property::always("a commit replaces what it has claimed", |_, state| {
+                holds(state, Broken::Overwritten)
             }),
+            Property::always(
+                "a usable token leads to the current one",
+                |_, state: &State| state.usable_tokens_lead_to_the_current_one(),
+            ),
             Property::always("an upstream token is used once", |_, state| {
                 holds(state, Broken::Replaced)
             }),
@@ -286,6 +301,9 @@ impl Model for Layer {
                 holds(state, Broken::Refused)
             }),
             Property::always("a window ends", |_, state| holds(state, Broken::Stale)),
+            Property::always("reuse ends the grant", |_, state| {
+                holds(state, Broken::Survived)
+            }),
             Property::always("a thief and an owner do not both go on", |_, state| {
                 holds(state, Broken::Both)
             }),
@@ -307,7 +325,36 @@ impl Model for Layer {
             Property::sometimes("takes over", |_, state| {
                 some(state, |phase| matches!(phase, Phase::Pause(_)))
             }),
-        ]
+        ];
+        // One copy has no token that is older than the previous one.
+        if self.copies > 1 || self.thief {
+            properties.push(Property::sometimes("follows links", |_, state| {
+                some(state, |phase| matches!(phase, Phase::Walk(_)))
+            }));
+        }
+        if self.thief && self.rotated {
+            properties.extend([
+                Property::sometimes(
+                    "a thief with an old token is refused",
+                    |_, state: &State| {
+                        state.separated(|state, owner| {
+                            state.history.went_on[owner]
+                                && state.clients[usize::from(THIEF)].token.is_none()
+                        })
+                    },
+                ),
+                Property::sometimes(
+                    "an owner with an old token is refused",
+                    |_, state: &State| {
+                        state.separated(|state, owner| {
+                            state.history.went_on[usize::from(THIEF)]
+                                && state.clients[owner].token.is_none()
+                        })
+                    },
+                ),
+            ]);
+        }
+        properties
     }
 }
 
@@ -319,6 +366,9 @@ impl Layer {
         let mut task = Task::new(instance, client, token, state.new_write(false));
         let over = state.left(token) == Some(0);
         task.stale = over && (state.history.presented || state.history.last != Some(token));
+        // With a thief, this bug breaks two rules. The second one must find it, too.
+        task.stale &= !self.thief || self.bug != Some(Bug::RecordLinkOutlivesItsWindow);
+        task.after_reuse = state.history.reused;
         // With one copy, no window is needed.
         state.history.excused |= over && self.copies > 1;
         state.tasks.push(task);

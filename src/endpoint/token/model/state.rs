@@ -4,9 +4,13 @@
 //! one state. For the same reason, what no request can reach any more is removed.
 
 use super::Layer;
-use super::grant::{Grant, Link, Old, RETRY, SHARED, Sealed, Stored, Token, WriteId};
-use super::store::{Call, Put};
+use super::grant::{
+    FIRST, Grant, Link, Old, RETRY, SECOND, SHARED, Sealed, Stored, Token, WriteId,
+};
+use super::store::{Call, Put, Request};
 use super::task::{Phase, Task};
+use crate::endpoint::token::step::Step;
+use crate::endpoint::walk::Way;
 
 /// An honest copy of the token, or the thief.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,14 +23,16 @@ pub(super) struct Client {
 /// The rule that was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Broken {
-    /// Two tokens were usable, and neither led to the other.
-    Unrelated,
+    /// A commit has replaced a state of the grant that it did not start from.
+    Overwritten,
     /// The upstream saw a token that it had replaced.
     Replaced,
     /// An honest client was refused.
     Refused,
     /// A token was accepted after its window, although a newer one was presented.
     Stale,
+    /// A request that was sent after the grant had ended because of reuse got an answer.
+    Survived,
     /// A thief and an owner both got an answer after the window.
     Both,
 }
@@ -44,6 +50,8 @@ pub(super) struct History {
     pub(super) crashed: bool,
     /// Whether an honest copy may be refused, because a copy was used after its window or stolen.
     pub(super) excused: bool,
+    /// Whether a token was refused as reuse.
+    pub(super) reused: bool,
     /// The owners that the end of the window has separated from the thief.
     pub(super) apart: [bool; 2],
     /// The clients that got an answer since.
@@ -72,15 +80,7 @@ pub(super) const THIEF: u8 = 2;
 
 impl State {
     pub(super) fn new(layer: &Layer) -> Self {
-        let first = Token {
-            generation: 0,
-            number: 0,
-        };
-        let second = Token {
-            generation: 1,
-            number: 0,
-        };
-        let current = if layer.rotated { second } else { first };
+        let current = if layer.rotated { SECOND } else { FIRST };
         let client = |exists: bool, token: Token| Client {
             token: exists.then_some(token),
             requests: if exists { layer.requests } else { 0 },
@@ -92,8 +92,8 @@ impl State {
                 live: true,
             },
             previous: layer.rotated.then_some(Old {
-                token: first,
-                next: second,
+                token: FIRST,
+                next: SECOND,
                 retry: RETRY,
                 shared: SHARED,
             }),
@@ -114,8 +114,8 @@ impl State {
             answers: Vec::new(),
             clients: [
                 client(true, current),
-                client(layer.copies > 1, first),
-                client(false, first),
+                client(layer.copies > 1, FIRST),
+                client(false, FIRST),
             ],
             tasks: Vec::new(),
             late: Vec::new(),
@@ -127,12 +127,30 @@ impl State {
             state.clients[usize::from(THIEF)].requests = layer.requests;
         }
         if layer.rotated {
-            state.history.old.push((first, SHARED));
-            state.history.last = Some(first);
+            state.history.old.push((FIRST, SHARED));
+            state.history.last = Some(FIRST);
             if layer.replayable {
-                state.answers.push((second, RETRY));
+                state.answers.push((SECOND, RETRY));
             }
         }
+        state
+    }
+
+    /// Returns the state in which the thief has this token. A single owner has the other one. A
+    /// client with the old token sends one request less.
+    pub(super) fn robbed(&self, token: Token) -> Self {
+        let mut state = self.clone();
+        state.clients[usize::from(THIEF)].token = Some(token);
+        if state.clients[1].token.is_none() {
+            let other = if token == FIRST { SECOND } else { FIRST };
+            state.clients[0].token = Some(other);
+        }
+        for client in &mut state.clients {
+            if client.token == Some(FIRST) {
+                client.requests -= 1;
+            }
+        }
+        state.history.excused = true;
         state
     }
 
@@ -334,6 +352,57 @@ impl State {
         self.tasks
             .iter()
             .filter(|task| matches!(task.phase, Phase::Commit { .. }))
+    }
+
+    /// Returns whether every token of a client that would not be refused leads to the current one.
+    pub(super) fn usable_tokens_lead_to_the_current_one(&self) -> bool {
+        let Some(stored) = &self.entry else {
+            return true;
+        };
+        let tokens = self.clients.iter().filter_map(|client| client.token);
+        let mut lost = tokens.filter(|token| !self.leads_to_current(stored, *token));
+        lost.all(|token| self.refuses(token))
+    }
+
+    /// Returns whether the link in the record and those in sidecars lead from this token to the
+    /// current one.
+    fn leads_to_current(&self, stored: &Stored, mut token: Token) -> bool {
+        while token != stored.current {
+            let previous = stored.grant.previous.filter(|old| old.token == token);
+            let link = self.links.iter().find(|link| link.of == token);
+            let Some(next) = previous
+                .map(|old| old.next)
+                .or_else(|| link.map(|link| link.next))
+                .filter(|next| next.generation > token.generation)
+            else {
+                return false;
+            };
+            token = next;
+        }
+        true
+    }
+
+    /// Returns whether a request with this token, from which no links lead on, would be refused.
+    fn refuses(&self, token: Token) -> bool {
+        let mut state = self.clone();
+        let id = state.new_write(false);
+        let Some(seen) = state.claim(token, id, None) else {
+            return true;
+        };
+        let request = Request {
+            presented: token,
+            waited: false,
+            repeated: true,
+            without_answer: true,
+            way: Way::DeadEnd,
+        };
+        matches!(seen.step(request), Step::Refuse(_))
+    }
+
+    /// Returns whether this holds for an owner that the end of the window has separated from the
+    /// thief.
+    pub(super) fn separated(&self, holds: fn(&Self, usize) -> bool) -> bool {
+        (0..2).any(|owner| self.history.apart[owner] && holds(self, owner))
     }
 
     /// Notes which owners the end of the shared token window separates from the thief.

@@ -4,6 +4,9 @@ use super::Bug;
 use super::grant::{LEASE, Link, RETRY, SHARED, Stored, Token, WriteId, at, seconds};
 use super::state::{Broken, State};
 use super::task::How;
+use crate::endpoint::token::step::{Claimed, Step};
+use crate::endpoint::walk::Way;
+use crate::grant::Presented;
 use crate::store::{Change, Claim, Lease, Swap, Ttl, decide};
 
 /// A call that changes the entry.
@@ -56,6 +59,37 @@ impl Seen {
         };
         Claim::new(lease, self.stored.entry()).taking_over(self.taken_over)
     }
+
+    /// Returns the step of a request that has seen this.
+    pub(super) fn step(&self, request: Request) -> Step {
+        let hash = request.presented.hash();
+        let presented = Presented {
+            client_id: "app",
+            generation: request.presented.generation.into(),
+            hash: &hash,
+        };
+        Step::after(&Claimed {
+            claim: &self.claim(),
+            record: &self.stored.grant.record(),
+            presented,
+            adopted: false,
+            waited: request.waited,
+            repeated: request.repeated,
+            without_answer: request.without_answer,
+            way: Some(request.way),
+            now: at(0),
+        })
+    }
+}
+
+/// What a request knows when it decides.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Request {
+    pub(super) presented: Token,
+    pub(super) waited: bool,
+    pub(super) repeated: bool,
+    pub(super) without_answer: bool,
+    pub(super) way: Way,
 }
 
 /// The result of a swap.
@@ -201,8 +235,8 @@ impl State {
     fn committed(&mut self, commit: &Commit, found: &Stored, current: Token) {
         let same = found.revision() == commit.claimed.revision();
         if !same {
-            // A rotation was overwritten: a token that a client may have is not related any more.
-            self.broke(Broken::Unrelated);
+            // A token that a client may have does not lead to the current one any more.
+            self.broke(Broken::Overwritten);
         }
         if let Some(link) = commit.link {
             self.links.retain(|known| known.of != link.of);

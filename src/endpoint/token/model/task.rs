@@ -63,6 +63,8 @@ pub(super) struct Task {
     pub(super) presented: Token,
     /// Whether the token must not be accepted any more.
     pub(super) stale: bool,
+    /// Whether it was sent after the grant had ended because of reuse.
+    pub(super) after_reuse: bool,
     pub(super) id: WriteId,
     pub(super) goal: Token,
     pub(super) goal_presented: bool,
@@ -83,6 +85,7 @@ impl Task {
             client: Some(client),
             presented: token,
             stale: false,
+            after_reuse: false,
             id,
             goal: token,
             goal_presented: false,
