@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use test_support::hooked::{Call, Hooked, Plan};
 use test_support::instances::{assert_away, events, go_on, log_in_many, refresh_each};
 use test_support::postgres::{PostgresServer, Session};
-use test_support::{Act, App, ManualClock, PATIENCE, Upstream};
+use test_support::{Act, App, ManualClock, PATIENCE, Upstream, until};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tower_oauth_refresh::store::TieredStore;
@@ -308,14 +308,6 @@ fn hold_calls(
         });
     }
     (arrived, gate)
-}
-
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < end, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 /// Checks that requests consume nothing and that clients are told to retry.

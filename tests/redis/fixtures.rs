@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use redis::aio::MultiplexedConnection;
 use redis::{Client, ClientTlsConfig, RedisResult, TlsCertificates, Value};
 use test_support::redis::{Certificates, Fault, RedisServer, Wire};
+use test_support::until;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -38,14 +39,6 @@ async fn connect_with(client: Client) -> RedisResult<MultiplexedConnection> {
 
 async fn incr(connection: &mut MultiplexedConnection) -> RedisResult<i64> {
     redis::cmd("INCR").arg("n").query_async(connection).await
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + LIMIT;
-    while !holds() {
-        assert!(Instant::now() < end, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 /// Returns whether the process runs. A zombie does not.

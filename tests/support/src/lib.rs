@@ -30,7 +30,7 @@ pub mod tokens;
 pub mod upstream;
 pub mod users;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use self::app::{Answer, App, SECOND, TestStore, post, refresh_form, settle};
 pub use self::hooked::{Call, Hooked, Plan};
@@ -39,3 +39,12 @@ pub use tower_oauth_refresh::ManualClock;
 
 /// The time limit for an event that is certain to occur.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until this holds.
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,28 +1,15 @@
 //! Checks of the limits of both servers: attackers that hold as many resources as they can, while
 //! an honest client is served.
 
-use std::time::Duration;
-
 use axum::http::StatusCode;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::PATIENCE;
 use crate::http::{get, raw, send};
 use crate::process::Example;
-
-/// Waits until `condition` holds.
-pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let wait = async {
-        while !condition() {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, wait)
-        .await
-        .unwrap_or_else(|_| panic!("timed out waiting until {what}"));
-}
+pub use crate::until;
 
 /// Waits until a request for this path gets 200.
 pub async fn answered(server: &Example, path: &str) {
