@@ -11,21 +11,21 @@ use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::RedisStore;
 
 use crate::faults::{
-    LIMIT, RedisApp, Stage, Step, count, events, go_on, instance_over, log_in_many, refresh_each,
+    LIMIT, RedisApp, Stage, Step, count, events, go_on, instance_over, log_in_many,
 };
 
 const SESSIONS: usize = 30;
 
 /// Starts an instance on which nothing times out before it dies: a store call may take very long,
 /// and a call of the upstream as long as a short lease allows.
-async fn instance(url: &str, upstream: &Upstream) -> RedisApp {
+async fn instance(url: &str, upstream: &Upstream, step: Step) -> RedisApp {
     let store = RedisStore::builder(url)
         .command_timeout(LIMIT)
         .connect()
         .await
         .unwrap();
     instance_over(store, upstream, |builder| {
-        builder.rotation_timeout(Duration::from_secs(4))
+        step.settings(builder.rotation_timeout(Duration::from_secs(4)))
     })
 }
 
@@ -36,7 +36,7 @@ struct Mortal {
 }
 
 impl Mortal {
-    async fn start(url: String, upstream: &Upstream) -> Self {
+    async fn start(url: String, upstream: &Upstream, step: Step) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -44,7 +44,7 @@ impl Mortal {
             .unwrap();
         let upstream = upstream.clone();
         let app = runtime
-            .spawn(async move { instance(&url, &upstream).await })
+            .spawn(async move { instance(&url, &upstream, step).await })
             .await
             .unwrap();
         Self { runtime, app }
@@ -79,6 +79,13 @@ async fn a_session_is_lost_only_between_the_response_of_a_strict_upstream_and_th
         (Step::Commit, Last::Arrives, 0),
         (Step::Committed, Last::IsLost, 0),
         (Step::Replay, Last::IsLost, 0),
+        (Step::Link, Last::IsLost, 0),
+        (Step::Reclaim, Last::IsLost, 0),
+        (Step::Reclaim, Last::Arrives, 0),
+        (Step::Reclaimed, Last::IsLost, 0),
+        (Step::Converge, Last::IsLost, SESSIONS),
+        (Step::Converge, Last::Arrives, 0),
+        (Step::Converged, Last::IsLost, 0),
     ];
     at_every_step(&rows, Upstream::new).await;
 }
@@ -89,6 +96,8 @@ async fn no_session_is_lost_with_an_upstream_that_accepts_its_previous_token() {
         (Step::Upstream, Last::IsLost, 0),
         (Step::Commit, Last::IsLost, 0),
         (Step::Commit, Last::Arrives, 0),
+        (Step::Converge, Last::IsLost, 0),
+        (Step::Converge, Last::Arrives, 0),
     ];
     let forgiving = || {
         let upstream = Upstream::new();
@@ -118,22 +127,19 @@ async fn at_every_step(rows: &[(Step, Last, usize)], upstream: fn() -> Upstream)
 async fn at_step(step: Step, last: Last, upstream: Upstream) -> usize {
     let server = RedisServer::start().await;
     let wire = Wire::in_front_of(server.port()).await;
-    let dying = Mortal::start(wire.url(), &upstream).await;
+    let dying = Mortal::start(wire.url(), &upstream, step).await;
     let others = [
-        instance(&server.url(), &upstream).await,
-        instance(&server.url(), &upstream).await,
+        instance(&server.url(), &upstream, step).await,
+        instance(&server.url(), &upstream, step).await,
     ];
     let tokens = log_in_many(&others, SESSIONS).await;
-    if step == Step::Replay {
-        for answer in refresh_each(&others, &tokens).join_all().await {
-            answer.token();
-        }
-    }
+    step.prepare(&others, &tokens).await;
     let stage = Stage {
         server: &server,
         wire: &wire,
         upstream: &upstream,
         connections: 1,
+        tokens: &tokens,
     };
     let start = || {
         for token in tokens.clone() {
@@ -143,7 +149,7 @@ async fn at_step(step: Step, last: Last, upstream: Upstream) -> usize {
                 .spawn(async move { app.refresh(&token).await });
         }
     };
-    let gate = stage.halt(step, SESSIONS, start).await;
+    let gate = stage.halt(step, start).await;
     dying.die().await;
     if last == Last::IsLost {
         wire.cut().await;

@@ -1,23 +1,27 @@
 //! Several instances over one Redis, many sessions that are brought to one step of a rotation at
 //! once, and checks of the outcome.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use test_support::hooked::epochs_key;
 pub(crate) use test_support::instances::{
-    assert_away, assert_nothing_lost, count, events, go_on, log_in_many, refresh_each,
-    refresh_patiently,
+    assert_away, assert_nothing_lost, count, events, go_on, log_in_many, post_patiently,
+    refresh_each, refresh_patiently,
 };
 use test_support::redis::{Fault, RedisServer, Wire};
-use test_support::{Act, App, ManualClock, Upstream};
+pub(crate) use test_support::until;
+use test_support::{Act, App, ManualClock, Upstream, refresh_form, tokens};
 use tokio::sync::Notify;
 use tower_oauth_refresh::store::{RedisStore, TieredStore};
 use tower_oauth_refresh::{GrantKey, RefreshLayerBuilder};
 
 pub(crate) type RedisApp = App<TieredStore<RedisStore>>;
-type Settings = RefreshLayerBuilder<TieredStore<RedisStore>>;
+pub(crate) type Settings = RefreshLayerBuilder<TieredStore<RedisStore>>;
 
 /// The time limit for an event that is certain to occur.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -33,6 +37,22 @@ pub(crate) async fn instance(url: &str, upstream: &Upstream) -> RedisApp {
         .unwrap();
     instance_over(store, upstream, |builder| {
         builder.rotation_timeout(Duration::from_secs(1))
+    })
+}
+
+/// Starts an instance with time limits that never expire here, however busy the machine is.
+pub(crate) async fn patient_with(
+    url: &str,
+    upstream: &Upstream,
+    settings: impl FnOnce(Settings) -> Settings,
+) -> RedisApp {
+    let store = RedisStore::builder(url)
+        .command_timeout(LIMIT)
+        .connect()
+        .await
+        .unwrap();
+    instance_over(store, upstream, |builder| {
+        settings(builder.rotation_timeout(LIMIT))
     })
 }
 
@@ -134,14 +154,6 @@ impl Gate {
     }
 }
 
-pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + LIMIT;
-    while !holds() {
-        assert!(Instant::now() < end, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 /// The progress of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -158,17 +170,75 @@ pub(crate) enum Step {
     /// The rotation is stored and its response was lost. The client retries, and the replay is on
     /// its way.
     Replay,
+    /// The token is two generations old, and the read of its link is on its way.
+    Link,
+    /// Its links lead to the current token, and the claim with that is on its way.
+    Reclaim,
+    /// The lease is taken with the current token, and the reply has not arrived.
+    Reclaimed,
+    /// The upstream has responded; the commit of the convergence is on its way to Redis.
+    Converge,
+    /// The convergence is stored, and the reply has not arrived.
+    Converged,
 }
 
 impl Step {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Claim,
         Self::Claimed,
         Self::Upstream,
         Self::Commit,
         Self::Committed,
         Self::Replay,
+        Self::Link,
+        Self::Reclaim,
+        Self::Reclaimed,
+        Self::Converge,
+        Self::Converged,
     ];
+
+    /// Returns whether clients present an old token, which leads to the current one.
+    fn is_of_an_old_token(self) -> bool {
+        matches!(
+            self,
+            Self::Link | Self::Reclaim | Self::Reclaimed | Self::Converge | Self::Converged
+        )
+    }
+
+    /// Returns whether the reply to a script is lost.
+    pub(crate) fn is_a_lost_reply(self) -> bool {
+        matches!(
+            self,
+            Self::Claimed | Self::Committed | Self::Reclaimed | Self::Converged
+        )
+    }
+
+    /// Applies the settings of an instance in front of which this step is tested. Links live for
+    /// the default window, unless old tokens are presented.
+    pub(crate) fn settings(self, builder: Settings) -> Settings {
+        if self.is_of_an_old_token() {
+            builder.shared_token_window(Duration::from_secs(3600))
+        } else {
+            builder
+        }
+    }
+
+    /// Rotates the grants of these tokens until a request with one of them takes this step.
+    pub(crate) async fn prepare(self, instances: &[RedisApp], tokens: &[String]) {
+        for (number, token) in tokens.iter().enumerate() {
+            if self == Self::Replay {
+                refresh_patiently(instances, number, token).await.token();
+            }
+            if self.is_of_an_old_token() {
+                let mut token = token.clone();
+                for _ in 0..2 {
+                    // The stored answer must not be for the request with the old token.
+                    let form = [&refresh_form("app", &token)[..], &[("scope", "read")]].concat();
+                    token = post_patiently(instances, number, &form).await.token();
+                }
+            }
+        }
+    }
 }
 
 /// Everything that a request passes through.
@@ -180,16 +250,20 @@ pub(crate) struct Stage<'a> {
     pub(crate) upstream: &'a Upstream,
     /// The number of connections through the wire, each with a share of the refreshes.
     pub(crate) connections: usize,
+    /// The tokens with which clients refresh.
+    pub(crate) tokens: &'a [String],
 }
 
 impl Stage<'_> {
     /// Brings the refreshes that `start` begins to `step`, where they stay until the gate is
     /// opened.
-    pub(crate) async fn halt(&self, step: Step, refreshes: usize, start: impl FnOnce()) -> Gate {
+    pub(crate) async fn halt(&self, step: Step, start: impl FnOnce()) -> Gate {
         let gate = Gate::default();
+        let refreshes = self.tokens.len();
+        let is = |kind: Asked| move |words: &[Bytes]| asked(words) == kind;
         match step {
             Step::Claim => {
-                self.hold(Asked::Claim, &gate, Fault::Hold);
+                self.hold(is(Asked::Claim), &gate, Fault::Hold);
                 start();
                 // The other requests wait behind the first one of their connection.
                 until("a claim on each connection", || {
@@ -198,15 +272,15 @@ impl Stage<'_> {
                 .await;
             }
             Step::Claimed => {
-                self.hold(Asked::Claim, &gate, Fault::HoldAnswer);
+                self.hold(is(Asked::Claim), &gate, Fault::HoldAnswer);
                 self.applied(refreshes, start, || gate.held() == refreshes)
                     .await;
             }
             Step::Upstream => self.at_upstream(refreshes, &gate, start).await,
-            Step::Commit => {
+            Step::Commit | Step::Converge => {
                 let (granted, doors) = (self.upstream.rotations(), Gate::default());
                 self.at_upstream(refreshes, &doors, start).await;
-                self.hold(Asked::Commit, &gate, Fault::Hold);
+                self.hold(is(Asked::Commit), &gate, Fault::Hold);
                 doors.open();
                 until("the upstream has answered", || {
                     self.upstream.rotations() == granted + refreshes
@@ -217,18 +291,44 @@ impl Stage<'_> {
                 })
                 .await;
             }
-            Step::Committed => {
+            Step::Committed | Step::Converged => {
                 let doors = Gate::default();
                 self.at_upstream(refreshes, &doors, start).await;
-                self.hold(Asked::Commit, &gate, Fault::HoldAnswer);
+                self.hold(is(Asked::Commit), &gate, Fault::HoldAnswer);
                 self.applied(refreshes, || doors.open(), || gate.held() == refreshes)
                     .await;
             }
             Step::Replay => {
-                self.hold(Asked::Replay, &gate, Fault::Hold);
+                self.hold(is(Asked::Replay), &gate, Fault::Hold);
                 start();
                 until("a replay on each connection", || {
                     gate.held() == self.connections
+                })
+                .await;
+            }
+            Step::Link => {
+                self.hold(self.is_link(), &gate, Fault::Hold);
+                start();
+                until("a link on each connection", || {
+                    gate.held() == self.connections
+                })
+                .await;
+            }
+            Step::Reclaim => {
+                self.hold(self.is_reclaim(), &gate, Fault::Hold);
+                start();
+                until("another claim on each connection", || {
+                    gate.held() == self.connections
+                })
+                .await;
+            }
+            Step::Reclaimed => {
+                let before = self.wire.held_answers();
+                self.hold(self.is_reclaim(), &gate, Fault::HoldAnswer);
+                start();
+                // The replies to other requests wait behind the first one of their connection.
+                until("the reply to another claim on each connection", || {
+                    self.wire.held_answers() == before + self.connections
                 })
                 .await;
             }
@@ -236,10 +336,31 @@ impl Stage<'_> {
         gate
     }
 
-    fn hold(&self, kind: Asked, gate: &Gate, fault: fn(Arc<Notify>) -> Fault) {
+    /// Returns whether a request reads the link of one of the tokens.
+    fn is_link(&self) -> impl Fn(&[Bytes]) -> bool + Send + use<> {
+        let name = |token: &String| URL_SAFE_NO_PAD.encode(tokens::link_name(token));
+        let names: Vec<_> = self.tokens.iter().map(name).collect();
+        move |words| {
+            let ends = |name: &String| words[1].ends_with(name.as_bytes());
+            asked(words) == Asked::Replay && names.iter().any(ends)
+        }
+    }
+
+    /// Returns whether a request is a claim with another token than the presented one.
+    fn is_reclaim(&self) -> impl Fn(&[Bytes]) -> bool + Send + use<> {
+        let presented: HashSet<_> = self.tokens.iter().map(|t| tokens::hash(t)).collect();
+        move |words| asked(words) == Asked::Claim && !presented.contains(&words[4][..])
+    }
+
+    fn hold(
+        &self,
+        fits: impl Fn(&[Bytes]) -> bool + Send + 'static,
+        gate: &Gate,
+        fault: fn(Arc<Notify>) -> Fault,
+    ) {
         let gate = gate.clone();
         self.wire.hook(
-            move |words| match (asked(words) == kind).then(|| gate.hold()).flatten() {
+            move |words| match fits(words).then(|| gate.hold()).flatten() {
                 Some(held) => fault(held),
                 None => Fault::Pass,
             },

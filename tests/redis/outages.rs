@@ -10,7 +10,7 @@ use tower_oauth_refresh::store::RedisStore;
 
 use crate::faults::{
     LIMIT, RedisApp, Stage, Step, assert_away, durable_server, events, go_on, instance_over,
-    log_in_many, refresh_each, refresh_patiently,
+    log_in_many, refresh_each,
 };
 
 /// The number of sessions that are in the middle of a rotation when Redis fails.
@@ -65,21 +65,28 @@ async fn a_cut_network_loses_no_session() {
     at_every_step(Outage::Cut).await;
 }
 
-async fn instance(url: &str, upstream: &Upstream, command_timeout: Duration) -> RedisApp {
+async fn instance(
+    url: &str,
+    upstream: &Upstream,
+    step: Step,
+    command_timeout: Duration,
+) -> RedisApp {
     let store = RedisStore::builder(url)
         .command_timeout(command_timeout)
         .connect()
         .await
         .unwrap();
     instance_over(store, upstream, |builder| {
-        builder.rotation_timeout(Duration::from_secs(1))
+        step.settings(builder.rotation_timeout(Duration::from_secs(1)))
     })
 }
 
 /// Runs each step over its own server, all concurrently, because most of the time is waiting.
 async fn at_every_step(outage: Outage) {
+    const LENGTHS: [u64; Step::ALL.len()] =
+        [300, 2000, 600, 1200, 800, 400, 500, 1000, 2000, 1200, 700];
     let mut steps = JoinSet::new();
-    for (step, length) in Step::ALL.into_iter().zip([300, 2000, 600, 1200, 800, 400]) {
+    for (step, length) in Step::ALL.into_iter().zip(LENGTHS) {
         steps.spawn(at_step(outage, step, Duration::from_millis(length)));
     }
     assert_eq!(
@@ -94,30 +101,27 @@ async fn at_step(outage: Outage, step: Step, length: Duration) -> usize {
     let case = format!("{outage:?} for {length:?} at {step:?}");
     let (server, upstream) = (durable_server().await, Upstream::new());
     let wire = Wire::in_front_of(server.port()).await;
-    // Nothing before the outage times out, because a dozen servers write to one disk.
-    let patient = [instance(&server.url(), &upstream, LIMIT).await];
+    // Nothing before the outage times out, because two dozen servers write to one disk.
+    let patient = [instance(&server.url(), &upstream, step, LIMIT).await];
     let tokens = log_in_many(&patient, SESSIONS).await;
     let idle = log_in_many(&patient, 2).await;
-    if step == Step::Replay {
-        go_through(&patient, &tokens).await;
-    }
-    let one = async || instance(&wire.url(), &upstream, Duration::from_secs(2)).await;
+    step.prepare(&patient, &tokens).await;
+    let one = async || instance(&wire.url(), &upstream, step, Duration::from_secs(2)).await;
     let instances = [one().await, one().await];
     let stage = Stage {
         server: &server,
         wire: &wire,
         upstream: &upstream,
         connections: instances.len(),
+        tokens: &tokens,
     };
     let mut requests = None;
     let gate = stage
-        .halt(step, SESSIONS, || {
-            requests = Some(refresh_each(&instances, &tokens))
-        })
+        .halt(step, || requests = Some(refresh_each(&instances, &tokens)))
         .await;
 
     outage.begin(&server, &wire).await;
-    if matches!(step, Step::Claimed | Step::Committed) && !matches!(outage, Outage::Cut) {
+    if step.is_a_lost_reply() && !matches!(outage, Outage::Cut) {
         // Replies that are still on the wire are lost with it.
         wire.cut().await;
         wire.mend().await;
@@ -156,13 +160,6 @@ async fn at_step(outage: Outage, step: Step, length: Duration) -> usize {
         "{case}"
     );
     lost + idle_lost
-}
-
-/// Rotates each of the tokens, without a time limit.
-async fn go_through(instances: &[RedisApp], tokens: &[String]) {
-    for token in tokens {
-        refresh_patiently(instances, 0, token).await.token();
-    }
 }
 
 /// Checks that requests consume nothing and that clients are told to retry.

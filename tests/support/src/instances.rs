@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tower_oauth_refresh::{EventKind, Store};
 
 use crate::requests::generation;
-use crate::{Answer, App, PATIENCE, Upstream};
+use crate::{Answer, App, PATIENCE, Upstream, refresh_form};
 
 /// The time after which a client retries. It is shorter than `Retry-After`, which only makes the
 /// test harder.
@@ -61,9 +61,18 @@ pub async fn refresh_patiently<S: Store + Clone>(
     first: usize,
     token: &str,
 ) -> Answer {
+    post_patiently(instances, first, &refresh_form("app", token)).await
+}
+
+/// Like [`refresh_patiently`], with this form.
+pub async fn post_patiently<S: Store + Clone>(
+    instances: &[App<S>],
+    first: usize,
+    form: &[(&str, &str)],
+) -> Answer {
     let end = Instant::now() + PATIENCE;
     for instance in instances.iter().cycle().skip(first) {
-        let answer = instance.refresh(token).await;
+        let answer = instance.post("/token", form).await;
         if answer.status != 503 {
             return answer;
         }
@@ -100,8 +109,8 @@ pub async fn go_on<S: Store + Clone>(
     (tokens.len() - left.len(), left)
 }
 
-/// Panics if the upstream has done more than one refresh for each token that a client has now, or
-/// if a commit was lost.
+/// Panics if the upstream has done more than one refresh for each token that a client has now and
+/// for each convergence, or if a commit was lost.
 #[track_caller]
 pub fn assert_nothing_lost(
     case: &str,
@@ -114,10 +123,11 @@ pub fn assert_nothing_lost(
         (0, tokens.len()),
         "{case}: (reuses, sessions alive)"
     );
-    let rotations: usize = tokens
+    let minted: usize = tokens
         .iter()
         .map(|token| usize::try_from(generation(token)).unwrap())
         .sum();
+    let rotations = minted + count(events, EventKind::Converged);
     assert_eq!(
         (upstream.rotations(), upstream.refreshes()),
         (rotations, rotations),

@@ -24,6 +24,17 @@ pub fn payload(prefix: &str, text: &str) -> Option<Vec<u8>> {
     (encode(prefix, &bytes) == text).then_some(bytes)
 }
 
+/// Returns the hash of a refresh token, by which the store knows it.
+pub fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(payload("rt_", token).unwrap()).into()
+}
+
+/// Returns the name of the sidecar with the link of a refresh token.
+pub fn link_name(token: &str) -> Vec<u8> {
+    let text = b"tower-oauth-refresh link";
+    Sha256::digest([&text[..], &hash(token)].concat())[..16].to_vec()
+}
+
 /// Returns a token of one prefix as a token of the other, with the checksum to match.
 pub fn retyped(token: &str) -> String {
     match payload("at_", token) {

@@ -66,6 +66,7 @@ struct Log {
     commands: Vec<Vec<Bytes>>,
     unanswered: usize,
     round_trips: usize,
+    held_answers: usize,
 }
 
 impl Wire {
@@ -134,6 +135,11 @@ impl Wire {
     /// that arrive together count once.
     pub fn round_trips(&self) -> usize {
         std::mem::take(&mut self.shared.log().round_trips)
+    }
+
+    /// Returns how many replies have arrived and were held until now.
+    pub fn held_answers(&self) -> usize {
+        self.shared.log().held_answers
     }
 
     /// Closes all connections, and rejects new ones.
@@ -310,6 +316,7 @@ impl Connection {
                     Some(Fate::Swallow) => continue,
                     Some(Fate::Close) => return,
                     Some(Fate::Hold(notify)) => {
+                        self.shared.log().held_answers += 1;
                         notify.notified().await;
                         self.answered();
                     }
