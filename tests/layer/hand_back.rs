@@ -2,10 +2,9 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use futures_util::future::join_all;
 use test_support::requests::assertion;
 use test_support::{Act, App, refresh_form};
-use tower_oauth_refresh::{Clock as _, ConfigError, EventKind, MemoryStore, RefreshLayer};
+use tower_oauth_refresh::{ConfigError, EventKind, MemoryStore, RefreshLayer};
 
 /// Returns another instance over the same store and inner service, which hands back.
 fn leaving(app: &App) -> App {
@@ -109,39 +108,6 @@ async fn a_failed_refresh_hands_nothing_back() {
     assert_eq!(leaving.refresh(&token).await.status, 503);
     // The layer may also stay.
     app.refresh(&token).await.token();
-}
-
-#[tokio::test]
-async fn a_thousand_sessions_come_in_by_adoption_and_leave_by_hand_back() {
-    const SESSIONS: usize = 1000;
-    let app = App::new();
-    let until = app.clock.now().as_millis() + 3_600_000;
-    let until = UNIX_EPOCH + Duration::from_millis(until);
-    let adopting = App::over(
-        app.clock.clone(),
-        app.store.clone(),
-        app.upstream.clone(),
-        |builder| builder.adopt_until(until),
-    );
-    let leaving = leaving(&app);
-    let sessions = (0..SESSIONS).map(|_| async {
-        let foreign = leaving.log_in("app").await;
-        let lost = adopting.refresh(&foreign).await.token();
-        let token = adopting.refresh(&foreign).await.token();
-        assert_eq!(token, lost);
-        let token = adopting.refresh(&token).await.token();
-        // Two tabs leave at once, and one of them retries.
-        let (one, other) = tokio::join!(leaving.refresh(&token), leaving.refresh(&token));
-        let own = one.token();
-        assert_eq!(other.token(), own);
-        assert_eq!(leaving.refresh(&token).await.token(), own);
-        leaving.refresh(&own).await.token()
-    });
-    let tokens = join_all(sessions).await;
-    assert_eq!(tokens.len(), SESSIONS);
-    assert!(tokens.iter().all(|token| token.starts_with("upstream-")));
-    assert_eq!(app.upstream.alive(), SESSIONS);
-    assert_eq!(app.upstream.reuses(), 0);
 }
 
 #[test]

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use test_support::redis::{RedisServer, Wire};
 use test_support::requests::{forged, patched};
-use test_support::{App, ManualClock, Upstream};
+use test_support::{App, ManualClock, Upstream, refresh_form};
 use tokio::task::JoinSet;
 use tower_oauth_refresh::EventKind;
 use tower_oauth_refresh::store::{RedisStore, TieredStore};
 
 use crate::faults::{
-    Asked, RedisApp, asked, assert_nothing_lost, count, events, go_on, instance, instance_over,
-    log_in_many, refresh_each, without_epochs,
+    Asked, RedisApp, Settings, asked, assert_nothing_lost, count, events, go_on, instance,
+    log_in_many, patient_with, refresh_each, without_epochs,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,12 +43,49 @@ async fn sixty_four_refreshes_of_one_token_get_one_response() {
     assert_nothing_lost("64 at once", &upstream, &[token], &events);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixty_four_old_copies_of_every_age_get_one_response() {
+    const ROUNDS: usize = 6;
+    let (server, upstream) = (RedisServer::start().await, Upstream::new());
+    let mut instances = Vec::new();
+    for _ in 0..4 {
+        let settings = |builder: Settings| builder.shared_token_window(Duration::from_secs(3600));
+        instances.push(patient_with(&server.url(), &upstream, settings).await);
+    }
+    let mut tokens = vec![instances[0].log_in("app").await];
+    for round in 1..=ROUNDS {
+        // A request for less, so that its stored answer is not for the copies.
+        let newest = tokens.last().unwrap();
+        let form = [&refresh_form("app", newest)[..], &[("scope", "read")]].concat();
+        tokens.push(instances[round % 4].post("/token", &form).await.token());
+        // In each round, another age comes first.
+        let copies = tokens.iter().rev().cycle().skip(round).take(64);
+        let copies: Vec<_> = copies.cloned().collect();
+        let answers = refresh_each(&instances, &copies).join_all().await;
+        let bodies: HashSet<_> = answers.iter().map(|answer| answer.body.clone()).collect();
+        assert_eq!(bodies.len(), 1, "round {round}: {bodies:?}");
+        assert_eq!(upstream.refreshes(), 2 * round, "round {round}");
+        let token = answers[0].token();
+        if !tokens.contains(&token) {
+            tokens.push(token);
+        }
+    }
+    assert_eq!((upstream.reuses(), upstream.alive()), (0, 1));
+    let events = events(&instances);
+    let upstream_calls = [EventKind::Rotated, EventKind::Converged]
+        .map(|kind| count(&events, kind))
+        .iter()
+        .sum::<usize>();
+    assert_eq!(
+        (upstream_calls, count(&events, EventKind::Replayed)),
+        (2 * ROUNDS, 63 * ROUNDS),
+        "{events:?}"
+    );
+}
+
 /// Returns an instance with time limits long enough for a busy machine.
 async fn patient(server: &RedisServer, upstream: &Upstream) -> RedisApp {
-    let builder = RedisStore::builder(&server.url()).command_timeout(crate::faults::LIMIT);
-    instance_over(builder.connect().await.unwrap(), upstream, |builder| {
-        builder.rotation_timeout(crate::faults::LIMIT)
-    })
+    patient_with(&server.url(), upstream, |builder| builder).await
 }
 
 /// Returns what went over the wire since the last call, and in how many round trips.

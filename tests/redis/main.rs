@@ -11,6 +11,7 @@ mod end_grant;
 mod failover;
 mod faults;
 mod fixtures;
+mod hand_back;
 mod hang_up;
 mod instances;
 mod memory;
