@@ -1,12 +1,16 @@
 //! An old token leads to the current one: any number of copies of a token stay logged in.
 
 mod chains;
+mod trips;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use test_support::instances::{count, events, refresh_each};
 use test_support::requests::{assertion, patched};
-use test_support::{Act, App, Call, post, refresh_form};
+use test_support::{Act, App, Call, PATIENCE, post, refresh_form, until};
+use tokio::sync::Notify;
 use tower_oauth_refresh::store::{Change, Key, Sidecar, Store as _, Swap, Ttl, Version};
 use tower_oauth_refresh::{ConfigError, EventKind, RefreshLayer};
 
@@ -33,8 +37,11 @@ async fn rotate(app: &App, token: &str, times: usize) -> Vec<String> {
     tokens
 }
 
-/// Returns the links that were written beside the grant since the last call, and its key. Links are
-/// the sidecars of 64 bytes.
+/// The length of a link.
+const LINK: usize = 64;
+
+/// Returns the links that were written beside the grant since the last call, and its key. No stored
+/// answer has their length.
 fn links(app: &App) -> (Key, Vec<Sidecar>) {
     let writes = app.store.writes();
     let key = writes.last().unwrap().0;
@@ -45,7 +52,7 @@ fn links(app: &App) -> (Key, Vec<Sidecar>) {
             _ => None,
         })
         .flatten()
-        .filter(|sidecar| sidecar.value.len() == 64)
+        .filter(|sidecar| sidecar.value.len() == LINK)
         .collect();
     (key, links)
 }
@@ -241,27 +248,8 @@ async fn a_request_with_an_assertion_converges() {
     );
 }
 
-#[tokio::test]
-async fn a_plain_rotation_makes_two_calls_and_an_old_token_at_most_two_more() {
-    let app = shared();
-    let first = app.log_in("app").await;
-    let tokens = rotate(&app, &first, 1).await;
-    app.store.calls();
-    let second = app.refresh(&tokens[1]).await.token();
-    let calls = app.store.calls();
-    assert!(
-        matches!(calls[..], [Call::Claim, Call::Swap { .. }]),
-        "a rotation: {calls:?}"
-    );
-    app.clock.advance(Duration::from_secs(100));
-    app.refresh(&tokens[1]).await.token();
-    let calls = app.store.calls();
-    assert!(calls.len() <= 4, "over one link: {calls:?}");
-    drop(second);
-}
-
-#[tokio::test]
-async fn without_windows_the_layer_is_strict() {
+/// Returns an app with all windows set to zero, and a strict one.
+fn without_windows() -> [App; 2] {
     let zero = Duration::ZERO;
     let all_zero = App::with(|builder| {
         builder
@@ -269,8 +257,12 @@ async fn without_windows_the_layer_is_strict() {
             .shared_token_window(zero)
             .recovery_window(zero)
     });
-    let strict = App::with(|builder| builder.strict(true));
-    for app in [all_zero, strict] {
+    [all_zero, App::with(|builder| builder.strict(true))]
+}
+
+#[tokio::test]
+async fn without_windows_the_layer_is_strict() {
+    for app in without_windows() {
         let first = app.log_in("app").await;
         app.refresh(&first).await.token();
         assert_eq!(app.refresh(&first).await.error(), refused());
@@ -282,7 +274,25 @@ async fn without_windows_the_layer_is_strict() {
                 EventKind::ReuseDetected
             ]
         );
-        assert_eq!(links(&app).1, []);
+    }
+}
+
+#[tokio::test]
+async fn without_windows_no_link_is_stored() {
+    // The second rotation moves the link of the first token to a sidecar, if there is one.
+    let stored = async |app: &App| {
+        let first = app.log_in("app").await;
+        rotate(app, &first, 2).await;
+        let (grant, links) = links(app);
+        let entry = app.store.get(&grant).await.unwrap().unwrap();
+        (links.len(), entry.value.len())
+    };
+    let (links, with_link) = stored(&App::new()).await;
+    assert_eq!(links, 1, "by default");
+    for app in without_windows() {
+        let (links, without_link) = stored(&app).await;
+        assert_eq!(links, 0);
+        assert_eq!(without_link + LINK, with_link, "no link in the record");
     }
 }
 
@@ -310,32 +320,63 @@ async fn the_window_is_at_most_the_idle_lifetime() {
     assert_eq!(strict.err(), Some(ConfigError::StrictWithWindow));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn old_copies_that_arrive_at_once_share_one_rotation() {
-    let app = shared();
-    let first = app.log_in("app").await;
-    let tokens = rotate(&app, &first, 4).await;
-    app.clock.advance(Duration::from_secs(100));
-    let before = app.upstream.refreshes();
-    let instances: Vec<App> = (0..4)
-        .map(|_| {
+    const INSTANCES: usize = 4;
+    for (row, first, event) in [
+        ("the current token comes first", 4, EventKind::Rotated),
+        ("the previous token comes first", 3, EventKind::Converged),
+        ("the oldest token comes first", 0, EventKind::Converged),
+    ] {
+        let app = shared();
+        let log_in = app.log_in("app").await;
+        let tokens = rotate(&app, &log_in, 4).await;
+        app.clock.advance(Duration::from_secs(100));
+        let before = app.upstream.refreshes();
+        let instances = [(); INSTANCES].map(|()| {
             App::over(
                 app.clock.clone(),
                 app.store.clone(),
                 app.upstream.clone(),
-                |builder| builder.shared_token_window(HOUR),
+                |builder| builder.shared_token_window(HOUR).rotation_timeout(PATIENCE),
             )
+        });
+        let gate = Arc::new(Notify::new());
+        app.upstream.then(Act::Wait(Arc::clone(&gate)));
+        let mut requests = refresh_each(&instances, &tokens[first..=first]);
+        until("the inner service has the request", || {
+            app.upstream.refreshes() == before + 1
         })
-        .collect();
-    let requests = (0..64).map(|n| {
-        let token = &tokens[n % tokens.len()];
-        instances[n % instances.len()].refresh(token)
-    });
-    let answers = futures_util::future::join_all(requests).await;
-    for answer in &answers {
-        assert_eq!(answer.body, answers[0].body);
+        .await;
+
+        // Every token at every instance. They find the lease held, wait and claim again.
+        let copies: Vec<_> = tokens.iter().cycle().take(63).cloned().collect();
+        app.store.calls();
+        let mut others = refresh_each(&instances, &copies);
+        let mut claims = 0;
+        until("the waiting requests claim again", || {
+            let calls = app.store.calls();
+            claims += calls.iter().filter(|call| **call == Call::Claim).count();
+            claims >= 3 * INSTANCES * tokens.len()
+        })
+        .await;
+        assert_eq!(app.upstream.refreshes(), before + 1, "{row}");
+        assert!(others.try_join_next().is_none(), "{row}: all wait");
+        gate.notify_one();
+
+        let answer = requests.join_next().await.unwrap().unwrap();
+        for other in others.join_all().await {
+            assert_eq!(other.body, answer.body, "{row}");
+        }
+        assert_eq!(app.upstream.refreshes(), before + 1, "{row}");
+        assert_eq!((app.upstream.reuses(), app.upstream.alive()), (0, 1));
+        let events = events(&instances);
+        assert_eq!(
+            (count(&events, event), count(&events, EventKind::Replayed)),
+            (1, 63),
+            "{row}: {events:?}"
+        );
     }
-    assert_eq!(app.upstream.refreshes(), before + 1);
 }
 
 #[tokio::test]
