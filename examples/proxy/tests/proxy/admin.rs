@@ -243,7 +243,7 @@ async fn an_operator_lists_and_ends_sessions() {
         );
     }
     let log = admin.proxy.stderr();
-    assert!(!log.contains("ada") && !log.contains(TOKEN), "{log}");
+    assert!(!proxy::names(&log, "ada") && !log.contains(TOKEN), "{log}");
 }
 
 #[tokio::test]

@@ -47,3 +47,10 @@ pub(crate) fn form_request(method: &str, path: &str, form: &str) -> String {
         form.len()
     )
 }
+
+/// Returns whether a log names `word`. The ids in a log are random, and may contain a short word by
+/// chance.
+pub(crate) fn names(log: &str, word: &str) -> bool {
+    log.split(|c: char| !c.is_alphanumeric())
+        .any(|part| part == word)
+}
