@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,6 +32,8 @@ const OVERHEAD: u32 = 512;
 // has lost a removal, the cache still reports the end for one time to live, which is correct.
 pub(super) struct Facts {
     cache: Cache<Key, Fact>,
+    /// The number of `Gone` in the cache. It is never less, so that zero spares a look-up.
+    gone: Arc<AtomicUsize>,
     /// The number of values learnt so far. It serves as a logical clock.
     learnt: AtomicU64,
     hits: AtomicU64,
@@ -97,13 +99,22 @@ impl Facts {
         if max_bytes == 0 || ttl.is_zero() {
             return None;
         }
+        let gone = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&gone);
         let cache = Cache::builder()
             .max_capacity(max_bytes)
             .weigher(|_, fact: &Fact| fact.weight())
             .time_to_live(ttl.min(CENTURY))
+            // Also called for a fact that is replaced.
+            .eviction_listener(move |_, fact, _| {
+                if matches!(fact, Fact::Gone) {
+                    counter.fetch_sub(1, Ordering::AcqRel);
+                }
+            })
             .build();
         Some(Self {
             cache,
+            gone,
             learnt: AtomicU64::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
@@ -165,14 +176,20 @@ impl Facts {
             .entry(*key)
             .and_compute_with(|found| match found.map(moka::Entry::into_value) {
                 Some(Fact::Value(known)) if !known.ends(began) => Op::Nop,
-                Some(_) | None => Op::Put(Fact::Gone),
+                Some(_) | None => {
+                    self.gone.fetch_add(1, Ordering::AcqRel);
+                    Op::Put(Fact::Gone)
+                }
             });
     }
 
     /// Forgets that `key` has ended. Call it before an entry is put under `key`: from then on it
     /// may exist, whatever the reply is.
     pub(super) fn forget_end(&self, key: &Key) {
-        if !matches!(self.cache.get(key), Some(Fact::Gone)) {
+        // Every rotation calls this, and few keys have ended.
+        if self.gone.load(Ordering::Acquire) == 0
+            || !matches!(self.cache.get(key), Some(Fact::Gone))
+        {
             return;
         }
         self.cache
@@ -195,5 +212,73 @@ impl Facts {
     pub(super) fn size(&self) -> (u64, u64) {
         self.cache.run_pending_tasks();
         (self.cache.entry_count(), self.cache.weighted_size())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Version;
+
+    fn key(number: u32) -> Key {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        Key::new(bytes)
+    }
+
+    /// Returns the count of ends, and how many there are.
+    fn gone(facts: &Facts) -> (usize, usize) {
+        facts.cache.run_pending_tasks();
+        let found = facts.cache.iter();
+        let found = found.filter(|(_, fact)| matches!(fact, Fact::Gone)).count();
+        (facts.gone.load(Ordering::Acquire), found)
+    }
+
+    #[test]
+    fn ends_are_counted_until_they_are_forgotten_or_replaced() {
+        let facts = Facts::new(1 << 20, CENTURY).unwrap();
+        let entry = Entry::new(
+            Version::new([1; 8]),
+            ClaimTag::new([2; 32]),
+            Bytes::from_static(b"a value"),
+        );
+        for number in 0..4 {
+            facts.learn(&key(number), None, facts.begin());
+            facts.learn(&key(number), None, facts.begin());
+            assert_eq!(facts.hint(&key(number)), Some(Hint::Gone));
+        }
+        assert_eq!(gone(&facts), (4, 4));
+        facts.learn(&key(0), Some(&entry), facts.begin());
+        facts.forget_end(&key(1));
+        facts.forget_end(&key(1));
+        assert_eq!(gone(&facts), (2, 2));
+        // A value that was recorded after the call began is not replaced.
+        let began = facts.begin();
+        facts.learn(&key(2), Some(&entry), began);
+        facts.learn(&key(2), None, began);
+        assert_eq!(gone(&facts), (1, 1));
+        facts.forget_end(&key(3));
+        assert_eq!(gone(&facts), (0, 0));
+        assert_eq!(facts.hint(&key(3)), None);
+    }
+
+    #[test]
+    fn ends_that_are_evicted_or_expired_are_not_counted() {
+        let small = Facts::new(10 * u64::from(OVERHEAD), CENTURY).unwrap();
+        for number in 0..1000 {
+            small.learn(&key(number), None, small.begin());
+        }
+        let (counted, found) = gone(&small);
+        assert_eq!(counted, found);
+        assert!((1..=10).contains(&found), "{found}");
+
+        let short = Facts::new(1 << 20, Duration::from_millis(1)).unwrap();
+        for number in 0..100 {
+            short.learn(&key(number), None, short.begin());
+            short.learn(&key(number % 7), None, short.begin());
+        }
+        while gone(&short) != (0, 0) {
+            std::thread::yield_now();
+        }
     }
 }
