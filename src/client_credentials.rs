@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::wire::client::ClientId;
 
 /// The client authentication of the requests that the layer itself sends to the inner service, such
-/// as those of [`upstream_refresh`](crate::RefreshLayerBuilder::upstream_refresh).
+/// as those of [`upstream_refresh`](crate::AccessLayerBuilder::upstream_refresh).
 ///
 /// No client is there to authenticate in such a request. It always names the client of the grant.
 ///

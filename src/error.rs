@@ -287,11 +287,20 @@ pub enum ConfigError {
     /// the latter, clients get the access tokens of the inner service.
     #[error("access_token_lifetime requires reference_access_tokens")]
     AccessTokenLifetimeWithoutReference,
-    /// [`upstream_refresh`](crate::RefreshLayerBuilder::upstream_refresh) is set without
+    /// [`upstream_refresh`](crate::AccessLayerBuilder::upstream_refresh) is set without
     /// [`access_token_lifetime`](crate::RefreshLayerBuilder::access_token_lifetime). Without the
     /// latter, an access token ends with the upstream access token, so there is nothing to renew.
     #[error("upstream_refresh requires access_token_lifetime")]
     UpstreamRefreshWithoutLifetime,
+    /// [`upstream_refresh`](crate::AccessLayerBuilder::upstream_refresh) is set for an access layer
+    /// over the store alone. Only one that was made
+    /// [from a refresh layer](crate::RefreshLayer::access) can renew an upstream access token.
+    #[error("upstream_refresh requires an access layer that was made from a refresh layer")]
+    UpstreamRefreshWithoutLayer,
+    /// [`upstream_refresh`](crate::AccessLayerBuilder::upstream_refresh) is set for two access layers
+    /// that were made from one refresh layer.
+    #[error("upstream_refresh is already set for another access layer of this refresh layer")]
+    UpstreamRefreshTwice,
     /// Only one of [`revocation_key`](crate::RefreshLayerBuilder::revocation_key) and
     /// [`upstream_revocation`](crate::RefreshLayerBuilder::upstream_revocation) is set.
     #[error("revocation_key and upstream_revocation require each other")]

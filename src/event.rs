@@ -79,7 +79,7 @@ pub enum EventKind {
     /// does not exist or has ended.
     Unknown,
     /// The layer has renewed the upstream access token of an access token in use
-    /// ([`upstream_refresh`](crate::RefreshLayerBuilder::upstream_refresh)).
+    /// ([`upstream_refresh`](crate::AccessLayerBuilder::upstream_refresh)).
     Renewed,
     /// An upstream access token was not renewed, because the inner service refused the request or
     /// could not be reached. Other causes have their own events, such as

@@ -41,7 +41,7 @@ pub enum AccessError {
     #[error("the route is not guarded")]
     Unguarded,
     /// 503 `temporarily_unavailable`, with `Retry-After`: the upstream access token has ended, and
-    /// it could not be [renewed](crate::RefreshLayerBuilder::upstream_refresh), because the inner
+    /// it could not be [renewed](crate::AccessLayerBuilder::upstream_refresh), because the inner
     /// service or the store is unavailable or takes too long.
     #[error("the authorization server is unavailable")]
     UpstreamUnavailable,

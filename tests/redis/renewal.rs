@@ -26,7 +26,6 @@ async fn instance(server: &RedisServer, upstream: &Upstream, clock: &ManualClock
             .rotation_timeout(LIMIT)
             .reference_access_tokens(true)
             .access_token_lifetime(24 * HOUR)
-            .upstream_refresh::<_, Full<Bytes>, _>(upstream.clone(), ClientCredentials::public())
     })
 }
 
@@ -39,12 +38,13 @@ async fn a_thousand_requests_on_four_instances_cause_one_refresh() {
     for _ in 0..4 {
         instances.push(instance(&server, &upstream, &clock).await);
     }
-    let log_in = test_support::access::LOG_IN;
-    let answer = instances[0].post("/token", &log_in).await;
-    let mut refresh = answer.token();
-    let access = answer.get("access_token").unwrap();
     let guarded = instances.iter().map(|app| {
-        let layer = app.layer.access().build().unwrap();
+        let builder = app.layer.access();
+        let credentials = ClientCredentials::public();
+        let layer = builder
+            .upstream_refresh::<_, Full<Bytes>, _>(upstream.clone(), credentials)
+            .build()
+            .unwrap();
         let resource = service_fn(async |request: Request<Full<Bytes>>| {
             let sent = request.headers()["authorization"].clone();
             let mut response = http::Response::new(Full::<Bytes>::default());
@@ -54,6 +54,10 @@ async fn a_thousand_requests_on_four_instances_cause_one_refresh() {
         layer.layer(resource)
     });
     let guarded: Vec<_> = guarded.collect();
+    let log_in = test_support::access::LOG_IN;
+    let answer = instances[0].post("/token", &log_in).await;
+    let mut refresh = answer.token();
+    let access = answer.get("access_token").unwrap();
     let send = |number: usize| {
         let service = guarded[number % 4].clone();
         let request = Request::get("/").header("authorization", format!("Bearer {access}"));

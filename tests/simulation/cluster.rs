@@ -151,10 +151,7 @@ fn begin(world: &Arc<World>, life: Life) -> Instance {
         builder = builder.shared_token_window(window);
     }
     if plan.renewed_after.is_some() {
-        let service = Upstream::for_renewals(world, life);
-        builder = builder
-            .access_token_lifetime(Duration::from_secs(5 * 24 * 3600))
-            .upstream_refresh::<_, Full<Bytes>, _>(service, ClientCredentials::added_by_service());
+        builder = builder.access_token_lifetime(Duration::from_secs(5 * 24 * 3600));
     }
     let layer = builder
         .reference_access_tokens(plan.access != Guard::None)
@@ -165,7 +162,16 @@ fn begin(world: &Arc<World>, life: Life) -> Instance {
         Guard::Asks => Some(layer.access().cache_ttl(Duration::ZERO)),
         Guard::Remembers => Some(layer.access().cache_ttl(Duration::from_secs(24 * 3600))),
     };
-    let guarded = guarded.map(|guarded| guarded.build().unwrap().layer(Resource::new(world)));
+    let guarded = guarded.map(|guarded| {
+        let guarded = match plan.renewed_after {
+            None => guarded,
+            Some(_) => guarded.upstream_refresh::<_, Full<Bytes>, _>(
+                Upstream::for_renewals(world, life),
+                ClientCredentials::added_by_service(),
+            ),
+        };
+        guarded.build().unwrap().layer(Resource::new(world))
+    });
     let service = layer.layer(Upstream::new(world, life));
     Instance {
         life,

@@ -522,15 +522,17 @@ async fn the_renewal_of_an_upstream_access_token_is_in_the_trace_of_the_request_
     subscribe();
     let (clock, upstream) = (ManualClock::new(), Upstream::new());
     let store = Hooked::new(MemoryStore::with_clock(clock.clone()));
-    let service = upstream.clone();
     let app = App::over(clock, store, upstream, |builder| {
         builder
             .reference_access_tokens(true)
             .access_token_lifetime(100 * HOUR)
-            .upstream_refresh::<_, Full<Bytes>, _>(service, ClientCredentials::public())
     });
+    let guarded = app.layer.access().upstream_refresh::<_, Full<Bytes>, _>(
+        app.upstream.clone(),
+        ClientCredentials::public(),
+    );
+    let guarded = Guarded::of(guarded.build().unwrap());
     let token = access_token(&app.post("/token", &LOG_IN).await);
-    let guarded = Guarded::new(&app);
     app.clock.advance(HOUR);
     let (request, status) = Request::run(guarded.status(&token)).await;
     assert_eq!(status, 200);

@@ -304,11 +304,6 @@ fn layers(
             .revocation_key(key)
             .upstream_revocation(service, ClientCredentials::added_by_service());
     }
-    if cli.upstream_refresh {
-        let provider = provider.clone();
-        let service = service_fn(move |request| token::renew(provider.clone(), request));
-        refresh = refresh.upstream_refresh(service, ClientCredentials::added_by_service());
-    }
     let metrics = metrics.clone();
     let refresh = refresh.on_event(move |event| metrics.event(event));
     let refresh = refresh.build().map_err(invalid)?;
@@ -320,6 +315,11 @@ fn layers(
         .realm("mcp")
         .resource(issuer.resource())
         .resource_metadata(issuer.well_known("oauth-protected-resource", "/mcp"));
+    if cli.upstream_refresh {
+        let provider = provider.clone();
+        let service = service_fn(move |request| token::renew(provider.clone(), request));
+        access = access.upstream_refresh(service, ClientCredentials::added_by_service());
+    }
     for scope in &cli.endpoint.require_scope {
         access = access.require_scope(scope);
     }

@@ -92,9 +92,10 @@ fn check(cli: &Cli) -> Result<(), Failure> {
     let _entered = runtime.enter();
     let layers = || {
         let memory = BoxStore::new(MemoryStore::new());
-        let layer = layer(cli, memory.clone(), &Metrics::default())?;
+        let metrics = Metrics::default();
+        let layer = layer(cli, memory.clone(), &metrics)?;
         cli.shared.admin.receivers(&layer, memory)?;
-        access(cli, &layer).map(drop)
+        access(cli, &layer, &metrics).map(drop)
     };
     let layers = layers().map_err(Failure::message);
     report([store, layers].into_iter().chain(cli.checks()))
@@ -104,18 +105,11 @@ fn layer(cli: &Cli, store: BoxStore, metrics: &Metrics) -> Result<RefreshLayer<B
     let builder = RefreshLayer::builder(metrics.store(store));
     let mut builder = cli.configure(builder);
     let key = cli.shared.revocation.key().map_err(Failure::Usage)?;
-    if let Some(upstream) = &cli.upstream {
-        let settings = forward_settings(cli, upstream, cli.public_url.as_ref(), metrics);
-        let service = Forward::<Full<Bytes>>::new(settings)?.without_client();
-        let credentials = || cli.upstream_client.credentials();
-        if let Some(key) = key {
-            builder = builder
-                .revocation_key(key)
-                .upstream_revocation(service.clone(), credentials());
-        }
-        if cli.upstream_refresh {
-            builder = builder.upstream_refresh(service, credentials());
-        }
+    if let (Some(key), Some(upstream)) = (key, &cli.upstream) {
+        let service = own_requests(cli, upstream, metrics)?;
+        builder = builder
+            .revocation_key(key)
+            .upstream_revocation(service, cli.upstream_client.credentials());
     }
     let metrics = metrics.clone();
     let builder = builder.on_event(move |event| metrics.event(event));
@@ -139,10 +133,27 @@ fn forward_settings(
     }
 }
 
-fn access<S: Store>(cli: &Cli, layer: &RefreshLayer<S>) -> Result<AccessLayer<S>, Failure> {
-    let builder = cli
-        .configure_access(layer.access())
-        .map_err(Failure::Usage)?;
+/// Returns the service for the requests that the layer itself sends.
+fn own_requests(
+    cli: &Cli,
+    upstream: &Upstream,
+    metrics: &Metrics,
+) -> Result<Forward<Full<Bytes>>, Failure> {
+    let settings = forward_settings(cli, upstream, cli.public_url.as_ref(), metrics);
+    Ok(Forward::new(settings)?.without_client())
+}
+
+fn access<S: Store>(
+    cli: &Cli,
+    layer: &RefreshLayer<S>,
+    metrics: &Metrics,
+) -> Result<AccessLayer<S>, Failure> {
+    let builder = cli.configure_access(layer.access());
+    let mut builder = builder.map_err(Failure::Usage)?;
+    if let (true, Some(upstream)) = (cli.upstream_refresh, &cli.upstream) {
+        let service = own_requests(cli, upstream, metrics)?;
+        builder = builder.upstream_refresh(service, cli.upstream_client.credentials());
+    }
     builder.build().map_err(invalid)
 }
 
@@ -176,7 +187,7 @@ async fn serve<S: Store>(
         .limits
         .limits(MAX_BUFFERED_BODY)
         .within_descriptors();
-    let access = access(cli, &layer)?;
+    let access = access(cli, &layer, &metrics)?;
     let about = About {
         server: env!("CARGO_PKG_NAME"),
         store: store.to_string(),

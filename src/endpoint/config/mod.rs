@@ -7,6 +7,7 @@ mod paths;
 mod tests;
 mod windows;
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,8 +48,9 @@ pub(crate) struct Config {
     /// The longest lifetime of a reference access token. `None` if only the inner service limits
     /// it.
     pub(crate) access_token_lifetime: Option<Duration>,
-    /// The service at which the layer itself renews upstream access tokens.
-    pub(crate) upstream_refresh: Option<DirectService>,
+    /// The service at which the layer itself renews upstream access tokens. An access layer that is
+    /// made from the layer sets it.
+    pub(crate) upstream_refresh: OnceLock<DirectService>,
     /// The server key that upstream tokens are sealed for, to be revoked.
     pub(crate) revocation_key: Option<RevocationKey>,
     /// The service at which the layer itself revokes upstream tokens.
@@ -87,7 +89,7 @@ impl Default for Config {
             reference: false,
             access_prefix: ACCESS_PREFIX.into(),
             access_token_lifetime: None,
-            upstream_refresh: None,
+            upstream_refresh: OnceLock::new(),
             revocation_key: None,
             upstream_revocation: None,
             keep_id_token: false,
@@ -173,6 +175,16 @@ impl Config {
         Some(end.saturating_add(self.adopted_for(true, end)))
     }
 
+    /// Sets the service at which the layer itself renews upstream access tokens.
+    #[cfg(feature = "access")]
+    pub(crate) fn renew_at(&self, service: DirectService) -> Result<(), ConfigError> {
+        if self.access_token_lifetime.is_none() {
+            return Err(ConfigError::UpstreamRefreshWithoutLifetime);
+        }
+        let set = self.upstream_refresh.set(service);
+        set.map_err(|_| ConfigError::UpstreamRefreshTwice)
+    }
+
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         check_prefix("token_prefix", &self.prefix)?;
         check_prefix("access_token_prefix", &self.access_prefix)?;
@@ -184,9 +196,6 @@ impl Config {
         }
         if self.access_token_lifetime.is_some() && !self.reference {
             return Err(ConfigError::AccessTokenLifetimeWithoutReference);
-        }
-        if self.upstream_refresh.is_some() && self.access_token_lifetime.is_none() {
-            return Err(ConfigError::UpstreamRefreshWithoutLifetime);
         }
         if self.revocation_key.is_some() != self.upstream_revocation.is_some() {
             return Err(ConfigError::UpstreamRevocation);

@@ -56,7 +56,7 @@ impl Terms<'_> {
     /// these must be known if the request named some. Otherwise the new upstream access token could
     /// do more than the one before.
     pub(crate) fn are_renewable(&self, config: &Config, requested: &Requested<'_>) -> bool {
-        let Some(service) = &config.upstream_refresh else {
+        let Some(service) = config.upstream_refresh.get() else {
             return false;
         };
         let knows_scope = match &self.scope {

@@ -71,7 +71,8 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// without [`reference_access_tokens`](Self::reference_access_tokens).
     ///
     /// It lives shorter if the `expires_in` of the inner service says that the upstream access
-    /// token does (unless the layer [renews](Self::upstream_refresh) that), and it ends with its
+    /// token does (unless the layer [renews](crate::AccessLayerBuilder::upstream_refresh)
+    /// that), and it ends with its
     /// grant. With this setting, every token response of the layer
     /// states the lifetime of its access token in `expires_in`, in whole seconds. If the inner
     /// service states none, set it to the lifetime of the upstream access tokens or less, because

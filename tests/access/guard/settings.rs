@@ -1,5 +1,9 @@
 //! Invalid settings.
 
+use bytes::Bytes;
+use http_body_util::Full;
+use tower_oauth_refresh::{ClientCredentials, RefreshLayer};
+
 use super::*;
 
 #[test]
@@ -75,4 +79,33 @@ fn invalid_settings_are_rejected() {
             .build()
             .is_ok()
     );
+}
+
+#[test]
+fn a_service_for_renewals_needs_one_refresh_layer_with_a_lifetime() {
+    let renewing = |builder: AccessLayerBuilder<MemoryStore>| {
+        let upstream = test_support::Upstream::new();
+        builder.upstream_refresh::<_, Full<Bytes>, _>(upstream, ClientCredentials::public())
+    };
+    let alone = renewing(AccessLayer::builder(MemoryStore::new())).build();
+    assert_eq!(alone.unwrap_err(), ConfigError::UpstreamRefreshWithoutLayer);
+
+    let references = || RefreshLayer::builder(MemoryStore::new()).reference_access_tokens(true);
+    let refresh = references().build().unwrap();
+    let unlimited = renewing(refresh.access()).build();
+    assert_eq!(
+        unlimited.unwrap_err(),
+        ConfigError::UpstreamRefreshWithoutLifetime
+    );
+
+    let lifetime = Duration::from_secs(3600);
+    let refresh = references().access_token_lifetime(lifetime).build();
+    let refresh = refresh.unwrap();
+    // A layer that cannot be built changes nothing.
+    let invalid = renewing(refresh.access().realm("")).build();
+    assert_eq!(invalid.unwrap_err(), ConfigError::Realm(String::new()));
+    assert!(renewing(refresh.access()).build().is_ok());
+    assert!(refresh.access().build().is_ok());
+    let second = renewing(refresh.access()).build();
+    assert_eq!(second.unwrap_err(), ConfigError::UpstreamRefreshTwice);
 }

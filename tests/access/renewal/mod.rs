@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use test_support::access::{Guarded, access_token, pair};
-use test_support::{Act, Answer, App, TestStore, Upstream};
+use test_support::{Act, Answer, App, TestStore};
 use tower_oauth_refresh::{ClientCredentials, EventKind, RefreshLayerBuilder};
 
 use test_support::access::LOG_IN;
@@ -17,17 +17,19 @@ use test_support::access::LOG_IN;
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Sets an access token lifetime of 20 days, and renews at `upstream` with these credentials.
-fn renewing(
-    upstream: Upstream,
-    credentials: ClientCredentials,
-) -> impl FnOnce(RefreshLayerBuilder<TestStore>) -> RefreshLayerBuilder<TestStore> {
-    move |builder| {
-        builder
-            .reference_access_tokens(true)
-            .access_token_lifetime(20 * DAY)
-            .upstream_refresh::<_, Full<Bytes>, _>(upstream, credentials)
-    }
+/// Sets an access token lifetime of 20 days.
+fn long_lived(builder: RefreshLayerBuilder<TestStore>) -> RefreshLayerBuilder<TestStore> {
+    builder
+        .reference_access_tokens(true)
+        .access_token_lifetime(20 * DAY)
+}
+
+/// Lets an instance renew at its inner service, with these credentials.
+fn renewing(app: App, credentials: ClientCredentials) -> App {
+    let access = app.layer.access();
+    let access = access.upstream_refresh::<_, Full<Bytes>, _>(app.upstream.clone(), credentials);
+    access.build().unwrap();
+    app
 }
 
 /// Returns an instance that renews the upstream access tokens of public clients.
@@ -45,10 +47,10 @@ fn with(
         upstream,
         ..
     } = App::new();
-    let renewing = renewing(upstream.clone(), ClientCredentials::public());
-    App::over(clock, store, upstream, |builder| {
-        settings(renewing(builder))
-    })
+    let app = App::over(clock, store, upstream, |builder| {
+        settings(long_lived(builder))
+    });
+    renewing(app, ClientCredentials::public())
 }
 
 /// Returns another instance over the same store, in front of the same server.
@@ -57,12 +59,9 @@ fn another(app: &App) -> App {
 }
 
 fn over(app: &App, credentials: ClientCredentials) -> App {
-    App::over(
-        app.clock.clone(),
-        app.store.clone(),
-        app.upstream.clone(),
-        renewing(app.upstream.clone(), credentials),
-    )
+    let (clock, store) = (app.clock.clone(), app.store.clone());
+    let other = App::over(clock, store, app.upstream.clone(), long_lived);
+    renewing(other, credentials)
 }
 
 /// Logs in and waits until the upstream access token has ended.

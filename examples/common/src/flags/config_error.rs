@@ -95,8 +95,10 @@ fn text(error: &ConfigError, scope_flag: &str) -> String {
         ConfigError::CacheTtl => {
             "--cache-ttl must be at most a day (86400) if access tokens are checked".into()
         }
-        // No flag sets these.
+        // No flags lead to these.
         ConfigError::AllowedWithoutNormalized
+        | ConfigError::UpstreamRefreshWithoutLayer
+        | ConfigError::UpstreamRefreshTwice
         | ConfigError::Prefix { .. }
         | ConfigError::SamePrefix(_)
         | ConfigError::Realm(_)

@@ -36,7 +36,7 @@ pub(crate) async fn renew<St: Store>(
     key: Key,
     patience: Duration,
 ) -> Renewed {
-    if shared.config().upstream_refresh.is_none() {
+    if shared.config().upstream_refresh.get().is_none() {
         return Renewed::Impossible;
     }
     let mut running = join(shared, token, key);

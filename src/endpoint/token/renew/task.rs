@@ -64,7 +64,7 @@ impl<St: Store> Task<St> {
 
     async fn renew(&self) -> Result<Renewed, RefreshError> {
         let exchange = &self.exchange;
-        let Some(service) = &exchange.shared.config().upstream_refresh else {
+        let Some(service) = exchange.shared.config().upstream_refresh.get() else {
             return Ok(Renewed::Impossible);
         };
         let (access, _) = match self.read().await? {

@@ -1,6 +1,8 @@
 //! The builder of [`AccessLayer`]: every option, with its default. It checks the settings when it
 //! is built.
 
+mod upstream;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use crate::access::subscriber::Subscriber;
 use crate::access_token::cache::Cache;
 use crate::clock::Clock;
 use crate::endpoint::config::check_prefix;
+use crate::endpoint::direct::DirectService;
 use crate::endpoint::state::State;
 use crate::error::ConfigError;
 use crate::event::{Callback, Event};
@@ -31,6 +34,7 @@ pub struct AccessLayerBuilder<St> {
     cache_ttl: Duration,
     on_event: Option<Callback>,
     end_responses: bool,
+    upstream_refresh: Option<DirectService>,
 }
 
 impl<St: Store> AccessLayerBuilder<St> {
@@ -44,6 +48,7 @@ impl<St: Store> AccessLayerBuilder<St> {
             cache_ttl: Duration::from_secs(10),
             on_event: None,
             end_responses: false,
+            upstream_refresh: None,
         }
     }
 
@@ -330,12 +335,19 @@ impl<St: Store> AccessLayerBuilder<St> {
             cache_ttl,
             on_event,
             end_responses,
+            upstream_refresh,
         } = self;
         check_prefix("access_token_prefix", &prefix)?;
         if cache_ttl > LONGEST_TTL {
             return Err(ConfigError::CacheTtl);
         }
         let policy = ValidatedPolicy::new(policy)?;
+        // The last check, because it changes the refresh layer.
+        match (&store, upstream_refresh) {
+            (_, None) => {}
+            (StoreHandle::State(state), Some(service)) => state.config().renew_at(service)?,
+            (StoreHandle::Own(_), Some(_)) => return Err(ConfigError::UpstreamRefreshWithoutLayer),
+        }
         // A cache without a size or a time to live holds no tokens, but it still stores announced
         // ends and the registry of open responses.
         let cached = cache_size > 0 && !cache_ttl.is_zero();
@@ -372,6 +384,7 @@ impl<St> fmt::Debug for AccessLayerBuilder<St> {
             .field("cache_size", &self.cache_size)
             .field("cache_ttl", &self.cache_ttl)
             .field("end_responses", &self.end_responses)
+            .field("upstream_refresh", &self.upstream_refresh)
             .finish_non_exhaustive()
     }
 }
