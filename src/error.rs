@@ -74,6 +74,11 @@ pub enum RefreshError {
     /// Nothing is lost; the client can retry.
     #[error("the grant is busy, try again")]
     Busy,
+    /// 503 `temporarily_unavailable`:
+    /// [`max_in_flight`](crate::RefreshLayerBuilder::max_in_flight) requests are in progress. This
+    /// one has not begun; the client can retry.
+    #[error("too many requests are in progress, try again")]
+    Overloaded,
     /// 503 `temporarily_unavailable`: the inner service did not answer a refresh, a revocation or
     /// an introspection within twice
     /// [`rotation_timeout`](crate::RefreshLayerBuilder::rotation_timeout). A refresh has changed
@@ -137,6 +142,7 @@ impl RefreshError {
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::InvalidClient { .. } => StatusCode::UNAUTHORIZED,
             Self::Busy
+            | Self::Overloaded
             | Self::UpstreamUnavailable
             | Self::Random(_)
             | Self::Store(StoreError::Unavailable(_)) => StatusCode::SERVICE_UNAVAILABLE,
@@ -158,6 +164,7 @@ impl RefreshError {
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
             Self::Busy
+            | Self::Overloaded
             | Self::UpstreamUnavailable
             | Self::UpstreamTimeout
             | Self::Random(_)

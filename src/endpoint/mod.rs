@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, Version, request};
 use http_body::Body;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tower::Service;
 use tracing::Instrument as _;
@@ -77,13 +78,15 @@ impl Endpoint {
     }
 }
 
-/// Handles one request to a guarded endpoint.
+/// Handles one request to a guarded endpoint. The permit is released when it is complete, with or
+/// without its client.
 pub(crate) async fn run<St, S, B, ResBody>(
     endpoint: Endpoint,
     shared: Arc<State<St>>,
     progress: Arc<Progress>,
     inner: S,
     request: Request<B>,
+    _permit: OwnedSemaphorePermit,
 ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<ResBody>> + Clone,

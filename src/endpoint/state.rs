@@ -47,6 +47,8 @@ pub(crate) struct State<St> {
     key_lock: KeyLock,
     /// The operations in progress, which a shutdown waits for.
     in_flight: TaskTracker,
+    /// A permit for each intercepted request.
+    requests: Arc<Semaphore>,
     background: Arc<Semaphore>,
     lists: Arc<Semaphore>,
     revocations: Arc<Semaphore>,
@@ -66,8 +68,10 @@ impl<St> State<St> {
         random: Arc<dyn SecureRandom>,
         on_event: Option<Callback>,
     ) -> Self {
+        let max_in_flight = config.max_in_flight.min(Semaphore::MAX_PERMITS);
         Self {
             store: InstrumentedStore::new(store),
+            requests: Arc::new(Semaphore::new(max_in_flight)),
             config,
             clock,
             random,
@@ -145,6 +149,11 @@ impl<St> State<St> {
         let mut bytes = [0; N];
         self.random.fill(&mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Returns a permit for one more intercepted request, or `None` if the limit is reached.
+    pub(crate) fn request(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.requests).try_acquire_owned().ok()
     }
 
     /// Returns a permit to retry one more commit in the background, or `None` if the limit is

@@ -115,6 +115,9 @@ where
                 |_, _| {},
             ));
         }
+        let Some(permit) = self.shared.request() else {
+            return ResponseFuture::refused(RefreshError::Overloaded);
+        };
         // The instance that was polled ready may hold a permit of the inner service. This request
         // waits for locks and leases first, so it drops that instance, and polls a clone for
         // readiness right before the call.
@@ -127,6 +130,7 @@ where
             Arc::clone(&progress),
             inner,
             request,
+            permit,
         );
         ResponseFuture::intercepted(Intercepted::new(
             Box::pin(exchange),

@@ -105,6 +105,47 @@ async fn a_client_that_timed_out_gets_the_response_on_retry() {
     );
 }
 
+#[tokio::test]
+async fn requests_without_a_client_count_until_they_are_complete() {
+    let app = App::with(|builder| builder.max_in_flight(2));
+    let mut tokens = Vec::new();
+    for client in ["a", "b", "c"] {
+        tokens.push(app.log_in(client).await);
+    }
+    let gates: Vec<_> = (0..2).map(|_| Arc::new(Notify::new())).collect();
+    for gate in &gates {
+        app.upstream.then(Act::Wait(Arc::clone(gate)));
+    }
+    for (client, token) in ["a", "b"].iter().zip(&tokens) {
+        let request = post("/token", &refresh_form(client, token));
+        let mut future = pin!(tower::ServiceExt::oneshot(app.service.clone(), request));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(future.as_mut().poll(&mut context).is_pending());
+    }
+    let refused = app.refresh_as("c", &tokens[2]).await;
+    assert_eq!(refused.error(), (503, "temporarily_unavailable".into()));
+    assert_eq!(refused.headers["retry-after"], "1");
+    let refused = app.send(post("/revoke", &[("token", &tokens[2])])).await;
+    assert_eq!(refused.unwrap().status, 503);
+    let other = app.post("/other", &[]).await;
+    assert_ne!(other.status, 503, "not guarded");
+    // One of them completes, and makes room.
+    gates[0].notify_one();
+    while app.refresh_as("c", &tokens[2]).await.status != 200 {
+        settle().await;
+    }
+    gates[1].notify_one();
+    app.layer.drain().await;
+    assert_eq!(
+        (
+            app.upstream.refreshes(),
+            app.upstream.reuses(),
+            app.upstream.alive()
+        ),
+        (3, 0, 3)
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_lease_is_released_if_the_inner_service_never_responds() {
     let app = App::with(|builder| builder.rotation_timeout(test_support::SECOND));

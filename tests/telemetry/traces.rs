@@ -527,10 +527,10 @@ async fn the_renewal_of_an_upstream_access_token_is_in_the_trace_of_the_request_
             .reference_access_tokens(true)
             .access_token_lifetime(100 * HOUR)
     });
-    let guarded = app.layer.access().upstream_refresh::<_, Full<Bytes>, _>(
-        app.upstream.clone(),
-        ClientCredentials::public(),
-    );
+    let guarded = app
+        .layer
+        .access()
+        .upstream_refresh::<_, Full<Bytes>, _>(app.upstream.clone(), ClientCredentials::public());
     let guarded = Guarded::of(guarded.build().unwrap());
     let token = access_token(&app.post("/token", &LOG_IN).await);
     app.clock.advance(HOUR);

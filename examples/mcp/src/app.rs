@@ -100,11 +100,7 @@ pub(crate) async fn serve(
     let (metrics, exporter) = admin.record(None)?;
     let store = opened.store.clone();
     let scrape = exporter.map(|exporter| exporter.over(opened));
-    let limits = cli
-        .shared
-        .limits
-        .limits(mcp::MOST_BYTES)
-        .within_descriptors();
+    let limits = cli.shared.limits.limits(mcp::MOST_BYTES);
     let listener = bind("--listen", cli.listen).await?;
     let listen = listener.local_addr()?;
     let issuer = issuer(cli, listen)?;

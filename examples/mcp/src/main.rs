@@ -43,33 +43,33 @@ mod users;
 
 use std::process::ExitCode;
 
-use server_common::flags::{self, Parsed, SharedFlags};
+use server_common::flags::{self, Parsed};
 use server_common::program::{Failure, exit, report};
 
 use crate::cli::Cli;
 
 fn main() -> ExitCode {
     let Parsed { cli, warning } = flags::parse("MCP_");
-    exit(start(&cli, warning))
+    exit(start(cli, warning))
 }
 
-fn start(cli: &Cli, warning: Option<String>) -> Result<(), Failure> {
+fn start(mut cli: Cli, warning: Option<String>) -> Result<(), Failure> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let SharedFlags { store, log, .. } = &cli.shared;
     if cli.shared.config.check_config {
         let runtime = tokio::runtime::Runtime::new()?;
         let _entered = runtime.enter();
-        return report(app::check(cli));
+        return report(app::check(&cli));
     }
     let choice = cli.store().map_err(Failure::Usage)?;
-    log.init(env!("CARGO_CRATE_NAME"))?;
+    cli.shared.log.init(env!("CARGO_CRATE_NAME"))?;
+    cli.shared.limits.fit_descriptors();
     if let Some(warning) = warning {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {
-        let opened = store.open(&choice).await?;
-        app::serve(cli, opened, &choice).await
+        let opened = cli.shared.store.open(&choice).await?;
+        app::serve(&cli, opened, &choice).await
     });
     runtime.shutdown_background();
     result

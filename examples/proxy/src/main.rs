@@ -50,31 +50,31 @@ const MAX_BUFFERED_BODY: usize = 64 << 10;
 
 fn main() -> ExitCode {
     let Parsed { cli, warning } = flags::parse("PROXY_");
-    exit(start(&cli, warning))
+    exit(start(cli, warning))
 }
 
-fn start(cli: &Cli, warning: Option<String>) -> Result<(), Failure> {
-    let SharedFlags { store, log, .. } = &cli.shared;
+fn start(mut cli: Cli, warning: Option<String>) -> Result<(), Failure> {
     if cli.shared.config.check_config {
-        return check(cli);
+        return check(&cli);
     }
-    let choice = store.choice();
+    let choice = cli.shared.store.choice();
     let choice = choice
         .and_then(|choice| cli.check().map(|()| choice))
         .map_err(Failure::Usage)?
         .unwrap_or(StoreChoice::Memory);
-    log.init(env!("CARGO_CRATE_NAME"))?;
+    cli.shared.log.init(env!("CARGO_CRATE_NAME"))?;
+    cli.shared.limits.fit_descriptors();
     if let Some(warning) = warning {
         tracing::warn!("{warning}");
     }
     let (metrics, exporter) = cli.shared.admin.record(Some("proxy_requests_in_flight"))?;
     let runtime = runtime()?;
     let result = runtime.block_on(async {
-        let opened = store.open(&choice).await?;
+        let opened = cli.shared.store.open(&choice).await?;
         let scrape = exporter.map(|exporter| exporter.over(opened.clone()));
-        let layer = layer(cli, opened.store.clone(), &metrics)?;
+        let layer = layer(&cli, opened.store.clone(), &metrics)?;
         let receivers = cli.shared.admin.receivers(&layer, opened.store)?;
-        serve(cli, layer, receivers, &choice, metrics, scrape).await
+        serve(&cli, layer, receivers, &choice, metrics, scrape).await
     });
     // Does not wait for blocking tasks: name resolution may hang.
     runtime.shutdown_background();
@@ -182,11 +182,7 @@ async fn serve<S: Store>(
     scrape: Option<Scrape>,
 ) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
-    let limits = cli
-        .shared
-        .limits
-        .limits(MAX_BUFFERED_BODY)
-        .within_descriptors();
+    let limits = cli.shared.limits.limits(MAX_BUFFERED_BODY);
     let access = access(cli, &layer, &metrics)?;
     let about = About {
         server: env!("CARGO_PKG_NAME"),

@@ -78,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) hand_back: bool,
     pub(crate) max_request_body: usize,
     pub(crate) max_response_body: usize,
+    /// The largest number of intercepted requests in progress, with or without their clients.
+    pub(crate) max_in_flight: usize,
     pub(crate) invalid_grant_status: StatusCode,
 }
 
@@ -110,6 +112,7 @@ impl Default for Config {
             hand_back: false,
             max_request_body: 64 << 10,
             max_response_body: 256 << 10,
+            max_in_flight: 4096,
             invalid_grant_status: StatusCode::BAD_REQUEST,
         }
     }
@@ -240,6 +243,7 @@ impl Config {
         for (setting, limit) in [
             ("max_request_body", self.max_request_body),
             ("max_response_body", self.max_response_body),
+            ("max_in_flight", self.max_in_flight),
         ] {
             if limit == 0 || limit > LARGEST_LIMIT {
                 return Err(ConfigError::Limit(setting));

@@ -63,6 +63,20 @@ impl<St: Store> RefreshLayerBuilder<St> {
         self
     }
 
+    /// Sets how many requests on the guarded paths may be in progress at the same time. Default:
+    /// 4,096. At least 1, at most 16,777,216.
+    ///
+    /// At the limit, a request gets 503 `temporarily_unavailable`
+    /// ([`RefreshError::Overloaded`](crate::RefreshError::Overloaded)) before its body is read. A
+    /// refresh, an adoption or a revocation that continues after its client has disconnected counts
+    /// until it is complete, which takes at most twice
+    /// [`rotation_timeout`](Self::rotation_timeout) at the inner service. A concurrency limit around
+    /// the layer does not count these.
+    pub fn max_in_flight(mut self, requests: usize) -> Self {
+        self.config.max_in_flight = requests;
+        self
+    }
+
     /// Sets whether `invalid_grant` responses have the status 401 instead of the 400 of RFC 6749
     /// §5.2. Default: `false`. Use it for clients that retry forever on 400 and log in again on
     /// 401.

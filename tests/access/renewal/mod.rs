@@ -28,7 +28,7 @@ fn long_lived(builder: RefreshLayerBuilder<TestStore>) -> RefreshLayerBuilder<Te
 fn renewing(app: App, credentials: ClientCredentials) -> App {
     let access = app.layer.access();
     let access = access.upstream_refresh::<_, Full<Bytes>, _>(app.upstream.clone(), credentials);
-    access.build().unwrap();
+    drop(access.build().unwrap());
     app
 }
 

@@ -93,7 +93,7 @@ fn invalid_settings_are_rejected() {
         setting: "token_prefix",
         prefix: prefix.to_owned(),
     };
-    let rows: [(&str, fn(Builder) -> Builder, ConfigError); 51] = [
+    let rows: [(&str, fn(Builder) -> Builder, ConfigError); 52] = [
         (
             "a prefix of access tokens with a space",
             |b| b.access_token_prefix("a t"),
@@ -384,6 +384,11 @@ fn invalid_settings_are_rejected() {
             "a request body limit of gigabytes",
             |b| b.max_request_body((16 << 20) + 1),
             ConfigError::Limit("max_request_body"),
+        ),
+        (
+            "no request at all",
+            |b| b.max_in_flight(0),
+            ConfigError::Limit("max_in_flight"),
         ),
         (
             "a zero response limit",

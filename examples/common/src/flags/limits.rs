@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use tower_oauth_refresh::{RefreshLayerBuilder, Store};
+
 use super::{count, timeout};
 use crate::listener::Limits;
 
@@ -52,6 +54,21 @@ pub struct LimitFlags {
 }
 
 impl LimitFlags {
+    /// Raises the descriptor limit of the process, and lowers these flags if it is still too low.
+    pub fn fit_descriptors(&mut self) {
+        let fitted = self.limits(0).within_descriptors();
+        self.max_connections = fitted.max_connections;
+        self.max_in_flight = fitted.max_in_flight;
+    }
+
+    /// Applies the flags to the builder of a refresh layer.
+    pub(super) fn configure<S: Store>(
+        &self,
+        builder: RefreshLayerBuilder<S>,
+    ) -> RefreshLayerBuilder<S> {
+        builder.max_in_flight(self.max_in_flight)
+    }
+
     /// Returns the limits for a service that holds up to `body_held` bytes of a request body.
     pub fn limits(&self, body_held: usize) -> Limits {
         Limits {

@@ -65,6 +65,7 @@ impl SharedFlags {
         retry_window: Option<Duration>,
     ) -> RefreshLayerBuilder<S> {
         let builder = self.sessions.configure(builder, retry_window);
+        let builder = self.limits.configure(builder);
         // A logout token need not name a user.
         builder.provider_sessions(self.admin.backchannel_logout_issuer.is_some())
     }

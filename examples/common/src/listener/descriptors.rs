@@ -1,8 +1,7 @@
 //! The limit of the process on open file descriptors.
 
-/// Descriptors reserved for everything except client connections and requests in flight: the store,
-/// the runtime, the log, the admin listener, name resolution, and rotations that continue after
-/// their client has disconnected.
+/// Descriptors reserved for everything except client connections and requests: the store, the
+/// runtime, the log, the admin listener and name resolution.
 pub(crate) const RESERVED: usize = 64;
 
 /// Raises the soft limit to the hard limit. Returns the new soft limit. If that fails, logs a

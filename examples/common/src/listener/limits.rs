@@ -65,18 +65,19 @@ impl Limits {
     }
 
     /// Lowers the limits to fit the number of descriptors. A connection needs one descriptor, and a
-    /// request in flight needs one more for its connection to the upstream.
+    /// request in flight needs one more for its connection to the upstream. As many requests may
+    /// continue without their client.
     pub fn within(mut self, descriptors: usize) -> Self {
         let needed = self
             .max_connections
-            .saturating_add(self.max_in_flight)
+            .saturating_add(self.max_in_flight.saturating_mul(2))
             .saturating_add(descriptors::RESERVED);
         if needed <= descriptors {
             return self;
         }
-        let available = descriptors.saturating_sub(descriptors::RESERVED).max(2);
-        self.max_in_flight = self.max_in_flight.min(available / 2);
-        self.max_connections = self.max_connections.min(available - self.max_in_flight);
+        let available = descriptors.saturating_sub(descriptors::RESERVED).max(3);
+        self.max_in_flight = self.max_in_flight.min(available / 3);
+        self.max_connections = self.max_connections.min(available - 2 * self.max_in_flight);
         let Self {
             max_connections,
             max_in_flight,

@@ -275,10 +275,10 @@ fn the_limits_are_lowered_to_fit_the_descriptors() {
     };
     for (descriptors, connections, in_flight) in [
         (usize::MAX, 10_000, 4096),
-        (14_160, 10_000, 4096),
-        (14_159, 9999, 4096),
-        (1024, 480, 480),
-        (256, 96, 96),
+        (18_256, 10_000, 4096),
+        (18_255, 9999, 4096),
+        (1024, 320, 320),
+        (256, 64, 64),
         (64, 1, 1),
         (0, 1, 1),
     ] {
@@ -295,7 +295,7 @@ fn the_limits_are_lowered_to_fit_the_descriptors() {
         ..Limits::default()
     }
     .within(256);
-    assert_eq!((few.max_connections, few.max_in_flight), (10, 96));
+    assert_eq!((few.max_connections, few.max_in_flight), (10, 64));
 }
 
 #[test]
