@@ -11,10 +11,10 @@ use crate::endpoint::direct::DirectService;
 use crate::store::Store;
 
 impl<St: Store> AccessLayerBuilder<St> {
-    /// Sets the service with which the layer itself renews upstream access tokens. Default: none; an
-    /// access token of the layer ends with the upstream access token. [`build`](Self::build) returns
-    /// an error if this layer was not made [from a refresh layer](crate::RefreshLayer::access), or
-    /// if that has no
+    /// Sets the service with which the layer itself renews upstream access tokens. Default: none;
+    /// an access token of the layer ends with the upstream access token. [`build`](Self::build)
+    /// returns an error if this layer was not made [from a refresh
+    /// layer](crate::RefreshLayer::access), or if that has no
     /// [`access_token_lifetime`](crate::RefreshLayerBuilder::access_token_lifetime).
     ///
     /// Many clients never refresh. With this setting an access token lives for its
@@ -26,9 +26,9 @@ impl<St: Store> AccessLayerBuilder<St> {
     ///
     /// - Requests wait for the refresh: for at most a second while the upstream access token is
     ///   still valid, otherwise for
-    ///   [`rotation_timeout`](crate::RefreshLayerBuilder::rotation_timeout). If the inner service or
-    ///   the store is unavailable, requests go on with the old token until it ends, and get 503 with
-    ///   `Retry-After` after that.
+    ///   [`rotation_timeout`](crate::RefreshLayerBuilder::rotation_timeout). If the inner service
+    ///   or the store is unavailable, requests go on with the old token until it ends, and get 503
+    ///   with `Retry-After` after that.
     /// - If the inner service refuses the refresh with an error code, or the refresh token that was
     ///   issued with the access token does not lead to the current one, the access token ends with
     ///   the upstream access token: the client gets 401 and must refresh. The grant does not end,
@@ -44,11 +44,11 @@ impl<St: Store> AccessLayerBuilder<St> {
     ///
     /// The service gets `POST` requests for the
     /// [`token_path`](crate::RefreshLayerBuilder::token_path) with a form as body, and
-    /// `Authorization` if the [credentials](ClientCredentials) need it. It can be the inner service,
-    /// or a client of it; to send the requests to another server, change their URI with
+    /// `Authorization` if the [credentials](ClientCredentials) need it. It can be the inner
+    /// service, or a client of it; to send the requests to another server, change their URI with
     /// [`ServiceExt::map_request`](tower::ServiceExt::map_request). It is called in a task. If it
-    /// accepts every body, as a router of axum does, name one:
-    /// `upstream_refresh::<_, axum::body::Body, _>(router, credentials)`.
+    /// accepts every body, as a router of axum does, name one: `upstream_refresh::<_,
+    /// axum::body::Body, _>(router, credentials)`.
     ///
     /// The setting is one of the refresh layer, too: it issues access tokens that outlive their
     /// upstream access tokens as soon as this layer is built, and all access layers that are made
