@@ -304,8 +304,8 @@ pub enum ConfigError {
     /// [from a refresh layer](crate::RefreshLayer::access) can renew an upstream access token.
     #[error("upstream_refresh requires an access layer that was made from a refresh layer")]
     UpstreamRefreshWithoutLayer,
-    /// [`upstream_refresh`](crate::AccessLayerBuilder::upstream_refresh) is set for two access layers
-    /// that were made from one refresh layer.
+    /// [`upstream_refresh`](crate::AccessLayerBuilder::upstream_refresh) is set for two access
+    /// layers that were made from one refresh layer.
     #[error("upstream_refresh is already set for another access layer of this refresh layer")]
     UpstreamRefreshTwice,
     /// Only one of [`revocation_key`](crate::RefreshLayerBuilder::revocation_key) and

@@ -70,8 +70,8 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// ([`RefreshError::Overloaded`](crate::RefreshError::Overloaded)) before its body is read. A
     /// refresh, an adoption or a revocation that continues after its client has disconnected counts
     /// until it is complete, which takes at most twice
-    /// [`rotation_timeout`](Self::rotation_timeout) at the inner service. A concurrency limit around
-    /// the layer does not count these.
+    /// [`rotation_timeout`](Self::rotation_timeout) at the inner service. A concurrency limit
+    /// around the layer does not count these.
     pub fn max_in_flight(mut self, requests: usize) -> Self {
         self.config.max_in_flight = requests;
         self
