@@ -86,7 +86,7 @@ async fn endless(piece: usize) -> (SocketAddr, Arc<AtomicUsize>) {
 #[tokio::test]
 async fn http2_windows_of_zero_do_not_hold_upstream_connections() {
     let (upstream, open) = endless(1024).await;
-    for (descriptors, at_once) in [(1024, 6 * 64), (256, 96)] {
+    for (descriptors, at_once) in [(1024, 6 * 64), (256, 85)] {
         let proxy = start(descriptors, upstream, &["--stall-timeout", "10"]).await;
         let (mut clients, mut streams) = (Vec::new(), Vec::new());
         for _ in 0..6 {

@@ -17,8 +17,9 @@ pub struct LimitFlags {
     #[arg(long, value_name = "COUNT", default_value = "10000", value_parser = count)]
     max_connections: usize,
 
-    /// Most requests that are in flight at the same time, including streamed responses; at the
-    /// limit, clients get 503
+    /// Most requests that are in flight at the same time, including streamed responses, and a
+    /// quarter of it for token, revocation and introspection requests, which may continue after
+    /// their clients have disconnected; at the limit, clients get 503
     ///
     /// If the descriptor limit of the process (`ulimit -n`) is too low, this value is lowered and a
     /// warning is logged.
@@ -66,7 +67,7 @@ impl LimitFlags {
         &self,
         builder: RefreshLayerBuilder<S>,
     ) -> RefreshLayerBuilder<S> {
-        builder.max_in_flight(self.max_in_flight)
+        builder.max_in_flight(self.limits(0).max_guarded())
     }
 
     /// Returns the limits for a service that holds up to `body_held` bytes of a request body.

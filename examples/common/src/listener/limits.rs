@@ -55,6 +55,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Returns the largest number of token, revocation and introspection requests in progress, with
+    /// or without their clients.
+    pub fn max_guarded(&self) -> usize {
+        (self.max_in_flight / 4).max(1)
+    }
+
     /// Raises the descriptor limit of the process as far as possible. If it is still too low,
     /// lowers these limits and logs a warning.
     pub fn within_descriptors(self) -> Self {
@@ -65,19 +71,22 @@ impl Limits {
     }
 
     /// Lowers the limits to fit the number of descriptors. A connection needs one descriptor, and a
-    /// request in flight needs one more for its connection to the upstream. As many requests may
+    /// request in flight needs one more for its connection to the upstream. So do requests that
     /// continue without their client.
     pub fn within(mut self, descriptors: usize) -> Self {
         let needed = self
             .max_connections
-            .saturating_add(self.max_in_flight.saturating_mul(2))
+            .saturating_add(self.max_in_flight)
+            .saturating_add(self.max_guarded())
             .saturating_add(descriptors::RESERVED);
         if needed <= descriptors {
             return self;
         }
         let available = descriptors.saturating_sub(descriptors::RESERVED).max(3);
-        self.max_in_flight = self.max_in_flight.min(available / 3);
-        self.max_connections = self.max_connections.min(available - 2 * self.max_in_flight);
+        // As many connections as requests in flight, and a quarter of that without a client.
+        self.max_in_flight = self.max_in_flight.min(available.saturating_mul(4) / 9);
+        let left = available - self.max_in_flight - self.max_guarded();
+        self.max_connections = self.max_connections.min(left);
         let Self {
             max_connections,
             max_in_flight,
