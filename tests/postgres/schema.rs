@@ -160,8 +160,20 @@ async fn any_instance_purges_expired_rows_in_batches() {
         "an expired entry is absent"
     );
 
+    let lock = "BEGIN; SELECT FROM oauth_refresh.entries FOR UPDATE";
+    let lock = server.session(lock);
+    let idle = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'";
+    server.until(idle, "1").await;
+    server.sql("INSERT INTO oauth_refresh.entries SELECT 'x', '', '', NULL, false, '', 1");
     let now = builder(&server.url()).purge_every(Duration::from_millis(10));
     let _now = now.keep_expired(Duration::ZERO).connect().await.unwrap();
+    server.until(ROWS, "2|1").await;
+    assert_eq!(
+        server.sql(idle),
+        "1",
+        "the purge does not wait for a locked row"
+    );
+    drop(lock);
     server.until(ROWS, "1|1").await;
     assert_eq!(
         store.sidecar(&alive, &NAME).await.unwrap(),

@@ -85,3 +85,67 @@ async fn verify_full_rejects_a_server_without_tls() {
         "{error:?}"
     );
 }
+
+#[tokio::test]
+async fn a_client_certificate_is_sent_and_must_have_the_name_of_the_role() {
+    let (certificates, others) = (Certificates::generate(), Certificates::generate());
+    let server = PostgresServer::start_with_tls(&certificates).await;
+    for role in ["client.test", "other.test"] {
+        server.sql(&format!("CREATE ROLE \"{role}\" LOGIN"));
+        server.sql(&format!("GRANT CREATE ON DATABASE postgres TO \"{role}\""));
+    }
+    let connect = |role: &str, client: Option<[&Certificates; 2]>| {
+        let url = server.url_as(role).replace("disable", "verify-full");
+        let authority = certificates.file("ca.pem");
+        let mut url = format!("{url}&sslrootcert={}", authority.display());
+        if let Some([certificate, key]) = client {
+            let (certificate, key) = (certificate.file("client.pem"), key.file("client.key"));
+            url += &format!(
+                "&sslcert={}&sslkey={}",
+                certificate.display(),
+                key.display()
+            );
+        }
+        let builder = PostgresStore::builder(&url).command_timeout(PATIENCE);
+        builder.connect()
+    };
+    let own = Some([&certificates; 2]);
+    for (row, role, client) in [
+        ("no certificate", "client.test", None),
+        ("the certificate of another role", "other.test", own),
+    ] {
+        let error = connect(role, client).await.expect_err(row);
+        assert!(
+            matches!(error, PostgresConnectError::Authentication(_)),
+            "{row}: {error:?}"
+        );
+    }
+    for (row, client) in [
+        ("the certificate of another authority", [&others; 2]),
+        ("another key", [&certificates, &others]),
+    ] {
+        let error = connect("client.test", Some(client)).await.expect_err(row);
+        assert!(
+            matches!(
+                error,
+                PostgresConnectError::Unreachable(_) | PostgresConnectError::Unusable(_)
+            ),
+            "{row}: {error:?}"
+        );
+    }
+
+    let store = connect("client.test", own).await.unwrap();
+    let other = connect("client.test", own).await.unwrap();
+    for (call, outcome) in every_call(&store, &random_key()).await {
+        outcome.unwrap_or_else(|error| panic!("{call}: {error:?}"));
+    }
+    let mut announcements = store.announcements().unwrap();
+    heard(&other, &mut announcements, "an end").await;
+    let named = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+        WHERE usename = 'client.test' AND client_dn IS DISTINCT FROM '/CN=client.test'";
+    assert_eq!(
+        server.sql(named),
+        "0",
+        "connections without the certificate"
+    );
+}

@@ -44,40 +44,62 @@ impl PostgresServer {
 
     /// Starts a server with one more setting, such as `fsync=on`.
     pub async fn start_with(setting: &str) -> Self {
-        Self::start_each(&[setting], None).await
+        let (directory, data) = directories();
+        initialize(&data);
+        Self::start_in(directory, &[setting]).await
     }
 
-    /// Starts a server that also accepts TLS.
+    /// Starts a server that also accepts TLS. The roles `client.test` and `other.test`, which do not
+    /// exist yet, can connect with TLS and a client certificate for their name only.
     pub async fn start_with_tls(certificates: &Certificates) -> Self {
-        Self::start_each(&["fsync=off", "ssl=on"], Some(certificates)).await
+        let (directory, data) = directories();
+        initialize(&data);
+        for (name, file) in [
+            ("server.pem", "server.crt"),
+            ("server.key", "server.key"),
+            ("ca.pem", "root.crt"),
+        ] {
+            // It must belong to the user of the server.
+            let file = data.join(file);
+            fs::write(&file, fs::read(certificates.file(name)).unwrap()).unwrap();
+            run(Command::new("chmod").arg("600").arg(&file));
+            own(&file);
+        }
+        let roles = "\"client.test\",\"other.test\"";
+        let rules = format!(
+            "hostssl all {roles} {HOST}/32 trust clientcert=verify-full\nhost all {roles} {HOST}/32 reject\n"
+        );
+        let file = data.join("pg_hba.conf");
+        fs::write(&file, rules + &fs::read_to_string(&file).unwrap()).unwrap();
+        Self::start_in(directory, &["fsync=off", "ssl=on", "ssl_ca_file=root.crt"]).await
     }
 
-    async fn start_each(further: &[&str], certificates: Option<&Certificates>) -> Self {
-        let directory = tempfile::tempdir().unwrap().keep();
+    /// Starts a server, and a standby that streams from it. The server confirms a commit when the
+    /// standby has it, too.
+    pub async fn start_pair() -> (Self, Self) {
+        let (directory, data) = directories();
+        initialize(&data);
+        // In the file, so that SQL can change it.
+        let file = data.join("postgresql.conf");
+        let settings = fs::read_to_string(&file).unwrap();
+        fs::write(&file, settings + "synchronous_standby_names = '*'\n").unwrap();
+        let primary = Self::start_in(directory, &["fsync=off"]).await;
+
+        let (directory, data) = directories();
+        run(unprivileged("pg_basebackup")
+            .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"])
+            .args(["--username=postgres", "--no-password", "--host", HOST])
+            .args(["--port", &primary.port().to_string(), "--pgdata"])
+            .arg(&data));
+        let alone = "synchronous_standby_names=";
+        let standby = Self::start_in(directory, &["fsync=off", alone]).await;
+        let state = "SELECT sync_state FROM pg_stat_replication";
+        primary.until(state, "sync").await;
+        (primary, standby)
+    }
+
+    async fn start_in(directory: PathBuf, further: &[&str]) -> Self {
         let port = Port::free();
-        let data = directory.join("data");
-        if is_root() {
-            run(Command::new("chown").arg("nobody:nogroup").arg(&directory));
-        }
-        run(unprivileged("initdb").arg(&data).args([
-            "--username=postgres",
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--locale=C",
-            "--no-sync",
-        ]));
-        if let Some(certificates) = certificates {
-            for name in ["server.pem", "server.key"] {
-                // It must belong to the user of the server.
-                let file = data.join(name.replace("pem", "crt"));
-                let text = fs::read(certificates.file(name)).unwrap();
-                fs::write(&file, text).unwrap();
-                run(Command::new("chmod").arg("600").arg(&file));
-                if is_root() {
-                    run(Command::new("chown").arg("nobody:nogroup").arg(&file));
-                }
-            }
-        }
         let server = unprivileged("postgres");
         let settings = [
             format!("listen_addresses={HOST}"),
@@ -91,7 +113,7 @@ impl PostgresServer {
         let mut keeper = Command::new("sh");
         keeper.args(["-c", KEEPER, "sh"]).arg(&directory);
         keeper.arg(server.get_program()).args(server.get_args());
-        keeper.arg("-D").arg(&data);
+        keeper.arg("-D").arg(directory.join("data"));
         keeper.args(settings.iter().flat_map(|setting| ["-c", &**setting]));
         keeper
             .stdin(Stdio::piped())
@@ -119,6 +141,21 @@ impl PostgresServer {
             "postgres://{role}@{HOST}:{}/postgres?sslmode=disable",
             self.port()
         )
+    }
+
+    /// Returns the URL for these servers, in this order, of which the one that accepts writes is
+    /// wanted.
+    pub fn url_of(servers: [&Self; 2]) -> String {
+        let [first, second] = servers.map(Self::port);
+        format!(
+            "postgres://postgres@{HOST}:{first},{HOST}:{second}/postgres?sslmode=disable&target_session_attrs=read-write"
+        )
+    }
+
+    /// Makes a standby the primary.
+    pub fn promote(&self) {
+        let limit = LIMIT.as_secs();
+        assert_eq!(self.sql(&format!("SELECT pg_promote(true, {limit})")), "t");
     }
 
     pub const fn port(&self) -> u16 {
@@ -292,6 +329,33 @@ impl Drop for PostgresServer {
             let _ = keeper.0.wait();
         }
     }
+}
+
+/// Creates a directory for the user of the server. Returns it, and the directory for the data in it,
+/// which does not exist yet.
+fn directories() -> (PathBuf, PathBuf) {
+    let directory = tempfile::tempdir().unwrap().keep();
+    own(&directory);
+    let data = directory.join("data");
+    (directory, data)
+}
+
+/// Gives a file to the user of the server.
+fn own(path: &Path) {
+    if is_root() {
+        run(Command::new("chown").arg("nobody:nogroup").arg(path));
+    }
+}
+
+/// Creates the files of a server with one database, `postgres`, which is empty.
+fn initialize(data: &Path) {
+    run(unprivileged("initdb").arg(data).args([
+        "--username=postgres",
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--no-sync",
+    ]));
 }
 
 pub(super) fn is_root() -> bool {
