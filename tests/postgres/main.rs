@@ -1,7 +1,9 @@
 //! `PostgresStore`, over PostgreSQL servers that the tests start.
 
 mod announcements;
+mod failover;
 mod instances;
+mod late;
 mod outages;
 mod pool;
 mod pooler;

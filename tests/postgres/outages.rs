@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use test_support::hooked::{Call, Hooked, Plan};
-use test_support::instances::{assert_away, events, go_on, log_in_many, refresh_each};
-use test_support::postgres::{PostgresServer, Session};
+use test_support::instances::{
+    assert_away, events, go_on, log_in_many, refresh_each, refresh_patiently,
+};
+use test_support::postgres::{PostgresServer, Relay, Session};
 use test_support::{Act, App, ManualClock, PATIENCE, Upstream, until};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
@@ -27,14 +29,62 @@ enum Outage {
     /// An administrator ends every connection. New ones are accepted at once.
     Disconnected,
     ReadOnly,
+    /// The network to the server is cut.
+    Cut,
+    /// The server crashes for good, and its standby is promoted instead.
+    FailedOver,
+}
+
+/// A server, and what some outages need.
+struct Site {
+    server: PostgresServer,
+    standby: Option<PostgresServer>,
+    network: Relay,
+    url: String,
+}
+
+impl Site {
+    async fn start(outage: Outage) -> Self {
+        let (server, standby) = if outage == Outage::FailedOver {
+            let (server, standby) = PostgresServer::start_pair().await;
+            (server, Some(standby))
+        } else {
+            (PostgresServer::start().await, None)
+        };
+        let network = Relay::in_front_of(server.port()).await;
+        let url = match &standby {
+            Some(standby) => PostgresServer::url_of([&server, standby]),
+            None if outage == Outage::Cut => network.url(),
+            None => server.url(),
+        };
+        Self {
+            server,
+            standby,
+            network,
+            url,
+        }
+    }
+
+    async fn instance(&self, upstream: &Upstream) -> Instance {
+        let store = PostgresStore::builder(&self.url).command_timeout(Duration::from_secs(3));
+        let store = TieredStore::new(store.connect().await.unwrap());
+        App::over(
+            ManualClock::new(),
+            Hooked::new(store),
+            upstream.clone(),
+            |builder| builder.rotation_timeout(Duration::from_secs(2)),
+        )
+    }
 }
 
 impl Outage {
-    async fn begin(self, server: &PostgresServer) {
+    async fn begin(self, site: &Site) {
+        let server = &site.server;
         match self {
             Self::Stopped => server.stop().await,
             Self::Frozen => server.freeze(),
-            Self::Crashed => server.crash().await,
+            Self::Crashed | Self::FailedOver => server.crash().await,
+            Self::Cut => site.network.cut().await,
             Self::Disconnected => disconnect(server),
             Self::ReadOnly => {
                 server.sql("ALTER SYSTEM SET default_transaction_read_only = on");
@@ -47,11 +97,14 @@ impl Outage {
         }
     }
 
-    async fn end(self, server: &PostgresServer) {
+    async fn end(self, site: &Site) {
+        let server = &site.server;
         match self {
             Self::Stopped | Self::Crashed => server.restart().await,
             Self::Frozen => server.thaw(),
             Self::Disconnected => {}
+            Self::Cut => site.network.mend().await,
+            Self::FailedOver => site.standby.as_ref().expect("a standby").promote(),
             Self::ReadOnly => {
                 server.sql("ALTER SYSTEM RESET default_transaction_read_only");
                 server.sql("SELECT pg_reload_conf()");
@@ -123,6 +176,16 @@ async fn a_read_only_server_loses_no_session() {
     at_every_step(Outage::ReadOnly).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_network_loses_no_session() {
+    at_every_step(Outage::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_to_a_synchronous_standby_loses_no_session() {
+    at_every_step(Outage::FailedOver).await;
+}
+
 /// Runs each step over its own server, all at once, because most of the time is waiting.
 async fn at_every_step(outage: Outage) {
     let mut steps = JoinSet::new();
@@ -132,30 +195,20 @@ async fn at_every_step(outage: Outage) {
     steps.join_all().await;
 }
 
-async fn instance(server: &PostgresServer, upstream: &Upstream) -> Instance {
-    let store = PostgresStore::builder(&server.url()).command_timeout(Duration::from_secs(3));
-    let store = TieredStore::new(store.connect().await.unwrap());
-    App::over(
-        ManualClock::new(),
-        Hooked::new(store),
-        upstream.clone(),
-        |builder| builder.rotation_timeout(Duration::from_secs(2)),
-    )
-}
-
 async fn at_step(outage: Outage, step: Step) {
     let case = format!("{outage:?} at {step:?}");
-    let (server, upstream) = (PostgresServer::start().await, Upstream::new());
+    let (site, upstream) = (Site::start(outage).await, Upstream::new());
+    let server = &site.server;
     let instances = [
-        instance(&server, &upstream).await,
-        instance(&server, &upstream).await,
+        site.instance(&upstream).await,
+        site.instance(&upstream).await,
     ];
     let tokens = log_in_many(&instances, SESSIONS).await;
     let idle = log_in_many(&instances, instances.len()).await;
 
     let (requests, hold) = match step {
         Step::Claim | Step::Claimed => {
-            let hold = Hold::at(step, &server).await;
+            let hold = Hold::at(step, server).await;
             (refresh_each(&instances, &tokens), Some(hold))
         }
         Step::Upstream => {
@@ -165,7 +218,7 @@ async fn at_step(outage: Outage, step: Step) {
             }
             let requests = refresh_each(&instances, &tokens);
             until(&case, || upstream.refreshes() == SESSIONS).await;
-            outage.begin(&server).await;
+            outage.begin(&site).await;
             for _ in 0..SESSIONS {
                 gate.notify_one();
             }
@@ -175,32 +228,34 @@ async fn at_step(outage: Outage, step: Step) {
             let (arrived, gate) = hold_calls(&instances, Call::is_commit);
             let requests = refresh_each(&instances, &tokens);
             until(&case, || arrived.load(Ordering::Relaxed) == SESSIONS).await;
-            let hold = Hold::at(step, &server).await;
+            let hold = Hold::at(step, server).await;
             gate.add_permits(SESSIONS);
             (requests, Some(hold))
         }
         Step::Replay => {
-            for answer in refresh_each(&instances, &tokens).join_all().await {
-                answer.token();
+            for (number, token) in tokens.iter().enumerate() {
+                refresh_patiently(&instances, number, token).await.token();
             }
             let (arrived, gate) = hold_calls(&instances, |call| *call == Call::Sidecar);
             let requests = refresh_each(&instances, &tokens);
             until(&case, || arrived.load(Ordering::Relaxed) == SESSIONS).await;
-            outage.begin(&server).await;
+            outage.begin(&site).await;
             gate.add_permits(SESSIONS);
             (requests, None)
         }
     };
     if let Some(hold) = &hold {
         server.until(hold.waiting, &SESSIONS.to_string()).await;
-        outage.begin(&server).await;
+        outage.begin(&site).await;
     }
     if outage != Outage::Disconnected {
         while_away(&instances, &upstream, &idle).await;
     }
-    outage.end(&server).await;
-    if let Some(hold) = hold {
-        hold.end(&server);
+    outage.end(&site).await;
+    if let Some(hold) = hold
+        && outage != Outage::FailedOver
+    {
+        hold.end(server);
     }
 
     // The requests in progress get a response, and every client can go on, whatever that response

@@ -1,20 +1,20 @@
 use std::fmt;
-use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::channel::Channel;
-use super::error::{Failure, Kind, PostgresConnectError};
+use super::error::{Failure, PostgresConnectError};
+use super::failover::Failover;
 use super::link::Link;
 use super::purge::Purge;
 use super::schema::Schema;
 use super::server_time::ServerTime;
+use super::servers::Servers;
 use super::store::{PostgresStore, Shared, Statements};
 use crate::random::{OsRandom, SecureRandom as _};
 use crate::store::{
@@ -113,7 +113,7 @@ impl PostgresStoreBuilder {
 
     /// Sets the URL for the connection that receives announcements. By default it is opened like
     /// those of the pool. Behind a pooler in transaction mode, which does not support `LISTEN`, it
-    /// must lead to the server itself.
+    /// must lead to the server itself. It may have several hosts, as the URL of the pool may.
     pub fn listen_url(mut self, url: &str) -> Self {
         self.listen_url = Some(Zeroizing::new(url.to_owned()));
         self
@@ -145,36 +145,53 @@ impl PostgresStoreBuilder {
     /// [`PostgresConnectError`], also if the server cannot be reached: `connect` does not retry.
     pub async fn connect(self) -> Result<PostgresStore, PostgresConnectError> {
         let limit = self.command_timeout.max(PATIENCE);
-        timeout(limit, self.connect_now())
+        timeout(limit, self.connect_within(limit))
             .await
             .unwrap_or_else(|_| Err(Failure::slow().into()))
     }
 
-    async fn connect_now(self) -> Result<PostgresStore, PostgresConnectError> {
+    async fn connect_within(self, limit: Duration) -> Result<PostgresStore, PostgresConnectError> {
         let schema = Schema::new(self.schema)?;
         check_limits(self.command_timeout, self.max_connections)?;
-        let pool = match self.source {
-            Source::Pool(pool) => pool,
-            Source::Url(url) => PgPoolOptions::new()
+        let listen = self
+            .listen_url
+            .map(|url| Servers::parse(&url))
+            .transpose()?;
+        let (servers, pool) = match self.source {
+            Source::Pool(pool) => (Servers::of_pool(&pool), Some(pool)),
+            Source::Url(url) => (Servers::parse(&url)?, None),
+        };
+        let primary = servers.primary(limit).await?;
+        if primary.version < OLDEST {
+            return Err(PostgresConnectError::TooOld {
+                found: primary.version,
+            });
+        }
+        if !primary.is_durable {
+            tracing::warn!(
+                "PostgreSQL loses the grants of the last moments when it crashes: set fsync and synchronous_commit to on"
+            );
+        }
+        let time = ServerTime::new();
+        time.observe(primary.now());
+        let pool = pool.unwrap_or_else(|| {
+            PgPoolOptions::new()
                 .max_connections(self.max_connections)
                 .acquire_timeout(self.command_timeout)
                 // It would cost every call a round trip. A call on a closed connection is repeated.
                 .test_before_acquire(false)
-                .connect_lazy_with(options(&url)?),
-        };
-        let listen = match self.listen_url {
-            Some(url) => Arc::new(options(&url)?),
-            None => pool.connect_options(),
-        };
-        let time = ServerTime::new();
-        time.observe(check_server(&pool).await?);
-        schema.prepare(&pool, self.migrate).await?;
-        let link = Arc::new(Link {
-            pool,
-            limit: self.command_timeout,
-            prepared: self.prepared_statements,
-            time,
+                .connect_lazy_with(primary.options)
         });
+        schema.prepare(&pool, self.migrate).await?;
+        let link = Arc::new(Link::new(
+            pool,
+            self.command_timeout,
+            self.prepared_statements,
+            time,
+        ));
+        let failover = servers
+            .are_several()
+            .then(|| Failover::start(Arc::clone(&link), servers, primary.index));
         let purge = (!self.purge_every.is_zero()).then(|| {
             Purge::start(
                 Arc::clone(&link),
@@ -189,6 +206,7 @@ impl PostgresStoreBuilder {
             link,
             schema,
             _purge: purge,
+            _failover: failover,
         });
         rehearse(&store).await?;
         Ok(store)
@@ -222,50 +240,6 @@ fn check_limits(timeout: Duration, connections: u32) -> Result<(), PostgresConne
         return wrong("max_connections", "it must be at least one");
     }
     Ok(())
-}
-
-/// Parses a URL. The text of a statement is not logged, because it may contain sealed values.
-fn options(url: &str) -> Result<PgConnectOptions, PostgresConnectError> {
-    let options = PgConnectOptions::from_str(url)
-        .map_err(|error| PostgresConnectError::Url(Arc::new(Failure::from(error))))?;
-    // PgBouncer rejects a connection that sets it, by default; the store uses no such numbers.
-    Ok(options.extra_float_digits(None).disable_statement_logging())
-}
-
-/// Connects once, without the pool, which would hide the reason of a failure. Checks that the
-/// server can be used. Returns its time.
-async fn check_server(pool: &PgPool) -> Result<i64, PostgresConnectError> {
-    let mut connection = PgConnection::connect_with(&pool.connect_options())
-        .await
-        .map_err(Failure::from)?;
-    let settings = "SELECT current_setting('server_version_num')::integer AS version,
-        current_setting('transaction_read_only')::boolean AS read_only,
-        current_setting('fsync')::boolean AS fsync,
-        current_setting('synchronous_commit') AS synchronous_commit,
-        floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now";
-    let row = sqlx::raw_sql(settings)
-        .fetch_one(&mut connection)
-        .await
-        .map_err(Failure::from)?;
-    let value = |name| row.try_get::<bool, _>(name).map_err(Failure::from);
-    let found: i32 = row.try_get("version").map_err(Failure::from)?;
-    if found < OLDEST {
-        return Err(PostgresConnectError::TooOld { found });
-    }
-    if value("read_only")? {
-        let message = "the server is read-only: perhaps it is a standby";
-        return Err(Failure::new(Kind::ReadOnly, message).into());
-    }
-    let commit: String = row.try_get("synchronous_commit").map_err(Failure::from)?;
-    if !value("fsync")? || commit == "off" {
-        tracing::warn!(
-            "PostgreSQL loses the grants of the last moments when it crashes: set fsync and synchronous_commit to on"
-        );
-    }
-    let now = row.try_get("now").map_err(Failure::from)?;
-    // The server closes its side, too.
-    let _ = connection.close().await;
-    Ok(now)
 }
 
 /// Makes every call of the store once, on an entry of its own.

@@ -5,12 +5,14 @@
 //! PostgreSQL delivers it to the sessions that listen at that moment, so every broken connection
 //! may lose messages. The connection is probed, because a break may go unnoticed.
 
+use std::pin::pin;
 use std::slice;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::future::{Either, select};
 use sqlx::Executor as _;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::runtime::Handle;
@@ -20,6 +22,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::error::{Failure, Kind};
 use super::link::Link;
 use super::schema::Schema;
+use super::servers::Servers;
 use super::statement::{Argument, Statement};
 use crate::random::{OsRandom, SecureRandom as _};
 use crate::store::pauses::Pauses;
@@ -47,7 +50,8 @@ const PROBE: char = '?';
 /// The channel of the instances that share a database and a schema.
 pub(super) struct Channel {
     publisher: Publisher,
-    options: Arc<PgConnectOptions>,
+    /// The servers of a URL for `LISTEN`. Without one, the server of the pool is used.
+    servers: Option<Arc<Servers>>,
     announcer: Announcer,
     /// The runtime in which the store was connected. A subscriber may call from outside of it.
     runtime: Handle,
@@ -71,14 +75,14 @@ impl Publisher {
 
 impl Channel {
     /// Creates the channel. It connects at the first subscription. Must be called inside a runtime.
-    pub(super) fn new(schema: &Schema, link: Arc<Link>, options: Arc<PgConnectOptions>) -> Self {
+    pub(super) fn new(schema: &Schema, link: Arc<Link>, servers: Option<Servers>) -> Self {
         Self {
             publisher: Publisher {
                 name: schema.channel().into(),
                 statement: Arc::new(Statement::new(&schema.quoted(), "announce_1", 3)),
                 link,
             },
-            options,
+            servers: servers.map(Arc::new),
             announcer: Announcer::new(),
             runtime: Handle::current(),
             listening: OnceLock::new(),
@@ -90,9 +94,9 @@ impl Channel {
     pub(super) fn subscribe(&self) -> Announcements {
         let announcements = self.announcer.subscribe();
         self.listening.get_or_init(|| {
-            let (publisher, options) = (self.publisher.clone(), Arc::clone(&self.options));
+            let (publisher, servers) = (self.publisher.clone(), self.servers.clone());
             self.runtime
-                .spawn(listen(publisher, options, self.announcer.clone()))
+                .spawn(listen(publisher, servers, self.announcer.clone()))
                 .abort_handle()
         });
         announcements
@@ -125,26 +129,35 @@ impl Drop for Channel {
     }
 }
 
-/// Receives messages for ever, and reconnects when a connection breaks.
-async fn listen(publisher: Publisher, options: Arc<PgConnectOptions>, announcer: Announcer) {
-    let (name, limit) = (&*publisher.name, publisher.link.limit);
+/// Receives messages for ever, and reconnects when a connection breaks, or the store moves to
+/// another server.
+async fn listen(publisher: Publisher, servers: Option<Arc<Servers>>, announcer: Announcer) {
+    let (name, link) = (&*publisher.name, &publisher.link);
+    let mut moves = link.moves();
     let mut pauses = Pauses::up_to(PAUSE);
     let mut away = false;
     loop {
         sleep(pauses.next()).await;
-        match Subscription::open(&publisher, &options, &announcer).await {
+        moves.mark_unchanged();
+        match Subscription::open(&publisher, servers.as_deref(), &announcer).await {
             Ok(subscription) => {
                 if std::mem::take(&mut away) {
                     tracing::info!(channel = name, "subscribed to the PostgreSQL channel again");
                 }
-                let (failure, steady) = subscription.broken(limit, &announcer).await;
+                let broken = pin!(subscription.broken(link.limit, &announcer));
+                let (failure, steady) = match select(broken, pin!(moves.changed())).await {
+                    Either::Left((broken, _)) => broken,
+                    Either::Right(_) => (Failure::moved(), true),
+                };
                 announcer.lost();
+                link.failed.notify_one();
                 tracing::debug!(channel = name, %failure, "lost the subscription to the PostgreSQL channel");
                 if steady {
                     pauses = Pauses::up_to(PAUSE);
                 }
             }
             Err(failure) => {
+                link.failed.notify_one();
                 if !std::mem::replace(&mut away, true) {
                     tracing::warn!(
                         channel = name,
@@ -153,7 +166,7 @@ async fn listen(publisher: Publisher, options: Arc<PgConnectOptions>, announcer:
                     );
                 }
                 if matches!(failure.kind(), Kind::Authentication | Kind::Other) {
-                    sleep(REFUSED).await;
+                    let _ = timeout(REFUSED, moves.changed()).await;
                 }
             }
         }
@@ -167,17 +180,21 @@ impl Subscription {
     /// and no message ever arrives.
     async fn open(
         publisher: &Publisher,
-        options: &PgConnectOptions,
+        servers: Option<&Servers>,
         announcer: &Announcer,
     ) -> Result<Self, Failure> {
         let limit = publisher.link.limit;
+        let options = match servers {
+            Some(servers) => servers.primary(limit).await?.options,
+            None => PgConnectOptions::clone(&publisher.link.pool().connect_options()),
+        };
         let opening = async {
             let pool = PgPoolOptions::new()
                 .max_connections(1)
                 .max_lifetime(None)
                 .idle_timeout(None)
                 .acquire_timeout(limit)
-                .connect_lazy_with(options.clone());
+                .connect_lazy_with(options);
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.eager_reconnect(false);
             listener.ignore_pool_close_event(true);

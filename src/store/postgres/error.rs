@@ -113,6 +113,10 @@ impl Failure {
         Self::new(Kind::Slow, "PostgreSQL did not answer in time")
     }
 
+    pub(super) fn moved() -> Self {
+        Self::new(Kind::Gone, "the store moved to another server")
+    }
+
     pub(super) fn corrupt(message: &str) -> Self {
         Self::new(Kind::Corrupt, message)
     }
@@ -127,6 +131,11 @@ impl Failure {
             self.kind,
             Kind::Gone | Kind::Slow | Kind::OutOfStep | Kind::ReadOnly
         )
+    }
+
+    /// Returns whether the reason may be that another server is the primary now.
+    pub(super) fn may_be_a_failover(&self) -> bool {
+        matches!(self.kind, Kind::Gone | Kind::Slow | Kind::ReadOnly)
     }
 
     /// Returns whether the same call may succeed at once. None of these errors leaves a copy of the

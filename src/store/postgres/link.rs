@@ -8,18 +8,26 @@
 //! A call is repeated if its connection was closed, because the pool may hold connections that the
 //! server has closed long ago; and if its transaction was undone because of another one.
 //!
+//! Each server has a pool of its own. When the store moves to another server, the previous pool and
+//! its connections are dropped, so no later call reaches the previous server, even if that server
+//! still accepts writes.
+//!
 //! [`Store`]: crate::store::Store#delayed-copies-of-a-call
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnection, PgPool, PgRow};
 use sqlx::{Postgres, Row as _};
 use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::error::{Failure, Kind};
 use super::server_time::ServerTime;
+use super::servers::Primary;
 use super::statement::{Argument, Statement};
 
 /// The pause before a call is repeated once more, after it has found as many closed connections as
@@ -27,14 +35,45 @@ use super::statement::{Argument, Statement};
 const PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) struct Link {
-    pub(super) pool: PgPool,
+    pool: watch::Sender<PgPool>,
     /// The time limit of a call.
     pub(super) limit: Duration,
-    pub(super) prepared: bool,
+    prepared: bool,
     pub(super) time: ServerTime,
+    /// Notified when the server may have been replaced.
+    pub(super) failed: Notify,
 }
 
 impl Link {
+    pub(super) fn new(pool: PgPool, limit: Duration, prepared: bool, time: ServerTime) -> Self {
+        Self {
+            pool: watch::Sender::new(pool),
+            limit,
+            prepared,
+            time,
+            failed: Notify::new(),
+        }
+    }
+
+    /// Returns the pool of the server in use.
+    pub(super) fn pool(&self) -> PgPool {
+        self.pool.borrow().clone()
+    }
+
+    /// Returns a receiver that changes when the store moves to another server.
+    pub(super) fn moves(&self) -> watch::Receiver<PgPool> {
+        self.pool.subscribe()
+    }
+
+    /// Uses this server from now on. Calls that wait for a connection to the previous one are
+    /// repeated here.
+    pub(super) fn move_to(&self, primary: Primary) {
+        self.time.observe(primary.now());
+        let options = self.pool().options().clone();
+        self.pool
+            .send_replace(options.connect_lazy_with(primary.options));
+    }
+
     /// Calls a function, whose last argument is the deadline. Returns its row.
     pub(super) async fn call(
         &self,
@@ -45,7 +84,13 @@ impl Link {
         let mut repeats = 0;
         loop {
             arguments.push(Argument::Number(Some(self.time.at(deadline))));
-            match self.attempt(statement, &arguments, deadline).await {
+            let called = self.attempt(statement, &arguments, deadline).await;
+            if let Err(failure) = &called
+                && failure.may_be_a_failover()
+            {
+                self.failed.notify_one();
+            }
+            match called {
                 Err(failure) if failure.may_be_repeated() && Instant::now() < deadline => {
                     tracing::debug!(%failure, "repeating a call to PostgreSQL");
                 }
@@ -53,7 +98,7 @@ impl Link {
             }
             arguments.pop();
             repeats += 1;
-            if repeats > self.pool.options().get_max_connections() {
+            if repeats > self.pool().options().get_max_connections() {
                 sleep(PAUSE).await;
             }
         }
@@ -96,8 +141,14 @@ impl Link {
     }
 
     /// Takes a connection from the pool.
-    pub(super) async fn borrow(&self, deadline: Instant) -> Result<Lent, Failure> {
-        let connection = timeout_at(deadline, self.pool.acquire()).await;
+    async fn borrow(&self, deadline: Instant) -> Result<Lent, Failure> {
+        let mut moves = self.moves();
+        let acquired = moves.borrow_and_update().acquire();
+        let acquired = pin!(timeout_at(deadline, acquired));
+        let moved = pin!(moves.changed());
+        let Either::Left((connection, _)) = select(acquired, moved).await else {
+            return Err(Failure::moved());
+        };
         Ok(Lent {
             connection: Some(connection.map_err(|_| Failure::slow())??),
             limit: self.limit,

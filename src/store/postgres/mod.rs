@@ -7,10 +7,12 @@
 mod builder;
 mod channel;
 mod error;
+mod failover;
 mod link;
 mod purge;
 mod schema;
 mod server_time;
+mod servers;
 mod statement;
 mod store;
 

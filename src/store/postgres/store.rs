@@ -9,6 +9,7 @@ use sqlx::{PgPool, Row as _};
 use super::builder::PostgresStoreBuilder;
 use super::channel::Channel;
 use super::error::{Failure, PostgresConnectError};
+use super::failover::Failover;
 use super::link::Link;
 use super::purge::Purge;
 use super::schema::Schema;
@@ -33,6 +34,8 @@ pub(super) struct Shared {
     pub(super) channel: Channel,
     /// Deletes expired rows until it is dropped.
     pub(super) _purge: Option<Purge>,
+    /// Follows the primary until it is dropped, if there are several servers.
+    pub(super) _failover: Option<Failover>,
 }
 
 pub(super) struct Statements {
@@ -55,7 +58,8 @@ impl Statements {
 }
 
 impl PostgresStore {
-    /// Connects with the default settings, and creates the schema if it is missing.
+    /// Connects with the default settings, and creates the schema if it is missing. The URL may have
+    /// several hosts: see [Failover](#failover).
     ///
     /// # Errors
     ///
@@ -218,7 +222,7 @@ impl Store for PostgresStore {
 
 impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let options = self.shared.link.pool.connect_options();
+        let options = self.shared.link.pool().connect_options();
         f.debug_struct("PostgresStore")
             .field("host", &options.get_host())
             .field("port", &options.get_port())
