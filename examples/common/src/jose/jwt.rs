@@ -44,10 +44,19 @@ pub enum JwtError {
     #[error("there is no such key")]
     UnknownKey,
     /// The same token may be accepted later.
-    #[error("the keys are unavailable")]
+    #[error("no known key verifies it, and newer keys are unavailable")]
     KeysUnavailable,
     #[error("its signature is invalid")]
     Signature,
+}
+
+impl From<NoKey> for JwtError {
+    fn from(none: NoKey) -> Self {
+        match none {
+            NoKey::Unknown => Self::UnknownKey,
+            NoKey::Unavailable => Self::KeysUnavailable,
+        }
+    }
 }
 
 impl<'a> Jwt<'a> {
@@ -105,22 +114,19 @@ impl<'a> Jwt<'a> {
     /// If no key verifies the signature, or if the keys are unavailable.
     pub async fn verify(&self, keys: &Keys) -> Result<Map<String, Value>, JwtError> {
         let kid = self.header.kid.as_deref();
-        let found = keys.find(kid, self.header.alg).await;
-        let found = found.map_err(|error| match error {
-            NoKey::Unknown => JwtError::UnknownKey,
-            NoKey::Unavailable => JwtError::KeysUnavailable,
-        })?;
+        let found = keys.find(kid, self.header.alg).await?;
         if let Some(claims) = self.verified(&found) {
             return Ok(claims);
         }
         // A token that names its key is either of that key or forged.
-        if kid.is_none()
-            && let Some(newer) = keys.find_newer(&found, self.header.alg).await
-            && let Some(claims) = self.verified(&newer)
-        {
-            return Ok(claims);
+        if kid.is_some() {
+            return Err(JwtError::Signature);
         }
-        Err(JwtError::Signature)
+        match keys.find_newer(&found, self.header.alg).await {
+            Ok(newer) => self.verified(&newer).ok_or(JwtError::Signature),
+            Err(NoKey::Unknown) => Err(JwtError::Signature),
+            Err(NoKey::Unavailable) => Err(JwtError::KeysUnavailable),
+        }
     }
 
     /// Returns the claims if one of the keys has made the signature.
@@ -164,6 +170,14 @@ impl Audience {
         match self {
             Self::One(one) => one == audience,
             Self::Several(several) => several.iter().any(|one| one == audience),
+        }
+    }
+
+    /// Returns whether the token is for one audience only.
+    pub const fn is_single(&self) -> bool {
+        match self {
+            Self::One(_) => true,
+            Self::Several(several) => several.len() == 1,
         }
     }
 }

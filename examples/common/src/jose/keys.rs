@@ -20,7 +20,8 @@ const STALE: Duration = Duration::from_secs(3600);
 /// The age from which keys are not used even if they cannot be fetched.
 const EXPIRED: Duration = Duration::from_secs(24 * 3600);
 
-/// The least time between two fetches. Anyone can send a token with an unknown key ID.
+/// The least time between a fetch for an unknown key and the next fetch. Anyone can send a token
+/// with an unknown key ID.
 const INTERVAL: Duration = Duration::from_secs(30);
 
 /// The least time between a failed fetch and the next one.
@@ -44,8 +45,8 @@ enum Inner {
 pub struct SharedKeys(Arc<Fetched>);
 
 impl SharedKeys {
-    /// Returns the cache with the source from which this request fetches: at most every 30 seconds,
-    /// or 5 seconds after a failure.
+    /// Returns the cache with the source from which this request fetches: not within 30 seconds
+    /// after a fetch for an unknown key, or 5 seconds after a failure.
     pub fn fetched_from(&self, source: impl KeySource) -> Keys {
         Keys(Inner::Fetched(Arc::clone(&self.0), Box::new(source)))
     }
@@ -72,6 +73,7 @@ impl Default for Fetched {
 #[derive(Clone, Debug)]
 struct Cached {
     keys: KeySet,
+    /// The time at which the fetch began. A key that is newer may be missing.
     fetched: Instant,
 }
 
@@ -83,11 +85,11 @@ pub(super) struct Candidates {
 }
 
 /// The result of a search for keys.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoKey {
-    /// The signer has no such key.
+    /// The signer has no such key: its keys were fetched for this search.
     Unknown,
-    /// The keys could not be fetched.
+    /// The keys could not be fetched, or not again so soon. The same search may succeed later.
     Unavailable,
 }
 
@@ -111,7 +113,8 @@ impl Keys {
         Provider::at(jwks_uri).map(Self::from_source)
     }
 
-    /// Returns keys that `source` fetches, at most every 30 seconds, or 5 seconds after a failure.
+    /// Returns keys that `source` fetches: not within 30 seconds after a fetch for an unknown key,
+    /// or 5 seconds after a failure.
     pub fn from_source(source: impl KeySource) -> Self {
         SharedKeys::default().fetched_from(source)
     }
@@ -133,18 +136,17 @@ impl Keys {
     }
 
     /// Returns keys that were fetched after `tried`, for a signature without a key ID that no key
-    /// in `tried` verifies: the signer may have replaced its keys. Returns `None` if no keys were
-    /// fetched since.
+    /// in `tried` verifies: the signer may have replaced its keys.
     pub(super) async fn find_newer(
         &self,
         tried: &Candidates,
         algorithm: Algorithm,
-    ) -> Option<Candidates> {
+    ) -> Result<Candidates, NoKey> {
         match &self.0 {
-            Inner::Inline(_) => None,
+            Inner::Inline(_) => Err(NoKey::Unknown),
             Inner::Fetched(fetched, source) => {
                 let found = fetched.find(&**source, None, algorithm, tried.fetched);
-                found.await.ok()
+                found.await
             }
         }
     }
@@ -166,6 +168,7 @@ impl Fetched {
         algorithm: Algorithm,
         tried: Option<Instant>,
     ) -> Result<Candidates, NoKey> {
+        let began = Instant::now();
         let is_new = |found: &Candidates| tried.is_none() || found.fetched > tried;
         let cached = |age| self.cached(kid, algorithm, age).filter(is_new);
         if let Some(found) = cached(STALE) {
@@ -175,20 +178,27 @@ impl Fetched {
             return Err(NoKey::Unavailable);
         };
         let mut next_fetch = self.next_fetch.lock().await;
+        // Another request may have fetched them while this one waited.
+        if let Some(found) = cached(STALE) {
+            return Ok(found);
+        }
         if next_fetch.is_none_or(|next| next <= Instant::now()) && source.may_fetch() {
-            let wait = match source.fetch().await {
+            let is_search = self.fetched().is_some_and(|at| at.elapsed() < STALE);
+            let fetched = Instant::now();
+            let pause = match source.fetch().await {
                 Some(keys) => {
-                    let fetched = Instant::now();
                     *self.lock() = Some(Cached { keys, fetched });
-                    INTERVAL
+                    // The signer may replace its keys right after a fetch that had to be made
+                    // anyway.
+                    is_search.then_some(INTERVAL)
                 }
-                None => RETRY,
+                None => Some(RETRY),
             };
-            *next_fetch = Some(Instant::now() + wait);
+            *next_fetch = pause.map(|pause| Instant::now() + pause);
         }
         drop(next_fetch);
-        let is_fresh = |set: &Cached| set.fetched.elapsed() < STALE;
-        let none = if self.lock().as_ref().is_some_and(is_fresh) {
+        // Keys from before this search do not say that the signer has no such key.
+        let none = if self.fetched() >= Some(began) {
             NoKey::Unknown
         } else {
             NoKey::Unavailable
@@ -198,6 +208,11 @@ impl Fetched {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Cached>> {
         self.cached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the time at which the cached keys were fetched.
+    fn fetched(&self) -> Option<Instant> {
+        self.lock().as_ref().map(|set| set.fetched)
     }
 
     /// Returns the cached keys that match, if there are any and they are younger than `age`.
@@ -219,6 +234,7 @@ fn non_empty(keys: Vec<DecodingKey>) -> Option<Vec<DecodingKey>> {
 #[cfg(test)]
 mod tests {
     use test_support::openid::{EC, OpenId};
+    use tokio::task::JoinSet;
     use tokio::time::{advance, pause, resume};
 
     use super::*;
@@ -256,15 +272,44 @@ mod tests {
     async fn unknown_keys_do_not_make_the_server_fetch_without_a_limit() {
         let (provider, keys) = provider().await;
         assert_eq!(keys.count(EC).await, Ok(1));
+        // Right after the fetch.
         provider.rotate("new");
-        for _ in 0..10 {
-            assert_eq!(keys.count("new").await, Err(NoKey::Unknown));
-        }
-        assert_eq!(provider.fetched(), 1);
-        pass(INTERVAL).await;
         assert_eq!(keys.count("new").await, Ok(1));
-        assert_eq!(keys.count(EC).await, Err(NoKey::Unknown));
         assert_eq!(provider.fetched(), 2);
+        for _ in 0..10 {
+            assert_eq!(keys.count("unknown").await, Err(NoKey::Unavailable));
+        }
+        assert_eq!(keys.count("new").await, Ok(1));
+        assert_eq!(provider.fetched(), 2);
+        pass(INTERVAL).await;
+        assert_eq!(keys.count("unknown").await, Err(NoKey::Unknown));
+        assert_eq!(keys.count(EC).await, Err(NoKey::Unavailable));
+        assert_eq!(provider.fetched(), 3);
+    }
+
+    #[tokio::test]
+    async fn requests_at_the_same_time_share_one_fetch() {
+        let (provider, keys) = provider().await;
+        let keys = Arc::new(keys);
+        let mut searches = JoinSet::new();
+        for _ in 0..20 {
+            let keys = Arc::clone(&keys);
+            searches.spawn(async move { keys.count(EC).await });
+        }
+        assert_eq!(searches.join_all().await, vec![Ok(1); 20]);
+        assert_eq!(provider.fetched(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_key_is_not_refused_for_good_while_keys_cannot_be_fetched() {
+        let (provider, keys) = provider().await;
+        assert_eq!(keys.count(EC).await, Ok(1));
+        provider.fail(true);
+        assert_eq!(keys.count("new").await, Err(NoKey::Unavailable));
+        provider.fail(false);
+        provider.rotate("new");
+        pass(RETRY).await;
+        assert_eq!(keys.count("new").await, Ok(1));
     }
 
     #[tokio::test]
@@ -277,25 +322,24 @@ mod tests {
         assert!(verifies(&old).await.is_ok());
         provider.rotate("new");
         let new = sign(&provider);
-        for token in [&new, &stranger] {
-            assert_eq!(verifies(token).await, Err(JwtError::Signature));
-        }
-        assert_eq!(provider.fetched(), 1);
-        pass(INTERVAL).await;
         assert!(verifies(&new).await.is_ok());
         for token in [&old, &stranger] {
-            assert_eq!(verifies(token).await, Err(JwtError::Signature));
+            assert_eq!(verifies(token).await, Err(JwtError::KeysUnavailable));
         }
         assert_eq!(provider.fetched(), 2);
+        pass(INTERVAL).await;
+        assert_eq!(verifies(&stranger).await, Err(JwtError::Signature));
+        assert!(verifies(&new).await.is_ok());
+        assert_eq!(provider.fetched(), 3);
         // With a known key ID, a wrong signature causes no fetch.
         pass(INTERVAL).await;
         let mut forged = provider.sign(&provider.logout("ada"));
         let signature = forged.rfind('.').unwrap();
         forged.replace_range(signature.., &stranger[stranger.rfind('.').unwrap()..]);
         assert_eq!(verifies(&forged).await, Err(JwtError::Signature));
-        assert_eq!(provider.fetched(), 2);
+        assert_eq!(provider.fetched(), 3);
         provider.fail(true);
-        assert_eq!(verifies(&stranger).await, Err(JwtError::Signature));
+        assert_eq!(verifies(&stranger).await, Err(JwtError::KeysUnavailable));
         assert!(verifies(&new).await.is_ok());
     }
 

@@ -7,7 +7,8 @@
 //!
 //! Strangers can send tokens. Therefore the algorithm must be asymmetric, no header of a token
 //! names a key or a URL, a token with a header `crit` is refused, and an unknown key ID, or a token
-//! without a key ID that no key verifies, causes another fetch only after a pause.
+//! without a key ID that no key verifies, causes another fetch, but only one in 30 seconds. Until
+//! the next one, such a token is not refused for good, because the signer may have a new key.
 
 mod fetch;
 mod issuer;

@@ -208,7 +208,13 @@ async fn exchange(app: &App, code: &str, verifier: &str) -> Result<(Granted, u64
 
 /// Returns the error that the client gets. It contains no text of the provider.
 fn at_provider(code: &'static str) -> OauthError {
-    OauthError::new(code, "the log-in failed at the identity provider")
+    let why = match code {
+        "temporarily_unavailable" => {
+            "the identity provider is unavailable for the moment: log in again later"
+        }
+        _ => "the log-in failed at the identity provider",
+    };
+    OauthError::new(code, why)
 }
 
 /// Limits the length of a value from the provider in the log. The log escapes special characters.

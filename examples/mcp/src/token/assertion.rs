@@ -117,9 +117,9 @@ impl Claims {
 fn not_verified(error: JwtError) -> OauthError {
     match error {
         // With 503, the client keeps its tokens and tries again.
-        JwtError::KeysUnavailable => {
-            OauthError::unavailable("the keys of the client are unavailable")
-        }
+        JwtError::KeysUnavailable => OauthError::unavailable(
+            "no known key of the client verifies the assertion, and newer keys are unavailable",
+        ),
         error => refused(&error.to_string()),
     }
 }

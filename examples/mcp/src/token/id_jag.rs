@@ -209,9 +209,9 @@ impl Claims {
 
 fn not_verified(error: JwtError) -> OauthError {
     match error {
-        JwtError::KeysUnavailable => {
-            OauthError::unavailable("the keys of the assertion's issuer are unavailable")
-        }
+        JwtError::KeysUnavailable => OauthError::unavailable(
+            "no known key of its issuer verifies the assertion, and newer keys are unavailable",
+        ),
         error => refused(&error.to_string()),
     }
 }

@@ -21,14 +21,40 @@ async fn unknown_keys_do_not_make_the_server_fetch_without_a_limit() {
     let client_id = site.document(&key.jwks(), &json!({}));
     let issuer = site.server.url("");
     let code = site.code(&client_id).await;
-    for _ in 0..10 {
+    let unknown = async || {
         let other = ClientKey::ec("two").assertion(&issuer, &client_id, &json!({}));
-        assert_refused(&exchange(&site.server, &other, &code).await, "no such key");
+        exchange(&site.server, &other, &code).await
+    };
+    for _ in 0..2 {
+        assert_refused(&unknown().await, "no such key");
     }
-    assert_eq!(site.host.requests(), 2, "the document and the keys");
+    for _ in 0..10 {
+        // The client may have a new key: it keeps its tokens.
+        assert_error(&unknown().await, 503, "temporarily_unavailable", "too soon");
+    }
+    let requests = site.host.requests();
+    assert_eq!(requests, 3, "the document, and the keys twice");
     let assertion = key.assertion(&issuer, &client_id, &json!({}));
     assert_eq!(exchange(&site.server, &assertion, &code).await.status, 200);
-    assert_eq!(site.host.requests(), 2);
+    assert_eq!(site.host.requests(), 3);
+}
+
+#[tokio::test]
+async fn a_new_key_works_right_after_the_keys_were_fetched() {
+    let site = Site::start().await;
+    let key = ClientKey::ec("one");
+    let client_id = site.document(&key.jwks(), &json!({}));
+    let issuer = site.server.url("");
+    let code = site.code(&client_id).await;
+    let assertion = key.assertion(&issuer, &client_id, &json!({}));
+    let tokens = exchange(&site.server, &assertion, &code).await;
+    assert_eq!(tokens.status, 200, "{}", tokens.text());
+    let key = ClientKey::ec("two");
+    let jwks = key.jwks().to_string();
+    site.host.serve("/jwks", move || answer(&[], jwks.clone()));
+    let assertion = key.assertion(&issuer, &client_id, &json!({}));
+    let tokens = refresh(&site.server, &assertion, &tokens.string("refresh_token")).await;
+    assert_eq!(tokens.status, 200, "{}", tokens.text());
 }
 
 #[tokio::test]

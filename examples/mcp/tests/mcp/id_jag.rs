@@ -178,6 +178,26 @@ async fn invalid_assertions_are_refused_and_use_nothing_up() {
 }
 
 #[tokio::test]
+async fn an_assertion_of_a_new_key_is_accepted_or_refused_for_now() {
+    let issuer = OpenId::start().await;
+    let server = start(&issuer, "memory", &[]).await;
+    let client = Client::register(&server).await;
+    let present = async |kid: &str| {
+        issuer.rotate(kid);
+        let assertion = sign(&issuer, &client.claims(&issuer, kid));
+        client.present(&server, &assertion, &[]).await
+    };
+    // The second one comes right after the keys were fetched.
+    for kid in ["one", "two"] {
+        let answer = present(kid).await;
+        assert_eq!(answer.status, 200, "{kid}: {}", answer.text());
+    }
+    let answer = present("three").await;
+    assert_error(&answer, 503, "temporarily_unavailable", "too soon");
+    assert!(answer.headers.contains_key("retry-after"));
+}
+
+#[tokio::test]
 async fn the_guarded_server_learns_the_user_and_gets_no_token() {
     let upstream = Recorder::start(|_| StatusCode::ACCEPTED).await;
     let issuer = OpenId::start().await;

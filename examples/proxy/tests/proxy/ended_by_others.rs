@@ -164,13 +164,19 @@ fn unsigned(algorithm: &str, claims: &Map<String, Value>) -> String {
 }
 
 #[tokio::test]
-async fn a_logout_token_may_be_valid_for_ever() {
+async fn the_times_of_a_logout_token_are_any_numbers() {
     let provider = OpenId::start().await;
     let proxy = start(&provider, &[]).await;
-    let ada = log_in(&proxy, "ada").await;
-    let token = provider.sign(&but(&provider.logout("ada"), json!({ "exp": u64::MAX })));
-    assert_eq!(log_out(&proxy, &token).await.status, 200);
-    assert_eq!(refresh(&proxy, &ada).await, None);
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    for changes in [
+        json!({ "exp": u64::MAX }),
+        json!({ "iat": now.floor() - 0.5, "exp": now.floor() + 60.5 }),
+    ] {
+        let ada = log_in(&proxy, "ada").await;
+        let token = provider.sign(&but(&provider.logout("ada"), changes));
+        assert_eq!(log_out(&proxy, &token).await.status, 200);
+        assert_eq!(refresh(&proxy, &ada).await, None);
+    }
 }
 
 #[tokio::test]
@@ -272,7 +278,11 @@ async fn a_forged_or_unsuitable_logout_token_ends_nothing() {
         assert_eq!(answer.status, status, "{method} {header:?}");
     }
     // An unknown key makes the proxy fetch the keys again, but not for every token.
-    assert_eq!(provider.fetched(), 1);
+    for _ in 0..3 {
+        let answer = log_out(&proxy, &sign_rsa(Algorithm::RS512, &good)).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    assert_eq!(provider.fetched(), 2);
 
     ada = refresh(&proxy, &ada).await.expect("nothing has ended");
     assert_eq!(log_out(&proxy, &valid).await.status, StatusCode::OK);
@@ -315,6 +325,27 @@ async fn without_the_keys_of_the_provider_a_logout_is_refused_for_now() {
     let answer = log_out(&proxy, &other.logout_token("ada")).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     proxy.wait_for("the discovery document is that of another issuer");
+}
+
+#[tokio::test]
+async fn a_logout_token_of_a_new_key_is_accepted_or_refused_for_now() {
+    let provider = OpenId::start().await;
+    let proxy = start(&provider, &[]).await;
+    let nobody = provider.logout_token("nobody");
+    assert_eq!(log_out(&proxy, &nobody).await.status, StatusCode::OK);
+    // Right after the keys were fetched.
+    let ada = log_in(&proxy, "ada").await;
+    provider.rotate("new");
+    let answer = log_out(&proxy, &provider.logout_token("ada")).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    assert_eq!(refresh(&proxy, &ada).await, None);
+    // Right after they were fetched for an unknown key.
+    let ada = log_in(&proxy, "ada").await;
+    provider.rotate("newer");
+    let answer = log_out(&proxy, &provider.logout_token("ada")).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+    assert_eq!(answer.headers["retry-after"], "1");
+    assert!(refresh(&proxy, &ada).await.is_some());
 }
 
 async fn revoke(proxy: &Example, bearer: &str, body: &Value) -> Answer {

@@ -31,8 +31,9 @@ const LONGEST_SID: usize = 255;
 pub(super) struct Claims {
     pub(super) iss: String,
     aud: Audience,
-    iat: u64,
-    exp: u64,
+    /// Times may have fractions (RFC 7519 §2).
+    iat: f64,
+    exp: f64,
     pub(super) jti: String,
     events: Map<String, Value>,
     pub(super) sub: Option<String>,
@@ -66,7 +67,7 @@ impl From<JwtError> for Refused {
             JwtError::NotAsymmetric => Self::invalid("the algorithm is not asymmetric"),
             JwtError::UnknownKey => Self::invalid("the provider has no such key"),
             JwtError::KeysUnavailable => {
-                Self::unavailable("the keys of the provider are unavailable")
+                Self::unavailable("no known key verifies the token, and newer keys are unavailable")
             }
             JwtError::Signature => Self::invalid("the signature of the logout token is invalid"),
         }
@@ -87,10 +88,10 @@ impl Claims {
         if !audience.iter().any(|client_id| self.aud.has(client_id)) {
             return Err(Refused::invalid("the logout token is for another client"));
         }
-        let (iat, exp) = (Duration::from_secs(self.iat), Duration::from_secs(self.exp));
-        // Any number can be in a token, so the limits are computed from the time instead.
-        let (earliest, oldest) = (now.saturating_sub(SKEW), now.saturating_sub(LONGEST + SKEW));
-        if iat > now + SKEW || iat < oldest || exp < earliest {
+        let earliest = now.saturating_sub(SKEW).as_secs_f64();
+        let oldest = now.saturating_sub(LONGEST + SKEW).as_secs_f64();
+        let latest = (now + SKEW).as_secs_f64();
+        if self.iat > latest || self.iat < oldest || self.exp < earliest {
             return Err(Refused::invalid(
                 "the logout token is too old or not yet valid",
             ));
