@@ -107,7 +107,17 @@ pub(crate) struct IdTokens {
 #[derive(Clone, Debug)]
 pub(crate) struct PublishedKeys {
     jwks_uri: Url,
+    /// The algorithms of ID tokens in the discovery document.
+    algorithms: Option<Vec<String>>,
     pub(crate) keys: Arc<Keys>,
+}
+
+impl PublishedKeys {
+    /// Returns whether the provider may sign ID tokens with this algorithm.
+    pub(crate) fn sign_with(&self, algorithm: &str) -> bool {
+        let all = self.algorithms.as_ref();
+        all.is_none_or(|all| all.iter().any(|name| name == algorithm))
+    }
 }
 
 impl ProviderConfig {
@@ -285,6 +295,66 @@ impl ProviderConfig {
             Some(before) => Arc::clone(&before.keys),
             None => Arc::new(Keys::at(jwks_uri.clone()).map_err(|error| error.to_string())?),
         };
-        Ok(Some(PublishedKeys { jwks_uri, keys }))
+        Ok(Some(PublishedKeys {
+            jwks_uri,
+            algorithms: algorithms.clone(),
+            keys,
+        }))
+    }
+}
+
+#[cfg(test)]
+impl ProviderConfig {
+    /// Returns the settings of a public client at a provider.
+    pub(super) fn of(issuer: &str) -> Self {
+        Self {
+            preset: None,
+            issuer: Some(issuer.parse().unwrap()),
+            endpoints: Endpoints::default(),
+            response_issuer: None,
+            client_id: "me".into(),
+            credential: Credential::None,
+            auth_method: None,
+            authorization_params: Vec::new(),
+            token_params: Vec::new(),
+            forward_resource: false,
+            scopes: vec!["openid".into()],
+            rules: Rules::default(),
+            tells_users: false,
+            groups_claim: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn providers_whose_accounts_are_open_to_the_public_are_known() {
+        const ENTRA: &str = "https://login.microsoftonline.com";
+        let entra = |tenant: &str| format!("{ENTRA}/{tenant}/v2.0");
+        for (preset, issuer, is_public) in [
+            ("github", None, true),
+            ("discord", None, true),
+            ("google", Some(GOOGLE.to_owned()), true),
+            ("", Some(GOOGLE.to_owned()), true),
+            ("entra", Some(entra("common")), true),
+            ("entra", Some(entra("organizations")), true),
+            ("entra", Some(entra("consumers")), true),
+            ("", Some(entra("common")), true),
+            ("entra", Some(entra("0-a-1")), false),
+            ("gitlab", Some("https://gitlab.com".into()), true),
+            ("gitlab", Some("https://gitlab.example.com".into()), false),
+            ("okta", Some("https://a.okta.com".into()), false),
+            ("", Some("https://id.example".into()), false),
+        ] {
+            let config = ProviderConfig {
+                preset: Preset::find(preset),
+                issuer: issuer.as_ref().map(|issuer| issuer.parse().unwrap()),
+                ..ProviderConfig::of(GOOGLE)
+            };
+            assert_eq!(config.is_public(), is_public, "{preset} {issuer:?}");
+        }
     }
 }

@@ -157,33 +157,12 @@ mod tests {
     use tokio::time::{advance, pause, resume};
 
     use super::*;
-    use crate::provider::{Credential, Endpoints};
-    use crate::users::Rules;
 
     /// Lets time pass while nothing waits for the network.
     async fn pass(time: Duration) {
         pause();
         advance(time).await;
         resume();
-    }
-
-    fn config(issuer: &str) -> ProviderConfig {
-        ProviderConfig {
-            preset: None,
-            issuer: Some(issuer.parse().unwrap()),
-            endpoints: Endpoints::default(),
-            response_issuer: None,
-            client_id: "me".into(),
-            credential: Credential::None,
-            auth_method: None,
-            authorization_params: Vec::new(),
-            token_params: Vec::new(),
-            forward_resource: false,
-            scopes: vec!["openid".into()],
-            rules: Rules::default(),
-            tells_users: false,
-            groups_claim: None,
-        }
     }
 
     #[tokio::test]
@@ -206,7 +185,12 @@ mod tests {
                 "jwks_uri": format!("{issuer}/jwks"),
             }));
         };
-        let provider = Provider::new(config(&issuer), String::new(), Metrics::default()).unwrap();
+        let provider = Provider::new(
+            ProviderConfig::of(&issuer),
+            String::new(),
+            Metrics::default(),
+        )
+        .unwrap();
         let token = || {
             let settings = provider.settings().ok()?;
             Some(settings.token_endpoint.path().to_owned())
@@ -256,7 +240,7 @@ mod tests {
         };
         let path = "/.well-known/openid-configuration";
         let addr = serve(Router::new().route(path, get(answer))).await;
-        let config = config(&format!("http://{addr}"));
+        let config = ProviderConfig::of(&format!("http://{addr}"));
         let provider = Provider::new(config, String::new(), Metrics::default()).unwrap();
         provider.discover().await.unwrap();
         served.lock().unwrap().1 = false;
@@ -295,7 +279,7 @@ mod tests {
             let router = Router::new()
                 .route("/.well-known/oauth-authorization-server", get(document))
                 .fallback(async move || status);
-            let config = config(&format!("http://{}", serve(router).await));
+            let config = ProviderConfig::of(&format!("http://{}", serve(router).await));
             let provider = Provider::new(config, String::new(), Metrics::default()).unwrap();
             provider.discover().await.unwrap();
             assert_eq!(provider.settings().is_ok(), is_found, "{status}");

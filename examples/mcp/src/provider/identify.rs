@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use server_common::causes::causes;
 use server_common::jose::JwtError;
 
-use super::id_token::{self, IdTokenError};
+use super::id_token::{self, Expected, IdTokenError};
 use super::{Provider, ProviderAnswer, ProviderError};
 use crate::users::User;
 
@@ -55,8 +55,7 @@ impl IdentifyError {
 impl From<IdTokenError> for IdentifyError {
     fn from(error: IdTokenError) -> Self {
         match error {
-            // The provider may have just begun to use a new key: the keys are not fetched again
-            // at once.
+            // A cache in front of the keys of the provider may not have a new one yet.
             IdTokenError::Jwt(JwtError::KeysUnavailable | JwtError::UnknownKey) => Self::Keys,
             error => Self::IdToken(Box::new(error)),
         }
@@ -154,8 +153,12 @@ impl Provider {
             Occasion::LogIn { nonce } => nonce,
             Occasion::Refresh { .. } => None,
         };
-        let client_id = &self.config().client_id;
-        Ok(id_token::verify(token, &settings.id_tokens, client_id, nonce).await?)
+        let expected = Expected {
+            client_id: &self.config().client_id,
+            nonce,
+            access_token: access_token(answer),
+        };
+        Ok(id_token::verify(token, &settings.id_tokens, expected).await?)
     }
 
     /// Returns the claims of the userinfo endpoint, if there is one. `sub` is the user whom the ID
@@ -167,8 +170,7 @@ impl Provider {
         needs: Needs,
     ) -> Result<Option<Map<String, Value>>, IdentifyError> {
         let config = self.config();
-        let token = answer.get("access_token").and_then(Value::as_str);
-        let token = token.unwrap_or_default();
+        let token = access_token(answer);
         let Some(asked) = self.userinfo(token).await else {
             return Ok(None);
         };
@@ -226,6 +228,11 @@ impl Provider {
         // The header is `{"alg":"none"}`.
         format!("eyJhbGciOiJub25lIn0.{encoded}.")
     }
+}
+
+fn access_token(answer: &Map<String, Value>) -> &str {
+    let token = answer.get("access_token").and_then(Value::as_str);
+    token.unwrap_or_default()
 }
 
 /// Returns the claims in a response of the userinfo endpoint. Logs the error otherwise.

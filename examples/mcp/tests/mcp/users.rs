@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use test_support::http::{Answer, send};
 use test_support::process::Example;
 
-use crate::support::idp::{Behaviour, CLIENT, Idp};
+use crate::support::idp::{Behaviour, CLIENT, Idp, Signature};
 use crate::support::mcp::{self, Browser, assert_is_page, one, onward, query, request};
 use crate::support::mcp_client::{McpClient, REDIRECT, assert_error, ended};
 
@@ -56,6 +56,9 @@ async fn a_log_in_with_an_invalid_id_token_fails() {
         json!({ "iss": "https://evil.example" }),
         json!({ "aud": "another client" }),
         json!({ "aud": [CLIENT, "another client"] }),
+        json!({ "azp": "another client" }),
+        json!({ "nbf": 4_000_000_000_u64 }),
+        json!({ "at_hash": "that of another token" }),
         json!({ "exp": 1_000_000_000 }),
         json!({ "iat": 4_000_000_000_u64 }),
         json!({ "nonce": "another log-in" }),
@@ -71,23 +74,53 @@ async fn a_log_in_with_an_invalid_id_token_fails() {
         );
         assert!(one(&told, "code").is_none());
     }
-    idp.change(|behaviour| {
-        behaviour.id_token = Some(json!({}));
-        behaviour.is_forged = true;
-    });
-    let told = query(&onward(&returned(&server, &client).await));
-    assert_eq!(one(&told, "error"), Some("server_error"));
-    let log = server.stderr();
+    idp.change(|behaviour| behaviour.id_token = Some(json!({})));
+    for signature in [
+        Signature::Forged,
+        Signature::Missing,
+        Signature::Secret,
+        Signature::OfAccessToken,
+    ] {
+        idp.change(|behaviour| behaviour.signature = signature);
+        let told = query(&onward(&returned(&server, &client).await));
+        assert_eq!(one(&told, "error"), Some("server_error"), "{signature:?}");
+    }
     for reason in [
         "it has another issuer",
         "it is for another client",
+        "it has expired or is not yet valid",
+        "its nonce is not that of the log-in",
+        "its at_hash is not that of the access token",
+        "a claim is missing or malformed",
         "its signature is invalid",
+        "it is not a signed JWT with a known algorithm",
+        "its algorithm is not asymmetric",
+        "it is another kind of JWT",
     ] {
-        let line = format!("the ID token is invalid: {reason}");
-        assert!(log.contains(&line), "{reason}: {log}");
+        server.wait_for(&format!("the ID token is invalid: {reason}"));
     }
-    idp.change(|behaviour| behaviour.is_forged = false);
+    idp.change(|behaviour| behaviour.signature = Signature::Valid);
     client.log_in(&server).await;
+}
+
+#[tokio::test]
+async fn an_id_token_has_an_algorithm_of_the_discovery_document() {
+    let log_in = async |algorithms: Value| {
+        let document = json!({ "id_token_signing_alg_values_supported": algorithms });
+        let idp = Idp::with(Behaviour {
+            document: Some(document),
+            ..Behaviour::default()
+        })
+        .await;
+        let (server, client) = start(&idp, &[]).await;
+        let told = query(&onward(&returned(&server, &client).await));
+        (one(&told, "code").is_some(), server)
+    };
+    let (is_in, _) = log_in(json!(["RS256", "ES256"])).await;
+    assert!(is_in);
+    let (is_in, server) = log_in(json!(["RS256"])).await;
+    assert!(!is_in);
+    server.wait_for("its algorithm is not one of the discovery document");
 }
 
 #[tokio::test]
@@ -96,7 +129,7 @@ async fn without_keys_the_claims_of_an_id_token_are_checked_nevertheless() {
         document: None,
         iss: true,
         // Nothing verifies the signature.
-        is_forged: true,
+        signature: Signature::Forged,
         ..Behaviour::default()
     })
     .await;
@@ -348,13 +381,24 @@ async fn a_refresh_during_a_change_of_keys_keeps_the_session() {
     let idp = Idp::with(says(json!({ "sub": "ada", "groups": ["staff"] }))).await;
     let (server, client) = start(&idp, &["--allow-group=staff"]).await;
     let refresh = client.log_in(&server).await.string("refresh_token");
+    // Right after the keys were fetched, they are fetched once more.
     idp.rotate_key("new");
+    let refresh = {
+        let tokens = client.refresh(&server, &refresh, &[]).await;
+        assert_eq!(tokens.status, 200, "{}", tokens.text());
+        tokens.string("refresh_token")
+    };
+    client.log_in(&server).await;
+    // Then not at once.
+    idp.rotate_key("newer");
     let tokens = client.refresh(&server, &refresh, &[]).await;
     assert_eq!(tokens.status, 200, "{}", tokens.text());
     let told = query(&onward(&returned(&server, &client).await));
     assert_eq!(one(&told, "error"), Some("temporarily_unavailable"));
-    idp.change(|now| now.is_forged = true);
-    idp.rotate_key("ec");
+    let description = one(&told, "error_description").unwrap();
+    assert!(description.contains("log in again"), "{description}");
+    // A wrong signature of a known key is final.
+    idp.rotate_key("new");
     let refresh = tokens.string("refresh_token");
     let refused = client.refresh(&server, &refresh, &[]).await;
     assert_error(&refused, 400, "invalid_grant", "a signature is invalid");

@@ -19,6 +19,30 @@ pub(crate) enum Refresh {
     OfflineConsent,
 }
 
+/// How ID tokens are signed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Signature {
+    Valid,
+    /// With no valid signature.
+    Forged,
+    /// With the algorithm `none`.
+    Missing,
+    /// With HMAC and a secret that an attacker can know.
+    Secret,
+    /// With the type of an access token (RFC 9068).
+    OfAccessToken,
+}
+
+/// What the revocation of a token ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Revocation {
+    /// There is no endpoint.
+    None,
+    Token,
+    /// The authorization of the user, with all its tokens.
+    Authorization,
+}
+
 /// The behaviour of a provider.
 #[derive(Clone, Debug)]
 pub(crate) struct Behaviour {
@@ -34,17 +58,19 @@ pub(crate) struct Behaviour {
     pub(crate) errors_with_200: bool,
     /// Whether responses are forms unless the request accepts JSON.
     pub(crate) forms: bool,
+    pub(crate) revocation: Revocation,
     pub(crate) refresh: Refresh,
     pub(crate) rotates: bool,
     pub(crate) expires_in: Option<u64>,
+    /// The lifetime of refresh tokens, if responses have it.
+    pub(crate) refresh_expires_in: Option<u64>,
     /// Returns the scope of a response, from the requested one.
     pub(crate) scope: fn(&str) -> Option<String>,
     /// The claims of ID tokens, if they are issued.
     pub(crate) id_token: Option<Value>,
     /// Scopes, and the claims that ID tokens and userinfo have only with them.
     pub(crate) scoped: &'static [(&'static str, &'static str)],
-    /// Whether the signature of ID tokens is invalid.
-    pub(crate) is_forged: bool,
+    pub(crate) signature: Signature,
     /// The response of the userinfo endpoint; `null` is status 503.
     pub(crate) userinfo: Value,
     /// The status of the userinfo endpoint, and the name of a header.
@@ -64,13 +90,15 @@ impl Default for Behaviour {
             methods: &["client_secret_basic"],
             errors_with_200: false,
             forms: false,
+            revocation: Revocation::Token,
             refresh: Refresh::Always,
             rotates: true,
             expires_in: Some(3600),
+            refresh_expires_in: None,
             scope: |asked| Some(asked.to_owned()),
             id_token: Some(json!({})),
             scoped: &[],
-            is_forged: false,
+            signature: Signature::Valid,
             userinfo: json!({ "sub": "ada" }),
             userinfo_status: (200, None),
             emails_status: (200, None),

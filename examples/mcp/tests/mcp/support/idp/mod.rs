@@ -20,11 +20,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use test_support::http::serve;
-use test_support::openid::OpenId;
+use test_support::openid::{OpenId, sign_hmac};
 use url::Url;
 
 use self::behaviour::method;
-pub(crate) use self::behaviour::{Behaviour, Refresh};
+pub(crate) use self::behaviour::{Behaviour, Refresh, Revocation, Signature};
 use self::userinfo::{emails, has_scope, is_within, userinfo};
 use super::mcp::{Pairs, one};
 
@@ -125,9 +125,15 @@ impl Idp {
         if self.lock().behaviour.document.is_some() {
             return self.flags();
         }
-        let names = ["authorization", "token", "revocation", "userinfo"];
-        let paths = ["/authorize", "/token", "/revoke", "/userinfo"];
-        let endpoints = names.iter().zip(paths);
+        let mut endpoints = vec![
+            ("authorization", "/authorize"),
+            ("token", "/token"),
+            ("userinfo", "/userinfo"),
+        ];
+        if self.lock().behaviour.revocation != Revocation::None {
+            endpoints.push(("revocation", "/revoke"));
+        }
+        let endpoints = endpoints.iter();
         let mut flags: Vec<_> = endpoints
             .map(|(name, path)| format!("--{name}-endpoint={}", self.url(path)))
             .collect();
@@ -163,6 +169,11 @@ impl Idp {
         claims.insert("aud".into(), CLIENT.into());
         claims.insert("sid".into(), "a session".into());
         inner.openid.sign(&claims)
+    }
+
+    /// Returns the number of refresh tokens that are valid.
+    pub(crate) fn authorizations(&self) -> usize {
+        self.lock().refresh.len()
     }
 
     /// Returns the requests to a path so far.
@@ -218,7 +229,7 @@ impl Inner {
         let asked = scope.or(one(request, "scope")).unwrap_or_default();
         let access = self.mint("access");
         self.access.insert(access.clone(), asked.to_owned());
-        let mut answer = json!({ "access_token": access, "token_type": "bearer" });
+        let mut answer = json!({ "access_token": &access, "token_type": "bearer" });
         if let Some(scope) = (behaviour.scope)(asked) {
             answer["scope"] = scope.into();
         }
@@ -240,34 +251,55 @@ impl Inner {
             self.refresh.insert(refresh.clone(), request.clone());
             answer["refresh_token"] = refresh.into();
         }
+        if let Some(expires_in) = behaviour.refresh_expires_in {
+            answer["refresh_expires_in"] = expires_in.into();
+        }
         let openid = has_scope(asked, "openid");
         if let Some(Value::Object(more)) = behaviour.id_token.filter(|_| openid) {
             let more = self.allowed(more, asked);
             let nonce = one(request, "nonce").filter(|_| first);
-            answer["id_token"] = self.id_token(more, nonce).into();
+            answer["id_token"] = self.id_token(more, nonce, &access).into();
         }
         answer
     }
 
     /// Returns an ID token with these claims, which replace the usual ones. A claim that is `null`
     /// is left out.
-    fn id_token(&self, more: Map<String, Value>, nonce: Option<&str>) -> String {
+    fn id_token(&self, more: Map<String, Value>, nonce: Option<&str>, access: &str) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let now = now.as_secs();
+        // The keys are of the kind ES256.
+        let at_hash = URL_SAFE_NO_PAD.encode(&Sha256::digest(access)[..16]);
         let usual = json!({
-            "iss": self.issuer, "aud": CLIENT, "sub": "ada", "iat": now, "exp": now + 300, "nonce": nonce,
+            "iss": self.issuer,
+            "aud": CLIENT,
+            "sub": "ada",
+            "iat": now,
+            "exp": now + 300,
+            "nonce": nonce,
+            "at_hash": at_hash,
         });
         let Value::Object(mut claims) = usual else {
             unreachable!()
         };
         claims.extend(more);
         claims.retain(|_, value| !value.is_null());
-        let token = self.openid.sign_as("JWT", &claims);
-        if !self.behaviour.is_forged {
-            return token;
+        let openid = &self.openid;
+        match self.behaviour.signature {
+            Signature::Valid => openid.sign_as("JWT", &claims),
+            Signature::Forged => {
+                let token = openid.sign_as("JWT", &claims);
+                let (signed, signature) = token.rsplit_once('.').unwrap();
+                format!("{signed}.{}", "A".repeat(signature.len()))
+            }
+            Signature::Missing => {
+                let [header, claims] = [json!({ "alg": "none" }), Value::Object(claims)]
+                    .map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+                format!("{header}.{claims}.")
+            }
+            Signature::Secret => sign_hmac(&claims),
+            Signature::OfAccessToken => openid.sign_as("at+jwt", &claims),
         }
-        let (signed, signature) = token.rsplit_once('.').unwrap();
-        format!("{signed}.{}", "A".repeat(signature.len()))
     }
 }
 
@@ -297,11 +329,13 @@ async fn discovery(State(inner): Shared, uri: Uri) -> Response {
         "issuer": inner.issuer,
         "authorization_endpoint": at("/authorize"),
         "token_endpoint": at("/token"),
-        "revocation_endpoint": at("/revoke"),
         "userinfo_endpoint": at("/userinfo"),
         "jwks_uri": format!("{}/jwks", inner.openid.issuer()),
         "token_endpoint_auth_methods_supported": inner.behaviour.methods,
     });
+    if inner.behaviour.revocation != Revocation::None {
+        document["revocation_endpoint"] = at("/revoke").into();
+    }
     document.as_object_mut().unwrap().extend(more.clone());
     document.to_string().into_response()
 }
@@ -381,8 +415,17 @@ async fn revoke(State(inner): Shared, headers: HeaderMap, body: Bytes) -> Respon
     if method(&headers, &form).is_none_or(|method| method == "none") {
         return inner.answer(&headers, 400, &json!({ "error": "invalid_client" }));
     }
-    inner
-        .refresh
-        .remove(one(&form, "token").unwrap_or_default());
+    match inner.behaviour.revocation {
+        Revocation::None => return StatusCode::NOT_FOUND.into_response(),
+        Revocation::Token => {
+            let token = one(&form, "token").unwrap_or_default();
+            inner.refresh.remove(token);
+            inner.access.remove(token);
+        }
+        Revocation::Authorization => {
+            inner.refresh.clear();
+            inner.access.clear();
+        }
+    }
     StatusCode::OK.into_response()
 }
