@@ -107,7 +107,7 @@ pub(crate) async fn serve(
     let (config, demo) = match cli.provider().map_err(Failure::Usage)? {
         Some(config) => (config, None),
         None => {
-            let listener = bind("--demo-listen", cli.demo.demo_listen).await?;
+            let listener = bind("--demo-listen", cli.demo.listen()).await?;
             let demo = demo::start(&cli.demo, listener, &issuer)?;
             let config = demo_provider(cli, &demo)?;
             admin.set_default_issuer(config.issuer.clone(), Some(config.client_id.clone()));

@@ -66,22 +66,27 @@ pub(crate) struct EndpointFlags {
 impl EndpointFlags {
     /// Checks the rules that the parser does not know.
     pub(crate) fn check(&self, scopes: &[String]) -> Result<(), String> {
-        if self
-            .require_scope
-            .iter()
-            .any(|scope| scope == OFFLINE_ACCESS)
-        {
-            let message = "--require-scope: offline_access is not a scope of access tokens";
-            return Err(message.into());
+        if self.mcp_upstream.is_none() && self.mcp_token == TokenUse::Strip {
+            return Err("--mcp-token strip needs --mcp-upstream".into());
         }
-        for ToolScope { scope, .. } in &self.tool_scope {
-            if !scopes.contains(scope) || scope == OFFLINE_ACCESS {
-                return Err(format!(
-                    "--tool-scope: `{scope}` is not one of the scopes of --scope"
-                ));
+        // Otherwise no access token could ever have it.
+        let check = |flag: &str, scope: &String| {
+            if scope == OFFLINE_ACCESS {
+                Err(format!(
+                    "{flag}: offline_access is not a scope of access tokens"
+                ))
+            } else if !scopes.contains(scope) {
+                Err(format!(
+                    "{flag}: `{scope}` is not one of the scopes of --scope"
+                ))
+            } else {
+                Ok(())
             }
-        }
-        Ok(())
+        };
+        let mut required = self.require_scope.iter();
+        required.try_for_each(|scope| check("--require-scope", scope))?;
+        let mut tools = self.tool_scope.iter();
+        tools.try_for_each(|tool| check("--tool-scope", &tool.scope))
     }
 }
 

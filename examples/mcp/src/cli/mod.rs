@@ -200,6 +200,13 @@ impl Cli {
     /// Returns the settings of the provider; `None` selects the demo provider.
     pub(crate) fn provider(&self) -> Result<Option<ProviderConfig>, String> {
         let config = self.provider.config(self.scopes(), &self.users)?;
+        if config.is_some()
+            && let Some(flag) = self.demo.first_set()
+        {
+            return Err(format!(
+                "{flag} is for the demo provider, which does not run with --client-id"
+            ));
+        }
         Ok(config.map(|config| ProviderConfig {
             tells_users: self.identity.tells_users(),
             ..config

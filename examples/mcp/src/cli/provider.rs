@@ -200,14 +200,28 @@ impl ProviderFlags {
                 self.authorization_endpoint.is_some(),
             ),
             ("--token-endpoint", self.token_endpoint.is_some()),
+            ("--revocation-endpoint", self.revocation_endpoint.is_some()),
+            ("--userinfo-endpoint", self.userinfo_endpoint.is_some()),
+            ("--provider-issuer", self.provider_issuer.is_some()),
+            (
+                "--authorization-param",
+                !self.authorization_param.is_empty(),
+            ),
+            ("--token-param", !self.token_param.is_empty()),
+            ("--forward-resource", self.forward_resource),
             ("--client-secret", self.client_secret.is_some()),
+            ("--client-auth", self.client_auth.is_some()),
             ("--client-key", self.client_key.is_some()),
+            ("--client-key-id", self.client_key_id.is_some()),
         ];
         let mut set = flags.into_iter().filter(|(_, is_set)| *is_set);
         set.next().map(|(flag, _)| flag)
     }
 
     fn credential(&self) -> Result<Credential, String> {
+        if self.client_key_id.is_some() && self.client_key.is_none() {
+            return Err("--client-key-id needs --client-key".into());
+        }
         match (&self.client_secret, &self.client_key) {
             (Some(_), Some(_)) => {
                 Err("--client-secret cannot be combined with --client-key".into())

@@ -68,7 +68,7 @@ pub(crate) fn start(
 ) -> Result<Url, Failure> {
     let here = Url::parse(&format!("http://{}", listener.local_addr()?))?;
     let settings = Settings {
-        access_lifetime: flags.demo_access_lifetime,
+        access_lifetime: flags.access_lifetime(),
         expires_in: !flags.demo_no_expires_in,
         refresh_lifetime: flags.demo_refresh_lifetime,
         rotates: !flags.demo_no_rotation,

@@ -143,10 +143,17 @@ impl ProviderConfig {
 
     /// Returns an error if the rules for users cannot be checked.
     pub(crate) fn check(&self) -> Result<(), String> {
+        let preset = self.preset();
+        if preset.has_no_groups && !self.rules.groups.is_empty() && self.groups_claim.is_none() {
+            return Err(format!(
+                "--allow-group: --provider {} does not name the groups of users, so that no user could come in",
+                preset.name
+            ));
+        }
         if self.rules.are_empty() || self.has_scope("openid") {
             return Ok(());
         }
-        let userinfo = self.preset().userinfo_endpoint.is_some();
+        let userinfo = preset.userinfo_endpoint.is_some();
         if self.issuer.is_none() && (userinfo || self.endpoints.userinfo.is_some()) {
             return Ok(());
         }

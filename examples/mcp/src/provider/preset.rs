@@ -28,6 +28,8 @@ pub(crate) struct Preset {
     /// Scopes by other names, and the names in requests.
     pub(crate) scope_aliases: &'static [(&'static str, &'static str)],
     pub(crate) claims: ClaimNames,
+    /// Whether the provider does not say to which groups a user belongs.
+    pub(crate) has_no_groups: bool,
     /// Whether the addresses of a user are at `/emails` below the userinfo endpoint.
     pub(crate) lists_emails: bool,
     /// The beginnings of issuers whose accounts are open to the public. An empty text stands for
@@ -54,6 +56,7 @@ pub(super) const NONE: Preset = Preset {
     email_scopes: &[],
     scope_aliases: &[],
     claims: ClaimNames::STANDARD,
+    has_no_groups: false,
     lists_emails: false,
     public: &[],
 };
@@ -73,6 +76,7 @@ pub(crate) const PRESETS: [Preset; 9] = [
             login: Some("login"),
             ..ClaimNames::STANDARD
         },
+        has_no_groups: true,
         lists_emails: true,
         public: &[""],
         ..NONE
@@ -94,6 +98,7 @@ pub(crate) const PRESETS: [Preset; 9] = [
             hosted_domain: Some("hd"),
             ..ClaimNames::STANDARD
         },
+        has_no_groups: true,
         public: &[""],
         ..NONE
     },
@@ -168,6 +173,7 @@ pub(crate) const PRESETS: [Preset; 9] = [
             email_verified: "verified",
             ..ClaimNames::STANDARD
         },
+        has_no_groups: true,
         public: &[""],
         ..NONE
     },

@@ -162,6 +162,18 @@ fn a_valid_configuration_is_checked_without_listening_or_opening_the_store() {
 }
 
 #[test]
+fn the_example_in_the_manual_is_valid() {
+    let manual = include_str!("../../README.md");
+    let (_, example) = manual.split_once("```toml\npublic-url").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let (directory, path) = file(&format!("public-url{example}"));
+    let home = directory.path().display().to_string();
+    let envs = [("MCP_CLIENT_SECRET", "x"), ("XDG_STATE_HOME", &*home)];
+    let (status, text) = check(&["--config", &path], &envs);
+    assert_eq!((status, &*text), (Some(0), "configuration is valid\n"));
+}
+
+#[test]
 fn an_endpoint_of_the_provider_needs_tls() {
     let endpoints = ["authorization", "token", "revocation", "userinfo"];
     for name in endpoints {

@@ -48,6 +48,8 @@ async fn a_public_client_uses_pkce_only() {
     })
     .await;
     log_in(&without_secret(&idp, &["--client-auth=none"])).await;
+    let keycloak = ["--client-auth=none", "--provider=keycloak"];
+    log_in(&without_secret(&idp, &keycloak)).await;
     for token in idp.received("/token") {
         assert_eq!(one(&token.form, "client_id"), Some(CLIENT));
         assert_eq!(one(&token.form, "client_secret"), None);
@@ -132,7 +134,7 @@ async fn parameters_are_sent_as_they_are() {
 async fn invalid_credentials_are_rejected_at_start() {
     let not_a_key = file("no key");
     let not_a_key = format!("--client-key={}", not_a_key.path().display());
-    let rows: [(&[&str], &str); 8] = [
+    let rows: [(&[&str], &str); 9] = [
         (
             &[],
             "needs --client-secret, --client-key or --client-auth none",
@@ -150,6 +152,10 @@ async fn invalid_credentials_are_rejected_at_start() {
         (
             &["--client-key=/none", "--client-secret=x"],
             "--client-secret cannot be combined with --client-key",
+        ),
+        (
+            &["--client-secret=x", "--client-key-id=7"],
+            "--client-key-id needs --client-key",
         ),
         (
             &["--client-secret=x", "--token-param=scope=x"],

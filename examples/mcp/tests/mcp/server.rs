@@ -443,7 +443,7 @@ async fn invalid_command_lines_are_rejected() {
         ),
         (
             &["--require-scope", "two scopes"],
-            r#"--require-scope: "two scopes" is not a scope"#,
+            "--require-scope: `two scopes` is not one of the scopes of --scope",
         ),
         (&["--tool-scope", "delete"], "it must be NAME=SCOPE"),
         (&["--tool-scope", "=x"], "`` is not the name of a tool"),
@@ -455,6 +455,70 @@ async fn invalid_command_lines_are_rejected() {
         (
             &["--require-scope", "offline_access"],
             "offline_access is not a scope of access tokens",
+        ),
+        (
+            &["--require-scope", "admin"],
+            "--require-scope: `admin` is not one of the scopes of --scope",
+        ),
+        (
+            &["--mcp-token", "strip"],
+            "--mcp-token strip needs --mcp-upstream",
+        ),
+        (
+            &["--userinfo-endpoint", "https://id.example.com/userinfo"],
+            "--userinfo-endpoint needs --client-id",
+        ),
+        (
+            &["--revocation-endpoint", "https://id.example.com/revoke"],
+            "--revocation-endpoint needs --client-id",
+        ),
+        (
+            &["--provider-issuer", "https://id.example.com"],
+            "--provider-issuer needs --client-id",
+        ),
+        (
+            &["--authorization-param", "a=b"],
+            "--authorization-param needs --client-id",
+        ),
+        (&["--token-param", "a=b"], "--token-param needs --client-id"),
+        (
+            &["--forward-resource"],
+            "--forward-resource needs --client-id",
+        ),
+        (
+            &["--client-auth", "none"],
+            "--client-auth needs --client-id",
+        ),
+        (
+            &["--client-key-id", "7"],
+            "--client-key-id needs --client-id",
+        ),
+        (
+            &[
+                "--client-id=x",
+                "--client-secret=y",
+                "--provider=github",
+                "--allow-group=staff",
+            ],
+            "--allow-group: --provider github does not name the groups of users",
+        ),
+        (
+            &[
+                "--client-id=x",
+                "--client-secret=y",
+                "--provider=google",
+                "--demo-access-lifetime=60",
+            ],
+            "--demo-access-lifetime is for the demo provider",
+        ),
+        (
+            &[
+                "--client-id=x",
+                "--client-secret=y",
+                "--provider=google",
+                "--demo-no-rotation",
+            ],
+            "--demo-no-rotation is for the demo provider",
         ),
         (&["--public-url", "https://example.com/?x"], "--public-url"),
         (&["--authorization-param", "x"], "--authorization-param"),

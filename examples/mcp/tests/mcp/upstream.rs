@@ -20,12 +20,13 @@ use tokio::time::timeout;
 
 use crate::PROGRAM;
 use crate::support::identity::Identity;
-use crate::support::mcp;
-use crate::support::mcp_client::{McpClient, assert_error};
+use crate::support::mcp::{self, Browser, one, query, request};
+use crate::support::mcp_client::{McpClient, REDIRECT, assert_error};
 
 struct Fixture {
     identity: Identity,
     server: Example,
+    client: McpClient,
     access: String,
 }
 
@@ -45,6 +46,7 @@ impl Fixture {
         Self {
             identity,
             server,
+            client,
             access,
         }
     }
@@ -225,10 +227,20 @@ async fn requests_without_an_access_token_do_not_reach_the_upstream() {
 
     let strict = Fixture::start(
         &format!("{}/mcp", upstream.url()),
-        &["--require-scope", "admin"],
+        &[
+            "--scope",
+            "openid profile admin",
+            "--require-scope",
+            "admin",
+        ],
     )
     .await;
-    let authorization = format!("Bearer {}", strict.access);
+    let scope = [("scope", "openid profile")];
+    let asked = request(&strict.server, &strict.client.id, REDIRECT, &scope);
+    let told = query(&Browser::default().log_in(&asked, REDIRECT).await);
+    let code = one(&told, "code").unwrap();
+    let tokens = strict.client.exchange(&strict.server, code, &[]).await;
+    let authorization = format!("Bearer {}", tokens.string("access_token"));
     let answer = send(
         "POST",
         &strict.server.url("/mcp"),
