@@ -24,6 +24,7 @@ mod metadata_documents;
 mod metadata_hosts;
 mod outage;
 mod pages;
+mod preset_users;
 mod presets;
 mod provider_auth;
 mod rate_limits;

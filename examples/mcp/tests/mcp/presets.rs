@@ -5,12 +5,12 @@ use serde_json::json;
 use test_support::http::post;
 use test_support::process::Example;
 
-use crate::support::idp::{Behaviour, Idp, Refresh};
-use crate::support::mcp::{self, Browser, one, query, request};
-use crate::support::mcp_client::{McpClient, REDIRECT, assert_error, call, ended};
+use crate::support::idp::{Behaviour, Idp, Refresh, Revocation};
+use crate::support::mcp::{self, one};
+use crate::support::mcp_client::{McpClient, assert_error, call, ended};
 
 /// Starts a server with a preset in front of `idp`.
-async fn start(preset: &str, idp: &Idp, more: &[&str]) -> (Example, McpClient) {
+pub(crate) async fn start(preset: &str, idp: &Idp, more: &[&str]) -> (Example, McpClient) {
     let mut flags = idp.preset_flags();
     flags.push(format!("--provider={preset}"));
     flags.extend(more.iter().map(|flag| (*flag).to_owned()));
@@ -19,10 +19,11 @@ async fn start(preset: &str, idp: &Idp, more: &[&str]) -> (Example, McpClient) {
     (server, client)
 }
 
-fn github() -> Behaviour {
+pub(crate) fn github() -> Behaviour {
     Behaviour {
         document: None,
         methods: &["client_secret_post"],
+        revocation: Revocation::None,
         errors_with_200: true,
         forms: true,
         refresh: Refresh::Never,
@@ -40,6 +41,7 @@ async fn github_issues_tokens_that_do_not_expire() {
     let (server, client) = start("github", &idp, &[]).await;
     let tokens = client.log_in(&server).await;
     assert_eq!(tokens.json()["scope"], "read:user user:email");
+    assert_eq!(tokens.json()["expires_in"], 86_400);
     let headers = idp.last("/token").headers;
     assert_eq!(headers["accept"], "application/json");
     let refresh = tokens.string("refresh_token");
@@ -56,126 +58,12 @@ async fn github_issues_tokens_that_do_not_expire() {
     );
     let access = tokens.string("access_token");
     assert_eq!(call(&server, &access, "whoami").await.status, 200);
-}
-
-#[tokio::test]
-async fn github_users_have_numbers_names_and_addresses() {
-    let idp = Idp::with(github()).await;
-    for (flag, right) in [
-        ("--allow-user=583231", true),
-        ("--allow-user=Ada", true),
-        ("--allow-user=ada@example.com", true),
-        ("--allow-email-domain=example.com", true),
-        ("--allow-email-domain=example.org", false),
-        ("--allow-group=staff", false),
-    ] {
-        let (server, client) = start("github", &idp, &[flag]).await;
-        let admitted = admits(&server, &client).await;
-        assert_eq!(admitted, right, "{flag}");
-    }
-}
-
-/// Returns whether the user can log in.
-async fn admits(server: &Example, client: &McpClient) -> bool {
-    let mut browser = Browser::default();
-    let answer = browser
-        .get(&request(server, &client.id, REDIRECT, &[]))
-        .await;
-    let answer = browser.approve(&answer).await;
-    let callback = browser.follow(answer, &server.url("/callback?")).await;
-    browser.get(&callback).await.status == 303
-}
-
-#[tokio::test]
-async fn github_users_keep_their_sessions_while_their_addresses_are_unavailable() {
-    for (status, header, lives) in [
-        (429, None, true),
-        (500, None, true),
-        (403, Some("x-ratelimit-remaining"), true),
-        (403, Some("retry-after"), true),
-        (403, None, false),
-        (404, None, false),
-    ] {
-        let idp = Idp::with(github()).await;
-        let flags = ["--allow-email-domain=example.com"];
-        let (server, client) = start("github", &idp, &flags).await;
-        let refresh = client.log_in(&server).await.string("refresh_token");
-        idp.change(|now| now.emails_status = (status, header));
-        let tokens = client.refresh(&server, &refresh, &[]).await;
-        let expected = if lives { 200 } else { 400 };
-        assert_eq!(tokens.status, expected, "{status} {header:?}");
-    }
-}
-
-#[tokio::test]
-async fn github_users_have_no_need_of_an_address_without_a_rule_for_it() {
-    let idp = Idp::with(github()).await;
-    idp.change(|now| now.emails_status = (500, None));
-    let (server, client) = start("github", &idp, &["--allow-user=583231"]).await;
-    client.log_in(&server).await;
-}
-
-#[tokio::test]
-async fn github_is_asked_for_addresses_if_a_rule_needs_them() {
-    let idp = Idp::with(github()).await;
-    let flags = ["--scope=repo", "--allow-email-domain=example.com"];
-    let (server, client) = start("github", &idp, &flags).await;
-    let tokens = client.log_in(&server).await;
-    assert_eq!(tokens.string("scope"), "repo");
-    assert_eq!(
-        one(&idp.last("/authorize").form, "scope"),
-        Some("repo user:email")
-    );
-}
-
-#[tokio::test]
-async fn google_users_belong_to_a_domain_that_manages_their_account() {
-    for (email, hd, right) in [
-        ("ada@example.com", Some("example.com"), true),
-        ("ada@Example.com", Some("EXAMPLE.com"), true),
-        ("eve@example.com", None, false),
-        ("eve@example.com", Some("example.org"), false),
-        ("ada@gmail.com", None, true),
-    ] {
-        let claims = json!({ "sub": "10769", "email": email, "email_verified": true, "hd": hd });
-        let idp = Idp::with(Behaviour {
-            methods: &["client_secret_post"],
-            id_token: Some(claims),
-            ..Behaviour::default()
-        })
-        .await;
-        let flags = ["--allow-email-domain=example.com,gmail.com"];
-        let (server, client) = start("google", &idp, &flags).await;
-        assert_eq!(admits(&server, &client).await, right, "{email} {hd:?}");
-    }
-}
-
-#[tokio::test]
-async fn entra_users_have_the_same_id_whatever_a_client_asks_for() {
-    let idp = Idp::with(Behaviour {
-        path: "/tenant/v2.0",
-        methods: &["client_secret_post"],
-        id_token: Some(json!({ "sub": "pairwise", "oid": "0a1b", "tid": "tenant" })),
-        userinfo: json!({ "sub": "pairwise" }),
-        scoped: &[("profile", "oid")],
-        ..Behaviour::default()
-    })
-    .await;
-    let flags = [
-        "--allow-user=0a1b",
-        "--scope=openid offline_access User.Read",
-    ];
-    let (server, client) = start("entra", &idp, &flags).await;
-    let asked = request(&server, &client.id, REDIRECT, &[("scope", "openid")]);
-    let answer = query(&Browser::default().log_in(&asked, REDIRECT).await);
-    let code = one(&answer, "code").unwrap_or_else(|| panic!("{answer:?}"));
-    let tokens = client.exchange(&server, code, &[]).await;
-    assert_eq!(tokens.string("scope"), "openid");
     let refresh = tokens.string("refresh_token");
-    let tokens = client
-        .refresh(&server, &refresh, &[("scope", "openid")])
-        .await;
-    assert_eq!(tokens.status, 200, "{}", tokens.text());
+    assert_eq!(client.revoke(&server, &refresh).await.status, 200);
+    ended(&server, &access).await;
+    let refused = client.refresh(&server, &refresh, &[]).await;
+    assert_error(&refused, 400, "invalid_grant", "revoked");
+    assert!(idp.received("/revoke").is_empty());
 }
 
 /// The scopes of Google in responses.
@@ -196,6 +84,38 @@ fn of_entra(asked: &str) -> Option<String> {
         scope => scope.replace("api://app/", ""),
     });
     Some(granted.collect::<Vec<_>>().join(" "))
+}
+
+fn okta(rotates: bool) -> Behaviour {
+    Behaviour {
+        path: "/oauth2/default",
+        refresh: Refresh::OfflineAccess,
+        rotates,
+        id_token: Some(json!({ "groups": ["Everyone", "staff"] })),
+        ..Behaviour::default()
+    }
+}
+
+fn cognito(rotates: bool) -> Behaviour {
+    Behaviour {
+        path: "/pool",
+        rotates,
+        // Neither tokens nor refreshes name the scope. Userinfo has no groups.
+        scope: |_| None,
+        id_token: Some(json!({ "token_use": "id", "cognito:groups": ["staff"] })),
+        ..Behaviour::default()
+    }
+}
+
+pub(crate) fn discord() -> Behaviour {
+    Behaviour {
+        document: None,
+        methods: &["client_secret_basic", "client_secret_post"],
+        expires_in: Some(604_800),
+        id_token: None,
+        userinfo: json!({ "id": "8035", "username": "ada", "email": "ada@example.com", "verified": true }),
+        ..Behaviour::default()
+    }
 }
 
 /// A row of the table of providers.
@@ -238,7 +158,7 @@ fn rows() -> Vec<Row> {
                     "private_key_jwt",
                     "client_secret_basic",
                 ],
-                document: Some(json!({ "revocation_endpoint": null })),
+                revocation: Revocation::None,
                 refresh: Refresh::OfflineAccess,
                 scope: of_entra,
                 id_token: Some(json!({ "oid": "0a1b", "tid": "tenant" })),
@@ -265,17 +185,8 @@ fn rows() -> Vec<Row> {
             ],
             offline,
         ),
-        row(
-            "okta",
-            Behaviour {
-                path: "/oauth2/default",
-                refresh: Refresh::OfflineAccess,
-                id_token: Some(json!({ "groups": ["Everyone", "staff"] })),
-                ..base()
-            },
-            &["--allow-group=staff"],
-            offline,
-        ),
+        row("okta", okta(true), &["--allow-group=staff"], offline),
+        row("okta", okta(false), &["--allow-group=staff"], offline),
         row(
             "keycloak",
             Behaviour {
@@ -290,14 +201,13 @@ fn rows() -> Vec<Row> {
         ),
         row(
             "cognito",
-            Behaviour {
-                path: "/pool",
-                rotates: false,
-                // Neither tokens nor refreshes name the scope. Userinfo has no groups.
-                scope: |_| None,
-                id_token: Some(json!({ "token_use": "id", "cognito:groups": ["staff"] })),
-                ..base()
-            },
+            cognito(false),
+            &["--allow-group=staff"],
+            "email openid profile",
+        ),
+        row(
+            "cognito",
+            cognito(true),
             &["--allow-group=staff"],
             "email openid profile",
         ),
@@ -306,22 +216,15 @@ fn rows() -> Vec<Row> {
             Behaviour {
                 methods: &["client_secret_basic", "client_secret_post"],
                 expires_in: Some(7200),
-                id_token: Some(json!({ "groups_direct": ["my-group"] })),
+                id_token: Some(json!({ "groups_direct": ["group/sub"] })),
                 ..base()
             },
-            &["--allow-group=my-group"],
+            &["--allow-group=group/sub"],
             "email openid profile",
         ),
         row(
             "discord",
-            Behaviour {
-                document: None,
-                methods: &["client_secret_basic", "client_secret_post"],
-                expires_in: Some(604_800),
-                id_token: None,
-                userinfo: json!({ "id": "8035", "username": "ada", "email": "ada@example.com", "verified": true }),
-                ..base()
-            },
+            discord(),
             &["--allow-email-domain=example.com"],
             "email identify",
         ),
@@ -360,6 +263,10 @@ async fn a_session_lives_and_ends_at_every_provider() {
         assert_eq!(client.revoke(&server, &refresh).await.status, 200, "{name}");
         let revoked = idp.received("/revoke").len();
         assert_eq!(revoked, usize::from(name != "entra"), "{name}");
+        let alive = idp.authorizations();
+        assert_eq!(alive, usize::from(name == "entra"), "{name}");
+        let refused = client.refresh(&server, &refresh, &[]).await;
+        assert_error(&refused, 400, "invalid_grant", name);
     }
 }
 
@@ -390,6 +297,40 @@ async fn github_apps_rotate_refresh_tokens_that_work_once() {
     idp.refuse_refreshes(200, json!({ "error": "bad_refresh_token" }));
     let refused = client.refresh(&server, &refresh, &[]).await;
     assert_error(&refused, 400, "invalid_grant", "GitHub ended the session");
+}
+
+#[tokio::test]
+async fn google_ends_the_session_when_one_of_its_access_tokens_is_revoked() {
+    let idp = Idp::with(Behaviour {
+        refresh: Refresh::OfflineConsent,
+        rotates: false,
+        revocation: Revocation::Authorization,
+        scope: of_google,
+        ..Behaviour::default()
+    })
+    .await;
+    let (server, client) = start("google", &idp, &[]).await;
+    let tokens = client.log_in(&server).await;
+    let revoked = client.revoke(&server, &tokens.string("access_token")).await;
+    assert_eq!(revoked.status, 200, "{}", revoked.text());
+    assert_eq!(idp.received("/revoke").len(), 1);
+    let refresh = tokens.string("refresh_token");
+    let refused = client.refresh(&server, &refresh, &[]).await;
+    assert_error(&refused, 400, "invalid_grant", "Google ended the session");
+}
+
+#[tokio::test]
+async fn keycloak_ends_refresh_tokens_with_the_session() {
+    let idp = Idp::with(Behaviour {
+        path: "/realms/main",
+        refresh_expires_in: Some(1800),
+        ..Behaviour::default()
+    })
+    .await;
+    let (server, client) = start("keycloak", &idp, &[]).await;
+    let tokens = client.log_in(&server).await.json();
+    let lifetime = tokens["refresh_token_timeout"].as_u64();
+    assert!(lifetime.is_some_and(|left| left <= 1800), "{tokens}");
 }
 
 #[tokio::test]
@@ -443,4 +384,22 @@ async fn entra_ends_a_session_with_an_error_of_its_own() {
     let refused = client.refresh(&server, &refresh, &[]).await;
     assert_error(&refused, 400, "invalid_grant", "the user must log in again");
     assert!(!refused.text().contains("AADSTS"));
+}
+
+#[test]
+fn each_page_says_what_was_tested_and_what_was_not() {
+    let pages = std::fs::read_dir("providers").unwrap();
+    let pages: Vec<_> = pages.map(|page| page.unwrap().path()).collect();
+    assert_eq!(pages.len(), 9);
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for words in ["**Tested against a fixture**", "**From the documentation"] {
+            assert!(text.contains(words), "{words}: {page:?}");
+        }
+        for name in text.split("`mcp/").skip(1) {
+            let (name, _) = name.split_once('`').unwrap();
+            let file = format!("tests/mcp/{name}");
+            assert!(std::path::Path::new(&file).exists(), "{file}: {page:?}");
+        }
+    }
 }
