@@ -48,6 +48,17 @@ async fn pages(server: &Example) -> [(&'static str, String); 4] {
     ]
 }
 
+/// Asserts that the page fits wide and narrow screens, and is accessible in both color schemes.
+async fn assert_good(browser: &Chromium) {
+    for width in [1280, 390] {
+        browser.assert_fits(width).await;
+        for scheme in ["light", "dark"] {
+            browser.scheme(scheme).await;
+            browser.assert_accessible().await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_fit_the_screen_and_are_accessible() {
     let (flags, _logo) = brand();
@@ -57,13 +68,7 @@ async fn pages_fit_the_screen_and_are_accessible() {
         browser.open(&url).await;
         let open = "document.querySelectorAll('details').forEach(details => details.open = true)";
         browser.value(open).await;
-        for width in [1280, 390] {
-            browser.assert_fits(width).await;
-            for scheme in ["light", "dark"] {
-                browser.scheme(scheme).await;
-                browser.assert_accessible().await;
-            }
-        }
+        assert_good(&browser).await;
         let title = browser.page.title().await.unwrap();
         assert!(!title.is_empty(), "{name}");
     }
@@ -95,13 +100,7 @@ async fn pages_about_the_provider_are_accessible() {
             browser.click("button[name=log_in]").await;
         }
         browser.shows(words).await;
-        for width in [1280, 390] {
-            browser.assert_fits(width).await;
-            for scheme in ["light", "dark"] {
-                browser.scheme(scheme).await;
-                browser.assert_accessible().await;
-            }
-        }
+        assert_good(&browser).await;
     }
     let back = browser.value("document.querySelector('a.button').href");
     let back = back.await;
@@ -110,6 +109,37 @@ async fn pages_about_the_provider_are_accessible() {
         back.starts_with(REDIRECT) && back.contains("error=access_denied"),
         "{back}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_that_opens_an_app_is_accessible() {
+    let server = mcp::start(&[]).await;
+    let id = mcp::register_public(&server, "A client", "com.example.app:/callback").await;
+    let request = mcp::request(&server, &id, "com.example.app:/callback", &[]);
+    let browser = Chromium::start().await;
+    browser.open(&request).await;
+    browser.click("button[value=deny]").await;
+    browser.shows("you can close this page").await;
+    assert_good(&browser).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_of_the_demo_are_accessible() {
+    let server = mcp::start(&[]).await;
+    let id = mcp::register_public(&server, "A client", REDIRECT).await;
+    let browser = Chromium::start().await;
+    browser
+        .open(&mcp::request(&server, &id, REDIRECT, &[]))
+        .await;
+    browser.click("button[value=approve]").await;
+    browser.shows("This is a demo").await;
+    assert_good(&browser).await;
+    let demo = browser.page.current_url().await.unwrap();
+    browser.open(demo.join("/logout").unwrap().as_str()).await;
+    assert_good(&browser).await;
+    browser.click("button").await;
+    browser.shows("have ended here").await;
+    assert_good(&browser).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
