@@ -13,7 +13,7 @@ pub struct StoreFlags {
     /// this process can use), or a database that any number of servers can share:
     /// redis://[USER:PASSWORD@]HOST[:PORT][/DB], redis-cluster://HOST:PORT,HOST:PORT or
     /// redis-sentinel://HOST:PORT,HOST:PORT/SERVICE; rediss…:// uses TLS;
-    /// postgres://USER:PASSWORD@HOST[:PORT]/DB?sslmode=verify-full, if it was built with the
+    /// postgres://USER:PASSWORD@HOST[:PORT],…/DB?sslmode=verify-full, if it was built with the
     /// feature `postgres` [default: memory; for mcp-oauth-proxy with a provider, a file in its
     /// state directory]
     #[arg(long, value_name = "STORE", hide_env_values = true)]

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use test_support::http::Answer;
+#[cfg(feature = "postgres")]
+use test_support::postgres::PostgresServer;
 use test_support::redis::RedisServer;
 
 use crate::support::mcp::{self, Browser, Provider, one, onward, query};
@@ -26,18 +28,58 @@ async fn again(mut load: impl AsyncFnMut() -> Answer) -> Answer {
     }
 }
 
+enum Database {
+    Redis(RedisServer),
+    #[cfg(feature = "postgres")]
+    Postgres(PostgresServer),
+}
+
+impl Database {
+    fn url(&self) -> String {
+        match self {
+            Self::Redis(server) => server.url(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(server) => server.url(),
+        }
+    }
+
+    async fn kill(&self) {
+        match self {
+            Self::Redis(server) => server.kill(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(server) => server.crash().await,
+        }
+    }
+
+    async fn restart(&self) {
+        match self {
+            Self::Redis(server) => server.restart().await,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(server) => server.restart().await,
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_log_in_survives_a_store_outage() {
     let redis = RedisServer::builder()
         .config("appendonly", "yes")
-        .config("appendfsync", "always")
-        .start()
-        .await;
+        .config("appendfsync", "always");
+    log_in_during_an_outage(Database::Redis(redis.start().await)).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn a_log_in_survives_an_outage_of_postgres() {
+    log_in_during_an_outage(Database::Postgres(PostgresServer::start().await)).await;
+}
+
+async fn log_in_during_an_outage(database: Database) {
     let provider = Provider::start().await;
     let mut flags = provider.flags();
     flags.extend([
         "--store".to_owned(),
-        redis.url(),
+        database.url(),
         "--cache-size".to_owned(),
         "0".to_owned(),
     ]);
@@ -49,7 +91,7 @@ async fn a_log_in_survives_a_store_outage() {
     let page = browser.get(&consent).await;
     let approve = [("decision", "approve")];
 
-    redis.kill();
+    database.kill().await;
     let away = [
         browser.get(&request).await,
         browser.get(&consent).await,
@@ -74,15 +116,15 @@ async fn a_log_in_survives_a_store_outage() {
     }
     assert!(provider.requests().is_empty());
 
-    redis.restart().await;
+    database.restart().await;
     let answer = again(async || browser.submit(&consent, &page, &approve).await).await;
     let callback = browser.follow(answer, &server.url("/callback?")).await;
-    redis.kill();
+    database.kill().await;
     assert_eq!(
         browser.get(&callback).await.status,
         StatusCode::SERVICE_UNAVAILABLE
     );
-    redis.restart().await;
+    database.restart().await;
     let client = onward(&again(async || browser.get(&callback).await).await);
     assert!(one(&query(&client), "code").is_some(), "{client}");
     assert_eq!(provider.exchanged(), 1);

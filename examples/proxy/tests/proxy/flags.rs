@@ -81,6 +81,14 @@ fn invalid_flags_end_with_status_2_and_a_reason() {
             &["--store", "postgres://u:secret@a:port/db"],
             "--store: invalid PostgreSQL URL",
         ),
+        #[cfg(feature = "postgres")]
+        (
+            &[
+                "--store",
+                "postgres://u:secret@a,b/db?target_session_attrs=standby",
+            ],
+            "--store: invalid PostgreSQL URL: target_session_attrs must be one of",
+        ),
         (
             &["--store", "redb:"],
             "--store: `redb` needs the path of a file: redb:PATH",
