@@ -21,7 +21,7 @@ pub(super) const AT_ONCE: usize = 16;
 
 /// The time after a log-in for which a session stays in the index although its grant is not found,
 /// because the index may have been written first.
-const YOUNG: Duration = Duration::from_secs(300);
+pub(super) const YOUNG: Duration = Duration::from_secs(300);
 
 /// Returns the index of a user.
 pub(super) fn user_index<St>(shared: &State<St>, subject: &Subject) -> Index {

@@ -9,7 +9,9 @@ use http::Extensions;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::edit::{Damaged, change, drop_from, look_up, provider_index, user_index};
+use super::edit::{
+    Damaged, YOUNG, change, drop_from, is_young, look_up, provider_index, user_index,
+};
 use super::index::{Index, Listed};
 use crate::codec::Utf8;
 use crate::endpoint::retryable_write::{RetryableWrite, persist};
@@ -23,7 +25,7 @@ use crate::wire::client::ClientId;
 /// The most sessions of one user.
 const MOST: usize = 1000;
 
-/// The number of the oldest sessions that are looked up if a user has too many.
+/// The number of sessions that are looked up at a time if a user has too many, oldest first.
 const LOOKED_UP: usize = 32;
 
 /// A session that begins, to be listed in the index of its user.
@@ -164,30 +166,40 @@ async fn add<St: Store>(
     Ok(sid)
 }
 
-/// Shortens an index that is too long. Looks up its oldest sessions and drops the ended ones.
-/// If that is not enough, also drops the oldest ones that are alive, which are then no longer
-/// listed.
+/// Shortens an index that is too long. Looks up its oldest sessions, and further ones until it has
+/// found enough that have ended. If all others are alive, drops the oldest one, which is then no
+/// longer listed.
 async fn make_room<St: Store>(shared: &State<St>, index: &Index) -> Result<(), StoreError> {
-    let Some(entry) = shared.store().get(&index.key).await? else {
+    let epochs = shared.epochs().current(shared.store());
+    let (found, epochs) = join(shared.store().get(&index.key), epochs).await;
+    let (Some(entry), epochs) = (found?, epochs?) else {
         return Ok(());
     };
     let mut sessions = index.open(&entry).map_err(StoreError::corrupt)?;
     sessions.sort_by_key(|session| session.created_at);
     let excess = sessions.len().saturating_sub(MOST);
-    let epochs = shared.epochs().current(shared.store()).await?;
-    let oldest = sessions
-        .get(..LOOKED_UP.max(excess).min(sessions.len()))
-        .unwrap_or_default();
-    let found = look_up(shared, oldest, &epochs).await?;
-    let mut ended: HashSet<Key> = found
-        .into_iter()
-        .filter_map(|(session, record)| record.is_none().then_some(session.grant))
-        .collect();
-    for session in oldest {
-        if ended.len() >= excess {
+    let now = shared.now();
+    let mut dropped = HashSet::new();
+    for some in sessions.chunks(LOOKED_UP) {
+        if dropped.len() >= excess {
             break;
         }
-        if ended.insert(session.grant) {
+        for (session, record) in look_up(shared, some, &epochs).await? {
+            let has_ended = match record {
+                None => !is_young(session, now),
+                // A rotation that began before the expiry may still renew it.
+                Some(record) => now.saturating_since(record.expires_at) >= YOUNG,
+            };
+            if has_ended {
+                dropped.insert(session.grant);
+            }
+        }
+    }
+    for session in &sessions {
+        if dropped.len() >= excess {
+            break;
+        }
+        if dropped.insert(session.grant) {
             let subject = EventSubject {
                 client_id: None,
                 grant: Some((&session.grant, None)),
@@ -195,7 +207,7 @@ async fn make_room<St: Store>(shared: &State<St>, index: &Index) -> Result<(), S
             shared.tell(EventKind::SessionUnlisted, subject, Duration::ZERO);
         }
     }
-    drop_from(shared, index, Some(entry), &ended).await
+    drop_from(shared, index, Some(entry), &dropped).await
 }
 
 #[cfg(all(test, feature = "memory"))]
@@ -208,7 +220,7 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::grant::Binding;
     use crate::store::{Change, Entry, Ttl, Version};
-    use crate::{MemoryStore, RefreshLayer};
+    use crate::{ManualClock, MemoryStore, RefreshLayer};
 
     fn ann() -> Subject {
         Subject::new("ann").unwrap()
@@ -242,15 +254,41 @@ mod tests {
         new.attempt(shared).await.unwrap();
     }
 
+    /// Stores the grant of the session with this number.
+    async fn begin(shared: &State<MemoryStore>, number: u16, expires_at: Timestamp) {
+        let key = session(number).grant;
+        let binding = Binding {
+            client_id: "app".into(),
+            scope: None,
+            resources: Vec::new(),
+            absolute_end: None,
+        };
+        let day = Duration::from_secs(24 * 3600);
+        let began = Timestamp::from_millis(shared.now().as_millis() - 24 * 3600 * 1000);
+        let lives = expires_at.saturating_since(began);
+        let record = Record::begin(binding, Bytes::new(), began, lives, None, None);
+        let tag = crate::store::ClaimTag::new([1; 32]);
+        let entry = Entry::new(Version::new([1; 8]), tag, record.encode(&key, &tag));
+        let ttl = Ttl::After(day);
+        let put = Change::Put { entry, ttl };
+        let _ = shared.store().swap(&key, None, put, &[]).await.unwrap();
+    }
+
     #[tokio::test]
     async fn a_full_list_drops_ended_sessions_and_then_the_oldest() {
         let events = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&events);
-        let layer = RefreshLayer::builder(MemoryStore::new())
+        let clock = ManualClock::new();
+        let layer = RefreshLayer::builder(MemoryStore::with_clock(clock.clone()))
+            .clock(clock)
             .on_event(move |event| told.lock().unwrap().push(event.kind))
             .build()
             .unwrap();
         let shared = layer.shared();
+        let now = shared.now();
+        let later = now.saturating_add(Duration::from_secs(3600));
+        let five_minutes_ago = Timestamp::from_millis(now.as_millis() - 300_000);
+        let after_that = five_minutes_ago.saturating_add(Duration::from_millis(1));
         let index = user_index(shared, &ann());
         let fill = |sessions: &mut Vec<Listed>| {
             sessions.extend((0..1000).map(session));
@@ -263,31 +301,50 @@ mod tests {
         let left = listed(shared).await;
         assert_eq!(left.len(), 1001 - LOOKED_UP);
         assert!(!left.contains(&session(31)) && left.contains(&session(32)));
-        assert_eq!(*events.lock().unwrap(), []);
 
-        // The oldest ones are alive.
-        for number in 32..64 {
-            let key = session(number).grant;
-            let binding = Binding {
-                client_id: "app".into(),
-                scope: None,
-                resources: Vec::new(),
-                absolute_end: None,
-            };
-            let hour = Duration::from_secs(3600);
-            let record = Record::begin(binding, Bytes::new(), shared.now(), hour, None, None);
-            let tag = crate::store::ClaimTag::new([1; 32]);
-            let entry = Entry::new(Version::new([1; 8]), tag, record.encode(&key, &tag));
-            let ttl = Ttl::After(hour);
-            let put = Change::Put { entry, ttl };
-            let _ = shared.store().swap(&key, None, put, &[]).await.unwrap();
+        // The oldest ones are alive, or have expired so lately that they may be renewed. Ended ones
+        // behind them are dropped, and ones that have expired before.
+        for number in 32..300 {
+            begin(shared, number, later).await;
         }
+        begin(shared, 300, after_that).await;
+        begin(shared, 301, five_minutes_ago).await;
         for number in 1001..=1032 {
             add(shared, number).await;
         }
         let left = listed(shared).await;
+        assert!((32..=300).all(|number| left.contains(&session(number))));
+        assert!(!left.contains(&session(301)) && left.contains(&session(1032)));
+        assert_eq!(*events.lock().unwrap(), []);
+
+        // All are alive, except one whose log-in may not have stored its grant yet.
+        for number in 302..1032 {
+            begin(shared, number, later).await;
+        }
+        let young = Listed {
+            created_at: now,
+            ..session(1032)
+        };
+        let fill = |sessions: &mut Vec<Listed>| {
+            sessions.retain(|other| *other != session(1032));
+            let missing = MOST - 1 - sessions.len();
+            sessions.extend((2000..).take(missing).map(session));
+            sessions.push(young.clone());
+            true
+        };
+        let found = shared.store().get(&index.key).await.unwrap();
+        change(shared, &index, found, Damaged::Fail, fill)
+            .await
+            .unwrap();
+        for number in 2000..3000 {
+            begin(shared, number, later).await;
+        }
+        begin(shared, 3000, later).await;
+        add(shared, 3000).await;
+        let left = listed(shared).await;
         assert_eq!(left.len(), MOST);
-        assert!(!left.contains(&session(32)) && left.contains(&session(1032)));
+        assert!(!left.contains(&session(32)) && left.contains(&session(33)));
+        assert!(left.contains(&young) && left.contains(&session(3000)));
         assert_eq!(*events.lock().unwrap(), [EventKind::SessionUnlisted]);
     }
 }
