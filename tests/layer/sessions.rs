@@ -1,9 +1,11 @@
 //! The sessions of a user: they are listed, and end together.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use test_support::users::{next_extension, next_id_token};
-use test_support::{App, Call, Plan, settle};
+use test_support::{App, Call, PATIENCE, Plan, SECOND, settle};
+use tokio::sync::Barrier;
 use tower_oauth_refresh::store::{Change, ClaimTag, Entry, Store as _, StoreError, Ttl, Version};
 use tower_oauth_refresh::{ClientId, Clock as _, EventKind, SessionLabel, Subject};
 
@@ -104,15 +106,34 @@ async fn an_ended_session_leaves_the_list() {
     assert_eq!(app.store.calls(), [Call::Get]);
 }
 
+/// Logs in while the first two writes wait for each other, so they must be made at the same time.
+async fn log_in_with_two_writes_at_once(app: &App) -> String {
+    let both = Arc::new(Barrier::new(2));
+    let mut left = 2;
+    app.store.hook(move |_, call| {
+        if left == 0 || !call.is_swap() {
+            return Plan::Pass;
+        }
+        left -= 1;
+        let both = Arc::clone(&both);
+        Plan::after(async move {
+            both.wait().await;
+        })
+    });
+    let token = tokio::time::timeout(PATIENCE, log_in(app, "app", "ann")).await;
+    app.store.unhook();
+    token.expect("the grant and the list are written at the same time")
+}
+
 #[tokio::test]
 async fn a_log_in_takes_at_most_one_more_trip_and_a_rotation_none() {
     let app = App::new();
     app.log_in("app").await;
     assert_eq!(app.store.calls().len(), 1, "without a subject");
-    let first = log_in(&app, "app", "ann").await;
-    assert_eq!(app.store.calls().len(), 2, "at the same time");
-    log_in(&app, "app", "ann").await;
-    assert_eq!(app.store.calls().len(), 3, "the list exists: one more trip");
+    let first = log_in_with_two_writes_at_once(&app).await;
+    assert_eq!(app.store.calls().len(), 2, "one trip");
+    log_in_with_two_writes_at_once(&app).await;
+    assert_eq!(app.store.calls().len(), 3, "the list exists: two trips");
     let second = app.refresh(&first).await.token();
     next_id_token(&app, r#"{"sub":"ann"}"#);
     app.refresh(&second).await.token();
@@ -157,11 +178,42 @@ async fn a_log_in_survives_a_list_that_cannot_be_written() {
     app.refresh(&damaged).await.token();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_session_is_unlisted_if_its_list_cannot_be_written_for_a_minute() {
+    let app = App::new();
+    log_in(&app, "app", "ann").await;
+    let known: Vec<_> = app.store.writes().iter().map(|(key, _)| *key).collect();
+    app.events();
+    app.store.hook(move |key, _| match known.contains(key) {
+        true => Plan::Lose,
+        false => Plan::Pass,
+    });
+    let token = log_in(&app, "app", "ann").await;
+    let begun = app.take_events();
+    let kinds: Vec<_> = begun.iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, [EventKind::StoreUnavailable, EventKind::Issued]);
+    let began = tokio::time::Instant::now();
+    app.layer.drain().await;
+    assert_eq!(began.elapsed().as_secs(), 60);
+    let [event] = &app.take_events()[..] else {
+        panic!("one event")
+    };
+    assert_eq!(event.kind, EventKind::SessionUnlisted);
+    assert_eq!(
+        (event.grant, &event.client_id),
+        (begun[1].grant, &begun[1].client_id)
+    );
+    app.store.unhook();
+    assert_eq!(app.layer.sessions(&ann()).await.unwrap().len(), 1);
+    assert_eq!(app.layer.end_sessions(&ann()).await.unwrap(), 1);
+    app.refresh(&token).await.token();
+}
+
 #[tokio::test]
 async fn a_session_whose_grant_is_stored_after_the_list_stays_listed() {
     let app = App::new();
-    let gate = std::sync::Arc::new(tokio::sync::Notify::new());
-    let opened = std::sync::Arc::clone(&gate);
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let opened = Arc::clone(&gate);
     let mut held = false;
     app.store.hook(move |_, call| {
         let insert = matches!(
@@ -172,7 +224,7 @@ async fn a_session_whose_grant_is_stored_after_the_list_stays_listed() {
             }
         );
         if insert && !std::mem::replace(&mut held, true) {
-            let opened = std::sync::Arc::clone(&opened);
+            let opened = Arc::clone(&opened);
             return Plan::after(async move { opened.notified().await });
         }
         Plan::Pass
@@ -189,7 +241,7 @@ async fn a_session_whose_grant_is_stored_after_the_list_stays_listed() {
     assert_eq!(app.refresh(&token).await.error(), refused());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_epoch_ends_every_grant_that_began_before() {
     let app = App::new();
     let other = app.another();
@@ -197,10 +249,11 @@ async fn an_epoch_ends_every_grant_that_began_before() {
     let one = other.refresh_as("one", &one).await.token();
     let one_id: ClientId = "one".parse().unwrap();
     app.layer.end_client(&one_id).await.unwrap();
-    assert_eq!(app.refresh_as("one", &one).await.error(), refused());
-    // Another instance knows it within a second, by its own reading.
-    let other = app.another();
+    // Another instance that has read the epochs before reads them again after a second.
+    let one = other.refresh_as("one", &one).await.token();
+    tokio::time::advance(SECOND).await;
     assert_eq!(other.refresh_as("one", &one).await.error(), refused());
+    assert_eq!(app.refresh_as("one", &one).await.error(), refused());
     let two = other.refresh_as("two", &two).await.token();
     app.clock.advance(Duration::from_millis(10));
     let again = app.log_in("one").await;
@@ -246,10 +299,10 @@ async fn a_session_in_use_is_listed_anew_before_its_listing_ends() {
 async fn a_rotation_that_outlasts_its_grant_does_not_survive_the_end_of_the_sessions() {
     let app = App::with(|builder| builder.idle_lifetime(Duration::from_secs(600)));
     let token = log_in(&app, "app", "ann").await;
-    let gate = std::sync::Arc::new(tokio::sync::Notify::new());
+    let gate = Arc::new(tokio::sync::Notify::new());
     app.clock.advance(Duration::from_secs(599));
     app.upstream
-        .then(test_support::Act::Wait(std::sync::Arc::clone(&gate)));
+        .then(test_support::Act::Wait(Arc::clone(&gate)));
     let late = app.clone();
     let refresh = tokio::spawn(async move { late.refresh(&token).await });
     settle().await;

@@ -1,8 +1,13 @@
 //! Where the subject of a grant comes from, and that only its client can read it.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
 use test_support::access::{Guarded, pair, referencing};
+use test_support::secrets::written;
 use test_support::users::{id_token, next_extension, next_id_token};
-use test_support::{Act, App, settle};
+use test_support::{Act, App, Call, settle};
+use tower_oauth_refresh::store::Key;
 use tower_oauth_refresh::{EventKind, Subject};
 
 const ANN: &str = r#"{"iss":"https://id.example","sub":"ann"}"#;
@@ -145,7 +150,7 @@ async fn a_dump_of_the_store_names_no_user() {
     settle().await;
     let mut grants = 0;
     for (key, call) in app.store.writes() {
-        let written = test_support::secrets::written(&key, &call);
+        let written = written(&key, &call);
         for secret in [&b"ann-the-user"[..], b"id.example", b"ann@mail"] {
             assert!(!written.windows(secret.len()).any(|part| part == secret));
         }
@@ -155,6 +160,44 @@ async fn a_dump_of_the_store_names_no_user() {
         grants >= 8,
         "two log-ins and rotations, each with an access token: {grants}"
     );
+}
+
+/// The grant of another user is the control: what all grants have in common, such as the client id
+/// and the lengths of fields, does not tell who their users are.
+#[tokio::test]
+async fn two_grants_of_one_user_have_no_more_in_common_than_those_of_two_users() {
+    let app = App::with(|builder| builder.reference_access_tokens(true).claims(["email"]));
+    let mut dumps = Vec::new();
+    for user in ["ann", "ann", "bob"] {
+        let claims = format!(
+            r#"{{"iss":"https://id.example","sub":"{user}-the-user","email":"{user}@mail"}}"#
+        );
+        next_id_token(&app, &claims);
+        let token = app.log_in("app").await;
+        app.refresh(&token).await.token();
+        settle().await;
+        dumps.push(app.store.writes());
+        // The four low bytes of all times change.
+        app.clock.advance(Duration::from_millis(0x05e3_0a78));
+    }
+    let keys = |dump: &[(Key, Call)]| -> HashSet<_> { dump.iter().map(|(key, _)| *key).collect() };
+    let (of_one, of_two) = (keys(&dumps[0]), keys(&dumps[1]));
+    let lists: Vec<_> = of_one.intersection(&of_two).collect();
+    let [list] = lists[..] else {
+        panic!("the two grants share the list of the sessions of Ann: {lists:?}")
+    };
+    let runs = |dump: &[(Key, Call)]| {
+        let mut runs = HashSet::new();
+        for (key, call) in dump.iter().filter(|(key, _)| key != list) {
+            runs.extend(written(key, call).windows(8).map(<[u8]>::to_vec));
+        }
+        runs
+    };
+    let (one, two, control) = (runs(&dumps[0]), runs(&dumps[1]), runs(&dumps[2]));
+    let common: HashSet<_> = one.intersection(&two).cloned().collect();
+    let telling: Vec<_> = common.difference(&control).collect();
+    assert!(telling.is_empty(), "{telling:02x?}");
+    assert!(!common.is_empty(), "the client id and its surroundings");
 }
 
 #[tokio::test]

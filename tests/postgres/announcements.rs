@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
+use test_support::access::{LOG_IN, pair, refused, status};
 use test_support::announcements::{heard, next};
 use test_support::entries::random_key;
+use test_support::hooked::epochs_key;
 use test_support::postgres::PostgresServer;
+use test_support::{App, ManualClock, SECOND, Upstream};
 use tower_oauth_refresh::store::{Announcement, Key, Store as _};
-use tower_oauth_refresh::{PostgresStore, PostgresStoreBuilder};
+use tower_oauth_refresh::{GrantKey, PostgresStore, PostgresStoreBuilder};
 
 /// The time limit of a call while servers do not respond.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -74,6 +77,66 @@ async fn a_thousand_keys_are_announced_at_once() {
                 lost => panic!("{lost:?}"),
             }
         }
+    }
+}
+
+/// An hour is longer than the test waits: a token ends because it was announced, not because its
+/// cache entry expired.
+#[tokio::test]
+async fn every_end_by_the_application_reaches_another_instance() {
+    let server = PostgresServer::start().await;
+    let (clock, upstream) = (ManualClock::new(), Upstream::new());
+    let mut instances = Vec::new();
+    for _ in 0..2 {
+        let store = connect(&server.url()).await;
+        instances.push(App::over(
+            clock.clone(),
+            store,
+            upstream.clone(),
+            |builder| builder.reference_access_tokens(true),
+        ));
+    }
+    let [app, other] = &instances[..] else {
+        unreachable!()
+    };
+    let access = other
+        .layer
+        .access()
+        .cache_ttl(3600 * SECOND)
+        .build()
+        .unwrap();
+    let mut announcements = other.store.announcements().unwrap();
+    for name in ["a grant", "a client", "all"] {
+        // An epoch ends what began at the same time, too.
+        clock.advance(SECOND);
+        app.events();
+        let (_, token) = pair(&app.post("/token", &LOG_IN).await);
+        let grant = app.take_events()[0].grant.unwrap();
+        assert_eq!(status(&access, &token).await, 200, "{name}");
+        heard(&app.store, &mut announcements, name).await;
+        assert_eq!(status(&access, &token).await, 200, "{name}, remembered");
+        let ended = match name {
+            "a grant" => {
+                assert!(app.layer.end_grant(&grant).await.unwrap());
+                grant
+            }
+            "a client" => {
+                app.layer.end_client(&"app".parse().unwrap()).await.unwrap();
+                epochs_key().into()
+            }
+            _ => {
+                app.layer.end_all().await.unwrap();
+                epochs_key().into()
+            }
+        };
+        loop {
+            match next(&mut announcements, name).await {
+                Some(Announcement::Ended(key)) if GrantKey::from(key) == ended => break,
+                Some(_) => {}
+                None => panic!("{name}: the channel is closed"),
+            }
+        }
+        refused(&access, &token, name).await;
     }
 }
 

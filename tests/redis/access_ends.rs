@@ -4,20 +4,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use test_support::access::{LOG_IN, Resource, pair};
+use test_support::access::{LOG_IN, pair, refused, status};
 use test_support::redis::{Fault, RedisServer, Wire};
-use test_support::{Act, App, ManualClock, Upstream, settle};
+use test_support::{Act, App, ManualClock, PATIENCE, SECOND, Upstream, settle};
 use tokio::sync::Notify;
-use tower::Layer as _;
 use tower_oauth_refresh::store::{Announcement, Announcements, Key, Store as _, TieredStore};
 use tower_oauth_refresh::{AccessLayer, RedisStore};
-
-/// The time limit for an event that is certain to occur.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 const POLL: Duration = Duration::from_millis(20);
 
 const HOUR: Duration = Duration::from_secs(3600);
+
+const OTHER_LOG_IN: [(&str, &str); 3] = [
+    ("grant_type", "authorization_code"),
+    ("code", "c"),
+    ("client_id", "other"),
+];
 
 type Tier = TieredStore<RedisStore>;
 
@@ -30,32 +32,12 @@ pub(crate) struct Instance {
 
 impl Instance {
     pub(crate) async fn status(&self, token: &str) -> u16 {
-        use tower::ServiceExt as _;
-        let request = http::Request::get("/")
-            .header("authorization", format!("Bearer {token}"))
-            .body(())
-            .unwrap();
-        let Ok(response) = self
-            .access
-            .layer(Resource::default())
-            .oneshot(request)
-            .await;
-        response.status().as_u16()
+        status(&self.access, token).await
     }
 
     /// Waits until the token is rejected.
     pub(crate) async fn refuses(&self, token: &str, what: &str) {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            match self.status(token).await {
-                401 => return,
-                // An unreachable store rejects no token.
-                200 | 503 => {}
-                status => panic!("{what}: {status}"),
-            }
-            assert!(Instant::now() < end, "{what}: the token never ended");
-            tokio::time::sleep(POLL).await;
-        }
+        refused(&self.access, token, what).await;
     }
 }
 
@@ -134,20 +116,26 @@ async fn every_kind_of_end_reaches_every_instance() {
         "revoked alone",
         "reused",
         "ended by the application",
+        "all of its client ended",
+        "all ended",
         "dead upstream",
     ] {
+        // An epoch ends what began at the same time, too.
+        app.clock.advance(SECOND);
         app.events();
         let (first, one) = pair(&app.post("/token", &LOG_IN).await);
         let (second, two) = pair(&app.refresh(&first).await);
         let (_, elsewhere) = pair(&app.post("/token", &LOG_IN).await);
+        let (_, of_other) = pair(&app.post("/token", &OTHER_LOG_IN).await);
+        let tokens = [&one, &two, &elsewhere, &of_other];
         for instance in &instances {
-            for token in [&one, &two, &elsewhere] {
+            for token in tokens {
                 assert_eq!(instance.status(token).await, 200, "{name}");
             }
         }
         listened_to(&server, 3).await;
         for instance in &instances {
-            for token in [&one, &two, &elsewhere] {
+            for token in tokens {
                 assert_eq!(instance.status(token).await, 200, "{name}, remembered");
             }
         }
@@ -173,6 +161,14 @@ async fn every_kind_of_end_reaches_every_instance() {
                 let grant = app.take_events()[0].grant.unwrap();
                 assert!(app.layer.end_grant(&grant).await.unwrap());
             }
+            "all of its client ended" => {
+                app.layer.end_client(&"app".parse().unwrap()).await.unwrap();
+                over = vec![&one, &two, &elsewhere];
+            }
+            "all ended" => {
+                app.layer.end_all().await.unwrap();
+                over = tokens.into();
+            }
             _ => {
                 app.upstream.then(Act::Answer(
                     400,
@@ -196,11 +192,9 @@ async fn every_kind_of_end_reaches_every_instance() {
             for token in &over {
                 instance.refuses(token, name).await;
             }
-            assert_eq!(
-                instance.status(&elsewhere).await,
-                200,
-                "{name}: another grant is still valid"
-            );
+            for token in tokens.iter().filter(|token| !over.contains(token)) {
+                assert_eq!(instance.status(token).await, 200, "{name}: it lives");
+            }
         }
     }
 }

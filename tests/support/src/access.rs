@@ -4,15 +4,19 @@ use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use tower::{Layer as _, Service, ServiceExt as _};
 use tower_oauth_refresh::access::Access;
+use tower_oauth_refresh::store::Store;
 use tower_oauth_refresh::{AccessError, AccessGrant, AccessLayer, AccessLayerBuilder};
 
-use super::{Answer, App, TestStore};
+use super::{Answer, App, PATIENCE, TestStore};
+
+const POLL: Duration = Duration::from_millis(20);
 
 /// Responds with the request that it received, and records the headers.
 #[derive(Clone, Debug, Default)]
@@ -146,6 +150,31 @@ impl Guarded {
 
     pub async fn status(&self, token: &str) -> u16 {
         self.get(token).await.status.as_u16()
+    }
+}
+
+/// Returns the status of a request with this token to a resource server behind this layer.
+pub async fn status<St: Store + Clone>(access: &AccessLayer<St>, token: &str) -> u16 {
+    let request = Request::get("/")
+        .header("authorization", format!("Bearer {token}"))
+        .body(())
+        .unwrap();
+    let Ok(response) = access.layer(Resource::default()).oneshot(request).await;
+    response.status().as_u16()
+}
+
+/// Waits until a resource server behind this layer rejects the token.
+pub async fn refused<St: Store + Clone>(access: &AccessLayer<St>, token: &str, what: &str) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match status(access, token).await {
+            401 => return,
+            // An unreachable store rejects no token.
+            200 | 503 => {}
+            status => panic!("{what}: {status}"),
+        }
+        assert!(Instant::now() < end, "{what}: the token never ended");
+        tokio::time::sleep(POLL).await;
     }
 }
 
