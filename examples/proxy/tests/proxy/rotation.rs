@@ -22,7 +22,10 @@ struct Setup {
 
 impl Setup {
     async fn start(flags: &[&str]) -> Self {
-        let upstream = Upstream::new();
+        Self::over(Upstream::new(), flags).await
+    }
+
+    async fn over(upstream: Upstream, flags: &[&str]) -> Self {
         let addr = serve_upstream(upstream.clone()).await;
         let flags: Vec<_> = ["--log-level", "debug"]
             .iter()
@@ -237,6 +240,47 @@ async fn private_copies_of_a_token_stay_logged_in_within_the_shared_window() {
     }
     assert_eq!(setup.upstream.refreshes(), 5);
     assert_eq!(setup.upstream.reuses(), 0);
+}
+
+#[tokio::test]
+async fn a_lost_response_is_recovered_within_the_recovery_window_only() {
+    for (window, recovers) in [
+        ("unlimited", true),
+        ("600", true),
+        ("0.3", false),
+        ("0", false),
+    ] {
+        let setup = Setup::start(&["--retry-window", "0", "--recovery-window", window]).await;
+        let first = setup.log_in().await;
+        let lost = setup.refresh(&first).await.string("refresh_token");
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let answer = setup.refresh(&first).await;
+        if recovers {
+            assert_eq!(answer.status, StatusCode::OK, "{window}: {answer:?}");
+        } else {
+            refused(&answer);
+            refused(&setup.refresh(&lost).await);
+        }
+        assert_eq!(setup.upstream.reuses(), 0, "{window}");
+    }
+}
+
+#[tokio::test]
+async fn sessions_are_handed_back_to_the_upstream() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("redb:{}", folder.path().join("grants.redb").display());
+    let mut setup = Setup::start(&["--store", &store]).await;
+    let token = setup.log_in().await;
+    assert!(token.starts_with("rt_"), "{token}");
+    setup.proxy.terminate();
+    assert_eq!(setup.proxy.ended(PATIENCE).await.code(), Some(0));
+    let leaving = Setup::over(setup.upstream, &["--store", &store, "--hand-back"]).await;
+    let answer = leaving.refresh(&token).await;
+    assert_eq!(answer.string("refresh_token"), "upstream-0-1");
+    let answer = leaving.refresh("upstream-0-1").await;
+    assert_eq!(answer.string("refresh_token"), "upstream-0-2");
+    assert_eq!(leaving.log_in().await, "upstream-1-0");
+    assert_eq!(leaving.upstream.reuses(), 0);
 }
 
 #[tokio::test]
