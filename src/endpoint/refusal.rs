@@ -27,7 +27,7 @@ pub(crate) async fn refuse_reuse<St: Store, I: Inner>(
 ) -> Outcome<I::ResBody, I::Error> {
     exchange.progress.begin();
     let _in_flight = exchange.shared.in_flight().token();
-    let rotated_away_for = record.age(exchange.shared.now());
+    let rotated_away_for = record.token_age(exchange.shared.now());
     let (client_proof, response) = if record.authenticated {
         match prove(exchange, upstream, form).await? {
             Proof::Proved => (ClientProof::Proved, None),

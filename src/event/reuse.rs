@@ -13,8 +13,8 @@ pub struct Reuse {
     /// rotation counts as one, a recovery as two, a convergence as none. An adopted token counts as
     /// the first token of its grant.
     pub generations_behind: u32,
-    /// The time since the last rotation, convergence or renewal of the grant: the least time since
-    /// the token was rotated away.
+    /// The time since the current token was issued, which is how long ago the previous token was
+    /// rotated away. A token that is more than one generation behind was rotated away even earlier.
     pub rotated_away_for: Duration,
     /// The proof that the request came from the client of the grant.
     pub client_proof: ClientProof,

@@ -48,11 +48,6 @@ impl Record {
         })
     }
 
-    /// Returns the time since the last rotation, or since the grant began.
-    pub(crate) fn age(&self, now: Timestamp) -> Duration {
-        now.saturating_since(self.written_at())
-    }
-
     /// Returns the time of a request that arrives at `now`, but not earlier than the record was
     /// written.
     ///
@@ -111,13 +106,17 @@ impl Record {
         })
     }
 
+    /// Returns the time since the current token was minted. The previous token was rotated away
+    /// then, and older ones before.
+    pub(crate) fn token_age(&self, now: Timestamp) -> Duration {
+        self.time(now).saturating_since(self.minted())
+    }
+
     /// Returns whether a refresh with the current token at `now` keeps that token.
     pub(crate) fn keeps(&self, policy: RotationPolicy, now: Timestamp) -> bool {
         match policy {
             RotationPolicy::EveryUse => false,
-            RotationPolicy::WhenOlderThan(age) => {
-                self.time(now).saturating_since(self.minted()) < age
-            }
+            RotationPolicy::WhenOlderThan(age) => self.token_age(now) < age,
             RotationPolicy::Never => true,
         }
     }
