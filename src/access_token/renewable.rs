@@ -62,8 +62,9 @@ pub struct Renewable {
 }
 
 impl Renewable {
-    /// Returns this for an upstream access token that lives for `lifetime` from `now`. It is
-    /// renewed before its grant, which lives for `idle_lifetime` without a refresh, expires.
+    /// Returns this for an upstream access token that lives for `lifetime` from `now`. It is renewed
+    /// in the first half of the time after which its grant expires without a refresh. So a grant
+    /// whose access token is used at least once in each half lives on.
     pub(crate) fn new(
         now: Timestamp,
         lifetime: Duration,
@@ -71,7 +72,7 @@ impl Renewable {
         sealed: Bytes,
     ) -> Self {
         let lifetime = lifetime.max(SHORTEST);
-        let lives = lifetime.min(idle_lifetime);
+        let lives = lifetime.min(idle_lifetime / 2);
         let ahead = LONGEST_AHEAD.min(lives / 4);
         let life = UpstreamLife {
             due_at: now.saturating_add(lives.saturating_sub(ahead)),
@@ -142,7 +143,8 @@ mod tests {
         let idle = Duration::from_secs(600);
         let renewable = Renewable::new(NOW, IDLE, idle, Bytes::new());
         let after = renewable.life.due_at.saturating_since(NOW);
-        assert_eq!(after, Duration::from_secs(540), "before the grant expires");
+        let half = "in the first half of the life of the grant";
+        assert_eq!(after, Duration::from_secs(240), "{half}");
     }
 
     #[test]

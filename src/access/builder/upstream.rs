@@ -33,8 +33,10 @@ impl<St: Store> AccessLayerBuilder<St> {
     ///   issued with the access token does not lead to the current one, the access token ends with
     ///   the upstream access token: the client gets 401 and must refresh. The grant does not end,
     ///   not even with `invalid_grant`, because only a request of its client proves that.
-    /// - Each refresh extends [`idle_lifetime`](crate::RefreshLayerBuilder::idle_lifetime). A grant
-    ///   whose access token is not used for that long ends.
+    /// - Each refresh extends [`idle_lifetime`](crate::RefreshLayerBuilder::idle_lifetime), so a
+    ///   grant whose access token is not used for that long ends. The time does not begin anew with
+    ///   every use, but the layer refreshes before half of it has passed if the token is in use: a
+    ///   grant lives for at least half of it after each use.
     ///   [`absolute_lifetime`](crate::RefreshLayerBuilder::absolute_lifetime) ends it in any case.
     /// - No upstream access token is renewed for a client that sends a proof
     ///   ([`SenderConstrained`](crate::SenderConstrained), `DPoP`, `OAuth-Client-Attestation`),
