@@ -42,13 +42,17 @@ pub enum RotationPolicy {
 }
 
 impl RotationPolicy {
-    /// Returns the policy of the FAPI 2.0 Security Profile: [`Never`](Self::Never).
+    /// Returns the policy of the [FAPI 2.0 Security Profile]: [`Never`](Self::Never).
     ///
     /// §5.3.2.1 (9): authorization servers "shall not use refresh token rotation except in
     /// extraordinary circumstances". Its note 1 gives the reason: a client that fails to receive or
     /// store the new token has no way to try again. The profile only allows confidential clients
-    /// and sender-constrained access tokens. Open Finance Brasil (Financial-grade API Security
-    /// Profile 1.0, §5.2) forbids rotation, too.
+    /// and sender-constrained access tokens. Open Finance Brasil ([Financial-grade API Security
+    /// Profile 1.0], §5.2.2) forbids rotation, too.
+    ///
+    /// [FAPI 2.0 Security Profile]: https://openid.net/specs/fapi-security-profile-2_0-final.html
+    /// [Financial-grade API Security Profile 1.0]:
+    ///     https://openfinancebrasil.atlassian.net/wiki/spaces/OF/pages/245694465
     #[must_use]
     pub const fn fapi2() -> Self {
         Self::Never
@@ -56,9 +60,12 @@ impl RotationPolicy {
 
     /// Returns the policy of the Model Context Protocol: [`EveryUse`](Self::EveryUse).
     ///
-    /// Its authorization specification of 2025-11-25 (section Token Theft) says: "For public
+    /// Its authorization specification of 2025-11-25 ([section Token Theft]) says: "For public
     /// clients, authorization servers MUST rotate refresh tokens as described in OAuth 2.1 Section
     /// 4.3.1". It requires nothing of clients that authenticate, and most MCP clients are public.
+    ///
+    /// [section Token Theft]:
+    ///     https://modelcontextprotocol.io/specification/2025-11-25/basic/authorization#token-theft
     #[must_use]
     pub const fn mcp() -> Self {
         Self::EveryUse
@@ -69,8 +76,12 @@ impl RotationPolicy {
     ///
     /// Google exchanges one "long-lived refresh token" for access tokens: the response to a refresh
     /// in its [documentation](https://developers.google.com/identity/account-linking/oauth-linking)
-    /// has no refresh token. Many such platforms ignore or lose a new one, and the user must then
-    /// link the account again. They authenticate with a client secret.
+    /// has no refresh token. [Alexa] saves a pair of tokens when the user links the account, and
+    /// uses that refresh token from then on. Many such platforms ignore or lose a new one, and the
+    /// user must then link the account again. They authenticate with a client secret.
+    ///
+    /// [Alexa]:
+    ///     https://developer.amazon.com/en-US/docs/alexa/account-linking/configure-authorization-code-grant.html
     #[must_use]
     pub const fn account_linking() -> Self {
         Self::Never

@@ -11,7 +11,7 @@ use test_support::foreign::log_in_before;
 use test_support::oauth::post_form;
 use test_support::session::infallible;
 use test_support::{Act, App, refresh_form};
-use tower_oauth_refresh::{Clock as _, EventKind};
+use tower_oauth_refresh::{Clock as _, EventKind, RotationPolicy};
 
 const IDLE: u64 = 7200;
 const CENTURY: u64 = 100 * 365 * 24 * 3600;
@@ -37,8 +37,13 @@ struct Served {
 
 impl Served {
     async fn start(absolute: Option<u64>) -> Self {
+        Self::with(absolute, RotationPolicy::EveryUse).await
+    }
+
+    async fn with(absolute: Option<u64>, policy: RotationPolicy) -> Self {
         let app = App::with(|builder| {
             let builder = builder
+                .rotation_policy(move |_| policy)
                 .idle_lifetime(seconds(IDLE))
                 .adopt_until(std::time::UNIX_EPOCH + seconds(4_000_000_000))
                 .introspection_path("/introspect");

@@ -205,6 +205,65 @@ async fn every_response_states_the_ends_of_the_layer() {
     }
 }
 
+/// Each response is sent 100 s after the log-in, like that of the rotation above.
+#[tokio::test]
+async fn a_convergence_a_recovery_and_a_kept_token_state_the_ends_of_the_layer() {
+    for (name, members, absolute, timeout, ends) in ROWS {
+        let left = ends.map(|(_, later)| later);
+        let after = |time: u64| (timeout - time, left.map(|left| left - time));
+        let server = Served::start(absolute).await;
+        let first = server.log_in(members).await["refresh_token"].clone();
+        server.pass(50);
+        let rotated = server.refresh(&first, Act::With(members)).await;
+        server.pass(50);
+        // The stored answer is not for this request.
+        let narrower = [
+            &refresh_form("app", first.as_str().unwrap())[..],
+            &[("scope", "read")],
+        ]
+        .concat();
+        server.app.upstream.then(Act::With(members));
+        let converged = server.granted(&narrower).await;
+        assert_eq!(converged["refresh_token"], rotated["refresh_token"]);
+        assert_states(name, &converged, members, timeout, left);
+        server.pass(5);
+        let replayed = server.granted(&narrower).await;
+        let (timeout_then, left_then) = after(5);
+        assert_states(name, &replayed, members, timeout_then, left_then);
+
+        let first = server.log_in(members).await["refresh_token"].clone();
+        server.pass(20);
+        let lost = server.refresh(&first, Act::With(members)).await;
+        server.pass(80);
+        let recovered = server.refresh(&first, Act::With(members)).await;
+        assert_ne!(recovered["refresh_token"], lost["refresh_token"]);
+        assert_states(name, &recovered, members, timeout, left);
+        let events = [
+            EventKind::Issued,
+            EventKind::Rotated,
+            EventKind::Converged,
+            EventKind::Replayed,
+            EventKind::Issued,
+            EventKind::Rotated,
+            EventKind::Recovered,
+        ];
+        assert_eq!(server.app.events(), events, "{name}");
+
+        let server = Served::with(absolute, RotationPolicy::Never).await;
+        let token = server.log_in(members).await["refresh_token"].clone();
+        server.pass(100);
+        let kept = server.refresh(&token, Act::With(members)).await;
+        assert_eq!(kept["refresh_token"], token);
+        assert_states(name, &kept, members, timeout, left);
+        server.pass(30);
+        let replayed = server.again(&token).await;
+        let (timeout_then, left_then) = after(30);
+        assert_states(name, &replayed, members, timeout_then, left_then);
+        let events = [EventKind::Issued, EventKind::Kept, EventKind::Replayed];
+        assert_eq!(server.app.events(), events, "{name}");
+    }
+}
+
 #[tokio::test]
 async fn a_response_without_a_refresh_token_states_no_lifetime() {
     let server = Served::start(Some(10_000)).await;
