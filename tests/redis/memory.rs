@@ -27,6 +27,7 @@ const UPSTREAM_TOKEN: &str = "an-upstream-token-of-sixty-four-characters-0123456
 
 const MOST: i64 = 512;
 const MOST_REAL: usize = 560;
+const MOST_REAL_OF_LINK: usize = 272;
 
 type Settings = RefreshLayerBuilder<TieredStore<RedisStore>>;
 
@@ -156,6 +157,35 @@ async fn a_grant_is_one_key_of_at_most_512_bytes() {
     check(&server, GRANTS, "without the previous token").await;
 }
 
+/// Later requests add marks to the record: that the client has a credential, and until when an
+/// answer with the current token is repeated.
+#[tokio::test]
+async fn a_grant_with_every_mark_is_one_key_of_at_most_512_bytes() {
+    const GRANTS: usize = 50;
+    let server = RedisServer::start().await;
+    let subject = Subject::over(&server, |builder| {
+        builder
+            .retry_window(Duration::from_millis(300))
+            .shared_token_window(Duration::from_secs(3600))
+    })
+    .await;
+    for _ in 0..GRANTS {
+        let first = subject.log_in().await;
+        let refresh = async |secret| {
+            let form = [
+                &refresh_form(CLIENT, &first)[..],
+                &[("client_secret", secret)],
+            ]
+            .concat();
+            let answer = send(&subject.service, post("/token", &form)).await;
+            answer.token()
+        };
+        let second = refresh("a secret").await;
+        assert_eq!(refresh("another").await, second, "it converges");
+    }
+    check(&server, GRANTS, "with every mark").await;
+}
+
 #[tokio::test]
 async fn a_sidecar_with_a_value_of_64_bytes_takes_at_most_256_bytes() {
     let server = RedisServer::start().await;
@@ -173,7 +203,7 @@ async fn a_sidecar_with_a_value_of_64_bytes_takes_at_most_256_bytes() {
     assert_eq!(swap.unwrap(), Swap::Swapped);
     let mut usages = Vec::new();
     for (key, _) in server.dump().await {
-        if key.windows(2).any(|pair| pair == b"}:") {
+        if is_sidecar(&key) {
             usages.push(integer(&server, &[b"MEMORY", b"USAGE", &key]).await);
         }
     }
@@ -198,30 +228,65 @@ async fn check(server: &RedisServer, grants: usize, case: &str) {
 
 #[tokio::test]
 async fn fifty_thousand_grants_take_at_most_560_bytes_each() {
-    const GRANTS: usize = 50_000;
     let server = RedisServer::start().await;
     let subject = Subject::over(&server, |builder| builder).await;
     // With the previous token, the records have their maximum size.
     let token = subject.log_in().await;
     subject.refresh(CLIENT, &token).await.token();
     let real = server.dump().await;
-    let (key, value) = real
-        .iter()
-        .find(|(key, _)| !key.windows(2).any(|pair| pair == b"}:"))
-        .unwrap();
-    let ttl = integer(&server, &[b"PTTL", key]).await;
+    let grant = real.iter().find(|(key, _)| !is_sidecar(key)).unwrap();
+    let each = real_memory_of_copies(&server, grant).await;
+    println!("{each} bytes of real memory per grant");
+    assert!(each <= MOST_REAL, "{each} bytes of real memory per grant");
+}
 
-    let before = used_memory(&server).await;
+#[tokio::test]
+async fn fifty_thousand_links_take_at_most_272_bytes_each() {
+    let server = RedisServer::start().await;
+    let subject = Subject::over(&server, |builder| {
+        builder.shared_token_window(Duration::from_secs(3600))
+    })
+    .await;
+    let first = subject.log_in().await;
+    let second = subject.refresh(CLIENT, &first).await.token();
+    subject.refresh(CLIENT, &second).await.token();
+    let real = server.dump().await;
+    // The other sidecar is the stored answer.
+    let sidecars = real.iter().filter(|(key, _)| is_sidecar(key));
+    let link = sidecars.min_by_key(|(_, value)| value.len()).unwrap();
+    assert_eq!(
+        real.len(),
+        4,
+        "a grant, a link, and the answers of two rotations"
+    );
+    let each = real_memory_of_copies(&server, link).await;
+    println!("{each} bytes of real memory per link");
+    assert!(
+        each <= MOST_REAL_OF_LINK,
+        "{each} bytes of real memory per link"
+    );
+}
+
+fn is_sidecar(key: &[u8]) -> bool {
+    key.windows(2).any(|pair| pair == b"}:")
+}
+
+/// Stores an entry under 50,000 more keys of the same length. Returns the real memory of each, with
+/// its share of the tables of Redis.
+async fn real_memory_of_copies(server: &RedisServer, (key, value): &(Vec<u8>, Vec<u8>)) -> usize {
+    const COPIES: usize = 50_000;
+    let ttl = integer(server, &[b"PTTL", key]).await;
+    let keys = integer(server, &[b"DBSIZE"]).await;
+    let before = used_memory(server).await;
     let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(LIMIT));
     let mut connection = redis::Client::open(server.url())
         .unwrap()
         .get_multiplexed_async_connection_with_config(&config)
         .await
         .unwrap();
-    for batch in 0..GRANTS / 1000 {
+    for batch in 0..COPIES / 1000 {
         let mut pipeline = redis::pipe();
         for number in 0..1000 {
-            // Another grant, of the same length.
             let mut key = key.clone();
             let (at, digits) = (key.len() - 10, format!("{:08}", batch * 1000 + number));
             key[at..at + 8].copy_from_slice(digits.as_bytes());
@@ -236,12 +301,10 @@ async fn fifty_thousand_grants_take_at_most_560_bytes_each() {
         pipeline.query_async::<()>(&mut connection).await.unwrap();
     }
     assert_eq!(
-        integer(&server, &[b"DBSIZE"]).await,
-        i64::try_from(GRANTS + real.len()).unwrap()
+        integer(server, &[b"DBSIZE"]).await - keys,
+        i64::try_from(COPIES).unwrap()
     );
-    let each = (used_memory(&server).await - before) / GRANTS;
-    println!("{each} bytes of real memory per grant");
-    assert!(each <= MOST_REAL, "{each} bytes of real memory per grant");
+    (used_memory(server).await - before) / COPIES
 }
 
 /// Returns the `expires_at` of a record, read from where the store keeps it: after 47 bytes of its
@@ -304,7 +367,7 @@ async fn every_key_expires_some_time_after_its_grant() {
             let now = i64::try_from(now.as_millis()).unwrap();
             for (key, value) in server.dump().await {
                 let end = expiry(&server, &key).await;
-                if key.windows(2).any(|pair| pair == b"}:") {
+                if is_sidecar(&key) {
                     assert!(
                         end > now && end <= now + 120_000,
                         "{case}: a replay expires at {end}, now is {now}"
