@@ -9,7 +9,7 @@ use tower_oauth_refresh::{Event, EventKind, Reuse};
 use super::window::{Minute, Window};
 
 /// The operations of the store that the page shows.
-const STORE_OPS: [&str; 4] = ["get", "swap", "sidecar", "claim"];
+const STORE_OPS: [&str; 5] = ["get", "swap", "sidecar", "claim", "announce"];
 
 /// The number of events that are kept.
 const EVENTS: usize = 200;

@@ -172,9 +172,9 @@ pub async fn upkeep(scrape: Scrape) {
 
 #[cfg(test)]
 mod tests {
-    use test_support::{Hooked, Plan};
-    use tower_oauth_refresh::MemoryStore;
+    use test_support::{App, Hooked, Plan};
     use tower_oauth_refresh::store::{Key, Store as _};
+    use tower_oauth_refresh::{EventKind, MemoryStore};
 
     use super::*;
 
@@ -184,6 +184,7 @@ mod tests {
         let hooked = Hooked::new(MemoryStore::new());
         let store = metrics.store(BoxStore::new(hooked.clone()));
         store.get(&Key::new([0; 32])).await.unwrap();
+        store.announce(&[Key::new([0; 32])]).await.unwrap();
         hooked.hook(|_, _| Plan::Lose);
         store.get(&Key::new([0; 32])).await.unwrap_err();
         let figures = metrics.snapshot().unwrap().store;
@@ -196,6 +197,7 @@ mod tests {
             ("swap", 0, 0),
             ("sidecar", 0, 0),
             ("claim", 0, 0),
+            ("announce", 1, 0),
         ];
         assert_eq!(counts, expected);
         let text = exporter.over(OpenStore::plain(hooked)).render();
@@ -205,6 +207,58 @@ mod tests {
         ] {
             assert!(text.contains(line), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_last_200_events_and_20_reuse_alarms_are_kept() {
+        let (metrics, _exporter) = Metrics::prometheus(None).unwrap();
+        let app = App::with(|builder| builder.strict(true));
+        for number in 0..21 {
+            let client = format!("reused-{number}");
+            let first = app.log_in(&client).await;
+            app.refresh_as(&client, &first).await.token();
+            assert_eq!(app.refresh_as(&client, &first).await.status, 400);
+        }
+        for number in 63..201 {
+            app.log_in(&format!("client-{number}")).await;
+        }
+        let events = app.take_events();
+        assert_eq!(events.len(), 201);
+        for event in &events {
+            metrics.event(event);
+        }
+        let page = metrics.snapshot().unwrap();
+        let clients = |recent: &[Recent]| -> Vec<_> {
+            let clients = recent.iter().map(|event| event.client_id.clone().unwrap());
+            clients.collect()
+        };
+        let kept = events.iter().skip(1).rev();
+        let kept: Vec<_> = kept
+            .map(|event| event.client_id.as_ref().unwrap().to_string())
+            .collect();
+        assert_eq!(clients(&page.events), kept);
+        let reused: Vec<_> = (1..21)
+            .rev()
+            .map(|number| format!("reused-{number}"))
+            .collect();
+        assert_eq!(clients(&page.alarms), reused);
+        let total = |kind| {
+            let mut kinds = page.kinds.iter();
+            kinds.find(|row| row.kind == kind).unwrap().total
+        };
+        assert_eq!(total(EventKind::Issued), 159);
+        assert_eq!(total(EventKind::ReuseDetected), 21);
+    }
+
+    #[tokio::test]
+    async fn calls_of_the_upstream_and_their_errors_reach_the_admin_page() {
+        let (metrics, _exporter) = Metrics::prometheus(None).unwrap();
+        for result in [Ok(200), Ok(500), Err("no response")] {
+            let call = metrics.upstream_call(async { result }, |status| *status < 500);
+            assert_eq!(call.await, result);
+        }
+        let upstream = metrics.snapshot().unwrap().upstream;
+        assert_eq!((upstream.count, upstream.errors), (3, 2));
     }
 
     #[test]

@@ -5,10 +5,12 @@ use serde_json::{Value, json};
 use test_support::http::{Answer, get, post, send};
 use test_support::openid::OpenId;
 use test_support::process::Example;
+use test_support::redis::RedisServer;
 use test_support::refresh_form;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::openapi::Document;
 use crate::proxy;
 
 const TOKEN: &str = "the-token-of-the-operators-0123456789";
@@ -17,10 +19,15 @@ const TOKEN: &str = "the-token-of-the-operators-0123456789";
 struct Admin {
     provider: OpenId,
     proxy: Example,
+    document: Document,
 }
 
 impl Admin {
     async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    async fn with(more: &[&str]) -> Self {
         let provider = OpenId::start().await;
         let issuer = provider.issuer();
         let flags = [
@@ -32,17 +39,32 @@ impl Admin {
             "--backchannel-logout-audience=app",
             "--log-level=trace",
         ];
-        let proxy = proxy::start(&issuer, &flags).await;
-        Self { provider, proxy }
+        let proxy = proxy::start(&issuer, &[&flags[..], more].concat()).await;
+        let document = get(&format!("http://{}/openapi.json", proxy.admin_addr())).await;
+        assert_eq!(document.headers["content-type"], "application/json");
+        let document = Document::new(document.json());
+        Self {
+            provider,
+            proxy,
+            document,
+        }
     }
 
     fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.proxy.admin_addr())
     }
 
+    /// Calls the API. The response must be as described in its document.
     async fn call(&self, method: &str, path: &str) -> Answer {
         let bearer = format!("Bearer {TOKEN}");
-        send(method, &self.url(path), &[("authorization", &bearer)], "").await
+        self.call_with(method, path, &[("authorization", &bearer)])
+            .await
+    }
+
+    async fn call_with(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let answer = send(method, &self.url(path), headers, "").await;
+        self.document.check(method, path, &answer);
+        answer
     }
 
     async fn sessions(&self, query: &str) -> Vec<Value> {
@@ -131,14 +153,10 @@ async fn without_a_token_there_is_no_api_and_no_page() {
 #[tokio::test]
 async fn the_document_describes_every_request_and_each_needs_the_token() {
     let admin = Admin::start().await;
-    let document = get(&admin.url("/openapi.json")).await;
-    assert_eq!(document.headers["content-type"], "application/json");
-    let document = document.json();
-    assert_eq!(document["openapi"], "3.1.0");
     let wrong = format!("Bearer {TOKEN}x");
     let mut found = 0;
-    for (path, item) in document["paths"].as_object().unwrap() {
-        let url = admin.url(&path.replace("{grant}", "g").replace("{id}", "c"));
+    for (path, item) in admin.document.paths() {
+        let path = path.replace("{grant}", "g").replace("{id}", "c");
         for method in ["GET", "POST", "PUT", "DELETE"] {
             let described = item.get(method.to_lowercase()).is_some();
             found += usize::from(described);
@@ -147,14 +165,15 @@ async fn the_document_describes_every_request_and_each_needs_the_token() {
                 &[("authorization", "")],
                 &[("authorization", &*wrong)],
             ] {
-                let answer = send(method, &url, headers, "").await;
                 if described {
-                    assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{method} {url}");
+                    let answer = admin.call_with(method, &path, headers).await;
+                    assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{method} {path}");
                     assert_eq!(answer.string("error"), "invalid_token");
                     assert!(answer.headers.contains_key("www-authenticate"));
                     assert_eq!(answer.headers["cache-control"], "no-store");
                 } else {
-                    assert_ne!(answer.status, StatusCode::OK, "{method} {url}");
+                    let answer = send(method, &admin.url(&path), headers, "").await;
+                    assert_ne!(answer.status, StatusCode::OK, "{method} {path}");
                 }
             }
         }
@@ -244,6 +263,40 @@ async fn an_operator_lists_and_ends_sessions() {
     }
     let log = admin.proxy.stderr();
     assert!(!proxy::names(&log, "ada") && !log.contains(TOKEN), "{log}");
+}
+
+#[tokio::test]
+async fn the_api_reports_an_unavailable_store() {
+    let server = RedisServer::start().await;
+    let admin = Admin::with(&["--store", &server.url()]).await;
+    server.kill();
+    let session = format!("/sessions/{}", "A".repeat(43));
+    for (method, path) in [
+        ("GET", "/sessions?subject=ada"),
+        ("DELETE", "/sessions?subject=ada"),
+        ("DELETE", &session),
+        ("DELETE", "/clients/app"),
+    ] {
+        let answer = admin.call(method, path).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert_eq!(answer.string("error"), "temporarily_unavailable");
+    }
+}
+
+#[tokio::test]
+async fn failed_calls_of_the_upstream_are_on_the_page() {
+    let admin = Admin::start().await;
+    let cookie = admin.sign_in().await;
+    admin.log_in("ada", "app").await;
+    let page = admin.page(&cookie).await;
+    assert!(page.text().contains("<tr><td>upstream</td>"));
+    admin.provider.fail(true);
+    let path = "/.well-known/openid-configuration";
+    assert_eq!(get(&admin.proxy.url(path)).await.status, 500);
+    let page = admin.page(&cookie).await;
+    let row = page.text().split("<tr class=\"alarm\"><td>upstream</td>");
+    let row = row.last().unwrap().split("</tr>").next().unwrap();
+    assert!(row.ends_with("<td>1</td>"), "one error: {row}");
 }
 
 #[tokio::test]

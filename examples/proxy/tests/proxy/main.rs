@@ -11,6 +11,7 @@ mod ended_by_others;
 mod flags;
 mod forwarding;
 mod front_channel;
+mod openapi;
 mod operation;
 mod paths;
 mod proxy;
