@@ -5,6 +5,7 @@
 
 pub(crate) mod client;
 pub(crate) mod disclosure;
+mod fold;
 pub(crate) mod json;
 pub mod path;
 pub(crate) mod scope;

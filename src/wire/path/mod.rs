@@ -61,7 +61,6 @@
 //! # }
 //! ```
 
-mod fold;
 mod prefix;
 mod rules;
 mod scan;

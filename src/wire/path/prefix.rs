@@ -5,9 +5,9 @@ use std::str::FromStr;
 use http::uri::PathAndQuery;
 use percent_encoding::percent_encode_byte;
 
-use super::fold::{Folded, Unit, Units, fold};
 use super::scan::{Scan, scan};
 use super::script::is_script;
+use crate::wire::fold::{Folded, Unit, Units, fold};
 
 /// The reason why a text is not a [`PathPrefix`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode;
 
-use super::fold::{Folded, Unit, Units, fold};
+use crate::wire::fold::{Folded, Unit, Units, fold};
 
 /// The number of levels of encoding that [`stays_below`] decodes. A path with more levels does not
 /// stay below.

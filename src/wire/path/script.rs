@@ -1,7 +1,7 @@
 //! Segments that servers drop because they name a program.
 
-use super::fold::{Folded, Units};
 use super::prefix::{folded, is_blank};
+use crate::wire::fold::{Folded, Units};
 
 /// The extensions of program names. A number may follow (`.php8`).
 const ENDINGS: [&[u8]; 22] = [

@@ -1,8 +1,8 @@
-//! Decodes the characters of a path once, and folds them as the most lenient server would.
+//! Decodes the characters of a path or a name once, and folds them as the most lenient server does.
 
-/// One character of a path.
+/// One character of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unit {
+pub(in crate::wire) enum Unit {
     Char {
         char: char,
         /// Whether it was percent-encoded.
@@ -17,12 +17,12 @@ pub(super) enum Unit {
     BadUtf8,
 }
 
-/// An iterator over the characters of a part of a path, percent-decoded once.
+/// An iterator over the characters of a text, percent-decoded once.
 #[derive(Clone, Debug)]
-pub(super) struct Units<'a>(&'a [u8]);
+pub(in crate::wire) struct Units<'a>(&'a [u8]);
 
 impl<'a> Units<'a> {
-    pub(super) const fn of(text: &'a [u8]) -> Self {
+    pub(in crate::wire) const fn of(text: &'a [u8]) -> Self {
         Self(text)
     }
 
@@ -95,7 +95,7 @@ fn hex(digit: u8) -> Option<u8> {
 
 /// The meaning of a character for a lenient server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Folded {
+pub(in crate::wire) enum Folded {
     /// This ASCII character, in lower case. A blank is a space.
     Ascii(u8),
     /// A delimiter, after Unicode normalization.
@@ -113,7 +113,7 @@ pub(super) enum Folded {
 /// Unicode).
 ///
 /// The ranges are wider than the tables of Unicode where that costs nothing.
-pub(super) fn fold(char: char) -> Folded {
+pub(in crate::wire) fn fold(char: char) -> Folded {
     match char {
         '\0'..='\x7f' => Folded::Ascii(u8::try_from(char).unwrap_or_default().to_ascii_lowercase()),
         '\u{80}'..='\u{9f}' => Folded::Delimiter,
@@ -214,15 +214,55 @@ pub(super) fn fold(char: char) -> Folded {
         | '\u{2c7c}'
         | '\u{2c7d}'
         | '\u{3200}'..='\u{33ff}'
-        | '\u{a7f2}'..='\u{a7f4}'
+        | '\u{a7f1}'..='\u{a7f4}'
         | '\u{fb00}'..='\u{fb06}'
         | '\u{fb29}'
         | '\u{fe10}'..='\u{fe6b}'
         | '\u{ff01}'..='\u{ff5e}'
         | '\u{10780}'..='\u{107ba}'
+        | '\u{1ccd6}'..='\u{1ccf9}'
         | '\u{1d400}'..='\u{1d7ff}'
+        | '\u{1df95}'
         | '\u{1f101}'..='\u{1f1ad}'
         | '\u{1fbf0}'..='\u{1fbf9}' => Folded::Letters,
         _ => Folded::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::{Folded, fold};
+
+    /// A server that normalizes a path or a name may map more characters to ASCII than this table
+    /// knows, after an update of Unicode. UTS 46, by which a URL parser maps the name of a host, is
+    /// NFKC and case folding, and maps the ideographic full stop to a dot.
+    #[test]
+    fn no_character_without_an_ascii_form_is_mapped_to_ascii() {
+        let skipped = [
+            '\u{3002}'..='\u{3002}',
+            '\u{3400}'..='\u{a000}',
+            '\u{ac00}'..='\u{d7a3}',
+            '\u{17000}'..='\u{18cff}',
+            '\u{20000}'..='\u{3ffff}',
+            '\u{40000}'..='\u{dffff}',
+            '\u{e1000}'..='\u{10ffff}',
+        ];
+        let mut checked = 0;
+        let mut mapped = Vec::new();
+        for char in '\u{80}'..=char::MAX {
+            if fold(char) != Folded::Other || skipped.iter().any(|range| range.contains(&char)) {
+                continue;
+            }
+            checked += 1;
+            let url = Url::parse(&format!("http://a{char}b/"));
+            let host = url.as_ref().ok().and_then(Url::host_str);
+            if let Some(host) = host.filter(|host| !host.starts_with("xn--")) {
+                mapped.push(format!("U+{:04X} to {host}", u32::from(char)));
+            }
+        }
+        assert!(mapped.is_empty(), "{mapped:?}");
+        assert!(checked > 40_000, "{checked}");
     }
 }
