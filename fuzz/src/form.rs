@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use percent_encoding::percent_decode_str;
 
 use tower_oauth_refresh::fuzzing::{FormError, Param, TokenRequest, names_a_param};
 
@@ -23,7 +24,13 @@ pub fn form(input: &[u8]) {
         return;
     };
     if let Ok(query) = std::str::from_utf8(body) {
-        let _ = names_a_param(query);
+        let is_known = |found: &str| PARAMS.iter().any(|(_, name)| *name == found);
+        assert!(
+            names_a_param(query)
+                || folded(body)
+                    .all(|found| READINGS.iter().all(|reading| !is_known(&reading(&found)))),
+            "a server that reads the query finds a parameter"
+        );
     }
     match TokenRequest::parse(Bytes::copy_from_slice(body)) {
         Ok(form) => {
@@ -56,11 +63,13 @@ fn read_by_others(form: &TokenRequest, body: &[u8]) {
             value.filter(|value| !value.is_empty()),
             "{name} has another value for form_urlencoded"
         );
-        assert_eq!(
-            folded(body).filter(|found| found == name).count(),
-            values.len(),
-            "a server that folds names finds another {name}"
-        );
+        for reading in READINGS {
+            assert_eq!(
+                folded(body).filter(|found| reading(found) == name).count(),
+                values.len(),
+                "a server that folds names finds another {name}"
+            );
+        }
         shown.extend(value.map(|_| name));
     }
     let named: Vec<_> = pairs
@@ -109,21 +118,55 @@ fn pairs_name(piece: &[u8]) -> Option<String> {
         .map(|(name, _)| name.into_owned())
 }
 
-/// Returns the names that a server reads which also separates parameters by `;`, turns names into
-/// variables as PHP does, and ignores case.
+/// Returns the names that a server reads which also separates parameters by `;` and ignores case,
+/// also that of letters that are not ASCII.
 fn folded(body: &[u8]) -> impl Iterator<Item = String> {
     body.split(|byte| matches!(byte, b'&' | b';'))
         .filter_map(pairs_name)
-        .map(|name| {
-            let name = name.trim_start_matches(' ');
-            let end = name
-                .find('[')
-                .filter(|start| name[*start..].contains(']'))
-                .unwrap_or(name.len());
-            name[..end]
-                .replace(['.', ' ', '['], "_")
-                .to_ascii_lowercase()
-        })
+        .map(|name| name.to_uppercase().to_lowercase())
+}
+
+/// How servers read a name.
+const READINGS: [fn(&str) -> String; 5] = [
+    str::to_owned,
+    as_php,
+    as_rack,
+    as_qs,
+    // A server that decodes twice.
+    |name| {
+        percent_decode_str(name)
+            .decode_utf8_lossy()
+            .trim_matches('\0')
+            .to_lowercase()
+    },
+];
+
+fn as_php(name: &str) -> String {
+    let name = name.trim_start_matches(' ');
+    let end = name
+        .find('[')
+        .filter(|start| name[*start..].contains(']'))
+        .unwrap_or(name.len());
+    name[..end].replace(['.', ' ', '['], "_")
+}
+
+/// Rack 2 skips the brackets before a name, and cuts it at the next one.
+fn as_rack(name: &str) -> String {
+    let name = name.trim_start_matches(['[', ']']);
+    name.split(['[', ']']).next().unwrap_or_default().to_owned()
+}
+
+/// The package `qs`: a first part in brackets is a name without them.
+fn as_qs(name: &str) -> String {
+    let inner = name
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once(']'))
+        .map(|(inner, _)| inner)
+        .filter(|inner| !inner.contains('['));
+    match inner {
+        Some(inner) => inner.to_owned(),
+        None => name.split('[').next().unwrap_or_default().to_owned(),
+    }
 }
 
 /// Checks that replacing a parameter changes only its value.
@@ -214,19 +257,28 @@ fn refused(error: FormError, body: &[u8]) {
                 .filter_map(pairs_name);
             let mut names =
                 pieces.flat_map(|piece| piece.split('=').map(str::to_owned).collect::<Vec<_>>());
-            let fold = |name: &str| {
-                name.trim_start()
-                    .replace(['.', ' ', '['], "_")
+            let letters = |name: &str| {
+                name.chars()
+                    .filter(char::is_ascii_alphanumeric)
+                    .collect::<String>()
                     .to_ascii_lowercase()
             };
-            let known = || PARAMS.iter().map(|(_, name)| *name).chain(["resource"]);
+            let known = || {
+                let others = ["resource", "requested_token_type"];
+                PARAMS.iter().map(|(_, name)| *name).chain(others)
+            };
+            // Encoded twice, or in Unicode, it may have other letters.
+            let is_odd = |found: &str| found.contains('%') || !found.is_ascii();
             assert!(
-                names.any(|found| known().any(|name| fold(&found).starts_with(name))),
+                names.any(|found| is_odd(&found)
+                    || known().any(|name| letters(&found).contains(&letters(name)))),
                 "no name resembles that of a known parameter"
             );
         }
         FormError::Malformed => assert!(!is_sound(body), "a well-formed form was rejected"),
-        FormError::ContentType => panic!("the content type is not part of the body"),
+        FormError::ContentType | FormError::InQuery | FormError::Query => {
+            panic!("the body has no content type and no query")
+        }
     }
 }
 

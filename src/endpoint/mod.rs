@@ -144,18 +144,15 @@ async fn answer<St: Store, I: Inner, B: Body<Data = Bytes>>(
         head.uri = replace_path(head.uri, path)
             .map_err(|_| RefreshError::InvalidRequest("the request target is too long"))?;
     }
-    token_request::check_headers(&head.headers).map_err(malformed)?;
+    token_request::normalize_headers(&mut head.headers).map_err(malformed)?;
     let read = body::read(body, config.max_request_body);
     let read = timeout(config.request_body_timeout, read)
         .await
         .map_err(|_| RefreshError::RequestTimeout)?;
     let body = read.map_err(unread)?;
-    let form = TokenRequest::parse(body.clone()).map_err(malformed)?;
-    if head.uri.query().is_some_and(token_request::names_a_param) {
-        return Err(RefreshError::InvalidRequest(
-            "a parameter is in the query instead of the body",
-        )
-        .into());
+    let mut form = TokenRequest::parse(body.clone()).map_err(malformed)?;
+    if let Some(query) = head.uri.query() {
+        form.check_query(query).map_err(malformed)?;
     }
     if matches!(endpoint, Endpoint::Token) {
         form.check_limits()?;

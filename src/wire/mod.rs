@@ -7,6 +7,7 @@ pub(crate) mod client;
 pub(crate) mod disclosure;
 mod fold;
 pub(crate) mod json;
+mod names;
 pub mod path;
 pub(crate) mod scope;
 pub(crate) mod secret_str;

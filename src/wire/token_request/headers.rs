@@ -1,39 +1,104 @@
-use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
 
 use super::FormError;
 
-/// Checks that the headers declare a form without a content coding.
-pub(crate) fn check_headers(headers: &HeaderMap) -> Result<(), FormError> {
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// Charsets that include ASCII, and the header that declares them. Clients that declare one of them
+/// still percent-encode in UTF-8.
+static CHARSETS: [(&str, HeaderValue); 5] = [
+    (
+        "utf-8",
+        HeaderValue::from_static("application/x-www-form-urlencoded; charset=utf-8"),
+    ),
+    (
+        "utf8",
+        HeaderValue::from_static("application/x-www-form-urlencoded; charset=utf-8"),
+    ),
+    (
+        "us-ascii",
+        HeaderValue::from_static("application/x-www-form-urlencoded; charset=us-ascii"),
+    ),
+    (
+        "iso-8859-1",
+        HeaderValue::from_static("application/x-www-form-urlencoded; charset=iso-8859-1"),
+    ),
+    (
+        "windows-1252",
+        HeaderValue::from_static("application/x-www-form-urlencoded; charset=windows-1252"),
+    ),
+];
+
+/// Checks that the headers declare a form without a content coding, and reduces `Content-Type` to
+/// the type and its charset.
+///
+/// The inner service gets no other parameter of the type: it might find a charset in it that this
+/// check has not found (RFC 2231 has `charset*` and `charset*0`, for example).
+pub(crate) fn normalize_headers(headers: &mut HeaderMap) -> Result<(), FormError> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(content_type), None) = (types.next(), types.next()) else {
         return Err(FormError::ContentType);
     };
-    let plain = content_type.to_str().is_ok_and(is_form) && !has_content_coding(headers);
-    if plain {
-        Ok(())
+    let normal = if content_type == FORM {
+        None
     } else {
-        Err(FormError::ContentType)
+        let text = content_type.to_str().map_err(|_| FormError::ContentType)?;
+        Some(normal_form(text).ok_or(FormError::ContentType)?)
+    };
+    if has_content_coding(headers) {
+        return Err(FormError::ContentType);
     }
+    if let Some(normal) = normal {
+        headers.insert(CONTENT_TYPE, normal);
+    }
+    Ok(())
 }
 
-/// Charsets that include ASCII. Clients that declare one of them still percent-encode in UTF-8.
-const CHARSETS: [&str; 5] = ["utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"];
-
-fn is_form(content_type: &str) -> bool {
+/// Returns the type of a form in its normal form. `None` if the text declares another type, or a
+/// charset that is not known to include ASCII or may be read as another one.
+fn normal_form(content_type: &str) -> Option<HeaderValue> {
     let mut parts = content_type.split(';').map(str::trim);
-    parts
-        .next()
-        .is_some_and(|essence| essence.eq_ignore_ascii_case("application/x-www-form-urlencoded"))
-        && parts
-            .filter_map(|parameter| parameter.split_once('='))
-            .all(|(name, value)| {
-                let value = value.trim_start().trim_matches('"');
-                !name.trim_end().eq_ignore_ascii_case("charset")
-                    || CHARSETS
-                        .iter()
-                        .any(|charset| value.eq_ignore_ascii_case(charset))
-            })
+    if !parts.next()?.eq_ignore_ascii_case(FORM) {
+        return None;
+    }
+    let mut found: Option<&(&str, HeaderValue)> = None;
+    for parameter in parts {
+        if !contains_charset(parameter) {
+            continue;
+        }
+        let (name, value) = parameter.split_once('=')?;
+        if !name.trim_end().eq_ignore_ascii_case("charset") {
+            return None;
+        }
+        let value = unquoted(value.trim_start())?;
+        let charset = CHARSETS
+            .iter()
+            .find(|(charset, _)| value.eq_ignore_ascii_case(charset))?;
+        if found.is_some_and(|found| found.1 != charset.1) {
+            return None;
+        }
+        found = Some(charset);
+    }
+    Some(found.map_or(HeaderValue::from_static(FORM), |(_, normal)| normal.clone()))
+}
+
+/// Returns whether the parameter may declare a charset, also if it is malformed or has another
+/// name, as `charset*` has.
+fn contains_charset(parameter: &str) -> bool {
+    const CHARSET: &[u8] = b"charset";
+    parameter
+        .as_bytes()
+        .windows(CHARSET.len())
+        .any(|part| part.eq_ignore_ascii_case(CHARSET))
+}
+
+/// Returns a value without its quotes. `None` if only one end has a quote.
+fn unquoted(value: &str) -> Option<&str> {
+    match value.strip_prefix('"') {
+        Some(rest) => rest.strip_suffix('"'),
+        None => (!value.ends_with('"')).then_some(value),
+    }
 }
 
 /// Returns whether the body has a content coding, according to any `Content-Encoding` header.

@@ -12,8 +12,9 @@ use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use zeroize::{Zeroize, Zeroizing};
 
-pub(crate) use self::headers::{check_headers, has_content_coding};
+pub(crate) use self::headers::{has_content_coding, normalize_headers};
 use crate::error::RefreshError;
+use crate::wire::names::FoldedName;
 use crate::wire::scope::{MAX_SCOPE, resources_fit};
 use crate::wire::secret_str::{Text, TextAt, escapes_are_whole};
 
@@ -32,6 +33,10 @@ pub enum FormError {
     Repeated(&'static str),
     /// A parameter whose name some servers read as that of a parameter that the layer reads.
     Lookalike,
+    /// A parameter that the layer reads is in the query, or some servers read one there.
+    InQuery,
+    /// The query has a name that cannot be decoded, or that servers decode in different ways.
+    Query,
 }
 
 impl FormError {
@@ -43,6 +48,8 @@ impl FormError {
             }
             Self::Malformed => "the form is malformed",
             Self::Lookalike => "a parameter has a name that servers read in different ways",
+            Self::InQuery => "a parameter is in the query instead of the body",
+            Self::Query => "the query has a malformed name",
             // A `str` cannot be matched in a `const fn`, its bytes can.
             Self::Repeated(name) => match name.as_bytes() {
                 b"grant_type" => "the parameter grant_type is repeated",
@@ -115,6 +122,24 @@ const REQUESTED_TOKEN_TYPE: &str = "requested_token_type";
 /// The one parameter that the layer reads and that may be repeated (RFC 8707 §2.2).
 const RESOURCE: &str = "resource";
 
+/// A parameter of which only the presence counts. It may be repeated (RFC 8693 §2.1).
+const AUDIENCE: &str = "audience";
+
+/// The names of all parameters that the layer reads.
+const KNOWN: [&str; Param::ALL.len() + 3] = [
+    Param::GrantType.name(),
+    Param::RefreshToken.name(),
+    Param::Token.name(),
+    Param::ClientId.name(),
+    Param::ClientSecret.name(),
+    Param::ClientAssertion.name(),
+    Param::ClientAssertionType.name(),
+    Param::Scope.name(),
+    RESOURCE,
+    REQUESTED_TOKEN_TYPE,
+    AUDIENCE,
+];
+
 /// The form of a token, revocation or introspection request.
 pub struct TokenRequest {
     body: Bytes,
@@ -124,6 +149,7 @@ pub struct TokenRequest {
     /// The positions of the parameters that are not a [`Param`].
     others: Vec<Range<usize>>,
     /// Whether there is an `audience` (RFC 8693 §2.1), which some servers accept in every request.
+    /// A name that only some servers read as `audience` counts, too.
     audience: bool,
 }
 
@@ -148,12 +174,14 @@ impl TokenRequest {
             let at = end - value.len()..end;
             let (name, value) = (decode(name)?, decode(value)?);
             let param = Param::named(&name);
-            if piece
-                .split(';')
-                .skip(usize::from(is_ours(&name)))
-                .any(is_named_like_a_param)
-            {
-                return Err(FormError::Lookalike);
+            let is_exact = param.is_some() || matches!(&*name, RESOURCE | REQUESTED_TOKEN_TYPE);
+            // Servers that also separate parameters by `;` may find several of them in a piece.
+            for piece in piece.split(';').skip(usize::from(is_exact)) {
+                match read_name(piece)? {
+                    Some(AUDIENCE) => audience = true,
+                    Some(_) => return Err(FormError::Lookalike),
+                    None => {}
+                }
             }
             if let Some(param) = param {
                 if let Some(slot) = params.get_mut(param as usize)
@@ -163,7 +191,6 @@ impl TokenRequest {
                 }
             } else if !piece.is_empty() {
                 others.push(start..end);
-                audience |= name.eq_ignore_ascii_case("audience");
                 let is_new = |value: &str| {
                     !resources
                         .iter()
@@ -182,6 +209,23 @@ impl TokenRequest {
             others,
             audience,
         })
+    }
+
+    /// Checks the query of the request. A server that reads both the query and the body might use a
+    /// parameter in the query (RFC 6749 §3.2 requires it in the body).
+    ///
+    /// # Errors
+    ///
+    /// [`FormError::InQuery`] and [`FormError::Query`].
+    pub(crate) fn check_query(&mut self, query: &str) -> Result<(), FormError> {
+        for piece in pieces(query) {
+            match read_name(piece).map_err(|_| FormError::Query)? {
+                Some(AUDIENCE) => self.audience = true,
+                Some(_) => return Err(FormError::InQuery),
+                None => {}
+            }
+        }
+        Ok(())
     }
 
     /// Returns whether the request names an `audience`.
@@ -288,44 +332,28 @@ impl fmt::Debug for TokenRequest {
     }
 }
 
-/// Returns whether a query has a parameter that the layer reads. Such a parameter belongs in the
-/// body (RFC 6749 §3.2), and a server that reads both might use the one in the query.
+/// Returns whether a query has a parameter of a token request, in the reading of any server. A name
+/// that cannot be decoded counts, because servers read it in different ways.
 pub fn names_a_param(query: &str) -> bool {
-    query.split(['&', ';']).any(is_named_like_a_param)
+    pieces(query).any(|piece| !matches!(read_name(piece), Ok(None)))
 }
 
-/// Returns whether some server reads this piece of a form as a parameter that the layer reads.
-/// Servers that also separate parameters by `;` may find several parameters between two `&`.
-fn is_named_like_a_param(piece: &str) -> bool {
+/// Splits a query. Some servers also separate parameters by `;`.
+fn pieces(query: &str) -> impl Iterator<Item = &str> {
+    query.split(['&', ';'])
+}
+
+/// Returns the parameter that the layer reads and as which some server reads the name of this piece
+/// of a form or a query.
+fn read_name(piece: &str) -> Result<Option<&'static str>, FormError> {
     let name = piece.split_once('=').map_or(piece, |(name, _)| name);
-    // A name that cannot be decoded is not the name of such a parameter for any server.
-    decode(name).is_ok_and(|name| is_lookalike(&name))
-}
-
-/// Returns whether some server reads this name as that of a parameter that the layer reads. Some
-/// servers replace `.`, space and `[` in a name by `_`, and some ignore case.
-fn is_lookalike(name: &str) -> bool {
-    let lower = name
-        .bytes()
-        .any(|byte| byte.is_ascii_uppercase())
-        .then(|| name.to_ascii_lowercase());
-    let name = lower.as_deref().unwrap_or(name);
-    if !name.contains(['.', ' ', '[', '=']) {
-        return is_ours(name);
+    let name = decode(name)?;
+    let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
+    if name.bytes().all(is_plain) {
+        return Ok(KNOWN.into_iter().find(|known| *name == **known));
     }
-    let name = name.split_once('=').map_or(name, |(name, _)| name);
-    let folded: String = name
-        .trim_start()
-        .chars()
-        .map(|c| if matches!(c, '.' | ' ') { '_' } else { c })
-        .collect();
-    let array = folded.split('[').next().unwrap_or_default();
-    is_ours(array) || is_ours(&folded.replacen('[', "_", 1))
-}
-
-/// Returns whether the layer reads a parameter with this name.
-fn is_ours(name: &str) -> bool {
-    name == RESOURCE || Param::named(name).is_some()
+    let name = FoldedName::new(&name);
+    Ok(KNOWN.into_iter().find(|known| name.is_read_as(known)))
 }
 
 /// Decodes `+` and percent-encoding in the name or the value of a parameter, and rejects malformed

@@ -55,6 +55,70 @@ fn the_headers_must_declare_a_plain_form() {
             false,
         ),
         (
+            "a charset that is not UTF-8 by RFC 2231 is rejected",
+            &[(
+                "content-type",
+                "application/x-www-form-urlencoded; charset*=utf-8''utf-7",
+            )],
+            false,
+        ),
+        (
+            "a part of a charset is rejected",
+            &[(
+                "content-type",
+                "application/x-www-form-urlencoded; CharSet*0=utf-; charset*1*=7",
+            )],
+            false,
+        ),
+        (
+            "a charset without a value is rejected",
+            &[(
+                "content-type",
+                "application/x-www-form-urlencoded; charset utf-7",
+            )],
+            false,
+        ),
+        (
+            "an additional charset after a known one is rejected",
+            &[(
+                "content-type",
+                "application/x-www-form-urlencoded; charset=utf-8''utf-7",
+            )],
+            false,
+        ),
+        (
+            "two known charsets are rejected",
+            &[(
+                "content-type",
+                "application/x-www-form-urlencoded; charset=utf-8; charset=iso-8859-1",
+            )],
+            false,
+        ),
+        (
+            "the same charset twice is accepted",
+            &[(
+                "content-type",
+                "application/x-www-form-urlencoded; charset=utf-8; charset=\"UTF-8\"",
+            )],
+            true,
+        ),
+        (
+            "half a quote is rejected",
+            &[(
+                "content-type",
+                "application/x-www-form-urlencoded; charset=\"utf-8",
+            )],
+            false,
+        ),
+        (
+            "a charset in another parameter is rejected",
+            &[(
+                "content-type",
+                "application/x-www-form-urlencoded; v=\"1, charset=utf-7\"",
+            )],
+            false,
+        ),
+        (
             "a longer name is another type",
             &[("content-type", "application/x-www-form-urlencoded2")],
             false,
@@ -100,7 +164,7 @@ fn the_headers_must_declare_a_plain_form() {
         ),
     ];
     for (sentence, headers, fine) in rows {
-        let map: HeaderMap = headers
+        let mut map: HeaderMap = headers
             .iter()
             .map(|(name, value)| {
                 (
@@ -117,6 +181,38 @@ fn the_headers_must_declare_a_plain_form() {
         } else {
             Err(FormError::ContentType)
         };
-        assert_eq!(check_headers(&map), expected, "{sentence}");
+        assert_eq!(normalize_headers(&mut map), expected, "{sentence}");
+    }
+}
+
+#[test]
+fn only_the_type_and_its_charset_are_kept() {
+    for (declared, kept) in [
+        (
+            "application/x-www-form-urlencoded",
+            "application/x-www-form-urlencoded",
+        ),
+        (
+            "Application/X-WWW-Form-URLEncoded;",
+            "application/x-www-form-urlencoded",
+        ),
+        (
+            "application/x-www-form-urlencoded; v=1; boundary=x",
+            "application/x-www-form-urlencoded",
+        ),
+        (
+            "application/x-www-form-urlencoded;Charset = \"UTF-8\"; v=1",
+            "application/x-www-form-urlencoded; charset=utf-8",
+        ),
+        (
+            "application/x-www-form-urlencoded; charset=ISO-8859-1",
+            "application/x-www-form-urlencoded; charset=iso-8859-1",
+        ),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", HeaderValue::from_static(declared));
+        assert_eq!(normalize_headers(&mut headers), Ok(()), "{declared}");
+        assert_eq!(headers["content-type"], kept, "{declared}");
+        assert_eq!(headers.len(), 1);
     }
 }

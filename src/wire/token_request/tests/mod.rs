@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 
-use super::{FormError, MAX_PIECES, Param, TokenRequest, check_headers, names_a_param};
+use super::{FormError, KNOWN, MAX_PIECES, Param, TokenRequest, names_a_param, normalize_headers};
 
 fn parse(body: &str) -> Result<TokenRequest, FormError> {
     TokenRequest::parse(Bytes::copy_from_slice(body.as_bytes()))
@@ -210,6 +210,9 @@ fn descriptions_need_no_escaping_in_json() {
         FormError::ContentType,
         FormError::Malformed,
         FormError::Repeated("?"),
+        FormError::Lookalike,
+        FormError::InQuery,
+        FormError::Query,
     ] {
         let sentence = error.description();
         assert_eq!(
