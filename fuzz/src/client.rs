@@ -34,6 +34,13 @@ pub fn client(input: &[u8]) {
     }
     match identify(extension.as_ref(), &headers, &form) {
         Ok(client) => {
+            let is_ascii = |value: &HeaderValue| {
+                value
+                    .as_bytes()
+                    .iter()
+                    .all(|byte| matches!(byte, b' '..=b'~'))
+            };
+            assert!(headers.values().all(is_ascii), "the header is not ASCII");
             agreed(&client, extension.as_ref(), &form);
             named_in_header(&client, headers.get(AUTHORIZATION));
             shows_nothing(&client);
@@ -95,6 +102,14 @@ fn agreed(client: &Client<'_>, extension: Option<&ClientId>, form: &TokenRequest
             Some(id),
             "the subject is another client"
         );
+        for (name, value) in claims.as_object().into_iter().flatten() {
+            // As parsers that ignore case do.
+            let folded = name.to_uppercase().to_lowercase();
+            assert!(
+                !["sub", "iss"].contains(&&*folded) || value.as_str() == Some(id),
+                "some servers read another client from {name:?}"
+            );
+        }
     }
     match (&client.credential, form.get(Param::ClientSecret)) {
         (Credential::Assertion, _) => assert!(form.get(Param::ClientAssertion).is_some()),
@@ -115,14 +130,16 @@ fn agreed(client: &Client<'_>, extension: Option<&ClientId>, form: &TokenRequest
 
 /// Checks that the client is the user in the header: the decoded part before the first colon.
 fn named_in_header(client: &Client<'_>, authorization: Option<&HeaderValue>) {
-    let Some((scheme, rest)) = authorization.and_then(|value| value.to_str().ok()?.split_once(' '))
+    // Some servers compare only the first letters of the scheme.
+    let Some((scheme, rest)) =
+        authorization.and_then(|value| value.to_str().ok()?.trim().split_at_checked("basic".len()))
     else {
         return;
     };
     let Ok(joined) = STANDARD_NO_PAD.decode(rest.trim().trim_end_matches('=')) else {
         return;
     };
-    if !scheme.eq_ignore_ascii_case("basic") {
+    if !scheme.eq_ignore_ascii_case("basic") || client.id.is_none() {
         return;
     }
     let Some((user, _)) = std::str::from_utf8(&joined)

@@ -199,6 +199,7 @@ fn unidentified(error: ClientError) -> RefreshError {
     match error {
         ClientError::Basic => RefreshError::InvalidClient { basic: true },
         ClientError::TooLong { basic } => RefreshError::InvalidClient { basic },
+        ClientError::Issuer => RefreshError::InvalidClient { basic: false },
         error => RefreshError::InvalidRequest(error.description()),
     }
 }

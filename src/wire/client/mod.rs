@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 pub(crate) use self::proof::Proofs;
 pub use self::proof::SenderConstrained;
 use crate::wire::json;
+use crate::wire::names::is_read_as;
 use crate::wire::secret_str::Text;
 use crate::wire::token_request::{self, Param, TokenRequest};
 
@@ -133,11 +134,16 @@ pub enum ClientError {
     Disagree,
     /// The HTTP Basic credentials are malformed.
     Basic,
+    /// The `Authorization` header has a character other than printable ASCII. Or the request names
+    /// a client, and some servers read the scheme of the header as Basic although it is not.
+    Authorization,
     /// The identifier is not a valid [`ClientId`].
     Malformed,
     /// The request names a client, and has a `client_assertion` that the layer cannot read and that
     /// may name another client.
     Assertion,
+    /// The request names a client, and has a `client_assertion` whose issuer is not its subject.
+    Issuer,
     /// The identifier has more bytes than a [`ClientId`] may have.
     TooLong {
         /// Whether it came with HTTP Basic.
@@ -151,10 +157,12 @@ impl ClientError {
         match self {
             Self::Disagree => "the request names two clients or two credentials",
             Self::Basic => "the HTTP Basic credentials are malformed",
+            Self::Authorization => "the Authorization header is malformed",
             Self::Malformed => "the client identifier is not valid",
             Self::Assertion => {
                 "the client_assertion is not a readable JWT and may name another client"
             }
+            Self::Issuer => "the issuer of the client_assertion is not its subject",
             Self::TooLong { .. } => "the client identifier is too long",
         }
     }
@@ -185,17 +193,25 @@ pub fn identify<'a>(
     let assertion = form.get(Param::ClientAssertion);
     if let Some(assertion) = assertion {
         match subject(assertion) {
-            Some(subject) => agree(&mut id, &subject)?,
+            Ok(subject) => agree(&mut id, &subject)?,
             // The inner service may be able to read the assertion, and may use the client in it
             // instead of this one.
-            None if id.is_some() => return Err(ClientError::Assertion),
-            None => {}
+            Err(error) if id.is_some() => return Err(error),
+            Err(_) => {}
         }
+    }
+    // Some servers compare only the first letters of the scheme, and find a client in this header.
+    let authorization = headers.get(AUTHORIZATION);
+    if authorization.is_some_and(begins_like_basic)
+        && authorization.and_then(basic_credentials).is_none()
+        && id.is_some()
+    {
+        return Err(ClientError::Authorization);
     }
     let credential = match (assertion, secret) {
         (Some(_), _) => Credential::Assertion,
         (None, Some(secret)) => Credential::Secret(secret),
-        (None, None) => match headers.get(AUTHORIZATION) {
+        (None, None) => match authorization {
             Some(other) if basic_credentials(other).is_none() => {
                 Credential::Outside(Some(hidden(other)))
             }
@@ -235,23 +251,51 @@ fn agree(id: &mut Option<ClientId>, named: &str) -> Result<(), ClientError> {
 /// Returns the `sub` of an assertion that is a JWT (RFC 7523 §3). The inner service checks its
 /// signature.
 ///
-/// Returns `None` for an assertion that two parsers could read differently, or that only the inner
-/// service can read: SAML, an encrypted JWT, another base64 alphabet, a byte order mark, a repeated
-/// `sub`.
-fn subject(assertion: &str) -> Option<Text<'static>> {
+/// Returns [`ClientError::Assertion`] for an assertion that two parsers could read differently, or
+/// that only the inner service can read: SAML, an encrypted JWT, another base64 alphabet, a byte
+/// order mark, a `sub` or `iss` that is repeated or in another spelling. Returns
+/// [`ClientError::Issuer`] if the issuer is not the subject, because some servers identify the
+/// client by `iss`.
+fn subject(assertion: &str) -> Result<Text<'static>, ClientError> {
+    let payload = payload(assertion).ok_or(ClientError::Assertion)?;
+    let claims = std::str::from_utf8(&payload)
+        .ok()
+        .and_then(|text| json::members(text).ok())
+        .ok_or(ClientError::Assertion)?;
+    let issuer = claim(&claims, "iss")?;
+    let subject = claim(&claims, "sub")?.ok_or(ClientError::Assertion)?;
+    if issuer.is_some_and(|issuer| *issuer != *subject) {
+        return Err(ClientError::Issuer);
+    }
+    Ok(subject.into_owned())
+}
+
+/// Returns the decoded payload of a signed JWT.
+fn payload(assertion: &str) -> Option<Vec<u8>> {
     let mut parts = assertion.split('.');
     let (Some(_), Some(payload), Some(_), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
     else {
         return None;
     };
-    let payload = URL_SAFE_NO_PAD_INDIFFERENT.decode(payload).ok()?;
-    let claims = json::members(std::str::from_utf8(&payload).ok()?).ok()?;
-    let is_subject =
-        |claim: &&json::Member<'_>| json::string(claim.name).is_some_and(|name| &*name == "sub");
-    let mut subjects = claims.iter().filter(is_subject);
-    let subject = json::string(subjects.next()?.value)?.into_owned();
-    subjects.next().is_none().then_some(subject)
+    URL_SAFE_NO_PAD_INDIFFERENT.decode(payload).ok()
+}
+
+/// Returns the claim with this name, if there is one. Returns an error if two parsers could find
+/// different values: some ignore case, or replace half a surrogate pair.
+fn claim<'a>(claims: &[json::Member<'a>], name: &str) -> Result<Option<Text<'a>>, ClientError> {
+    let mut found = None;
+    for claim in claims {
+        let spelling = json::string(claim.name).ok_or(ClientError::Assertion)?;
+        if !is_read_as(&spelling, name) {
+            continue;
+        }
+        let value = json::string(claim.value).ok_or(ClientError::Assertion)?;
+        if *spelling != *name || found.replace(value).is_some() {
+            return Err(ClientError::Assertion);
+        }
+    }
+    Ok(found)
 }
 
 /// The credentials of an `Authorization: Basic` header.
@@ -263,11 +307,21 @@ struct Basic {
 impl Basic {
     fn read(headers: &HeaderMap) -> Result<Option<Self>, ClientError> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
-        let first = values.next();
+        let Some(first) = values.next() else {
+            return Ok(None);
+        };
         if values.next().is_some() {
             return Err(ClientError::Disagree);
         }
-        match first.and_then(basic_credentials) {
+        // Some servers also separate the scheme by a blank that is not ASCII.
+        if !first
+            .as_bytes()
+            .iter()
+            .all(|byte| matches!(byte, b' '..=b'~'))
+        {
+            return Err(ClientError::Authorization);
+        }
+        match basic_credentials(first) {
             Some(credentials) => Self::decode(credentials).map(Some),
             None => Ok(None),
         }
@@ -301,10 +355,16 @@ impl Basic {
 
 /// Returns the credentials after the scheme, if the scheme is Basic.
 fn basic_credentials(value: &HeaderValue) -> Option<&[u8]> {
-    let value = value.as_bytes().trim_ascii();
-    let (scheme, credentials) = value.split_at_checked("basic".len())?;
-    (scheme.eq_ignore_ascii_case(b"basic") && matches!(credentials, [] | [b' ' | b'\t', ..]))
+    let credentials = value.as_bytes().trim_ascii().get(BASIC.len()..)?;
+    (begins_like_basic(value) && matches!(credentials, [] | [b' ', ..]))
         .then(|| credentials.trim_ascii_start())
+}
+
+const BASIC: &[u8] = b"basic";
+
+fn begins_like_basic(value: &HeaderValue) -> bool {
+    let scheme = value.as_bytes().trim_ascii().get(..BASIC.len());
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(BASIC))
 }
 
 #[cfg(test)]

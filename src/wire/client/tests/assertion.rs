@@ -13,7 +13,13 @@ fn assertions_identify_the_client() {
         row(
             "its subject is the client",
             "",
-            assertion(r#"{"iss":"x","sub":"a","exp":1e9}"#),
+            assertion(r#"{"iss":"a","sub":"a","aud":"SUB","exp":1e9}"#),
+            ok(Some("a")),
+        ),
+        row(
+            "its issuer may be missing",
+            "",
+            assertion(r#"{"sub":"a","sub_id":{"sub":"b"},"issuer":"b"}"#),
             ok(Some("a")),
         ),
         row(
@@ -87,6 +93,46 @@ fn an_unreadable_assertion_identifies_no_client_and_conflicts_with_any() {
         ("another case", assertion(r#"{"Sub":"a"}"#)),
         ("two subjects", assertion(r#"{"sub":"a","sub":"b"}"#)),
         (
+            "two subjects, one in capitals",
+            assertion(r#"{"iss":"a","sub":"a","SUB":"b"}"#),
+        ),
+        (
+            "two subjects, one with a long s",
+            assertion("{\"sub\":\"a\",\"\u{17f}ub\":\"b\"}"),
+        ),
+        (
+            "two subjects, one with an escaped long s",
+            assertion(r#"{"\u017fub":"b","sub":"a"}"#),
+        ),
+        (
+            "two subjects, one with a NUL",
+            assertion(r#"{"sub":"a","sub\u0000":"b"}"#),
+        ),
+        (
+            "a claim whose name has half a surrogate pair",
+            assertion(r#"{"sub":"a","sub\ud800":"b"}"#),
+        ),
+        (
+            "two issuers",
+            assertion(r#"{"iss":"a","iss":"a","sub":"a"}"#),
+        ),
+        (
+            "two issuers, one in another case",
+            assertion(r#"{"iss":"a","sub":"a","Iss":"b"}"#),
+        ),
+        (
+            "two issuers, one with a dotless i",
+            assertion("{\"iss\":\"a\",\"sub\":\"a\",\"\u{131}ss\":\"b\"}"),
+        ),
+        (
+            "an issuer that is null",
+            assertion(r#"{"iss":null,"sub":"a"}"#),
+        ),
+        (
+            "an issuer in an array",
+            assertion(r#"{"iss":["a"],"sub":"a"}"#),
+        ),
+        (
             "the same one twice",
             assertion(r#"{"sub":"a","s\u0075b":"a"}"#),
         ),
@@ -153,6 +199,24 @@ fn an_unreadable_assertion_identifies_no_client_and_conflicts_with_any() {
         .check();
         row(sentence, basic("a:s"), &body, Err(ClientError::Assertion)).check();
         row(sentence, "", &body, Err(ClientError::Assertion))
+            .extension("a")
+            .check();
+    }
+}
+
+#[test]
+fn an_assertion_of_another_issuer_identifies_no_client_and_conflicts_with_any() {
+    for claims in [
+        r#"{"iss":"b","sub":"a"}"#,
+        r#"{"sub":"a","iss":""}"#,
+        r#"{"iss":"A","sub":"a"}"#,
+    ] {
+        let body = assertion(claims);
+        row(claims, "", &body, Ok((None, "assertion"))).check();
+        let named = format!("{body}&client_id=a");
+        row(claims, "", named, Err(ClientError::Issuer)).check();
+        row(claims, basic("a:s"), &body, Err(ClientError::Issuer)).check();
+        row(claims, "", &body, Err(ClientError::Issuer))
             .extension("a")
             .check();
     }

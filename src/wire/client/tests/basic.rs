@@ -170,10 +170,22 @@ fn basic_credentials_are_read() {
             Ok((Some("a"), "outside Bearer YTpz")),
         ),
         row(
-            "a longer scheme is another one",
+            "a longer scheme names no client",
             "Basically YTpz",
             "",
             Ok((None, "outside Basically YTpz")),
+        ),
+        row(
+            "a shorter scheme is another one",
+            "Basi YTpz",
+            "client_id=a",
+            Ok((Some("a"), "outside Basi YTpz")),
+        ),
+        row(
+            "another scheme with such credentials is another one",
+            "Bearer Basic",
+            "client_id=a",
+            Ok((Some("a"), "outside Bearer Basic")),
         ),
     ];
     rows.into_iter().for_each(Row::check);
@@ -189,4 +201,37 @@ fn two_authorization_headers_are_rejected() {
     );
     row.authorization.push(basic("a:s"));
     row.check();
+}
+
+#[test]
+fn headers_that_some_servers_read_as_basic_are_rejected() {
+    let credentials = STANDARD.encode("b:s");
+    for blank in [
+        "\t", "\u{a0}", "\u{3000}", "\u{feff}", "\u{e9}", ":", ",", "=", "x", "-", "\"",
+    ] {
+        let header = format!("Basic{blank}{credentials}");
+        for value in [header.as_bytes(), &latin1(&header)] {
+            let value = HeaderValue::from_bytes(value).unwrap();
+            let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+            let form = form("client_id=a");
+            let found = identify(None, &headers, &form);
+            assert_eq!(found.err(), Some(ClientError::Authorization), "{blank:?}");
+        }
+    }
+    for value in ["\u{a0}Basic Yjpz", "Bearer \u{e9}", "Bearer\tx"] {
+        let headers = HeaderMap::from_iter([(
+            AUTHORIZATION,
+            HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+        )]);
+        let form = form("client_id=a");
+        let found = identify(None, &headers, &form);
+        assert_eq!(found.err(), Some(ClientError::Authorization), "{value:?}");
+    }
+}
+
+/// Returns the lowest byte of each character.
+fn latin1(text: &str) -> Vec<u8> {
+    text.chars()
+        .map(|char| u8::try_from(u32::from(char)).unwrap_or(0xa0))
+        .collect()
 }

@@ -6,8 +6,8 @@ mod basic;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
 
 use super::{Client, ClientError, ClientId, Credential, InvalidClientId, identify};
