@@ -6,7 +6,7 @@
 use std::fmt;
 
 use http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderValue, Response, StatusCode};
 
@@ -33,6 +33,10 @@ pub enum RefreshError {
     /// 400 `invalid_request`: the request is malformed (RFC 6749 §5.2).
     #[error("{0}")]
     InvalidRequest(&'static str),
+    /// 405 `invalid_request`: the method of a request to a guarded path is not POST, GET, HEAD or
+    /// OPTIONS.
+    #[error("the method is not allowed, use POST")]
+    MethodNotAllowed,
     /// 413 `invalid_request`: the body is larger than
     /// [`max_request_body`](crate::RefreshLayerBuilder::max_request_body).
     #[error("the request body is too large")]
@@ -138,6 +142,7 @@ impl RefreshError {
             | Self::InvalidGrant
             | Self::InvalidScope
             | Self::InvalidTarget => StatusCode::BAD_REQUEST,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::InvalidClient { .. } => StatusCode::UNAUTHORIZED,
@@ -156,9 +161,10 @@ impl RefreshError {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::InvalidRequest(_) | Self::BodyTooLarge | Self::RequestTimeout => {
-                "invalid_request"
-            }
+            Self::InvalidRequest(_)
+            | Self::MethodNotAllowed
+            | Self::BodyTooLarge
+            | Self::RequestTimeout => "invalid_request",
             Self::InvalidClient { .. } => "invalid_client",
             Self::InvalidGrant => "invalid_grant",
             Self::InvalidScope => "invalid_scope",
@@ -184,6 +190,10 @@ impl RefreshError {
         let basic = HeaderValue::from_static(r#"Basic realm="oauth", charset="UTF-8""#);
         let challenge = matches!(self, Self::InvalidClient { basic: true }).then_some(basic);
         let mut response = error_response(status, self.code(), &self, challenge);
+        if matches!(self, Self::MethodNotAllowed) {
+            let allowed = HeaderValue::from_static("GET, HEAD, OPTIONS, POST");
+            response.headers_mut().insert(ALLOW, allowed);
+        }
         response.extensions_mut().insert(self);
         response
     }

@@ -63,9 +63,11 @@
 //! - **`POST` to the introspection path** (RFC 7662), if one
 //!   [is set](RefreshLayerBuilder::introspection_path): forwarded with the upstream token. The
 //!   response describes the token of the layer.
+//! - **Other methods at these paths**: GET, HEAD and OPTIONS pass if they carry no token request,
+//!   every other method gets 405.
 //! - **Everything else**: passed through unchanged, without a copy or an allocation. With
-//!   [`match_normalized_paths`](RefreshLayerBuilder::match_normalized_paths), `POST` requests with
-//!   an ambiguous [`path`] are rejected.
+//!   [`match_normalized_paths`](RefreshLayerBuilder::match_normalized_paths), requests with an
+//!   ambiguous [`path`] are rejected.
 //!
 //! # Where to put the layer
 //!

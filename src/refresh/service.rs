@@ -10,30 +10,40 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::{Method, Request, Response};
 use http_body::Body;
 use tower::Service;
 
 use crate::body::{RequestBody, ResponseBody};
-use crate::endpoint;
 use crate::endpoint::config::Target;
 use crate::endpoint::progress::Progress;
 use crate::endpoint::state::State;
+use crate::endpoint::{self, Endpoint};
 use crate::error::RefreshError;
 use crate::refresh::check::{self, Probe};
 use crate::refresh::future::{Intercepted, ResponseFuture};
 use crate::store::Store;
+use crate::wire::token_request::names_a_param;
 
 const AMBIGUOUS: &str = "the path of the request can be read in more than one way";
+
+const NOT_POST: &str = "a token request must use POST";
 
 /// Middleware that binds refresh tokens to clients and rotates them.
 ///
 /// Created by [`RefreshLayer`](crate::RefreshLayer). It intercepts POST requests to the token path,
 /// the revocation path and, if one is set, the introspection path, and answers them with the help
 /// of the inner service. The method is compared without case. The inner service gets such a request
-/// as `POST` and under the configured path. All other requests pass unchanged, except that
-/// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) rejects POST
-/// requests with an ambiguous path. The service must run in a tokio runtime with time enabled.
+/// as `POST` and under the configured path.
+///
+/// Some servers accept token requests with any method. At these paths, the layer therefore lets
+/// GET, HEAD and OPTIONS requests pass only if they have no content and no parameter of a token
+/// request in the query (400 `invalid_request`), and no other method (405).
+///
+/// All other requests pass unchanged, except that
+/// [`match_normalized_paths`](crate::RefreshLayerBuilder::match_normalized_paths) rejects requests
+/// with an ambiguous path. The service must run in a tokio runtime with time enabled.
 pub struct Refresh<S, St> {
     inner: S,
     shared: Arc<State<St>>,
@@ -96,12 +106,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let endpoint = match self.target(&request) {
-            Target::Endpoint(endpoint) => endpoint,
-            Target::Refused => {
-                return ResponseFuture::refused(RefreshError::InvalidRequest(AMBIGUOUS));
-            }
-            Target::Other => {
+        let endpoint = match self.route(&request) {
+            Route::Intercept(endpoint) => endpoint,
+            Route::Refuse(error) => return ResponseFuture::refused(error),
+            Route::Pass => {
                 return ResponseFuture::pass_through(
                     self.inner.call(request.map(RequestBody::inner)),
                 );
@@ -142,12 +150,50 @@ where
     }
 }
 
+/// The way of a request.
+enum Route {
+    Intercept(Endpoint),
+    Refuse(RefreshError),
+    Pass,
+}
+
 impl<S, St> Refresh<S, St> {
-    fn target<B>(&self, request: &Request<B>) -> Target {
+    fn route<B: Body>(&self, request: &Request<B>) -> Route {
+        let paths = &self.shared.config().paths;
+        let path = request.uri().path();
         // Methods are case-sensitive (RFC 9110 §9.1), but some servers ignore their case.
-        if !request.method().as_str().eq_ignore_ascii_case("POST") {
-            return Target::Other;
+        if request.method().as_str().eq_ignore_ascii_case("POST") {
+            return match paths.target(path) {
+                Target::Endpoint(endpoint) => Route::Intercept(endpoint),
+                Target::Refused => Route::Refuse(RefreshError::InvalidRequest(AMBIGUOUS)),
+                Target::Other => Route::Pass,
+            };
         }
-        self.shared.config().paths.target(request.uri().path())
+        let target = paths.target_of_other_method(path);
+        if target == Target::Other {
+            return Route::Pass;
+        }
+        let is_safe = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
+        match target {
+            _ if is_safe && may_be_token_request(request) => {
+                Route::Refuse(RefreshError::InvalidRequest(NOT_POST))
+            }
+            _ if is_safe => Route::Pass,
+            Target::Refused => Route::Refuse(RefreshError::InvalidRequest(AMBIGUOUS)),
+            Target::Endpoint(_) | Target::Other => Route::Refuse(RefreshError::MethodNotAllowed),
+        }
     }
+}
+
+/// Returns whether a server that accepts token requests with any method may find one in this
+/// request: it has a parameter in its query, or content.
+fn may_be_token_request<B: Body>(request: &Request<B>) -> bool {
+    let (headers, body) = (request.headers(), request.body());
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    request.uri().query().is_some_and(names_a_param)
+        || headers.contains_key(TRANSFER_ENCODING)
+        || lengths.any(|length| length != "0")
+        || body.size_hint().lower() > 0
+        // Not every body knows that it is empty, but content without a type is no form.
+        || (headers.contains_key(CONTENT_TYPE) && !body.is_end_stream())
 }

@@ -15,6 +15,7 @@ mod issue;
 mod issue_faults;
 mod lifetimes;
 mod links;
+mod methods;
 mod odd_requests;
 mod paths;
 mod permits;

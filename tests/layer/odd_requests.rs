@@ -106,7 +106,7 @@ async fn collected(request: Request<AnyBody>) -> Bytes {
 
 #[tokio::test(start_paused = true)]
 async fn unusual_but_valid_forms_are_accepted() {
-    let rows: [Row; 24] = [
+    let rows: [Row; 27] = [
         ("nothing odd", |t| refresh(t, "&client_id=app")),
         ("a trailing ampersand", |t| refresh(t, "&client_id=app&")),
         ("many ampersands", |t| refresh(t, "&&&client_id=app&&")),
@@ -144,6 +144,23 @@ async fn unusual_but_valid_forms_are_accepted() {
         }),
         ("unknown parameters in capitals", |t| {
             refresh(t, "&client_id=app&Vendor-ID=other&X=admin")
+        }),
+        ("arrays and objects of other names", |t| {
+            refresh(
+                t,
+                "&client_id=app&audience[]=a&audience[]=b&client[id]=other&x%5Bclient_id%5D=other",
+            )
+        }),
+        ("names with the same beginning", |t| {
+            refresh(
+                t,
+                "&client_id=app&client_info=1&scope_hint=x&x-client-SKU=y&_token=z",
+            )
+        }),
+        ("a query with arrays", |t| {
+            form("/token?x[]=1&audience=a&tenant[id]=%7E")
+                .body(full(body(t, "&client_id=app")))
+                .unwrap()
         }),
         ("an escaped name", |t| refresh(t, "&client%5Fid=app")),
         ("an escaped name in small letters", |t| {
@@ -351,10 +368,10 @@ async fn unusual_client_ids_are_accepted() {
 async fn other_requests_pass_through_unchanged() {
     let app = App::new();
     let rows: [(&str, http::request::Builder, &'static [u8]); 6] = [
-        ("a GET", Request::get("/token"), b"half an escape: %"),
+        ("a GET", Request::get("/token?tenant=other&x[]=%7e"), b""),
         (
             "a PUT",
-            Request::put("/revoke").header("content-type", "text/plain"),
+            Request::put("/revoke/x").header("content-type", "text/plain"),
             b"\0",
         ),
         ("a path below", form("/token/x"), b"a=%"),

@@ -20,12 +20,15 @@ pub(crate) struct Paths {
 /// The rules that match all spellings of the guarded paths.
 #[derive(Clone, Debug)]
 pub(super) struct EndpointRules {
+    /// The rules for POST requests.
     paths: PathRules,
+    /// The rules for other methods.
+    other_methods: PathRules,
     /// The endpoint of each guarded prefix.
     endpoints: Vec<Endpoint>,
 }
 
-/// The target of a POST request, by its path.
+/// The target of a request, by its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Endpoint(Endpoint),
@@ -108,7 +111,10 @@ impl Paths {
             allowed.push(prefix);
         }
         let (endpoints, guarded): (Vec<_>, Vec<_>) = guarded.into_iter().unzip();
+        let everywhere = prefix(ALLOWED, "/")?;
+        let other_allowed = allowed.iter().cloned().chain([everywhere]);
         Ok(EndpointRules {
+            other_methods: PathRules::new(guarded.iter().cloned(), other_allowed),
             paths: PathRules::new(guarded, allowed),
             endpoints,
         })
@@ -135,13 +141,24 @@ impl Paths {
 
     /// Returns the target of a POST request with this path.
     pub(crate) fn target(&self, path: &str) -> Target {
+        self.find(path, |rules| &rules.paths)
+    }
+
+    /// Returns the target of a request with another method than POST. An ambiguous path is refused
+    /// only if it has a dot segment, an invalid escape or the like, or may be a guarded path:
+    /// other methods name files and other resources, whose names may have encoded delimiters.
+    pub(crate) fn target_of_other_method(&self, path: &str) -> Target {
+        self.find(path, |rules| &rules.other_methods)
+    }
+
+    fn find(&self, path: &str, rules_for: fn(&EndpointRules) -> &PathRules) -> Target {
         if let Some((endpoint, _)) = self.endpoints().find(|(_, guarded)| *guarded == path) {
             return Target::Endpoint(endpoint);
         }
         let Some(rules) = &self.rules else {
             return Target::Other;
         };
-        match rules.paths.find(path) {
+        match rules_for(rules).find(path) {
             PathMatch::Open => Target::Other,
             PathMatch::Guarded(index) => rules
                 .endpoints

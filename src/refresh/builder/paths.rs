@@ -67,6 +67,10 @@ impl<St: Store> RefreshLayerBuilder<St> {
     ///   and [`allow_ambiguous_paths`](Self::allow_ambiguous_paths) allows exceptions.
     /// - A POST request also gets 400 if some servers remove a segment of its path and the result
     ///   is a guarded path (`/index.php/token`).
+    /// - A request with another method than GET, HEAD and OPTIONS gets 405 at every spelling of a
+    ///   guarded path, and 400 if its path may be a guarded one or has a dot segment, an invalid
+    ///   escape or a control character. GET, HEAD and OPTIONS requests with such a path get 400
+    ///   only if they have content or a parameter of a token request in the query.
     ///
     /// If one guarded path is below another, a request below both belongs to the longer one. The
     /// guarded paths themselves must not be ambiguous.

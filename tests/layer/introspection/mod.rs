@@ -247,7 +247,7 @@ async fn without_the_setting_the_path_is_not_intercepted() {
     );
     introspect(&refresh_only, &token).await;
     assert_eq!(asked(&refresh_only), token, "access tokens are not");
-    let get = Request::get("/introspect?token=x")
+    let get = Request::get("/introspect?tenant=x")
         .body(Full::<Bytes>::default())
         .unwrap();
     refresh_only.send(get).await.unwrap();
