@@ -178,13 +178,10 @@ impl Withheld {
                 let value = Zeroizing::new(decoded(text, at).into_owned());
                 let shortest = if named { SHORTEST_SECRET } else { LONG_SECRET };
                 let is_literal = matches!(value.as_str(), "null" | "true" | "false");
-                if value.len() >= shortest && !is_literal && !secrets.contains(&value) {
-                    secrets.push(value);
+                if value.len() >= shortest && !is_literal {
+                    add_secret(&mut secrets, value)?;
                 }
             }
-        }
-        if secrets.len() > MOST_SECRETS {
-            return Err(Undisclosable);
         }
         let raw = |at: &Range<usize>| text.as_bytes().get(at.clone()).unwrap_or_default();
         let needles = needles(&secrets);
@@ -292,6 +289,22 @@ fn needles(secrets: &[impl AsRef<str>]) -> Vec<Needle<'_>> {
         .iter()
         .map(|secret| Needle::new(secret.as_ref()))
         .collect()
+}
+
+/// Adds a secret that is not known yet. The limit applies to each addition, so that an answer with
+/// thousands of tokens does not cost as many comparisons for each of them.
+fn add_secret(
+    secrets: &mut Vec<Zeroizing<String>>,
+    secret: Zeroizing<String>,
+) -> Result<(), Undisclosable> {
+    if secrets.contains(&secret) {
+        return Ok(());
+    }
+    if secrets.len() >= MOST_SECRETS {
+        return Err(Undisclosable);
+    }
+    secrets.push(secret);
+    Ok(())
 }
 
 fn set(flags: &mut [bool], at: usize) {

@@ -355,3 +355,16 @@ fn content_that_cannot_be_inspected_is_withheld() {
         "encoded a thousand times"
     );
 }
+
+/// The number of comparisons for each of them is bounded by the limit.
+#[test]
+fn no_more_secrets_than_the_limit_are_collected() {
+    let mut secrets = Vec::new();
+    for number in 0..2 * MOST_SECRETS {
+        let added = add_secret(&mut secrets, Zeroizing::new(number.to_string()));
+        assert_eq!(added.is_ok(), number < MOST_SECRETS, "{number}");
+        assert_eq!(secrets.len(), MOST_SECRETS.min(number + 1), "{number}");
+    }
+    assert!(add_secret(&mut secrets, Zeroizing::new("1".to_owned())).is_ok());
+    assert_eq!(secrets.len(), MOST_SECRETS, "a repeated one");
+}

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::{Undisclosable, Withheld};
+use super::{MOST_SECRETS, Undisclosable, Withheld, add_secret};
 use crate::wire::token_response::cut;
 
 const ALL: Withheld = Withheld::ALL;
