@@ -103,7 +103,13 @@ async fn refuse_all(rows: &[Row], status: u16, error: &str, challenge: bool) {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_not_a_plain_form_is_rejected() {
-    let rows: [Row; 14] = [
+    let rows: [Row; 16] = [
+        ("a charset by RFC 2231", |good| {
+            good.typed(b"application/x-www-form-urlencoded; charset*=utf-8''utf-7")
+        }),
+        ("a charset after another", |good| {
+            good.typed(b"application/x-www-form-urlencoded; charset=\"utf-8''utf-7\"")
+        }),
         ("no content type", |good| good.under(&[])),
         ("JSON", |good| good.typed(b"application/json")),
         ("parts", |good| {
@@ -191,6 +197,61 @@ async fn an_ambiguous_form_is_rejected() {
         }),
         ("hundreds of parameters", |good| {
             good.with(format!("&client_id=app{}", "&".repeat(300)))
+        }),
+    ];
+    refuse_all(&rows, 400, "invalid_request", false).await;
+}
+
+/// Another server may read these names as those of parameters, and then sees another client or
+/// another scope.
+#[tokio::test(start_paused = true)]
+async fn a_parameter_that_some_server_reads_under_another_name_is_rejected() {
+    let rows: [Row; 10] = [
+        ("a bracket after", |good| {
+            good.with("&client_id=app&client_id]=other")
+        }),
+        ("brackets around", |good| {
+            good.with("&client_id=app&%5Bclient_id%5D=other")
+        }),
+        ("two brackets around a scope", |good| {
+            good.with("&client_id=app&[[scope]]=admin")
+        }),
+        ("a long s", |good| {
+            good.with("&client_id=app&%C5%BFcope=admin")
+        }),
+        ("two levels of encoding", |good| {
+            good.with("&client_id=app&client%255Fid=other")
+        }),
+        ("brackets in the query", |good| {
+            let path = format!("{}?[client_id]=other", good.path);
+            form(&path)
+                .body(full(good.bytes("&client_id=app")))
+                .unwrap()
+        }),
+        ("a NUL in the query", |good| {
+            let path = format!("{}?client_id%00=other", good.path);
+            form(&path)
+                .body(full(good.bytes("&client_id=app")))
+                .unwrap()
+        }),
+        ("an escape of a code point in the query", |good| {
+            let path = format!("{}?%u0063lient_id=other", good.path);
+            form(&path)
+                .body(full(good.bytes("&client_id=app")))
+                .unwrap()
+        }),
+        ("a blank that is not ASCII after Basic", |good| {
+            let value = [b"Basic\xa0", &basic("other:s").as_bytes()["Basic ".len()..]].concat();
+            form(good.path)
+                .header("authorization", value)
+                .body(full(good.bytes("&client_id=app")))
+                .unwrap()
+        }),
+        ("another subject in capitals", |good| {
+            good.asserted(
+                r#"{"iss":"app","sub":"app","SUB":"other"}"#,
+                "&client_id=app",
+            )
         }),
     ];
     refuse_all(&rows, 400, "invalid_request", false).await;

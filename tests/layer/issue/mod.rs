@@ -107,3 +107,48 @@ async fn if_the_store_is_down_a_log_in_succeeds_without_a_refresh_token() {
         assert_eq!(answer.headers()["cache-control"], "no-store", "{name}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn with_refuse_unstored_grants_a_log_in_fails_if_its_grant_cannot_be_stored() {
+    type Fault = fn() -> Plan;
+    let rows: [(&str, Fault, u16, &str, EventKind); 3] = [
+        (
+            "unavailable",
+            || Plan::Lose,
+            503,
+            "temporarily_unavailable",
+            EventKind::StoreUnavailable,
+        ),
+        (
+            "its answer lost",
+            || Plan::LoseAnswer,
+            503,
+            "temporarily_unavailable",
+            EventKind::StoreUnavailable,
+        ),
+        (
+            "corrupt",
+            || Plan::Corrupt,
+            500,
+            "server_error",
+            EventKind::StoreCorrupt,
+        ),
+    ];
+    for (name, plan, status, error, event) in rows {
+        for reference in [false, true] {
+            let app = App::with(|builder| {
+                builder
+                    .refuse_unstored_grants(true)
+                    .reference_access_tokens(reference)
+            });
+            app.store.hook(move |_, _| plan());
+            let name = format!("{name}, reference tokens: {reference}");
+            let answer = send(&app, log_in(&[])).await;
+            answer.assert_refused(&name, status, error, false);
+            assert_eq!(app.upstream.seen().len(), 1, "{name}");
+            assert!(app.events().contains(&event), "{name}: {:?}", app.events());
+            app.store.unhook();
+            app.log_in("app").await;
+        }
+    }
+}
