@@ -36,6 +36,10 @@ pub enum AccessError {
     /// [`resource_for`](crate::AccessLayerBuilder::resource_for).
     #[error("the path of the request can be read in more than one way")]
     AmbiguousPath,
+    /// 501 `invalid_request`: the method is `TRACE`, or `TRACK` of IIS. The response of the inner
+    /// service would contain the request, and so the upstream access token.
+    #[error("TRACE and TRACK are not supported")]
+    Trace,
     /// 500 `server_error`: a handler extracts an [`AccessGrant`](crate::AccessGrant), and no
     /// [`AccessLayer`](crate::AccessLayer) guards its route. Only with the feature `axum`.
     #[error("the route is not guarded")]
@@ -59,6 +63,7 @@ impl AccessError {
             Self::TokenMissing | Self::InvalidToken => StatusCode::UNAUTHORIZED,
             Self::InvalidRequest | Self::AmbiguousPath => StatusCode::BAD_REQUEST,
             Self::InsufficientScope { .. } => StatusCode::FORBIDDEN,
+            Self::Trace => StatusCode::NOT_IMPLEMENTED,
             Self::UpstreamUnavailable | Self::Store(StoreError::Unavailable(_)) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -75,7 +80,7 @@ impl AccessError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::TokenMissing => "unauthorized",
-            Self::InvalidRequest | Self::AmbiguousPath => "invalid_request",
+            Self::InvalidRequest | Self::AmbiguousPath | Self::Trace => "invalid_request",
             Self::InvalidToken => "invalid_token",
             Self::InsufficientScope { .. } => "insufficient_scope",
             Self::UpstreamUnavailable | Self::Store(StoreError::Unavailable(_)) => {
@@ -143,6 +148,7 @@ impl Challenges {
                     .ok()
             }
             AccessError::AmbiguousPath
+            | AccessError::Trace
             | AccessError::Unguarded
             | AccessError::UpstreamUnavailable
             | AccessError::Store(_) => None,

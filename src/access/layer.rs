@@ -29,6 +29,9 @@ use crate::store::{InstrumentedStore, Store};
 /// [`pass_preflights`](AccessLayerBuilder::pass_preflights) or
 /// [`allow_anonymous`](AccessLayerBuilder::allow_anonymous) is set.
 ///
+/// `TRACE` and `TRACK` are rejected on guarded routes
+/// ([`AccessError::Trace`](crate::AccessError::Trace)).
+///
 /// A single layer can guard several resources
 /// ([`resource_for`](AccessLayerBuilder::resource_for)).
 ///

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use tower::{Service, ServiceExt as _};
 
 use crate::access::body::AccessBody;
@@ -100,6 +100,9 @@ where
                 let elsewhere = self.policy.elsewhere();
                 return ResponseFuture::refused(refused(AccessError::AmbiguousPath, elsewhere));
             }
+            Place::Guarded(route) if is_echo(request.method()) => {
+                return ResponseFuture::refused(refused(AccessError::Trace, route));
+            }
             Place::Guarded(route) => route,
         };
         let admitted = match self.guard.look(&request) {
@@ -143,6 +146,13 @@ where
             Err(error) => ResponseFuture::refused(refused(error, route)),
         }
     }
+}
+
+/// Returns whether servers answer a method with the request that they received. Some ignore the
+/// case of methods.
+fn is_echo(method: &Method) -> bool {
+    let is = |name: &str| method.as_str().eq_ignore_ascii_case(name);
+    is("TRACE") || is("TRACK")
 }
 
 /// Returns the error response for the client.

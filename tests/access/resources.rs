@@ -106,6 +106,43 @@ fn table(builder: Builder) -> Builder {
         .resource_for("/two/", two)
 }
 
+/// A server that answers these methods sends the request back, with the upstream access token.
+#[tokio::test]
+async fn methods_that_echo_the_request_are_refused_on_guarded_routes() {
+    let app = issuing();
+    let token = issued(&app, r#"{"scope":"use one admin"}"#, &[API, ONE, TWO]).await;
+    let header = format!("Authorization: Bearer {token}");
+    let everywhere = Server::start(&app, |builder| builder).await;
+    let anonymous = Server::start(&app, |builder| builder.allow_anonymous(true)).await;
+    let below = Server::start(&app, |builder| {
+        let builder = builder.open_elsewhere(true).pass_preflights(true);
+        builder.resource_for("/one", Requirements::new())
+    })
+    .await;
+    for method in ["TRACE", "TRACK", "trace", "Trace", "tRaCk"] {
+        for (server, path) in [
+            (&everywhere, "/x"),
+            (&anonymous, "/x"),
+            (&below, "/one"),
+            (&below, "/one/"),
+            (&below, "//ONE/x?y"),
+        ] {
+            for headers in [&[&*header][..], &[]] {
+                let reply = server.send(method, path, headers).await;
+                assert_eq!(reply.status, StatusCode::NOT_IMPLEMENTED, "{method} {path}");
+                assert_eq!(reply.body["error"], "invalid_request", "{method} {path}");
+                assert_eq!(reply.challenge, "", "{method} {path}");
+            }
+        }
+        let reply = below.send(method, "/open", &[&header]).await;
+        assert_eq!(reply.status, StatusCode::OK, "{method}");
+    }
+    for method in ["GET", "POST", "PATCH", "REPORT"] {
+        let reply = below.send(method, "/one", &[&header]).await;
+        assert_eq!(reply.status, StatusCode::OK, "{method}");
+    }
+}
+
 #[tokio::test]
 async fn each_path_has_the_requirements_of_its_resource() {
     let app = issuing();

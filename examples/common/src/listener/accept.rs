@@ -391,7 +391,7 @@ impl Shared {
                     );
                 }
             }
-            Refusal::Method | Refusal::Stalled => {
+            Refusal::Method | Refusal::Echo | Refusal::Stalled => {
                 tracing::debug!(?refusal, "a request was refused")
             }
         }

@@ -12,6 +12,8 @@ use crate::oauth_error::oauth_error;
 pub enum Refusal {
     /// The method contains lower-case letters or other unusual characters.
     Method,
+    /// The method asks for an echo of the request: `TRACE`, or `TRACK` of IIS.
+    Echo,
     /// The request body made no progress.
     Stalled,
     /// Too many requests are in flight.
@@ -22,13 +24,17 @@ pub enum Refusal {
 
 impl Refusal {
     /// Returns a refusal unless the method consists of upper-case letters and hyphens, as all
-    /// registered methods do.
+    /// registered methods do, and is not one that echoes the request.
     ///
     /// Some servers ignore the case of methods, so `post` could reach an endpoint for which only
-    /// `POST` is guarded.
+    /// `POST` is guarded. An echo contains what the server has added for the upstream, such as the
+    /// upstream's access token, and cookies that scripts must not read.
     pub fn of_method(method: &Method) -> Option<Self> {
         let upper = |byte: u8| byte.is_ascii_uppercase() || byte == b'-';
-        (!method.as_str().bytes().all(upper)).then_some(Self::Method)
+        match method.as_str() {
+            "TRACE" | "TRACK" => Some(Self::Echo),
+            name => (!name.bytes().all(upper)).then_some(Self::Method),
+        }
     }
 
     const fn parts(self) -> (StatusCode, &'static str, &'static str) {
@@ -37,6 +43,11 @@ impl Refusal {
                 StatusCode::BAD_REQUEST,
                 "invalid_request",
                 "the method must be in upper case",
+            ),
+            Self::Echo => (
+                StatusCode::NOT_IMPLEMENTED,
+                "invalid_request",
+                "TRACE and TRACK are not supported",
             ),
             Self::Stalled => (
                 StatusCode::REQUEST_TIMEOUT,

@@ -146,6 +146,31 @@ async fn the_upstream_gets_the_providers_token_and_no_credential_of_the_client()
     }
 }
 
+/// Servers answer these methods with the request that they received.
+#[tokio::test]
+async fn methods_that_echo_the_request_do_not_reach_the_upstream() {
+    let upstream = Recorder::start(|seen| format!("{:?}", seen.headers)).await;
+    let flags = ["--identity-headers"];
+    let fixture = Fixture::start(&format!("{}/mcp", upstream.url()), &flags).await;
+    let authorization = format!("Bearer {}", fixture.access);
+    for method in ["TRACE", "TRACK"] {
+        for path in ["/mcp", "/mcp/", "/token", "/"] {
+            let headers = [("authorization", &*authorization)];
+            let answer = send(method, &fixture.server.url(path), &headers, "").await;
+            assert_eq!(
+                answer.status,
+                StatusCode::NOT_IMPLEMENTED,
+                "{method} {path}"
+            );
+            assert!(
+                !answer.text().contains("identity-access-"),
+                "{method} {path}"
+            );
+        }
+    }
+    assert!(upstream.all().is_empty(), "{:?}", upstream.all());
+}
+
 #[tokio::test]
 async fn the_upstream_gets_forwarded_headers_of_trusted_networks() {
     let upstream = Recorder::start(|_| "ok").await;

@@ -271,6 +271,37 @@ async fn requests_without_a_valid_access_token_are_challenged() {
     );
 }
 
+/// Servers answer these methods with the request that they received.
+#[tokio::test]
+async fn methods_that_echo_the_request_are_refused_on_every_path() {
+    let setup = Setup::start(&[]).await;
+    let bearer = format!("Bearer {}", access_token(&setup.log_in().await));
+    let before = setup.upstream.seen().len();
+    for method in ["TRACE", "TRACK", "trace", "Trace", "tRACK"] {
+        for path in [
+            "/api",
+            "/api/",
+            "//API/x",
+            "/api/..%2fx",
+            "/",
+            "/token",
+            "*",
+        ] {
+            for values in [&[&*bearer][..], &[]] {
+                let answer = request_by(&setup.proxy, method, path, values).await;
+                let status = match method {
+                    "TRACE" | "TRACK" => StatusCode::NOT_IMPLEMENTED,
+                    _ => StatusCode::BAD_REQUEST,
+                };
+                assert_eq!(answer.status, status, "{method} {path}");
+                assert_eq!(answer.string("error"), "invalid_request", "{method} {path}");
+                assert!(!answer.text().contains("at-"), "{method} {path}");
+            }
+        }
+    }
+    assert_eq!(setup.upstream.seen().len(), before);
+}
+
 #[tokio::test]
 async fn every_spelling_of_a_resource_path_is_guarded_and_no_other_path() {
     let setup = Setup::start(&["--resource-prefix", "/v2/items/"]).await;
