@@ -12,12 +12,30 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Returns the letters and digits of a text, in lower case.
+/// Returns the letters and digits of a text that are ASCII, in lower case. Servers that ignore case
+/// take some other letters for them, such as `ſ` for `s` and the Kelvin sign for `k`.
 pub(super) fn folded(text: &[u8]) -> String {
-    text.iter()
-        .filter(|byte| byte.is_ascii_alphanumeric())
-        .map(|byte| char::from(byte.to_ascii_lowercase()))
+    if text.is_ascii() {
+        let kept = text.iter().filter(|byte| byte.is_ascii_alphanumeric());
+        return kept
+            .map(|byte| char::from(byte.to_ascii_lowercase()))
+            .collect();
+    }
+    String::from_utf8_lossy(text)
+        .chars()
+        .map(narrow)
+        .flat_map(char::to_uppercase)
+        .flat_map(char::to_lowercase)
+        .filter(char::is_ascii_alphanumeric)
         .collect()
+}
+
+/// Returns the ASCII character of a full-width one.
+fn narrow(character: char) -> char {
+    match u32::from(character) {
+        code @ 0xff01..=0xff5e => char::from_u32(code - 0xfee0).unwrap_or(character),
+        _ => character,
+    }
 }
 
 /// Decodes `+`, `%74` and, because some servers do, `%u0074`.

@@ -6,16 +6,17 @@
 //! the browser posts. The proxy therefore refuses these requests on every path:
 //!
 //! 1. A `response_type` with `token` in any of its values, in the query or in a form, with any
-//!    method. That includes pushed authorization requests (RFC 9126), which are forms. A part named
-//!    `response_type` in `multipart/form-data` is refused, too, because some frameworks treat it as
-//!    a form parameter.
+//!    method. That includes pushed authorization requests (RFC 9126), which are forms. A body
+//!    without a media type is checked as a form. A part named `response_type` in a body of any
+//!    `multipart` type is refused, too, because some frameworks treat it as a form parameter.
 //! 2. A `request` object (RFC 9101) with such a `response_type` in its claims, or an encrypted one,
 //!    which the proxy cannot read.
 //! 3. A `request_uri`, unless it comes from a pushed authorization request: the proxy cannot read
 //!    the request object behind it.
 //!
 //! Names and values are compared as the most lenient servers read them: case and punctuation are
-//! ignored, percent-encoding is decoded up to twice, and `;` separates parameters. A name is also
+//! ignored, also that of letters such as `ſ`, percent-encoding is decoded up to twice, and `;`
+//! separates parameters. A name is also
 //! compared up to its first NUL, as PHP reads it, and an encoded `?` in the path begins a query. A
 //! harmless parameter that looks like one of these is refused, too; no such parameter is known.
 
@@ -30,7 +31,7 @@ mod tests;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 
-use self::decoding::decoded;
+use self::decoding::{decoded, folded};
 use self::form::FormCheck;
 use self::multipart::MultipartCheck;
 use self::parameter::check_pairs;
@@ -92,16 +93,13 @@ pub enum BodyCheck {
 impl BodyCheck {
     /// Returns a check for the body of a request with these headers, if it can be a form.
     pub fn new(headers: &HeaderMap) -> Result<Option<Self>, Refusal> {
-        let types = || {
-            headers
-                .get_all(CONTENT_TYPE)
-                .iter()
-                .map(|value| value.as_bytes().to_ascii_lowercase())
-        };
-        let is_form = types().any(|value| contains(&value, b"form-urlencoded"));
-        let is_multipart = types().any(|value| contains(&value, b"multipart/form-data"));
-        // Some servers read a body without a type as a form.
-        let has_type = types().any(|value| !value.trim_ascii().is_empty());
+        let types = || headers.get_all(CONTENT_TYPE).iter();
+        let named = |part: &str| types().any(|value| folded(value.as_bytes()).contains(part));
+        let is_form = named("urlencoded");
+        let is_multipart = named("multipart");
+        // Some servers read a body without a type as a form, even if it is said to be encoded.
+        let has_type =
+            types().next().is_some() && types().all(|value| is_media_type(value.as_bytes()));
         if has_type && !is_form && !is_multipart {
             return Ok(None);
         }
@@ -113,11 +111,7 @@ impl BodyCheck {
         if encodings.any(|encoding| !encoding.eq_ignore_ascii_case(b"identity"))
             || has_odd_charset(headers)
         {
-            return if has_type {
-                Err(Refusal::Encoding)
-            } else {
-                Ok(None)
-            };
+            return Err(Refusal::Encoding);
         }
         match (is_form, is_multipart) {
             // A server may parse the body as either type.
@@ -152,38 +146,48 @@ impl BodyCheck {
     }
 }
 
+/// Returns whether a value of `Content-Type` begins with a type and a subtype.
+fn is_media_type(value: &[u8]) -> bool {
+    let mut parts = value.split(|byte| matches!(byte, b';' | b','));
+    let essence = parts.next().unwrap_or_default().trim_ascii();
+    let slash = essence.iter().position(|byte| *byte == b'/');
+    slash.is_some_and(|at| at > 0 && at + 1 < essence.len())
+}
+
 /// Returns whether the form may be in a character set that is not an extension of ASCII.
 fn has_odd_charset(headers: &HeaderMap) -> bool {
-    const USUAL: [&[u8]; 8] = [
-        b"utf-8",
-        b"utf8",
-        b"us-ascii",
-        b"ascii",
-        b"iso-8859-",
-        b"iso8859-",
-        b"latin",
-        b"windows-125",
-    ];
     headers.get_all(CONTENT_TYPE).iter().any(|value| {
-        let value = value.as_bytes().to_ascii_lowercase();
-        let mut parameters = value.split(|byte| matches!(byte, b';' | b','));
-        parameters.any(|parameter| {
-            let Some(charset) = parameter.trim_ascii().strip_prefix(b"charset") else {
-                return false;
-            };
-            let edge = |byte: &u8| {
-                byte.is_ascii_whitespace() || matches!(byte, b'=' | b'"' | b'\'' | b'*')
-            };
-            let start = charset
-                .iter()
-                .position(|byte| !edge(byte))
-                .unwrap_or(charset.len());
-            let charset = charset.get(start..).unwrap_or_default();
-            !charset.is_empty() && !USUAL.iter().any(|usual| charset.starts_with(usual))
+        let text = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
+        let mut charsets = text.match_indices(CHARSET);
+        charsets.any(|(at, _)| {
+            let before = text.get(..at).unwrap_or_default().trim_ascii_end();
+            let after = text.get(at + CHARSET.len()..).unwrap_or_default();
+            // `charset*=utf-8''utf-7` and `charset*0=utf-7` are other spellings (RFC 2231).
+            !(before.is_empty() || before.ends_with([';', ','])) || !is_usual(after)
         })
     })
 }
 
-fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window == part)
+const CHARSET: &str = "charset";
+
+/// Returns whether the text after the name `charset` names an extension of ASCII, or nothing.
+fn is_usual(text: &str) -> bool {
+    let text = text
+        .split([';', ','])
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
+    let Some(value) = text.strip_prefix('=') else {
+        return text.is_empty();
+    };
+    let value = value.trim_ascii().trim_matches(['"', '\'']).trim_ascii();
+    let is_numbered = |prefix: &&str| {
+        let number = value.strip_prefix(*prefix).unwrap_or_default();
+        matches!(number.len(), 1..=2) && number.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    matches!(value, "" | "utf-8" | "utf8" | "us-ascii" | "ascii")
+        || NUMBERED.iter().any(is_numbered)
 }
+
+/// The beginnings of the names of numbered extensions of ASCII.
+const NUMBERED: [&str; 5] = ["iso-8859-", "iso8859-", "latin", "latin-", "windows-125"];

@@ -1,9 +1,9 @@
-//! Finds parameters of an authorization request in a `multipart/form-data` body.
+//! Finds parameters of an authorization request in a body of a `multipart` type.
 //!
 //! Clients do not send authorization requests in this format, but frameworks that read both form
-//! formats into one table accept them. The value of a part may be large, so only names are checked:
-//! a part named `response_type` or `request_uri` is refused. A part named `request` is common in
-//! other forms and passes.
+//! formats into one table accept them, some of them also `multipart/mixed` and `multipart/related`.
+//! The value of a part may be large, so only names are checked: a part named `response_type` or
+//! `request_uri` is refused. A part named `request` is common in other forms and passes.
 
 use bytes::{Bytes, BytesMut};
 
@@ -14,7 +14,11 @@ use super::parameter::Parameter;
 /// The header of a part that holds its name (RFC 7578 §4.2).
 const DISPOSITION: &[u8] = b"content-disposition";
 
-/// The longest `Content-Disposition` header that is accepted, in bytes.
+/// The headers of a part that hold its name, and those that some servers read as the name of a part
+/// without one.
+const NAMING: [&[u8]; 3] = [DISPOSITION, b"content-id", b"content-type"];
+
+/// The longest such header that is accepted, in bytes.
 const LONGEST: usize = 8 << 10;
 
 /// The most names that such a header may have. A header with more is refused, so that the cost of
@@ -24,8 +28,8 @@ const MOST_NAMES: usize = 16;
 /// Checks a body while it streams to the upstream.
 #[derive(Debug, Default)]
 pub struct MultipartCheck {
-    /// The current line and its continuation lines, while they may be a `Content-Disposition`
-    /// header.
+    /// The current line and its continuation lines, while they may be one of the headers that name a
+    /// part.
     held: BytesMut,
     place: Place,
 }
@@ -33,13 +37,13 @@ pub struct MultipartCheck {
 /// The position of the last received byte in the body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Place {
-    /// In a line that may be a `Content-Disposition` header.
+    /// In a line that may be a header that names a part.
     #[default]
     Line,
     /// After a line of the header. If the next line begins with a space or a tab, it continues the
     /// header.
     NextLine,
-    /// In a line that is not a `Content-Disposition` header.
+    /// In another line.
     Skipped,
 }
 
@@ -90,11 +94,7 @@ impl MultipartCheck {
     }
 
     fn follow(&mut self, is_end: bool, out: &mut BytesMut) -> Result<(), Refusal> {
-        let pairs = self.held.iter().zip(DISPOSITION);
-        let known = pairs
-            .take_while(|(byte, known)| byte.eq_ignore_ascii_case(known))
-            .count();
-        if known == DISPOSITION.len() {
+        if NAMING.iter().any(|name| has_prefix(&self.held, name)) {
             if is_end {
                 self.place = Place::NextLine;
             }
@@ -104,7 +104,7 @@ impl MultipartCheck {
                 Ok(())
             };
         }
-        if known < self.held.len() {
+        if !NAMING.iter().any(|name| has_prefix(name, &self.held)) {
             out.unsplit(self.held.split());
             self.place = if is_end { Place::Line } else { Place::Skipped };
         }
@@ -116,16 +116,42 @@ impl MultipartCheck {
             if number == MOST_NAMES || name.len() > SHORT_NAME {
                 return Err(Refusal::TooLong);
             }
-            match Parameter::named(&name) {
-                Some(Parameter::ResponseType) => return Err(Refusal::ResponseType),
-                Some(Parameter::RequestUri) => return Err(Refusal::RequestUri),
-                Some(Parameter::Request) | None => {}
+            // Some servers decode encoded words (RFC 2047) in a name.
+            if name.windows(2).any(|pair| pair == b"=?") {
+                return Err(Refusal::Encoding);
             }
+            check_name(&name)?;
+        }
+        if let Some(value) = other_name(&self.held) {
+            check_name(value)?;
         }
         out.unsplit(self.held.split());
         self.place = Place::Line;
         Ok(())
     }
+}
+
+fn check_name(name: &[u8]) -> Result<(), Refusal> {
+    match Parameter::named(name) {
+        Some(Parameter::ResponseType) => Err(Refusal::ResponseType),
+        Some(Parameter::RequestUri) => Err(Refusal::RequestUri),
+        Some(Parameter::Request) | None => Ok(()),
+    }
+}
+
+/// Returns the value of a header other than `Content-Disposition`, as a name; `None` if it is too
+/// long for one that is refused.
+fn other_name(header: &[u8]) -> Option<&[u8]> {
+    let mut others = NAMING.iter().filter(|name| **name != DISPOSITION);
+    let name = others.find(|name| has_prefix(header, name))?;
+    let value = header.get(name.len()..)?.trim_ascii().strip_prefix(b":")?;
+    let value = value.trim_ascii_start();
+    (value.len() <= SHORT_NAME).then_some(value)
+}
+
+fn has_prefix(text: &[u8], prefix: &[u8]) -> bool {
+    text.get(..prefix.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 const fn is_line_end(byte: u8) -> bool {
@@ -136,6 +162,11 @@ const fn is_line_end(byte: u8) -> bool {
 /// differ in spaces, quotes and `name*`. A value longer than `SHORT_NAME` is cut to one byte more
 /// than that length.
 fn names(header: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let header: &[u8] = if has_prefix(header, DISPOSITION) {
+        header
+    } else {
+        &[]
+    };
     let starts = (0..header.len()).filter(|at| {
         let rest = header.get(*at..).unwrap_or_default();
         let is_whole = at.checked_sub(1).is_none_or(|at| {
@@ -250,6 +281,27 @@ mod tests {
                 "Content-Type: text/plain\r\nContent-Disposition: form-data; name=\"request_uri\"",
                 Refusal::RequestUri,
             ),
+            (
+                "Content-Disposition: form-data; name=\"re\u{17f}ponse_type\"",
+                Refusal::ResponseType,
+            ),
+            // Names of parts without one.
+            ("Content-ID: response_type", Refusal::ResponseType),
+            ("content-id :\t<Request_URI>", Refusal::RequestUri),
+            (
+                "Content-Disposition: form-data\r\nContent-ID:\r\n response_type",
+                Refusal::ResponseType,
+            ),
+            ("Content-Type: response_type", Refusal::ResponseType),
+            // Encoded words.
+            (
+                "Content-Disposition: form-data; name=\"=?utf-8?B?cmVzcG9uc2VfdHlwZQ==?=\"",
+                Refusal::Encoding,
+            ),
+            (
+                "Content-Disposition: form-data; name==?utf-8?Q?response=5ftype?=",
+                Refusal::Encoding,
+            ),
         ] {
             let body = format!(
                 "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nb\r\n--x\r\n{header}\r\n\r\ntoken\r\n--x--"
@@ -274,6 +326,9 @@ mod tests {
             "--x\r\nContent-Disposition: form-data; name=\"request\"\r\n\r\nresponse_type=token\r\n--x--\r\n",
             "--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"response_type\"\r\n\r\nname=\"response_type\"\n--x--",
             "--x\r\nX-Content-Disposition: name=\"response_type\"\r\n\r\n content\r\n--x--",
+            "--x\r\nContent-Type: application/json; charset=UTF-8; name=\"=?utf-8?B?YQ==?=\"\r\nContent-ID: <request@a>\r\n\r\n{}\r\n--x--",
+            "--x\r\nContent-Disposition: form-data; name=\"a\"; filename=\"=?utf-8?B?YQ==?=\"\r\n\r\n\r\n--x--",
+            "content-identity is response_type\r\ncontent-types: response_type",
             "Content-Dispo",
             "Content-Disposition: form-data; name=f\r\n\r\n\r\n\n\n name=response_type",
             "Content-Disposition: form-data; name=",

@@ -51,6 +51,14 @@ fn response_types_with_a_token_are_refused_in_every_spelling() {
         "a=b;response_type=token",
         "response_type=%00token",
         "&&;&response_type==token",
+        // Case folding of characters that are not ASCII.
+        "re%C5%BFponse_type=token",
+        "re\u{17f}pon\u{17f}e_type=token",
+        "re%25C5%25BFponse_type=token",
+        "re%u017fponse_type=token",
+        "response_type=to\u{212a}en",
+        "response_type=code%20to%E2%84%AAen",
+        "re%EF%BD%93ponse_type=token",
     ] {
         assert_eq!(check_query(query), Err(Refusal::ResponseType), "{query}");
     }
@@ -108,6 +116,17 @@ fn a_request_object_is_refused_for_its_claims_or_if_it_is_unreadable() {
             Refusal::ResponseType,
         ),
         (r#"{"Response_Type":"TOKEN"}"#, Refusal::ResponseType),
+        (r#"{"re\u017fponse_type":"token"}"#, Refusal::ResponseType),
+        ("{\"re\u{17f}ponse_type\":\"token\"}", Refusal::ResponseType),
+        (r#"{"response_type":"to\u212aen"}"#, Refusal::ResponseType),
+        (
+            r#"{"reque\u017ft_uri":"https://a"}"#,
+            Refusal::RequestObject,
+        ),
+        (
+            r#"{"requ\u0065st_ur\u0131":"https://a"}"#,
+            Refusal::RequestObject,
+        ),
         (r#"{"response_type\u0000x":"token"}"#, Refusal::ResponseType),
         (r#"{"request_uri":"https://a"}"#, Refusal::RequestObject),
         (r#"{"response_type":"code","#, Refusal::RequestObject),
@@ -294,14 +313,39 @@ fn only_forms_are_checked() {
             Ok(true),
             "{form}"
         );
-        let encoded = if form.is_empty() {
-            Ok(false)
-        } else {
-            Err(Refusal::Encoding)
-        };
-        assert_eq!(
-            form_check(&[("content-type", form), ("content-encoding", "gzip")]),
-            encoded
+        for encoding in ["gzip", "x", "identity, br"] {
+            let headers = [("content-type", form), ("content-encoding", encoding)];
+            assert_eq!(form_check(&headers), Err(Refusal::Encoding), "{headers:?}");
+        }
+    }
+    // Some servers read a body without a media type as a form, whatever its encoding.
+    for untyped in ["", " ", ";", "; charset=utf-8", ",", "form", "/", "text/"] {
+        let headers = [("content-type", untyped), ("content-encoding", "gzip")];
+        assert_eq!(form_check(&headers[..1]), Ok(true), "{untyped:?}");
+        assert_eq!(form_check(&headers), Err(Refusal::Encoding), "{untyped:?}");
+    }
+    assert_eq!(
+        form_check(&[("content-encoding", "gzip")]),
+        Err(Refusal::Encoding)
+    );
+    let two = [("content-type", "text/plain"), ("content-type", "")];
+    assert_eq!(form_check(&two), Ok(true));
+    for form in [
+        "application/x-url-encoded",
+        "x/urlencoded",
+        "application/x_www_form_urlencoded",
+    ] {
+        assert_eq!(form_check(&[("content-type", form)]), Ok(true), "{form}");
+    }
+    for multipart in [
+        "multipart/mixed",
+        "multipart/related; boundary=x",
+        "Multipart/X",
+        "multipart",
+    ] {
+        assert!(
+            matches!(check_of(multipart), Ok(Some(BodyCheck::Multipart(_)))),
+            "{multipart}"
         );
     }
     let two = [
@@ -326,19 +370,76 @@ fn only_forms_are_checked() {
             "{other}"
         );
     }
-    for odd in [
-        "utf-16",
-        "\"UTF-16LE\"",
-        "ibm037",
-        "utf-7",
-        "cp037",
-        "EBCDIC-US",
+}
+
+fn check_of(content_type: &str) -> Result<Option<BodyCheck>, Refusal> {
+    let value = HeaderValue::from_bytes(content_type.as_bytes()).unwrap();
+    BodyCheck::new(&HeaderMap::from_iter([(CONTENT_TYPE, value)]))
+}
+
+#[test]
+fn a_form_is_in_an_extension_of_ascii() {
+    for media_type in [
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "",
     ] {
-        let value = format!("application/x-www-form-urlencoded; Charset = {odd}");
-        let headers =
-            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_str(&value).unwrap())]);
-        assert!(BodyCheck::new(&headers).is_err(), "{odd}");
+        for usual in [
+            "charset=utf-8",
+            "Charset = \"UTF-8\"",
+            "boundary=x; charset=utf8;a=b",
+            "charset=us-ascii",
+            "charset=iso-8859-1",
+            "charset=ISO-8859-15",
+            "charset=latin1",
+            "charset=windows-1252",
+            "charset=",
+            "charset",
+        ] {
+            let value = format!("{media_type}; {usual}");
+            assert!(matches!(check_of(&value), Ok(Some(_))), "{value}");
+        }
+        for odd in [
+            "Charset = utf-16",
+            "charset=\"UTF-16LE\"",
+            "charset=ibm037",
+            "charset=utf-7",
+            "charset=cp037",
+            "charset=EBCDIC-US",
+            // The value must match as a whole.
+            "charset=utf-8''utf-7",
+            "charset=utf-8-utf-7",
+            "charset=utf-8 utf-7",
+            "charset=utf-8\u{a0}",
+            "charset=latin",
+            "charset=iso-8859-",
+            "charset=iso-8859-1x",
+            "charset=windows-1252x",
+            // Other spellings of the parameter.
+            "charset*=utf-8''utf-7",
+            "CHARSET*=utf-7",
+            "charset*0=utf-7",
+            "charset*0*=utf-8''utf-7",
+            "charset *=utf-7",
+            "charset0=utf-7",
+            "charset:utf-7",
+            "\"charset\"=utf-7",
+            "x-charset=utf-7",
+            "a=\";charset=utf-7",
+            "charset=utf-8; charset=utf-7",
+            "charset=utf-7, charset=utf-8",
+        ] {
+            let value = format!("{media_type}; {odd}");
+            assert!(
+                matches!(check_of(&value), Err(Refusal::Encoding)),
+                "{value}"
+            );
+        }
     }
+    assert!(matches!(
+        check_of("application/json; charset*=utf-8''utf-7"),
+        Ok(None)
+    ));
 }
 
 /// Returns the bytes that the upstream receives of a form that arrives in these chunks, and the
@@ -414,7 +515,7 @@ proptest! {
     #[test]
     fn the_verdict_does_not_depend_on_the_chunk_size(
         form in proptest::collection::vec(
-            "(response_type|response_type%00x|request%2500x|request|%2572equest_uri|res%u0070onse[+%]type%00|x|re)?[=&;]?(token|code|https://a)?",
+            "(response_type|response_type%00x|re%C5%BFponse_type|re\u{17f}ponse_type|request%2500x|request|%2572equest_uri|res%u0070onse[+%]type%00|x|re)?[=&;]?(token|code|https://a)?",
             0..8,
         ),
         size in 1..9_usize,

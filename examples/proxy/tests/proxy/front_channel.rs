@@ -84,6 +84,11 @@ fn refused() -> Vec<(String, &'static str)> {
             "client_id=a&response_type%00x=token",
             "unsupported_response_type",
         ),
+        ("re%C5%BFponse_type=token", "unsupported_response_type"),
+        (
+            "client_id=a&response_type=to%E2%84%AAen",
+            "unsupported_response_type",
+        ),
         (
             "response_mode=form_post&response_type%5B%5D=token",
             "unsupported_response_type",
@@ -176,42 +181,62 @@ async fn authorization_requests_for_tokens_are_refused_on_every_path() {
             ),
             ("x", "y"),
         ],
+        [
+            (
+                "content-type",
+                "application/x-www-form-urlencoded; charset*=utf-8''utf-7",
+            ),
+            ("x", "y"),
+        ],
+        // Some servers read a body without a type as a form, and ignore its encoding.
+        [("x", "y"), ("content-encoding", "gzip")],
+        [("content-type", ""), ("content-encoding", "x")],
     ] {
-        let answer = send("POST", &setup.proxy.url("/encoded"), &headers, "unreadable").await;
-        assert_eq!(
-            (answer.status, &*answer.string("error")),
-            (StatusCode::BAD_REQUEST, "invalid_request")
-        );
-        assert_eq!(setup.reached("/encoded"), None);
+        for body in ["unreadable", "client_id=a&response_type=token"] {
+            let answer = send("POST", &setup.proxy.url("/encoded"), &headers, body).await;
+            assert_eq!(
+                (answer.status, &*answer.string("error")),
+                (StatusCode::BAD_REQUEST, "invalid_request"),
+                "{headers:?}"
+            );
+            assert_eq!(setup.reached("/encoded"), None, "{headers:?}");
+        }
     }
 }
 
 #[tokio::test]
 async fn multipart_parts_named_like_parameters_are_refused() {
     let setup = Setup::start(&["--reference-access-tokens"]).await;
-    let kind = [("content-type", "multipart/form-data; boundary=x")];
-    for (name, code) in [
+    let kinds = ["form-data", "mixed", "related", "x-mixed-replace"];
+    for (number, (name, code)) in [
         ("\"response_type\"", Some("unsupported_response_type")),
         ("Response_Type", Some("unsupported_response_type")),
         ("\"request_uri\"", Some("request_uri_not_supported")),
         ("\"response_type\0x\"", Some("unsupported_response_type")),
         (&"name=".repeat(1000), Some("invalid_request")),
         ("\"file\"; filename=\"response_type\"", None),
-    ] {
-        let body =
-            format!("--x\r\ncontent-disposition: form-data; name={name}\r\n\r\ntoken\r\n--x--\r\n");
-        let target = format!("/authorize?{}", name.len());
-        let answer = send("POST", &setup.proxy.url(&target), &kind, body.clone()).await;
-        match code {
-            Some(code) => {
-                assert_eq!(
-                    (answer.status, &*answer.string("error")),
-                    (StatusCode::BAD_REQUEST, code),
-                    "{name}"
-                );
-                assert_eq!(setup.reached(&target), None, "{name}");
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for kind in kinds {
+            let headers = [("content-type", &*format!("multipart/{kind}; boundary=x"))];
+            let body = format!(
+                "--x\r\ncontent-disposition: form-data; name={name}\r\n\r\ntoken\r\n--x--\r\n"
+            );
+            let target = format!("/authorize?{kind}{number}");
+            let answer = send("POST", &setup.proxy.url(&target), &headers, body.clone()).await;
+            match code {
+                Some(code) => {
+                    assert_eq!(
+                        (answer.status, &*answer.string("error")),
+                        (StatusCode::BAD_REQUEST, code),
+                        "{kind}: {name}"
+                    );
+                    assert_eq!(setup.reached(&target), None, "{kind}: {name}");
+                }
+                None => assert_eq!(setup.reached(&target), Some(body), "{kind}: {name}"),
             }
-            None => assert_eq!(setup.reached(&target), Some(body), "{name}"),
         }
     }
 }
@@ -311,6 +336,7 @@ async fn other_requests_are_forwarded_unchanged() {
         ("application/json", text),
         ("text/plain", text),
         ("multipart/form-data; boundary=x", text),
+        ("multipart/related; boundary=x", text),
     ]
     .into_iter()
     .enumerate()
