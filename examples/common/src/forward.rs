@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderMap};
+use http::header::{HOST, HeaderMap, HeaderName};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -49,7 +49,7 @@ struct Shared<B> {
 }
 
 /// Headers that the server itself adds to a request for the upstream, in the extensions of the
-/// request. They replace headers of the client.
+/// request. They replace headers of the client, in every spelling.
 #[derive(Clone, Debug)]
 pub struct AddedHeaders(pub HeaderMap);
 
@@ -200,7 +200,12 @@ where
         let version = std::mem::replace(request.version_mut(), Version::HTTP_11);
         *request.uri_mut() = upstream.uri(request.uri())?;
         let headers = request.headers_mut();
-        headers::remove_hop_by_hop(headers);
+        let trusted = self
+            .client
+            .as_ref()
+            .is_some_and(|client| client.is_trusted());
+        headers::remove_hop_by_hop(headers, trusted);
+        headers::join_cookies(headers);
         let host = match &self.client {
             Some(client) => {
                 client.announce(headers, host.as_ref(), version);
@@ -210,8 +215,10 @@ where
         };
         let added = request.extensions_mut().remove::<AddedHeaders>();
         let headers = request.headers_mut();
-        for (name, value) in added.into_iter().flat_map(|AddedHeaders(added)| added) {
-            headers.extend(name.map(|name| (name, value)));
+        if let Some(AddedHeaders(added)) = added {
+            let names: Vec<_> = added.keys().map(HeaderName::as_str).collect();
+            headers::remove_all(headers, &names);
+            headers.extend(added);
         }
         let host = host.filter(|_| *preserve_host);
         headers.insert(HOST, host.unwrap_or_else(|| upstream.host().clone()));
@@ -260,7 +267,7 @@ where
                 return Err(ForwardError::Switched);
             }
             *response.version_mut() = Version::HTTP_11;
-            headers::remove_hop_by_hop(response.headers_mut());
+            headers::remove_hop_by_hop(response.headers_mut(), false);
             Ok(response)
         })
     }
@@ -344,6 +351,9 @@ fn connection_lost(error: &legacy::Error) -> bool {
         && (cause(error).is_some_and(hyper::Error::is_incomplete_message)
             || cause(error).is_some_and(broken))
 }
+
+#[cfg(test)]
+mod tests;
 
 /// Returns the first error of this type among the causes of `error`.
 fn cause<T: StdError + 'static>(error: &legacy::Error) -> Option<&T> {

@@ -154,6 +154,11 @@ impl Client {
         }
     }
 
+    /// Returns whether it is a trusted reverse proxy.
+    pub const fn is_trusted(&self) -> bool {
+        self.trusted
+    }
+
     /// Removes headers that a client must not send to the upstream, and adds the headers that
     /// describe the client. `host` is the host that the client asked for.
     pub fn announce(&self, headers: &mut HeaderMap, host: Option<&HeaderValue>, version: Version) {

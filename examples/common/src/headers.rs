@@ -3,15 +3,17 @@
 //! 1. Hop-by-hop headers, and headers that `Connection` nominates (RFC 9110 §7.6.1). Clients are
 //!    not trusted: a nomination is ignored for headers that are meant for the recipient of the
 //!    message. Otherwise the layer could check one request and the upstream could serve another,
-//!    without the credentials or the content type that were checked.
+//!    without the credentials or the content type that were checked. It is also ignored in a request
+//!    of a trusted reverse proxy, which could have passed it on from its client: it would remove
+//!    what that proxy has added.
 //! 2. Headers that replace the path or the method of a request. The proxy guards the path and the
 //!    method of the request line, and must not forward a header that replaces them.
-//! 3. Headers that describe the client and the URL that it used, unless they come from a trusted
-//!    network.
+//! 3. Headers that describe the client and the URL that it used, or name its user or certificate,
+//!    unless they come from a trusted network.
 //! 4. Other spellings of these headers: CGI, WSGI and their successors read `Content_Type` as
 //!    `Content-Type`.
 
-use http::header::{CONNECTION, HeaderMap, HeaderName};
+use http::header::{CONNECTION, COOKIE, Entry, HeaderMap, HeaderName, HeaderValue};
 
 /// Headers that replace the path or the method. They are removed even if they come from a trusted
 /// network.
@@ -38,33 +40,111 @@ const REWRITING: [&str; 20] = [
     "x-tunnel-method",
 ];
 
-/// Headers, other than `X-Forwarded-…`, that describe the client or the URL that it used.
-const FORWARDING: [&str; 25] = [
+/// Headers, other than `X-Forward…`, that describe the client or the URL that it used.
+const FORWARDING: [&str; 35] = [
     "cf-connecting-ip",
     "cf-connecting-ipv6",
+    "cf-visitor",
     "client-ip",
+    "cloudfront-forwarded-proto",
+    "cloudfront-viewer-address",
+    "coming-from",
     "fastly-client-ip",
     "fly-client-ip",
     "forwarded",
     "forwarded-for",
     "front-end-https",
+    "http-client-ip",
+    "http-x-forwarded-for",
     "remote-addr",
     "true-client-ip",
+    "x-appengine-user-ip",
     "x-azure-clientip",
+    "x-azure-socketip",
     "x-client-ip",
     "x-cluster-client-ip",
     "x-envoy-external-address",
     "x-host",
+    "x-nf-client-connection-ip",
     "x-original-forwarded-for",
     "x-original-host",
+    "x-originating-ip",
     "x-proxyuser-ip",
     "x-real-ip",
     "x-remote-addr",
     "x-remote-ip",
     "x-scheme",
     "x-script-name",
-    "x-url-scheme",
     "x-true-client-ip",
+    "x-url-scheme",
+];
+
+/// Headers in which reverse proxies and gateways name the user or the client whom they have
+/// authenticated. Headers whose names begin with one of [`IDENTITY_PREFIXES`] do the same.
+const IDENTITY: [&str; 15] = [
+    "auth-user",
+    "smuser",
+    "x-anonymous-consumer",
+    "x-apigateway-api-userinfo",
+    "x-endpoint-api-userinfo",
+    "x-forwarded-access-token",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-login",
+    "x-forwarded-preferred-username",
+    "x-forwarded-roles",
+    "x-jwt-assertion",
+    "x-user",
+    "x-userinfo",
+    "x-username",
+];
+
+const IDENTITY_PREFIXES: [&str; 26] = [
+    "cf-access-",
+    "iv-",
+    "mellon-",
+    "oidc-",
+    "remote-",
+    "shib-",
+    "sm-",
+    "tailscale-",
+    "x-amzn-oidc-",
+    "x-auth-request-",
+    "x-auth-user",
+    "x-authenticated-",
+    "x-authentik-",
+    "x-consumer-",
+    "x-credential-",
+    "x-forwarded-id-",
+    "x-forwarded-user",
+    "x-goog-authenticated-user-",
+    "x-goog-iap-",
+    "x-ms-client-principal",
+    "x-ms-token-",
+    "x-oidc-",
+    "x-pomerium-",
+    "x-remote-",
+    "x-vouch-",
+    "x-webauth-",
+];
+
+/// Prefixes of headers in which reverse proxies describe the certificate or the TLS connection of a
+/// client (RFC 9440, and older conventions).
+const CERTIFICATE_PREFIXES: [&str; 14] = [
+    "client-cert",
+    "ssl-",
+    "wl-proxy-",
+    "x-amzn-mtls-",
+    "x-amzn-tls-",
+    "x-arr-",
+    "x-certificate-",
+    "x-client-cert",
+    "x-client-dn",
+    "x-client-ssl",
+    "x-client-verify",
+    "x-mtls-",
+    "x-ssl",
+    "x-tls-",
 ];
 
 /// Headers for the recipient of a message, which `Connection` cannot nominate.
@@ -120,27 +200,59 @@ const IDENTITY_PARTS: [&str; 16] = [
     "ident", "secret", "session", "sign", "token", "user",
 ];
 
-/// Removes hop-by-hop headers from a request or a response, including the headers that
-/// `Connection` nominates.
-pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+/// Removes hop-by-hop headers from a request or a response and, unless a trusted reverse proxy has
+/// sent it, the headers that `Connection` nominates.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap, trusted: bool) {
     // Most messages have no such header.
     if !headers.keys().any(|name| is_hop_by_hop(name.as_str())) {
         return;
     }
-    for name in nominated(headers) {
-        headers.remove(name);
+    if !trusted {
+        for name in nominated(headers) {
+            headers.remove(name);
+        }
     }
     remove_if(headers, is_hop_by_hop);
 }
 
+/// Joins the lines of `Cookie` into one. HTTP/2 clients may split it, and HTTP/1.1 servers expect
+/// one line (RFC 9113 §8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let Entry::Occupied(mut entry) = headers.entry(COOKIE) else {
+        return;
+    };
+    if entry.iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<_> = entry
+        .iter()
+        .map(|crumb| crumb.as_bytes().trim_ascii())
+        .filter(|crumb| !crumb.is_empty())
+        .collect();
+    // Parts of valid values are a valid value.
+    if let Ok(mut joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        joined.set_sensitive(true);
+        entry.insert(joined);
+    }
+}
+
 /// Removes headers that could make the upstream serve a different request than the one that was
-/// checked. Headers that describe the client are kept if they come from a trusted network.
+/// checked. Headers that describe the client or its user are kept if they come from a trusted
+/// network.
 pub fn remove_misleading(headers: &mut HeaderMap, trusted: bool) {
     remove_if(headers, |name| {
         is_any(name, &REWRITING)
-            || (!trusted && is_forwarding(name))
+            || (!trusted && (is_forwarding(name) || is_identity(name) || is_certificate(name)))
             || name == "proxy"
             || is_other_spelling(name)
+    });
+}
+
+/// Removes headers that name a user, also those of a trusted network.
+pub fn remove_users(headers: &mut HeaderMap) {
+    // `X-Remote-Addr` names no user.
+    remove_if(headers, |name| {
+        is_identity(name) && !is_any(name, &FORWARDING)
     });
 }
 
@@ -181,6 +293,8 @@ fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
 fn is_end_to_end(name: &str) -> bool {
     is_standard(name)
         || is_forwarding(name)
+        || is_identity(name)
+        || is_certificate(name)
         || IDENTITY_PARTS.iter().any(|part| name.contains(part))
 }
 
@@ -192,10 +306,15 @@ fn is_standard(name: &str) -> bool {
 }
 
 fn is_forwarding(name: &str) -> bool {
-    const PREFIX: &str = "x-forwarded";
-    name.get(..PREFIX.len())
-        .is_some_and(|start| is_same(start, PREFIX))
-        || is_any(name, &FORWARDING)
+    begins_with_any(name, &["x-forward"]) || is_any(name, &FORWARDING)
+}
+
+fn is_identity(name: &str) -> bool {
+    is_any(name, &IDENTITY) || begins_with_any(name, &IDENTITY_PREFIXES)
+}
+
+fn is_certificate(name: &str) -> bool {
+    begins_with_any(name, &CERTIFICATE_PREFIXES)
 }
 
 /// Returns whether a server that treats all punctuation as `-` reads this name as one of the
@@ -213,6 +332,13 @@ fn is_other_spelling(name: &str) -> bool {
 
 fn is_any(name: &str, known: &[&str]) -> bool {
     known.iter().any(|known| is_same(name, known))
+}
+
+fn begins_with_any(name: &str, prefixes: &[&str]) -> bool {
+    prefixes.iter().any(|prefix| {
+        name.get(..prefix.len())
+            .is_some_and(|start| is_same(start, prefix))
+    })
 }
 
 /// Compares two lower-case names as a server does that treats all punctuation as `-`.

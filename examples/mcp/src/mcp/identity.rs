@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use server_common::forward::AddedHeaders;
-use server_common::headers::remove_all;
+use server_common::headers::{remove_all, remove_users};
 use tower_oauth_refresh::AccessGrant;
 
 use crate::cli::IdentityFlags;
@@ -68,9 +68,10 @@ impl Identity {
         (!keys.is_empty()).then(|| SigningKey::key_set(keys))
     }
 
-    /// Removes what the client says about the user, and adds what this server knows.
+    /// Removes what the client or a reverse proxy says about the user, and adds what this server knows.
     pub(super) fn tell(&self, mut request: Request) -> Request {
-        remove_all(request.headers_mut(), &[USER, EMAIL, GROUPS, TOKEN]);
+        remove_users(request.headers_mut());
+        remove_all(request.headers_mut(), &[TOKEN]);
         let grant = request.extensions().get::<AccessGrant>();
         let added = grant.and_then(|grant| self.headers(grant));
         if let Some(added) = added {
