@@ -68,7 +68,9 @@ impl<'a> Jwt<'a> {
     /// not one of [`ALGORITHMS`].
     pub fn parse(token: &'a str) -> Result<Self, JwtError> {
         let header = decode_header(token).map_err(|_| JwtError::Malformed)?;
-        if part(token, 0).is_some_and(|header| header.contains_key("crit")) {
+        // A header that only the crate can read may have the member, too.
+        let members = part(token, 0).ok_or(JwtError::Malformed)?;
+        if members.contains_key("crit") {
             return Err(JwtError::CriticalHeaders);
         }
         if !ASYMMETRIC.contains(&header.alg) {
@@ -190,5 +192,30 @@ mod tests {
     fn the_names_of_the_algorithms_are_theirs() {
         let names = ASYMMETRIC.map(|algorithm| format!("{algorithm:?}"));
         assert_eq!(names, ALGORITHMS);
+    }
+
+    #[test]
+    fn a_token_with_critical_headers_is_refused_however_they_are_written() {
+        let parse = |header: &str| {
+            let token = format!("{}.e30.c2ln", URL_SAFE_NO_PAD.encode(header));
+            Jwt::parse(&token).map(drop)
+        };
+        assert_eq!(parse(r#"{"alg":"ES256","n":1}"#), Ok(()));
+        for header in [
+            r#"{"alg":"ES256","crit":["x"]}"#,
+            r#"{"alg":"ES256","crit":[]}"#,
+            r#"{"alg":"ES256","crit":null}"#,
+            r#"{"alg":"ES256","\u0063rit":["x"]}"#,
+        ] {
+            assert_eq!(parse(header), Err(JwtError::CriticalHeaders), "{header}");
+        }
+        // The numbers are out of range for one of the two parsers.
+        for header in [
+            r#"{"alg":"ES256","crit":["x"],"n":1e999}"#,
+            r#"{"alg":"ES256","n":[{"m":-1e400}],"crit":["x"]}"#,
+            r#"{"alg":"ES256","n":1e999}"#,
+        ] {
+            assert!(parse(header).is_err(), "{header}");
+        }
     }
 }
