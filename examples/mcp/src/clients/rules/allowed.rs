@@ -11,26 +11,31 @@ const KNOWN_SCHEMES: [&str; 5] = [
     "windsurf",
 ];
 
-/// Prefixes of schemes that operating systems, browsers and their tools handle, and not apps.
-const SYSTEM: [&str; 18] = [
+/// Prefixes of schemes that operating systems, browsers and their tools handle, and not apps. Some
+/// of them are top-level domains.
+const SYSTEM: [&str; 22] = [
     "about",
     "android",
-    "applescript",
+    "apple",
     "chrome",
     "com.android.",
     "com.apple.",
     "edge",
     "facetime",
     "file",
+    "google",
     "help",
     "intent",
     "itms",
     "market",
+    "microsoft",
     "ms",
     "opera",
     "search",
     "shell",
     "steam",
+    "windows",
+    "xbox",
 ];
 
 /// Returns whether a scheme is a reversed domain name, such as `com.example.app`, as RFC 8252 §7.1
@@ -102,6 +107,8 @@ mod tests {
             "io.example:/cb",
             "org.example.some-app://cb",
             "com.googleusercontent.apps.1-x:/cb",
+            "com.microsoft.some-app:/cb",
+            "app.example:/cb",
         ] {
             assert!(allows(uri), "{uri}");
         }
@@ -126,6 +133,17 @@ mod tests {
             "x-apple.systempreferences",
             "x-apple-reminderkit",
             "x-apple-helpbasic.x",
+            "apple.x",
+            "applescript",
+            "microsoft.windows.camera",
+            "microsoft.windows.camera.picker",
+            "microsoft.x",
+            "microsoft-edge",
+            "windows.x",
+            "windowsdefender.x",
+            "xbox.x",
+            "xbox-gamehub.x",
+            "google.navigation",
             "com.apple.systempreferences",
             "com.android.settings",
             "android-app",
