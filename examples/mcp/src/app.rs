@@ -17,13 +17,12 @@ use axum::routing::any;
 use server_common::causes::causes;
 use server_common::flags::{About, AdminFlags, config_error};
 use server_common::forwarded::Edge;
-use server_common::listener::{Held, Listener};
+use server_common::listener::{Listener, limit_body_time};
 use server_common::metrics::Metrics;
 use server_common::program::{Failure, bind, shut_down};
 use server_common::receivers::Receivers;
 use server_common::shutdown::Signals;
 use server_common::store::{OpenStore, StoreChoice};
-use tokio::time::Instant;
 use tower::service_fn;
 use tower_oauth_refresh::store::BoxStore;
 use tower_oauth_refresh::{AccessLayer, ClientCredentials, MemoryStore, RefreshLayer};
@@ -355,12 +354,4 @@ fn router(app: &App, mcp: Router<App>) -> Router {
 /// Answers a request of another server that ends sessions.
 async fn receive(Extract(app): Extract<App>, request: Request) -> Response {
     app.receivers.answer(request).await.map(Body::new)
-}
-
-/// Sets the time limit for the body of a request. The listener responds with 408 when it expires.
-pub(crate) fn limit_body_time(request: Request, limit: Duration) -> Request {
-    if let Some(held) = request.extensions().get::<Arc<Held>>() {
-        held.deadline.get_or_init(|| Instant::now() + limit);
-    }
-    request
 }

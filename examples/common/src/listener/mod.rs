@@ -36,5 +36,5 @@ mod throttle;
 pub use self::accept::Listener;
 pub use self::connections::{Connections, finish};
 pub use self::limits::Limits;
-pub use self::request::{Held, RequestBody};
+pub use self::request::{Held, RequestBody, limit_body_time};
 pub use self::throttle::Throttle;

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Request;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
@@ -140,6 +141,15 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.budget.release(*self.bytes.get_mut());
     }
+}
+
+/// Sets the time limit for the body of a request, unless it has one. The listener answers with 408
+/// when it expires.
+pub fn limit_body_time<B>(request: Request<B>, limit: Duration) -> Request<B> {
+    if let Some(held) = request.extensions().get::<Arc<Held>>() {
+        held.deadline.get_or_init(|| Instant::now() + limit);
+    }
+    request
 }
 
 /// The reason why a request body could not be read completely.

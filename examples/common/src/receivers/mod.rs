@@ -17,13 +17,12 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full, Limited};
-use tokio::time::Instant;
 use tower_oauth_refresh::store::StoreError;
 
 pub use self::logout::Logout;
 use crate::bearer::BearerToken;
 use crate::causes::causes;
-use crate::listener::Held;
+use crate::listener::limit_body_time;
 use crate::oauth_error::oauth_error;
 use crate::sessions::Sessions;
 
@@ -155,11 +154,7 @@ impl Receivers {
                 ..Refused::invalid("the method must be POST")
             });
         }
-        let (head, body) = request.into_parts();
-        // The listener answers the request with 408 at this time.
-        if let Some(held) = head.extensions.get::<Arc<Held>>() {
-            held.deadline.get_or_init(|| Instant::now() + BODY_TIMEOUT);
-        }
+        let (head, body) = limit_body_time(request, BODY_TIMEOUT).into_parts();
         let status = match (head.uri.path(), logout, revocation) {
             (LOGOUT_PATH, Some(logout), _) => {
                 need_type(&head.headers, "application/x-www-form-urlencoded")?;

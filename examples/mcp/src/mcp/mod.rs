@@ -22,6 +22,7 @@ use axum::middleware::{Next, from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use server_common::listener::limit_body_time;
 use server_common::program::Failure;
 use tower::Service;
 use tower::util::MapRequestLayer;
@@ -31,7 +32,7 @@ pub(crate) use self::identity::Identity;
 use self::proxied::Proxied;
 use self::step_up::StepUp;
 use self::tools::Tools;
-use crate::app::{App, limit_body_time};
+use crate::app::App;
 use crate::cli::EndpointFlags;
 use crate::error::OauthError;
 

@@ -1,7 +1,10 @@
 //! Operators list and end sessions with the API and the page of the admin server.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use test_support::PATIENCE;
 use test_support::http::{Answer, get, post, send};
 use test_support::openid::OpenId;
 use test_support::process::Example;
@@ -9,6 +12,7 @@ use test_support::redis::RedisServer;
 use test_support::refresh_form;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 
 use crate::openapi::Document;
 use crate::proxy;
@@ -446,4 +450,50 @@ async fn the_figures_are_live_until_the_operator_signs_out() {
     admin.submit(&cookie, "/sign-out", &out).await;
     // The server ends the response, and with it the connection.
     stream.read_to_end(&mut Vec::new()).await.unwrap();
+}
+
+#[tokio::test]
+async fn slow_bodies_do_not_lock_out_health_and_metrics() {
+    let admin = Admin::start().await;
+    let addr = admin.proxy.admin_addr();
+    let head = "POST /sign-in HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100000\r\n\r\n";
+    let slow: Vec<_> = (0..40)
+        .map(|_| {
+            tokio::spawn(async move {
+                let (mut read, mut write) = TcpStream::connect(addr).await.unwrap().into_split();
+                let drip = tokio::spawn(async move {
+                    let mut sent = write.write_all(head.as_bytes()).await;
+                    while sent.is_ok() {
+                        sleep(Duration::from_millis(100)).await;
+                        sent = write.write_all(b"x").await;
+                    }
+                });
+                let mut answer = Vec::new();
+                // A reset closes the connection, too.
+                let _ = read.read_to_end(&mut answer).await;
+                drip.abort();
+                String::from_utf8(answer).unwrap()
+            })
+        })
+        .collect();
+    for path in ["/healthz", "/metrics", "/healthz"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let ask = async || {
+            let mut stream = TcpStream::connect(addr).await?;
+            stream.write_all(request.as_bytes()).await?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await?;
+            std::io::Result::Ok(answer.starts_with(b"HTTP/1.1 200 "))
+        };
+        // While all connections are in use, a new one can displace this one.
+        let asking = async { while !ask().await.unwrap_or(false) {} };
+        let answered = timeout(PATIENCE, asking).await;
+        answered.unwrap_or_else(|_| panic!("{path} is locked out"));
+    }
+    let mut late = 0;
+    for answer in slow {
+        let answer = timeout(PATIENCE, answer).await.expect("it is closed");
+        late += usize::from(answer.unwrap().starts_with("HTTP/1.1 408 "));
+    }
+    assert!((1..=16).contains(&late), "{late} bodies were waited for");
 }

@@ -17,11 +17,11 @@ use axum::http::header::{HeaderValue, WWW_AUTHENTICATE};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use server_common::listener::limit_body_time;
 use tower_oauth_refresh::AccessGrant;
 
 use self::message::Message;
 use super::{MESSAGE_TIMEOUT, MOST_BYTES};
-use crate::app::limit_body_time;
 use crate::cli::ToolScope;
 use crate::error::OauthError;
 use crate::scopes::OFFLINE_ACCESS;
