@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -16,7 +17,7 @@ use hyper::body::Incoming;
 use pin_project::pin_project;
 use server_common::causes;
 use server_common::forward::{Forward, ForwardError};
-use server_common::listener::{self, Connections, Listener};
+use server_common::listener::{self, Connections, Listener, Throttle};
 use server_common::metrics::{InFlight, Metrics};
 use server_common::oauth_error::oauth_error;
 use server_common::receivers::Receivers;
@@ -48,27 +49,44 @@ impl<S: Store> Server<S> {
         listener: Listener,
         end: impl Future<Output = ()>,
     ) -> Connections {
+        let failures = Arc::new(Throttle::default());
         let service = |client: SocketAddr| {
             let inner = self.inner.around(self.inner.get_ref().for_client(client));
             let service = self.layer.layer(self.access.layer(inner));
             let metrics = self.metrics.clone();
             let receivers = self.receivers.clone();
+            let failures = Arc::clone(&failures);
             service_fn(move |request| {
-                let service = service.clone();
-                answer(service, receivers.clone(), metrics.in_flight(), request)
+                let answering = Answering {
+                    service: service.clone(),
+                    receivers: receivers.clone(),
+                    failures: Arc::clone(&failures),
+                };
+                answer(answering, metrics.in_flight(), request)
             })
         };
         listener.run(service, end).await
     }
 }
 
-/// Answers one request. Errors become error responses.
-async fn answer<S: Store>(
+/// What answers one request.
+struct Answering<S> {
     service: Refresh<Access<Inner, S>, S>,
     receivers: Receivers,
+    failures: Arc<Throttle>,
+}
+
+/// Answers one request. Errors become error responses.
+async fn answer<S: Store>(
+    answering: Answering<S>,
     in_flight: InFlight,
     request: Request<listener::RequestBody>,
 ) -> Result<Response<AnswerBody>, Infallible> {
+    let Answering {
+        service,
+        receivers,
+        failures,
+    } = answering;
     // The query is not logged, because it may contain an authorization code.
     let logged = tracing::enabled!(tracing::Level::DEBUG).then(|| {
         (
@@ -84,7 +102,7 @@ async fn answer<S: Store>(
         }
         None => match service.oneshot(request).await {
             Ok(response) => response.map(Either::Left),
-            Err(error) => failed(&error).map(Either::Right),
+            Err(error) => failed(&error, &failures).map(Either::Right),
         },
     };
     if let Some((start, method, path)) = logged {
@@ -115,15 +133,16 @@ fn refuse<B>(request: &Request<B>) -> Option<(StatusCode, &'static str)> {
     }
 }
 
-fn failed(error: &ForwardError) -> Response<Full<Bytes>> {
+fn failed(error: &ForwardError, failures: &Throttle) -> Response<Full<Bytes>> {
     let status = error.status();
-    if status.is_server_error() {
+    if !status.is_server_error() {
+        tracing::debug!(error = causes::causes(error), "a request was refused");
+    } else if let Some(suppressed) = failures.line() {
         tracing::warn!(
             error = causes::causes(error),
+            suppressed,
             "a request to the upstream failed"
         );
-    } else {
-        tracing::debug!(error = causes::causes(error), "a request was refused");
     }
     oauth_error(status, error.code(), &error.to_string())
 }

@@ -15,6 +15,8 @@ use axum::http::{StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
+use server_common::listener::Throttle;
+
 use super::host::AllowedHost;
 use crate::cli::AllowedOrigin;
 use crate::error::OauthError;
@@ -30,6 +32,7 @@ pub(crate) struct Allowed(Arc<Lists>);
 struct Lists {
     hosts: Vec<AllowedHost>,
     origins: Vec<AllowedOrigin>,
+    refusals: Throttle,
 }
 
 impl Allowed {
@@ -51,6 +54,7 @@ impl Allowed {
         Self(Arc::new(Lists {
             hosts: here.chain([public]).flatten().collect(),
             origins: pages.chain(more.iter().cloned()).collect(),
+            refusals: Throttle::default(),
         }))
     }
 
@@ -102,10 +106,13 @@ pub(crate) async fn check(
     match allowed.check(request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(error) => {
-            tracing::info!(
-                error = error.description,
-                "rejected a request to the MCP endpoint"
-            );
+            if let Some(suppressed) = allowed.0.refusals.line() {
+                tracing::info!(
+                    error = error.description,
+                    suppressed,
+                    "rejected a request to the MCP endpoint"
+                );
+            }
             error.into_response()
         }
     }

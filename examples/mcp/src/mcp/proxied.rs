@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -15,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use server_common::causes::causes;
 use server_common::forward::{Forward, ForwardError, Settings};
 use server_common::forwarded::Edge;
+use server_common::listener::Throttle;
 use server_common::metrics::Metrics;
 use server_common::program::Failure;
 use tower::{Service, ServiceExt as _};
@@ -32,6 +34,7 @@ pub(super) struct Proxied {
     path: String,
     /// The challenge for a client whose token the upstream server rejects.
     challenge: HeaderValue,
+    failures: Arc<Throttle>,
 }
 
 impl Proxied {
@@ -66,6 +69,7 @@ impl Proxied {
             forward,
             path: upstream.path.clone(),
             challenge,
+            failures: Arc::default(),
         })
     }
 
@@ -150,18 +154,25 @@ impl Service<Request> for Proxied {
     fn call(&mut self, request: Request) -> Self::Future {
         let this = self.clone();
         Box::pin(async move {
-            Ok(this
-                .send(request)
-                .await
-                .unwrap_or_else(|error| error_response(&error)))
+            let failures = Arc::clone(&this.failures);
+            let response = this.send(request).await;
+            Ok(response.unwrap_or_else(|error| error_response(&error, &failures)))
         })
     }
 }
 
 /// Logs why a request was not forwarded. Returns the error response for the client.
-fn error_response(error: &ForwardError) -> Response {
+fn error_response(error: &ForwardError, failures: &Throttle) -> Response {
     let status = error.status();
-    tracing::warn!(error = causes(error), "a request to the MCP server failed");
+    if !status.is_server_error() {
+        tracing::debug!(error = causes(error), "a request was refused");
+    } else if let Some(suppressed) = failures.line() {
+        tracing::warn!(
+            error = causes(error),
+            suppressed,
+            "a request to the MCP server failed"
+        );
+    }
     OauthError::new(error.code(), error.to_string())
         .with_status(status)
         .into_response()
