@@ -45,3 +45,20 @@ async fn lower_case_methods_are_refused() {
     let server = start(1024, &[]).await;
     limits::lower_case_methods_are_refused(&server).await;
 }
+
+#[tokio::test]
+async fn the_soft_descriptor_limit_is_raised_at_start() {
+    let start = move || {
+        let flags = [
+            "--listen",
+            "127.0.0.1:0",
+            "--max-connections",
+            "1000",
+            "--max-in-flight",
+            "1000",
+        ];
+        Example::start_between([256, 4096], PROGRAM, &flags)
+    };
+    let server = spawn_blocking(start).await.unwrap();
+    limits::the_soft_descriptor_limit_is_raised(&server, 4096);
+}

@@ -364,3 +364,24 @@ async fn lower_case_methods_are_refused() {
         upstream.all()
     );
 }
+
+#[tokio::test]
+async fn the_soft_descriptor_limit_is_raised_at_start() {
+    let (upstream, _) = endless(1).await;
+    let upstream = format!("http://{upstream}");
+    let start = move || {
+        let flags = [
+            "--listen",
+            "127.0.0.1:0",
+            "--upstream",
+            &upstream,
+            "--max-connections",
+            "1000",
+            "--max-in-flight",
+            "1000",
+        ];
+        Example::start_between([256, 4096], PROGRAM, &flags)
+    };
+    let server = spawn_blocking(start).await.unwrap();
+    limits::the_soft_descriptor_limit_is_raised(&server, 4096);
+}

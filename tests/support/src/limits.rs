@@ -105,6 +105,19 @@ pub async fn stalled_uploads_get_408(server: &Example, path: &str) {
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
 }
 
+/// Expects that a server that was started with a lower soft descriptor limit has raised it to this
+/// hard limit.
+pub fn the_soft_descriptor_limit_is_raised(server: &Example, hard: u32) {
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.id())).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let found: Vec<_> = line.unwrap().split_whitespace().skip(3).take(2).collect();
+    assert_eq!(found, [hard.to_string(), hard.to_string()], "{limits}");
+    let log = server.stderr();
+    assert!(!log.contains("the descriptor limit is too low"), "{log}");
+}
+
 /// Expects 400 for methods that are not in upper case.
 pub async fn lower_case_methods_are_refused(server: &Example) {
     for method in ["post", "Post", "pOST", "get", "Delete"] {

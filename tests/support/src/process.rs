@@ -51,13 +51,16 @@ impl Example {
 
     /// Starts `program` with this descriptor limit.
     pub fn start_within(descriptors: u32, program: impl AsRef<Path>, args: &[&str]) -> Self {
+        Self::start_between([descriptors; 2], program, args)
+    }
+
+    /// Starts `program` with this soft and this hard descriptor limit.
+    pub fn start_between(limits: [u32; 2], program: impl AsRef<Path>, args: &[&str]) -> Self {
         let program = program.as_ref();
+        let [soft, hard] = limits;
+        let limit = format!("ulimit -S -n {soft} && ulimit -H -n {hard} && exec \"$@\"");
         let mut command = Command::new("sh");
-        command.args([
-            "-c",
-            "ulimit -n \"$0\" && exec \"$@\"",
-            &descriptors.to_string(),
-        ]);
+        command.args(["-c", &limit, "sh"]);
         command.arg(program).args(args);
         Self::spawn(program, command)
     }

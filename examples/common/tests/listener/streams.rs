@@ -3,10 +3,12 @@
 use std::future::ready;
 
 use bytes::Bytes;
+use h2::Reason;
 use h2::client::SendRequest;
 use http::{Request, StatusCode};
 use server_common::listener::{Limits, finish};
 use tokio::io::AsyncReadExt as _;
+use tokio::time::timeout;
 
 use crate::server::{MEDIUM, PATIENCE, SHORT, Server, closed, limits};
 
@@ -65,6 +67,42 @@ async fn an_unread_http2_response_is_reset_and_its_connection_stays_open() {
             );
         }
     }
+}
+
+/// A client learns the limit from the settings, and a stream beyond it is refused, too.
+#[tokio::test]
+async fn a_connection_has_at_most_64_streams() {
+    let server = Server::start(limits()).await;
+    let mut builder = h2::client::Builder::new();
+    // So many streams are opened before the settings of the server arrive.
+    builder.initial_max_send_streams(80);
+    let (mut client, connection) = builder
+        .handshake::<_, Bytes>(server.connect().await)
+        .await
+        .unwrap();
+    let mut responses = Vec::new();
+    for _ in 0..80 {
+        client = client.ready().await.unwrap();
+        let (response, _) = client.send_request(get("/small-silence"), true).unwrap();
+        responses.push(response);
+    }
+    tokio::spawn(connection);
+    let mut open = Vec::new();
+    for (number, response) in responses.into_iter().enumerate() {
+        match response.await {
+            Ok(response) => open.push(response.into_body()),
+            Err(error) => assert_eq!(error.reason(), Some(Reason::REFUSED_STREAM), "{number}"),
+        }
+    }
+    assert_eq!(open.len(), 64);
+    assert_eq!(client.current_max_send_streams(), 64);
+    server.bodies(64).await;
+    // A stream that ends makes room for another one.
+    open.pop();
+    let mut client = client.ready().await.unwrap();
+    let (response, _) = client.send_request(get("/"), true).unwrap();
+    let response = timeout(PATIENCE, response).await.expect("there is room");
+    assert_eq!(response.unwrap().status(), StatusCode::OK);
 }
 
 #[tokio::test]
