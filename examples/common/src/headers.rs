@@ -3,9 +3,9 @@
 //! 1. Hop-by-hop headers, and headers that `Connection` nominates (RFC 9110 §7.6.1). Clients are
 //!    not trusted: a nomination is ignored for headers that are meant for the recipient of the
 //!    message. Otherwise the layer could check one request and the upstream could serve another,
-//!    without the credentials or the content type that were checked. It is also ignored in a request
-//!    of a trusted reverse proxy, which could have passed it on from its client: it would remove
-//!    what that proxy has added.
+//!    without the credentials or the content type that were checked. It is also ignored in a
+//!    request of a trusted reverse proxy, which could have passed it on from its client: it would
+//!    remove what that proxy has added.
 //! 2. Headers that replace the path or the method of a request. The proxy guards the path and the
 //!    method of the request line, and must not forward a header that replaces them.
 //! 3. Headers that describe the client and the URL that it used, or name its user or certificate,

@@ -14,8 +14,8 @@ use super::parameter::Parameter;
 /// The header of a part that holds its name (RFC 7578 §4.2).
 const DISPOSITION: &[u8] = b"content-disposition";
 
-/// The headers of a part that hold its name, and those that some servers read as the name of a part
-/// without one.
+/// The headers of a part that hold its name, and those that some servers read as the name of a
+/// part without one.
 const NAMING: [&[u8]; 3] = [DISPOSITION, b"content-id", b"content-type"];
 
 /// The longest such header that is accepted, in bytes.
@@ -28,8 +28,7 @@ const MOST_NAMES: usize = 16;
 /// Checks a body while it streams to the upstream.
 #[derive(Debug, Default)]
 pub struct MultipartCheck {
-    /// The current line and its continuation lines, while they may be one of the headers that name a
-    /// part.
+    /// The current line and its continuation lines, while they may be a header that names a part.
     held: BytesMut,
     place: Place,
 }

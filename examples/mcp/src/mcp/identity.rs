@@ -68,7 +68,8 @@ impl Identity {
         (!keys.is_empty()).then(|| SigningKey::key_set(keys))
     }
 
-    /// Removes what the client or a reverse proxy says about the user, and adds what this server knows.
+    /// Removes what the client or a reverse proxy says about the user, and adds what this server
+    /// knows.
     pub(super) fn tell(&self, mut request: Request) -> Request {
         remove_users(request.headers_mut());
         remove_all(request.headers_mut(), &[TOKEN]);
