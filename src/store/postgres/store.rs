@@ -58,8 +58,8 @@ impl Statements {
 }
 
 impl PostgresStore {
-    /// Connects with the default settings, and creates the schema if it is missing. The URL may have
-    /// several hosts: see [Failover](#failover).
+    /// Connects with the default settings, and creates the schema if it is missing. The URL may
+    /// have several hosts: see [Failover](#failover).
     ///
     /// # Errors
     ///

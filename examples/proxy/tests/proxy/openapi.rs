@@ -10,8 +10,8 @@ use test_support::http::Answer;
 pub(crate) struct Document(Value);
 
 impl Document {
-    /// Checks that references lead to something, that every operation has an ID of its own, and that
-    /// the parameters of each path are described.
+    /// Checks that references lead to something, that every operation has an ID of its own, and
+    /// that the parameters of each path are described.
     pub(crate) fn new(document: Value) -> Self {
         let document = Self(document);
         assert_eq!(document.0["openapi"], "3.1.0");

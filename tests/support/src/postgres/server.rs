@@ -49,8 +49,8 @@ impl PostgresServer {
         Self::start_in(directory, &[setting]).await
     }
 
-    /// Starts a server that also accepts TLS. The roles `client.test` and `other.test`, which do not
-    /// exist yet, can connect with TLS and a client certificate for their name only.
+    /// Starts a server that also accepts TLS. The roles `client.test` and `other.test`, which do
+    /// not exist yet, can connect with TLS and a client certificate for their name only.
     pub async fn start_with_tls(certificates: &Certificates) -> Self {
         let (directory, data) = directories();
         initialize(&data);
@@ -331,8 +331,8 @@ impl Drop for PostgresServer {
     }
 }
 
-/// Creates a directory for the user of the server. Returns it, and the directory for the data in it,
-/// which does not exist yet.
+/// Creates a directory for the user of the server. Returns it, and the directory for the data in
+/// it, which does not exist yet.
 fn directories() -> (PathBuf, PathBuf) {
     let directory = tempfile::tempdir().unwrap().keep();
     own(&directory);
