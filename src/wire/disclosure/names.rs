@@ -1,13 +1,29 @@
 //! Recognizes the names of tokens, texts that assign a value to such a name, and JWTs.
 
-use memchr::{memchr3, memmem};
+use base64::Engine as _;
+use base64::alphabet::URL_SAFE;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use memchr::{memchr_iter, memchr3};
 
 /// The beginning of the base64url encoding of a JSON object.
 const JWT: &str = "eyJ";
 
+/// A decoder that accepts everything that lenient decoders accept.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// A name of a token with one of these is that of a refresh token, unless it names an access token
+/// or an ID token.
+const REFRESHING: [&str; 3] = ["refresh", "offline", "renew"];
+
 /// Names that end with one of these hold a token. They are compared without case, and without
 /// characters that are neither letters nor digits.
-const TOKENS: [&str; 10] = [
+const TOKENS: [&str; 11] = [
+    "tokenrefresh",
     "token",
     "tokens",
     "tokensecret",
@@ -41,7 +57,9 @@ pub(super) fn is_token(name: &str) -> bool {
 
 fn is_folded_token(name: &str) -> bool {
     let name = without_version(name);
-    if FORGERY.iter().any(|forgery| name.contains(forgery)) {
+    let is_in_name = |part: &&str| name.contains(*part);
+    // The name of another token may have one of these in it, too.
+    if FORGERY.iter().any(is_in_name) && !STANDARD.iter().any(is_in_name) {
         return false;
     }
     let known = |token: &&str| {
@@ -54,7 +72,10 @@ fn is_folded_token(name: &str) -> bool {
 /// Returns whether a member of this name holds a refresh token.
 pub(super) fn is_refresh_token(name: &str) -> bool {
     let name = folded(name);
-    name.contains("refreshtoken") && is_folded_token(&name)
+    let is_in_name = |part: &&str| name.contains(*part);
+    let refreshes = name.contains("refreshtoken")
+        || (REFRESHING.iter().any(is_in_name) && !STANDARD.iter().any(is_in_name));
+    refreshes && is_folded_token(&name)
 }
 
 fn folded(name: &str) -> String {
@@ -130,15 +151,33 @@ fn is_in_name(char: char) -> bool {
 /// Returns whether a word of the text is a JWT: three parts or more, of which the first is an
 /// encoded JSON object.
 pub(super) fn has_jwt(text: &[u8]) -> bool {
-    if memmem::find(text, JWT.as_bytes()).is_none() {
+    if memchr_iter(b'.', text).nth(1).is_none() {
         return false;
     }
     String::from_utf8_lossy(text)
         .split(|char: char| !is_in_name(char))
         .any(|word| {
             word.split('.')
-                .skip_while(|part| !part.starts_with(JWT))
+                .skip_while(|part| !is_encoded_object(part))
                 .count()
                 >= 3
         })
+}
+
+/// Returns whether a text is the base64url encoding of a JSON object, with or without white space
+/// and a byte order mark.
+fn is_encoded_object(part: &str) -> bool {
+    // The first character of an encoded brace, of white space, or of a byte order mark.
+    if part.starts_with(JWT) || !part.starts_with(['e', 'I', 'C', 'D', '7']) {
+        return part.starts_with(JWT);
+    }
+    let surplus = usize::from(part.len() % 4 == 1);
+    let digits = part.as_bytes().get(..part.len() - surplus);
+    let Some(decoded) = digits.and_then(|digits| BASE64.decode(digits).ok()) else {
+        return false;
+    };
+    let is_skipped =
+        |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0 | 0xbb | 0xbf | 0xef);
+    let mut visible = decoded.iter().filter(|byte| !is_skipped(byte));
+    visible.next() == Some(&b'{') && matches!(visible.next(), Some(b'"' | b'}'))
 }

@@ -33,6 +33,10 @@ fn names_of_tokens_are_recognized() {
         "bearer",
         "client_assertion",
         "x-auth-token",
+        "token_refresh",
+        "refresh_jwt",
+        "csrf_access_token",
+        "refresh-token-xsrf",
     ];
     for name in tokens {
         assert!(ALL.names(name), "{name}");
@@ -67,6 +71,15 @@ fn names_of_tokens_are_recognized() {
         ("REFRESH-TOKEN", true),
         ("user_refresh_token", true),
         ("refresh_tokens", true),
+        ("refresh_jwt", true),
+        ("offline_token", true),
+        ("token_refresh", true),
+        ("renewalToken", true),
+        ("csrf_refresh_token", true),
+        ("refresh_csrf_token", false),
+        ("refresh_expires_in", false),
+        ("offline_access_token", false),
+        ("refresh", false),
         ("refresh_token_expires_in", false),
         ("access_token", false),
         ("id_token", false),
@@ -246,6 +259,24 @@ fn members_are_removed_at_any_depth_and_every_other_byte_is_kept() {
             REFRESH,
             r#"{"id_token":"eyJh.eyJi.c"}"#,
             r#"{"id_token":"eyJh.eyJi.c"}"#,
+        ),
+        (
+            "a JWT whose header has a blank",
+            ALL,
+            r#"{"a":"eyAiYWxnIjoiRVMyNTYifQ.e30.c","b":1}"#,
+            r#"{"b":1}"#,
+        ),
+        (
+            "a JWT whose header has line breaks",
+            ALL,
+            r#"{"a":"x ewogICJhbGciOiAiRVMyNTYiCn0.e30.c","b":"CnsiYSI6MX0.e30.c"}"#,
+            "{}",
+        ),
+        (
+            "words with dots",
+            ALL,
+            r#"{"a":"eyes.example.com","b":"ewen.x.y","c":"Info.plist.in","d":"1.2.3"}"#,
+            r#"{"a":"eyes.example.com","b":"ewen.x.y","c":"Info.plist.in","d":"1.2.3"}"#,
         ),
         (
             "a value of a removed member",
