@@ -63,8 +63,8 @@ pub struct Renewable {
 
 impl Renewable {
     /// Returns this for an upstream access token that lives for `lifetime` from `now`. It is
-    /// renewed in the first half of the time after which its grant expires without a refresh. So a grant
-    /// whose access token is used at least once in each half lives on.
+    /// renewed in the first half of the time after which its grant expires without a refresh. So a
+    /// grant whose access token is used at least once in each half lives on.
     pub(crate) fn new(
         now: Timestamp,
         lifetime: Duration,
