@@ -323,9 +323,8 @@ pub enum ConfigError {
     #[error("revocation_key and upstream_revocation require each other")]
     UpstreamRevocation,
     /// [`hand_back`](crate::RefreshLayerBuilder::hand_back) is set together with
-    /// [`reference_access_tokens`](crate::RefreshLayerBuilder::reference_access_tokens) or
-    /// [`adopt_until`](crate::RefreshLayerBuilder::adopt_until).
-    #[error("hand_back cannot be combined with reference_access_tokens or adopt_until")]
+    /// [`reference_access_tokens`](crate::RefreshLayerBuilder::reference_access_tokens).
+    #[error("hand_back cannot be combined with reference_access_tokens")]
     HandBack,
     /// A required scope is not exactly one scope token (RFC 6749 §3.3).
     #[error("require_scope: {0:?} is not one scope token")]

@@ -13,8 +13,11 @@ use crate::rotation_policy::RotationPolicy;
 /// grants would end too early.
 pub(super) const MAX_AHEAD: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 
-/// The longest time that the entry of an expired grant is kept.
+/// The longest time that the entry of an expired grant is kept, and the shortest. The shortest is
+/// longer than a commit is repeated whose reply was lost: if the entry was gone by then, the commit
+/// would be reported as lost.
 const LONGEST_KEPT: Duration = Duration::from_secs(3600);
+const SHORTEST_KEPT: Duration = Duration::from_secs(120);
 
 impl Binding {
     /// Returns whether the grant has reached its absolute end. Ignores an end that was written by
@@ -158,11 +161,11 @@ impl Record {
         Some(end.saturating_since(self.time(now)))
     }
 
-    /// Returns the time to live of the entry. It is longer than that of the grant, by half and by
-    /// at most an hour, so that a token that has just expired is reported as expired and not as
-    /// unknown.
+    /// Returns the time to live of the entry. It is longer than that of the grant, by half, but by
+    /// two minutes to an hour, so that a token that has just expired is reported as expired and not
+    /// as unknown.
     pub(crate) fn kept(&self, now: Timestamp) -> Duration {
         let left = self.time_to_live(now);
-        left.saturating_add((left / 2).min(LONGEST_KEPT))
+        left.saturating_add((left / 2).clamp(SHORTEST_KEPT, LONGEST_KEPT))
     }
 }

@@ -1,10 +1,14 @@
 //! Grants are handed back to the inner service, so that the layer can be removed.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use test_support::foreign::adopting;
 use test_support::requests::assertion;
-use test_support::{Act, App, refresh_form};
-use tower_oauth_refresh::{ConfigError, EventKind, MemoryStore, RefreshLayer};
+use test_support::{Act, App, Plan, refresh_form, settle};
+use tokio::sync::Notify;
+use tower_oauth_refresh::{Clock as _, ConfigError, EventKind, MemoryStore, RefreshLayer};
 
 /// Returns another instance over the same store and inner service, which hands back.
 fn leaving(app: &App) -> App {
@@ -14,6 +18,21 @@ fn leaving(app: &App) -> App {
         app.upstream.clone(),
         |builder| builder.hand_back(true),
     )
+}
+
+/// Returns another instance over the same store and inner service, which hands back what others
+/// adopt for an hour.
+fn leaving_adopters(app: &App) -> App {
+    App::over(
+        app.clock.clone(),
+        app.store.clone(),
+        app.upstream.clone(),
+        |builder| builder.hand_back(true).adopt_until(in_an_hour(app)),
+    )
+}
+
+fn in_an_hour(app: &App) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(app.clock.now().as_millis() + 3_600_000)
 }
 
 /// Returns whether the inner service accepts this refresh token without the layer.
@@ -110,14 +129,122 @@ async fn a_failed_refresh_hands_nothing_back() {
     app.refresh(&token).await.token();
 }
 
-#[test]
-fn hand_back_contradicts_adoption_and_reference_tokens() {
-    let builder = || RefreshLayer::builder(MemoryStore::new()).hand_back(true);
-    for builder in [
-        builder().adopt_until(UNIX_EPOCH),
-        builder().reference_access_tokens(true),
-    ] {
-        assert!(matches!(builder.build(), Err(ConfigError::HandBack)));
+#[tokio::test]
+async fn instances_can_begin_to_hand_back_one_after_the_other() {
+    let (staying, foreign) = adopting().await;
+    let leaving = leaving_adopters(&staying);
+    let mut token = foreign;
+    for _ in 0..3 {
+        // The answer of an instance that stays is lost, and the client retries at one that leaves.
+        staying.refresh(&token).await.token();
+        let own = leaving.refresh(&token).await.token();
+        assert!(own.starts_with("rt_"), "{own}");
+        let lost = leaving.refresh(&own).await.token();
+        assert!(lost.starts_with("upstream-"), "{lost}");
+        token = staying.refresh(&own).await.token();
+        assert_eq!(token, lost);
     }
-    let _ = builder().build().unwrap();
+    assert!(works_upstream(&staying, &token).await);
+    assert_eq!(staying.upstream.reuses(), 0);
+    assert_eq!(staying.upstream.alive(), 1);
+}
+
+#[tokio::test]
+async fn an_adopted_token_leads_to_its_grant() {
+    for late in [Duration::from_secs(1), Duration::from_secs(3000)] {
+        let (staying, foreign) = adopting().await;
+        staying.refresh(&foreign).await.token();
+        staying.clock.advance(late);
+        let leaving = leaving_adopters(&staying);
+        let mut token = leaving.refresh(&foreign).await.token();
+        if token.starts_with("rt_") {
+            token = leaving.refresh(&token).await.token();
+        }
+        assert!(works_upstream(&staying, &token).await, "{token} {late:?}");
+        assert_eq!(staying.upstream.reuses(), 0);
+    }
+}
+
+#[tokio::test]
+async fn an_adoption_under_way_is_taken_up() {
+    let (staying, foreign) = adopting().await;
+    let leaving = leaving_adopters(&staying);
+    let gate = Arc::new(Notify::new());
+    staying.upstream.then(Act::Wait(Arc::clone(&gate)));
+    let adopted = async {
+        let (one, other) = tokio::join!(staying.refresh(&foreign), leaving.refresh(&foreign));
+        assert_eq!(one.token(), other.token());
+        one.token()
+    };
+    let opened = async {
+        settle().await;
+        gate.notify_one();
+    };
+    let (token, ()) = tokio::join!(adopted, opened);
+    let own = leaving.refresh(&token).await.token();
+    assert!(works_upstream(&staying, &own).await);
+    assert_eq!(staying.upstream.reuses(), 0);
+}
+
+#[tokio::test]
+async fn a_token_that_is_handed_back_unchanged_is_not_adopted_any_more() {
+    for late in [0, 50, 100] {
+        let (staying, foreign) = adopting().await;
+        let leaving = leaving_adopters(&staying);
+        for _ in 0..2 {
+            staying.upstream.then(Act::KeepToken);
+            let own = staying.refresh(&foreign).await.token();
+            assert!(own.starts_with("rt_"), "{own}");
+            staying.upstream.then(Act::KeepToken);
+            assert_eq!(leaving.refresh(&own).await.token(), foreign, "{late} s");
+            staying.clock.advance(Duration::from_secs(late));
+        }
+        assert!(works_upstream(&staying, &foreign).await, "{late} s");
+        assert_eq!(staying.upstream.reuses(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_commit_finds_a_grant_that_has_ended_at_once() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    let (clock, store) = (app.clock.clone(), app.store.clone());
+    let leaving = App::over(clock, store, app.upstream.clone(), |builder| {
+        builder.hand_back(true).strict(true)
+    });
+    let clock = app.clock.clone();
+    let stored = AtomicBool::new(false);
+    app.store.hook(move |_, call| {
+        if !call.is_swap() {
+            return Plan::Pass;
+        }
+        if stored.swap(true, Ordering::SeqCst) {
+            clock.advance(Duration::from_secs(1));
+            return Plan::Pass;
+        }
+        Plan::LoseAnswer
+    });
+    assert_eq!(leaving.refresh(&token).await.status, 503);
+    leaving.layer.drain().await;
+    assert_eq!(
+        leaving.events(),
+        [EventKind::StoreUnavailable, EventKind::HandedBack]
+    );
+}
+
+#[tokio::test]
+async fn no_adoption_begins() {
+    let (staying, foreign) = adopting().await;
+    let leaving = leaving_adopters(&staying);
+    let token = leaving.refresh(&foreign).await.token();
+    assert!(token.starts_with("upstream-"), "{token}");
+    assert_eq!(leaving.events(), []);
+}
+
+#[test]
+fn hand_back_contradicts_reference_tokens() {
+    let builder = || RefreshLayer::builder(MemoryStore::new()).hand_back(true);
+    let referencing = builder().reference_access_tokens(true);
+    assert!(matches!(referencing.build(), Err(ConfigError::HandBack)));
+    let _ = builder().adopt_until(UNIX_EPOCH).build().unwrap();
 }

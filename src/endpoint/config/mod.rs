@@ -203,7 +203,7 @@ impl Config {
         if self.revocation_key.is_some() != self.upstream_revocation.is_some() {
             return Err(ConfigError::UpstreamRevocation);
         }
-        if self.hand_back && (self.reference || self.adopt_until.is_some()) {
+        if self.hand_back && self.reference {
             return Err(ConfigError::HandBack);
         }
         if let Some(uri) = self

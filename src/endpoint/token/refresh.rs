@@ -46,7 +46,6 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
     let deadline = exchange.deadline();
     let presentation = match RefreshToken::parse(&exchange.shared.config().prefix, token) {
         Some(token) => PresentedToken::new(token, client_id),
-        None if exchange.shared.config().hand_back => return exchange.pass(upstream, body).await,
         // Boxed because adoption is rare, and unboxed it would enlarge the future of every request.
         None => {
             let foreign = Foreign::new(token, client_id);
@@ -65,6 +64,7 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
                         adopt::adopt(exchange, upstream, body, &foreign, &ask, reservation);
                     return Box::pin(adopted).await;
                 }
+                Resolved::Forward => return exchange.pass(upstream, body).await,
             }
         }
     };
@@ -149,6 +149,18 @@ async fn rotate<St: Store, I: Inner>(
     let reply = exchange.refresh(upstream, request, &token, presentation.subject());
     match reply.await {
         Ok(Reply::Granted(granted)) => {
+            let replaced = granted
+                .answer
+                .refresh_token()
+                .is_some_and(|new| new != &**token);
+            if exchange.shared.config().hand_back
+                && !replaced
+                && let Err(error) =
+                    Box::pin(adopt::forget(exchange, &token, presentation.client_id)).await
+            {
+                lease.release().await;
+                return Err(error.into());
+            }
             let rotation = commit::Rotation {
                 presentation,
                 ask,

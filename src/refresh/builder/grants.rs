@@ -80,10 +80,15 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// Clients can then refresh at the inner service directly. It must accept each token from the
     /// client that the layer bound it to, as it did at the log-in.
     ///
+    /// An instance that does not hand back yet rejects the tokens that the others have handed back,
+    /// unless it adopts them. So change all instances at once, or set
+    /// [`adopt_until`](Self::adopt_until) on all of them first, to a time after the deployment, and
+    /// keep it. With both, no adoption begins, but a token that another instance has adopted leads
+    /// to its grant, so that the inner service does not see it again.
+    ///
     /// [`build`](Self::build) returns an error if
     /// [`reference_access_tokens`](Self::reference_access_tokens) is set, too: set it to `false`
-    /// first, and hand back when the reference access tokens have expired. The same holds for
-    /// [`adopt_until`](Self::adopt_until).
+    /// first, and hand back when the reference access tokens have expired.
     pub fn hand_back(mut self, hand_back: bool) -> Self {
         self.config.hand_back = hand_back;
         self

@@ -68,7 +68,7 @@ fn text(error: &ConfigError, scope_flag: &str) -> String {
                 .into()
         }
         ConfigError::HandBack => {
-            "--hand-back cannot be combined with --reference-access-tokens or --adopt-until".into()
+            "--hand-back cannot be combined with --reference-access-tokens".into()
         }
         ConfigError::IdTokenWithoutReference => {
             "--keep-id-token needs --reference-access-tokens".into()

@@ -20,8 +20,9 @@ use crate::error::RefreshError;
 use crate::event::{EventKind, EventSubject};
 use crate::grant::{Record, Refusal, SKEW, Verdict};
 use crate::key_lock::KeyLockGuard;
-use crate::store::{ClaimTag, Entry, Store, Version};
+use crate::store::{Change, ClaimTag, Entry, Store, Version};
 use crate::token::RefreshToken;
+use crate::wire::client::ClientId;
 
 /// The result of looking up a token that is not in the layer's format.
 #[allow(clippy::large_enum_variant, reason = "made once and matched at once")]
@@ -33,6 +34,8 @@ pub(super) enum Resolved<St: Store> {
     Reused(RefreshToken, Box<(Entry, Record)>),
     /// This request has the right to adopt it.
     Reserved(Reservation<St>),
+    /// No grant belongs to it, and none begins with it, because grants are handed back.
+    Forward,
 }
 
 /// The right to adopt a token, and the randomness for the new grant.
@@ -44,6 +47,11 @@ pub(super) struct Reservation<St: Store> {
 }
 
 /// Finds the grant of a token that is not in the layer's format, or reserves its adoption.
+///
+/// While grants are handed back, no adoption begins. But an instance that does not hand back yet
+/// may have adopted the token, and a client that lost the answer still has that token only. If it
+/// was forwarded, the inner service would see a token that it has replaced. An adoption that is
+/// under way is continued, for the same reason.
 ///
 /// # Errors
 ///
@@ -57,21 +65,24 @@ pub(super) async fn resolve<St: Store>(
     let config = exchange.shared.config();
     let stranger = foreign.subject();
     let Some(end) = config.adopt_until else {
-        return Err(unknown(exchange, stranger));
+        return unadopted(exchange, stranger);
     };
     let now = exchange.shared.now();
-    if now >= end {
+    if config.hand_back || now >= end {
         // Adoption has ended, but a token that was adopted before still leads to its grant.
         let found = if config.adopted_until().is_some_and(|end| now < end) {
             exchange.store().get(&foreign.key).await
         } else {
             Ok(None)
         };
-        let found = found.map_err(|error| exchange.store_failed(error, stranger))?;
-        let Some(done) = found.filter(|entry| entry.tag == DONE) else {
-            return Err(unknown(exchange, stranger));
-        };
-        return successor(exchange, foreign, &done.value).await;
+        match found.map_err(|error| exchange.store_failed(error, stranger))? {
+            Some(entry) if entry.tag == DONE => {
+                return successor(exchange, foreign, &entry.value).await;
+            }
+            // An adoption that is under way.
+            Some(_) if config.hand_back => {}
+            Some(_) | None => return unadopted(exchange, stranger),
+        }
     }
     let tag = ClaimTag::new(*foreign.key.as_bytes());
     let turn = timeout_at(deadline, exchange.shared.key_lock().lock(tag)).await;
@@ -190,7 +201,38 @@ pub(super) async fn adopt<St: Store, I: Inner>(
     }
 }
 
-fn unknown<St: Store>(exchange: &RequestContext<St>, stranger: EventSubject<'_>) -> RefreshError {
+/// Forgets the adoption of an upstream token that is handed back, because the inner service has not
+/// replaced it. From then on it is a token like any other of the inner service. Otherwise it would
+/// lead to its grant, which ends soon, and be refused.
+pub(super) async fn forget<St: Store>(
+    exchange: &RequestContext<St>,
+    token: &str,
+    client_id: &ClientId,
+) -> Result<(), RefreshError> {
+    if exchange.shared.config().adopt_until.is_none() {
+        return Ok(());
+    }
+    let foreign = Foreign::new(token, client_id);
+    let failed = |error| exchange.store_failed(error, foreign.subject());
+    let found = exchange.store().get(&foreign.key).await.map_err(failed)?;
+    if let Some(entry) = found.filter(|entry| entry.tag == DONE) {
+        let removed = exchange
+            .store()
+            .swap(&foreign.key, Some(entry.version), Change::Remove, &[]);
+        // After a conflict, another request has removed the entry or adopts the token once more.
+        let _ = removed.await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Returns what to do with a token that was not adopted, and is not adopted any more.
+fn unadopted<St: Store>(
+    exchange: &RequestContext<St>,
+    stranger: EventSubject<'_>,
+) -> Result<Resolved<St>, RefreshError> {
+    if exchange.shared.config().hand_back {
+        return Ok(Resolved::Forward);
+    }
     exchange.emit(EventKind::Unknown, stranger);
-    RefreshError::InvalidGrant
+    Err(RefreshError::InvalidGrant)
 }
