@@ -1,14 +1,14 @@
 //! The layer with injected bugs, each of which the simulation must find.
 
 mod breakage;
+mod lifetime;
+mod network;
 
 use std::collections::{HashMap, HashSet};
-use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
 use tower_oauth_refresh::Timestamp;
 use tower_oauth_refresh::store::{
     Announcements, Announcer, Change, Claim, ClaimTag, Entry, Hint, Key, Lease, Sidecar,
@@ -16,43 +16,13 @@ use tower_oauth_refresh::store::{
 };
 
 pub(crate) use breakage::Breakage;
+pub(crate) use network::{Secret, hang_up, outside, probe};
+
+use lifetime::prolonged;
 
 use super::check::link_name;
-use super::shelf::{ACCESS, EPOCHS, INDEX, UNDER_WAY};
+use super::shelf::{ACCESS, DONE, EPOCHS, INDEX, UNDER_WAY};
 use super::token::epochs_key;
-
-/// The secret of a client, in a place that the layer does not read.
-#[derive(Clone)]
-pub(crate) struct Secret(pub(crate) String);
-
-/// Applies what happens between the client and the layer: [`Breakage::ReplayWithoutCredential`]
-/// hides the secret from the layer.
-pub(crate) fn outside(breakage: Option<Breakage>, form: &mut Vec<(&str, &str)>) -> Option<Secret> {
-    if breakage != Some(Breakage::ReplayWithoutCredential) {
-        return None;
-    }
-    let at = form.iter().position(|(name, _)| *name == "client_secret")?;
-    Some(Secret(form.remove(at).1.to_owned()))
-}
-
-/// Returns the status and the error with which a bug answers a probe of the client instead of the
-/// authorization server.
-pub(crate) fn probe(breakage: Option<Breakage>) -> Option<(StatusCode, &'static str)> {
-    match breakage? {
-        Breakage::NoProof => Some((StatusCode::BAD_REQUEST, "invalid_grant")),
-        Breakage::NoClientProves => Some((StatusCode::SERVICE_UNAVAILABLE, "server_error")),
-        _ => None,
-    }
-}
-
-/// Drops the future of a request whose client has hung up.
-///
-/// [`Breakage::NoDetach`] drops it outside a runtime, so that no task can continue it.
-pub(crate) fn hang_up<F: Future + Send + 'static>(breakage: Option<Breakage>, request: F) {
-    if breakage == Some(Breakage::NoDetach) {
-        std::thread::spawn(move || drop(request)).join().unwrap();
-    }
-}
 
 /// A store with or without an injected bug.
 pub(crate) struct Broken<S> {
@@ -109,6 +79,7 @@ impl<S: Store> Broken<S> {
         let mut bent = sidecars.to_vec();
         let is_link = |sidecar: &Sidecar| sidecar.value.len() == LINK;
         match self.breakage {
+            Some(Breakage::HandBackNotStored) => bent.clear(),
             Some(Breakage::NoLinks) => bent.retain(|sidecar| !is_link(sidecar)),
             Some(Breakage::NoLinkOfDropped) => bent.retain(|sidecar| Some(sidecar.name) != dropped),
             Some(Breakage::EternalLink) => bent
@@ -212,10 +183,19 @@ impl<S: Store> Broken<S> {
     }
 }
 
+/// Returns whether this write stores a new state of a grant.
+fn is_commit(entry: &Entry, ttl: &Ttl) -> bool {
+    matches!(ttl, Ttl::After(_)) && ![UNDER_WAY, DONE, ACCESS, EPOCHS, INDEX].contains(&entry.tag)
+}
+
 type ClaimResult = Result<Option<Claim>, StoreError>;
 
 impl<S: Store> Store for Broken<S> {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        if self.is(Breakage::AdoptedForwarded) {
+            let found = self.store.get(key).await?;
+            return Ok(found.filter(|entry| ![UNDER_WAY, DONE].contains(&entry.tag)));
+        }
         if self.is(Breakage::EpochsReadOnce) && *key == epochs_key() {
             let read = self.memory.lock().unwrap().epochs.get(key).cloned();
             if let Some(read) = read {
@@ -271,6 +251,18 @@ impl<S: Store> Store for Broken<S> {
                 if entry.tag == ACCESS && expected.is_some() =>
             {
                 Ok(Swap::Swapped)
+            }
+            (Some(Breakage::HandBackNotWritten), Change::Put { entry, ttl })
+                if is_commit(entry, ttl) =>
+            {
+                Ok(Swap::Swapped)
+            }
+            (Some(Breakage::NotRetired), Change::Put { entry, ttl }) if is_commit(entry, ttl) => {
+                let change = Change::Put {
+                    entry: prolonged(key, entry.clone()),
+                    ttl: Ttl::After(Duration::from_secs(30 * 24 * 3600)),
+                };
+                self.store.swap(key, expected, change, sidecars).await
             }
             (Some(Breakage::IndexOverwritten), Change::Put { entry, .. }) if entry.tag == INDEX => {
                 self.swap_anyway(key, change, sidecars).await

@@ -3,6 +3,7 @@
 mod access;
 mod adoption;
 mod clients;
+mod hand_back;
 mod store;
 mod users;
 mod windows;
@@ -17,6 +18,7 @@ use super::access::{Pass, REMEMBERED};
 use super::cluster::Life;
 use super::plan::{Guard, Plan};
 use super::token::Token;
+use hand_back::{Forwarding, Retirement};
 use users::{Born, Users};
 use windows::{Trail, Windows};
 
@@ -49,6 +51,13 @@ pub(crate) enum Excuse {
     AdoptedBefore,
     /// Its token from before the layer was presented after adoption had ended.
     AdoptedTooLate,
+    /// Its client has presented a token of the upstream again that an instance had forwarded.
+    Forwarded,
+    /// Its grant was handed back, and other tabs or processes may use the same upstream token.
+    Shared,
+    /// Its grant was handed back, and its client has asked again when the response was no longer
+    /// stored, or about to expire.
+    HandedBack,
 }
 
 /// A session of the upstream.
@@ -101,6 +110,10 @@ struct Line {
     born: Option<Born>,
     /// The instance that has stored the first rotation.
     named_by: Option<Life>,
+    /// Whether the grant was handed back.
+    retirement: Retirement,
+    /// The requests with this token, if it is one of the upstream.
+    forwarding: Forwarding,
 }
 
 impl Line {
@@ -136,6 +149,8 @@ pub(crate) struct Ticket {
     over: bool,
     /// Presenting it now ends the grant.
     reuse: bool,
+    /// The grant was handed back, and must be over.
+    retired: bool,
     begun: u32,
 }
 
@@ -147,6 +162,10 @@ pub(crate) struct Ledger {
     strict: bool,
     /// Whether the layer renews upstream access tokens.
     renews: bool,
+    /// Whether the layer hands grants back at some time, and the sessions whose clients hold an
+    /// upstream token.
+    leaves: bool,
+    direct: BTreeSet<usize>,
     long_outage: bool,
     windows: Windows,
     adoption: adoption::Terms,
@@ -171,6 +190,8 @@ impl Ledger {
             violations: Vec::new(),
             strict: plan.strict,
             renews: plan.renewed_after.is_some(),
+            leaves: plan.hand_back.is_some(),
+            direct: BTreeSet::new(),
             long_outage: plan.long_outage(),
             windows: Windows::new(plan),
             adoption: adoption::Terms::new(plan),
@@ -214,12 +235,13 @@ impl Ledger {
     }
 
     /// Returns whether the session has an excuse, other than that it was ended on purpose.
+    ///
+    /// Two holders of a token of the layer are no excuse, unless both may get the upstream token.
     fn is_excused(&self, session: usize) -> bool {
-        let fate = |excuse: &Excuse| {
-            !matches!(
-                excuse,
-                Excuse::Robbed | Excuse::Stale | Excuse::Left | Excuse::Ended
-            )
+        let fate = |excuse: &Excuse| match excuse {
+            Excuse::Robbed | Excuse::Stale => self.leaves,
+            Excuse::Left | Excuse::Ended | Excuse::HandedBack => false,
+            _ => true,
         };
         self.sessions
             .get(&session)
@@ -328,6 +350,7 @@ impl Ledger {
 
     /// Records that a replaced upstream token was presented again.
     pub(crate) fn reused(&mut self, number: usize) {
+        self.excuse_forwarded(number);
         if !self.is_excused(number) {
             self.violation(format!(
                 "the upstream saw a token of session {number} twice"

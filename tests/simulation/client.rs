@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::StatusCode;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::sleep;
 
 use super::access::{self, Pass};
@@ -27,6 +28,8 @@ pub(crate) struct Jar {
     /// Whether other processes hold copies of its token, each in a jar of its own.
     copied: bool,
     kept: Mutex<Vec<(Duration, Option<Held>)>>,
+    /// The turn of a tab to present a token of the authorization server.
+    turn: AsyncMutex<()>,
 }
 
 #[derive(Clone, Debug)]
@@ -70,7 +73,13 @@ impl Jar {
             keeps: user.keeps,
             copied: user.processes > 1,
             kept: Mutex::new(vec![(Duration::ZERO, held)]),
+            turn: AsyncMutex::default(),
         }
+    }
+
+    /// Returns whether two refreshes at once get the same response, if they present the same token.
+    const fn is_alone(&self) -> bool {
+        !self.copied && (self.tabs == 1 || !self.caller.asserts)
     }
 
     pub(crate) fn newest(&self) -> Option<Held> {
@@ -98,6 +107,10 @@ impl Jar {
     fn write(&self, world: &World, presented: Option<&Token>, held: Option<Held>) {
         let newest = self.newest();
         if newest.as_ref().map(|held| held.token.tag) == presented.map(|token| token.tag) {
+            if let Some(held) = &held {
+                let mut ledger = world.ledger();
+                ledger.holds(held.session, &held.token, self.is_alone());
+            }
             self.kept.lock().unwrap().push((world.elapsed(), held));
         }
     }
@@ -196,30 +209,8 @@ pub(crate) async fn log_in(world: &Arc<World>, jar: &Jar) {
 /// the refresh succeeded.
 pub(crate) async fn refresh(world: &Arc<World>, jar: &Jar) -> bool {
     for _ in 0..60 {
-        let Some(held) = jar.read(world) else {
-            return false;
-        };
-        match send(world, &jar.caller, &Ask::Refresh(held.token.clone())).await {
-            Learned::Token(next) => {
-                jar.write(world, Some(&held.token), Some(next));
-                return true;
-            }
-            Learned::Refused(StatusCode::BAD_REQUEST, error) if error == "invalid_grant" => {
-                if jar
-                    .newest()
-                    .is_some_and(|newest| newest.token.tag == held.token.tag)
-                {
-                    world.ledger().logged_out(held.session);
-                    jar.write(world, Some(&held.token), None);
-                    return false;
-                }
-            }
-            Learned::Refused(status, error) if !status.is_server_error() => {
-                world.ledger().violation(format!(
-                    "a conforming client was rejected: {status} {error}"
-                ));
-            }
-            Learned::Nothing | Learned::Done | Learned::Refused(..) => {}
+        if let Some(refreshed) = attempt(world, jar).await {
+            return refreshed;
         }
         // The client returns later, when the replay may have expired.
         if !world.is_calm() && world.one_in(12, 1) {
@@ -228,6 +219,45 @@ pub(crate) async fn refresh(world: &Arc<World>, jar: &Jar) -> bool {
         wait(world).await;
     }
     false
+}
+
+/// Refreshes once. Returns `None` if that must be repeated.
+async fn attempt(world: &Arc<World>, jar: &Jar) -> Option<bool> {
+    let Some(mut held) = jar.read(world) else {
+        return Some(false);
+    };
+    let _turn;
+    if held.token.is_foreign() && world.cluster.hands_back() {
+        // No layer makes up for a second tab that presents the same token.
+        _turn = jar.turn.lock().await;
+        match jar.newest() {
+            Some(newest) => held = newest,
+            None => return Some(false),
+        }
+    }
+    match send(world, &jar.caller, &Ask::Refresh(held.token.clone())).await {
+        Learned::Token(next) => {
+            jar.write(world, Some(&held.token), Some(next));
+            return Some(true);
+        }
+        Learned::Refused(StatusCode::BAD_REQUEST, error) if error == "invalid_grant" => {
+            if jar
+                .newest()
+                .is_some_and(|newest| newest.token.tag == held.token.tag)
+            {
+                world.ledger().logged_out(held.session);
+                jar.write(world, Some(&held.token), None);
+                return Some(false);
+            }
+        }
+        Learned::Refused(status, error) if !status.is_server_error() => {
+            world.ledger().violation(format!(
+                "a conforming client was rejected: {status} {error}"
+            ));
+        }
+        Learned::Nothing | Learned::Done | Learned::Refused(..) => {}
+    }
+    None
 }
 
 /// Waits for the next attempt: for a while, or until the store is back, like clients that a load

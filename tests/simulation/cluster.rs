@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use http_body_util::Full;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tower::Layer as _;
 use tower_oauth_refresh::access::Access;
 use tower_oauth_refresh::store::{Key, TieredStore};
@@ -24,6 +24,8 @@ use super::world::{Seeded, Skewed, World};
 pub(crate) struct Life {
     pub(crate) instance: usize,
     number: u32,
+    /// Whether it hands grants back.
+    pub(crate) hands_back: bool,
 }
 
 /// The store of an instance.
@@ -55,6 +57,20 @@ pub(crate) struct Cluster(Mutex<Vec<Seat>>);
 struct Seat {
     lives: u32,
     instance: Option<Instance>,
+    /// An instance that gets no more requests, and finishes those that it has.
+    stopping: Option<Instance>,
+    /// Whether its next life hands grants back.
+    hands_back: bool,
+}
+
+impl Seat {
+    /// Takes the instance with this life.
+    fn take(&mut self, life: Life) -> Option<Instance> {
+        let [instance, stopping] = [&mut self.instance, &mut self.stopping];
+        instance
+            .take_if(|instance| instance.life == life)
+            .or_else(|| stopping.take_if(|stopping| stopping.life == life))
+    }
 }
 
 impl Cluster {
@@ -79,10 +95,15 @@ impl Cluster {
     /// A task of a dead instance may still be polled, but its calls never return, and its results
     /// are ignored.
     pub(crate) fn is_alive(&self, life: Life) -> bool {
-        self.seats()[life.instance]
-            .instance
-            .as_ref()
-            .is_some_and(|instance| instance.life == life)
+        let seats = self.seats();
+        let seat = &seats[life.instance];
+        let mut instances = seat.instance.iter().chain(&seat.stopping);
+        instances.any(|instance| instance.life == life)
+    }
+
+    /// Returns whether any instance hands grants back.
+    pub(crate) fn hands_back(&self) -> bool {
+        self.seats().iter().any(|seat| seat.hands_back)
     }
 
     /// Drops everything that refers back to the world.
@@ -104,6 +125,7 @@ pub(crate) fn start(world: &Arc<World>) {
             Life {
                 instance: index,
                 number: seat.lives,
+                hands_back: seat.hands_back,
             }
         };
         let instance = begin(world, life);
@@ -120,12 +142,10 @@ fn begin(world: &Arc<World>, life: Life) -> Instance {
     let tier = TieredStore::builder(Link::new(world, life, ear.clone()))
         .ttl(Duration::from_secs(24 * 3600));
     let tier = if plan.tiered { tier } else { tier.max_bytes(0) }.build();
-    let store = Broken::new(
-        world
-            .breakage
-            .filter(|breakage| plan.tiered || !breakage.is_of_tier()),
-        tier.clone(),
-    );
+    let breakage = world.breakage.filter(|breakage| {
+        (plan.tiered || !breakage.is_of_tier()) && (life.hands_back || !breakage.is_of_hand_back())
+    });
+    let store = Broken::new(breakage, tier.clone());
     let told = Arc::clone(world);
     let mut builder = RefreshLayer::builder(store)
         .clock(Skewed {
@@ -134,6 +154,7 @@ fn begin(world: &Arc<World>, life: Life) -> Instance {
         })
         .random(Seeded(Arc::clone(world)))
         .adopt_until(UNIX_EPOCH + Duration::from_millis(Skewed::BEGIN) + plan.adopt_until)
+        .hand_back(life.hands_back)
         .rotation_timeout(plan.rotation_timeout)
         .rotation_policy(rotation_policy)
         .on_event(move |event| {
@@ -187,10 +208,7 @@ fn begin(world: &Arc<World>, life: Life) -> Instance {
 /// Ends that life with everything that is in progress in it, and starts the instance again after a
 /// while.
 pub(crate) fn crash(world: &Arc<World>, life: Life) {
-    let Some(instance) = world.cluster.seats()[life.instance]
-        .instance
-        .take_if(|instance| instance.life == life)
-    else {
+    let Some(instance) = world.cluster.seats()[life.instance].take(life) else {
         return;
     };
     world.note(|| format!("i{} crashes", life.instance));
@@ -201,6 +219,52 @@ pub(crate) fn crash(world: &Arc<World>, life: Life) {
         sleep(down).await;
         start(&world);
     });
+}
+
+/// The time that a server gives its requests before it stops. No client of the layer waits longer.
+const SHUTDOWN: Duration = Duration::from_secs(40);
+
+/// Replaces the instances, one after the other, by instances that hand grants back. Each old one
+/// finishes its requests beside the new one.
+pub(crate) async fn roll(world: Arc<World>) {
+    let Some(at) = world.plan.hand_back else {
+        return;
+    };
+    sleep(at).await;
+    for index in 0..world.plan.skews.len() {
+        let old = {
+            let mut seats = world.cluster.seats();
+            let seat = &mut seats[index];
+            seat.hands_back = true;
+            seat.stopping = seat.instance.take();
+            seat.stopping.clone()
+        };
+        start(&world);
+        if let Some(old) = old {
+            world.note(|| format!("i{index} hands back, and its old life stops"));
+            sleep(SHUTDOWN).await;
+            stop(&world, old).await;
+        }
+        world.pause(0, 60_000).await;
+    }
+}
+
+/// Waits until the instance has nothing in progress, and ends its life.
+async fn stop(world: &Arc<World>, instance: Instance) {
+    if timeout(SHUTDOWN * 10, instance.layer.drain())
+        .await
+        .is_err()
+    {
+        let who = instance.life.instance;
+        world
+            .ledger()
+            .violation(format!("i{who} does not drain when it stops"));
+    }
+    // Nothing may be lost with it, so it gives no excuse.
+    if let Some(instance) = world.cluster.seats()[instance.life.instance].take(instance.life) {
+        world.note(|| format!("i{} has stopped", instance.life.instance));
+        instance.crashed.notify_waiters();
+    }
 }
 
 /// Announces to every instance which grants have ended, or that announcements were lost.

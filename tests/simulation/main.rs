@@ -102,7 +102,7 @@ fn a_seed_always_gives_the_same_run() {
 /// grant.
 #[test]
 fn every_possible_event_occurs() {
-    const KINDS: [EventKind; 22] = [
+    const KINDS: [EventKind; 23] = [
         EventKind::Issued,
         EventKind::Rotated,
         EventKind::Kept,
@@ -125,6 +125,7 @@ fn every_possible_event_occurs() {
         EventKind::EndedByApplication,
         EventKind::Renewed,
         EventKind::RenewalFailed,
+        EventKind::HandedBack,
     ];
     let happened = |what: &str| {
         (0..3000).any(|seed| {
@@ -147,6 +148,7 @@ fn every_possible_event_occurs() {
         " is lost",
         "is answered None",
         " had hints",
+        " has stopped",
         " sees 200 OK",
         " sees 401",
     ] {

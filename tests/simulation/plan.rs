@@ -80,6 +80,8 @@ pub(crate) struct Plan {
     pub(crate) renewed_after: Option<Duration>,
     /// Until when sessions from before the layer are adopted.
     pub(crate) adopt_until: Duration,
+    /// When the instances are replaced, one after the other, by instances that hand grants back.
+    pub(crate) hand_back: Option<Duration>,
     /// How far the clock of each instance is ahead.
     pub(crate) skews: Vec<Duration>,
     /// Store calls that are lost, delayed, repeated or rejected.
@@ -199,8 +201,10 @@ impl Plan {
             failovers,
             outage: outage.or(badly_timed),
             renewed_after: None,
+            hand_back: None,
         };
         plan.renew(seed);
+        plan.leave(seed);
         plan
     }
 
@@ -215,6 +219,21 @@ impl Plan {
         self.renewed_after = Some(Duration::from_secs(rng.random_range(40..=300)));
         if self.access == Guard::None {
             self.access = [Guard::Asks, Guard::Remembers][rng.random_range(0..2)];
+        }
+    }
+
+    /// In one of six runs whose access tokens are those of the authorization server, the layer is
+    /// about to be removed.
+    fn leave(&mut self, seed: u64) {
+        // A stream of its own, so that the other runs are the same as without hand-back.
+        let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed_0000_0000_0003);
+        if self.access != Guard::None || !rng.random_ratio(1, 6) {
+            return;
+        }
+        let latest = [20, 200, 2000][rng.random_range(0..3)];
+        self.hand_back = Some(Duration::from_millis(rng.random_range(0..latest * 1000)));
+        for user in &mut self.users {
+            user.steps += 2;
         }
     }
 

@@ -13,10 +13,10 @@ use super::access::Pass;
 use super::broken;
 use super::check::Ticket;
 use super::client::Held;
-use super::cluster::Instance;
+use super::cluster::{Instance, Life};
 use super::plan::Guard;
 use super::token::{Token, read_access};
-use super::upstream::{MARK, PASS};
+use super::upstream::{MARK, PASS, Shown};
 use super::world::World;
 
 /// The requested operation.
@@ -71,7 +71,8 @@ pub(crate) async fn send(world: &Arc<World>, caller: &Caller, ask: &Ask) -> Lear
     let ticket = match ask {
         Ask::Refresh(token) if token.is_foreign() => {
             if caller.entitled {
-                world.ledger().present_foreign(token, world.elapsed());
+                let now = world.elapsed();
+                world.ledger().present_foreign(token, instance.life, now);
             }
             None
         }
@@ -83,13 +84,19 @@ pub(crate) async fn send(world: &Arc<World>, caller: &Caller, ask: &Ask) -> Lear
     };
     world.note(|| format!("{} asks i{}: {ask:?}", caller.name, instance.life.instance));
     let answer = answer(world, instance, request(world, caller, ask)).await;
+    if let Some((status, body)) = &answer
+        && discloses(world, caller, ask, *status, body)
+    {
+        let mut ledger = world.ledger();
+        ledger.violation(format!("an upstream token was in a response: {body}"));
+    }
     world.note(|| {
         format!(
             "{} of i{} is answered {answer:?}",
             caller.name, instance.life.instance
         )
     });
-    let learned = judge(world, caller, ask, ticket, answer);
+    let learned = judge(world, instance.life, caller, ask, ticket, answer);
     if world.strikes(world.plan.client_faults / 2) {
         Learned::Nothing
     } else {
@@ -156,7 +163,30 @@ fn request(world: &World, caller: &Caller, ask: &Ask) -> Request<Full<Bytes>> {
     if let Some(hidden) = hidden {
         request.extensions_mut().insert(hidden);
     }
+    if let Ask::Refresh(token) = ask
+        && token.is_foreign()
+    {
+        request.extensions_mut().insert(Shown(token.text.clone()));
+    }
     request
+}
+
+/// Returns whether the body of a response contains a token of the authorization server that its
+/// client must not see.
+///
+/// Once an instance hands grants back, a client gets the refresh token of its own session, in its
+/// place. A response that is forwarded may be unreadable.
+fn discloses(world: &World, caller: &Caller, ask: &Ask, status: StatusCode, body: &str) -> bool {
+    if world.plan.access != Guard::None && body.contains(PASS) {
+        return true;
+    }
+    let allowed = world.cluster.hands_back()
+        && caller.entitled
+        && status == StatusCode::OK
+        && !matches!(ask, Ask::Revoke(_));
+    let member = format!(r#""refresh_token":"{MARK}-"#);
+    let in_place = usize::from(allowed && body.contains(&member));
+    body.matches(MARK).count() > in_place
 }
 
 /// Returns the response; `None` if the instance crashes or the client hangs up.
@@ -196,11 +226,9 @@ async fn answer(
         head.values()
             .any(|value| String::from_utf8_lossy(value.as_bytes()).contains(mark))
     };
-    let forbidden = |mark: &str| body.contains(mark) || in_head(mark);
-    if forbidden(MARK) || (world.plan.access != Guard::None && forbidden(PASS)) {
-        world
-            .ledger()
-            .violation(format!("an upstream token was in a response: {body}"));
+    if in_head(MARK) || (world.plan.access != Guard::None && in_head(PASS)) {
+        let mut ledger = world.ledger();
+        ledger.violation(format!("an upstream token was in a header: {head:?}"));
     }
     Some((status, body))
 }
@@ -208,6 +236,7 @@ async fn answer(
 /// Reports a response to the ledger. Returns what the client learns from it.
 fn judge(
     world: &World,
+    life: Life,
     caller: &Caller,
     ask: &Ask,
     ticket: Option<Ticket>,
@@ -215,18 +244,41 @@ fn judge(
 ) -> Learned {
     let now = world.elapsed();
     let mut ledger = world.ledger();
+    let foreign = match ask {
+        Ask::Refresh(token) if token.is_foreign() => Some(token),
+        Ask::Refresh(_) | Ask::Revoke(_) | Ask::LogIn => None,
+    };
     let Some((status, body)) = answer else {
         if let Some(ticket) = &ticket {
             ledger.gave_up(ticket, now);
+        }
+        if let Some(token) = foreign.filter(|_| caller.entitled) {
+            ledger.gave_up_foreign(token, now);
         }
         return Learned::Nothing;
     };
     let body: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
     let text = |member: &str| body[member].as_str().unwrap_or_default();
-    let next = Token::parse(text("refresh_token"));
     let session = body["session"]
         .as_u64()
         .and_then(|number| usize::try_from(number).ok());
+    let mut next = Token::read(text("refresh_token"));
+    if life.hands_back && session.is_some() && next.is_none() {
+        // The authorization server has not replaced it.
+        next = foreign.cloned();
+    }
+    if let Some(token) = foreign.filter(|_| caller.entitled) {
+        let spent = status.is_success() && next.as_ref().is_none_or(|next| next.tag != token.tag);
+        ledger.answered_foreign(token, life, spent);
+    }
+    if let Some((next, session)) = next.as_ref().filter(|next| next.is_foreign()).zip(session)
+        && !world.sessions().has_issued(&next.text, session)
+    {
+        ledger.violation(format!(
+            "the response for session {session} contained {}",
+            next.text
+        ));
+    }
     let pass = session
         .zip(read_access(text("access_token")))
         .zip(next.as_ref());
@@ -252,6 +304,10 @@ fn judge(
         ));
     }
     match (&ticket, &next) {
+        (Some(ticket), Some(next)) if next.is_foreign() => {
+            let answer = [next.text.as_str(), text("access_token")].map(str::to_owned);
+            ledger.handed_back(ticket, next, answer, !caller.asserts, session, now);
+        }
         (Some(ticket), Some(next)) => ledger.granted(ticket, next, session, now),
         (Some(ticket), None) if text("error") == "invalid_grant" => {
             ledger.refused(ticket, caller.entitled, world.is_calm(), now);
@@ -266,8 +322,10 @@ fn judge(
             if let Ask::Refresh(presented) = ask {
                 ledger.adopted(presented, session);
             }
-            if let Some(session) = session {
-                ledger.logged_in(session, next);
+            match session {
+                Some(session) if next.is_foreign() => ledger.began_before(session, next),
+                Some(session) => ledger.logged_in(session, next),
+                None => {}
             }
         }
         (None, None) => {}

@@ -13,7 +13,9 @@ use super::broken::Breakage;
 use super::client::{self, Jar};
 use super::cluster;
 use super::program;
+use super::request::{Ask, send};
 use super::thief;
+use super::token::Token;
 use super::world::World;
 
 /// The result of a run.
@@ -97,6 +99,7 @@ async fn play(world: &Arc<World>) {
         actors.spawn(thief::theft(Arc::clone(world), jars.clone()));
     }
     let crashes = tokio::spawn(cluster::crash_at_random(Arc::clone(world)));
+    let rolled = tokio::spawn(cluster::roll(Arc::clone(world)));
     let all = timeout(Duration::from_secs(30 * 24 * 3600), async {
         while let Some(ended) = actors.join_next().await {
             if let Err(error) = ended {
@@ -109,6 +112,11 @@ async fn play(world: &Arc<World>) {
     if all.await.is_err() {
         world.ledger().violation("a task waits forever");
     }
+    if let Err(error) = rolled.await {
+        world
+            .ledger()
+            .violation(format!("the deployment stopped: {error}"));
+    }
     crashes.abort();
     aftermath(world, &jars).await;
 }
@@ -119,6 +127,9 @@ async fn aftermath(world: &Arc<World>, jars: &[Arc<Jar>]) {
     cluster::start(world);
     sleep(Duration::from_secs(300)).await;
     refresh_all(world, jars).await;
+    if world.plan.hand_back.is_some() {
+        after_hand_back(world, jars).await;
+    }
     if world.one_in(3, 1) {
         sleep(world.plan.shared_window() + Duration::from_secs(400)).await;
         thief::last_theft(world, jars).await;
@@ -143,6 +154,34 @@ async fn aftermath(world: &Arc<World>, jars: &[Arc<Jar>]) {
                 .violation(format!("i{} does not drain", instance.life.instance));
         }
     }
+}
+
+/// Checks that every client has left the layer, and that no grant remains.
+async fn after_hand_back(world: &Arc<World>, jars: &[Arc<Jar>]) {
+    sleep(world.plan.retry_window + Duration::from_secs(100)).await;
+    // A client whose token an instance was about to adopt has left the layer only now.
+    refresh_all(world, jars).await;
+    for token in must_be_over(world, jars) {
+        let session = world.ledger().session(&token);
+        let of_session = |jar: &&Arc<Jar>| jar.newest().map(|held| held.session) == session;
+        if let Some(jar) = jars.iter().find(of_session) {
+            send(world, &jar.caller, &Ask::Refresh(token)).await;
+        }
+    }
+    refresh_all(world, jars).await;
+}
+
+/// Checks that every client without an excuse holds a token of the authorization server. Returns
+/// the tokens of the grants that were handed back.
+fn must_be_over(world: &World, jars: &[Arc<Jar>]) -> Vec<Token> {
+    let held: Vec<_> = jars.iter().filter_map(|jar| jar.newest()).collect();
+    let mut ledger = world.ledger();
+    for held in held {
+        if !held.token.is_foreign() && !ledger.has_excuse(held.session) {
+            ledger.violation(format!("session {} was not handed back", held.session));
+        }
+    }
+    ledger.retired(world.elapsed())
 }
 
 async fn refresh_all(world: &Arc<World>, jars: &[Arc<Jar>]) {

@@ -51,7 +51,7 @@ pub(crate) enum Effect {
 
 /// Tags of entries that are not grants: of an adoption in progress, and of a completed one.
 pub(crate) const UNDER_WAY: ClaimTag = ClaimTag::new([0; 32]);
-const DONE: ClaimTag = ClaimTag::new([1; 32]);
+pub(crate) const DONE: ClaimTag = ClaimTag::new([1; 32]);
 /// The tag of every access token.
 pub(crate) const ACCESS: ClaimTag = ClaimTag::new([2; 32]);
 /// The tags of the entry of the epochs, and of the index of each user.

@@ -5,6 +5,8 @@ use tower_oauth_refresh::store::{ClaimTag, Key};
 
 use test_support::tokens;
 
+use super::upstream::MARK;
+
 /// Returns the keys of an access token's entry and of the grant with which it ends, and its
 /// generation.
 pub(crate) fn read_access(text: &str) -> Option<(Key, Key, u32)> {
@@ -41,6 +43,12 @@ impl Token {
             key,
             tag: ClaimTag::new(Sha256::digest(&bytes).into()),
         })
+    }
+
+    /// Returns the token in a response.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let foreign = || Self::foreign(text.to_owned());
+        Self::parse(text).or_else(|| text.starts_with(MARK).then(foreign))
     }
 
     /// Returns a token of the authorization server that a client holds. Its key is that of its

@@ -56,10 +56,18 @@ pub(crate) enum Breakage {
     RenewalNotWritten,
     /// The new upstream access token of an access token is not written.
     RenewedTokenNotWritten,
+    /// A grant that is handed back does not end.
+    NotRetired,
+    /// An instance that hands back stores no response.
+    HandBackNotStored,
+    /// A grant that is handed back is not written.
+    HandBackNotWritten,
+    /// An instance that hands back forwards a token that another one has adopted.
+    AdoptedForwarded,
 }
 
 impl Breakage {
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::NoLease,
         Self::NoVersionCheck,
         Self::NoDetach,
@@ -86,10 +94,25 @@ impl Breakage {
         Self::EpochNotWritten,
         Self::RenewalNotWritten,
         Self::RenewedTokenNotWritten,
+        Self::NotRetired,
+        Self::HandBackNotStored,
+        Self::HandBackNotWritten,
+        Self::AdoptedForwarded,
     ];
 
     /// Returns whether the bug is in the cache in front of the store.
     pub(crate) const fn is_of_tier(self) -> bool {
         matches!(self, Self::EndFromFailure | Self::StaleTier)
+    }
+
+    /// Returns whether the bug is in instances that hand grants back, and in no other.
+    pub(crate) const fn is_of_hand_back(self) -> bool {
+        matches!(
+            self,
+            Self::NotRetired
+                | Self::HandBackNotStored
+                | Self::HandBackNotWritten
+                | Self::AdoptedForwarded
+        )
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Excuse, Ledger};
+use crate::cluster::Life;
 use crate::plan::Plan;
 use crate::token::Token;
 
@@ -41,7 +42,8 @@ impl Ledger {
 
     /// Records that a token from before the layer is about to be presented, by its client or with
     /// everything that the client has.
-    pub(crate) fn present_foreign(&mut self, token: &Token, now: Duration) {
+    pub(crate) fn present_foreign(&mut self, token: &Token, life: Life, now: Duration) {
+        self.forwards(token, life, now);
         let Terms {
             until,
             window,
@@ -55,7 +57,7 @@ impl Ledger {
         let excuse = match line.adopted {
             Some(at) if now + slack >= at + window => Excuse::AdoptedBefore,
             None if self.strict && again => Excuse::AdoptedBefore,
-            None if now + slack + Plan::SKEW >= until => Excuse::AdoptedTooLate,
+            None if !life.hands_back && now + slack + Plan::SKEW >= until => Excuse::AdoptedTooLate,
             Some(_) | None => return,
         };
         self.excuse_line(&token.key, excuse);

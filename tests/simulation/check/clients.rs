@@ -36,6 +36,9 @@ impl Ledger {
         let known = line.place(&token.tag).is_some();
         let silent = line.open == 0 && line.touched + windows.silence() < now;
         let stale = entitled && line.copied && !line.trail.is_valid(&token.tag, now, windows);
+        let retired = line.retirement.is_over(now, windows);
+        let lost = entitled && line.retirement.may_be_over(now, windows);
+        let owner = line.session;
         line.trail.begin(&token.tag);
         line.open += 1;
         line.begun += 1;
@@ -44,11 +47,15 @@ impl Ledger {
         if stale {
             self.excuse_line(&token.key, Excuse::Stale);
         }
+        if lost && !self.is_direct(owner) {
+            self.excuse_line(&token.key, Excuse::HandedBack);
+        }
         Ticket {
             token: token.clone(),
             at: now,
             over,
             reuse: over && known && silent,
+            retired,
             begun,
         }
     }
@@ -72,33 +79,13 @@ impl Ledger {
         session: Option<usize>,
         now: Duration,
     ) {
-        self.over_with(ticket, now);
-        let end = self.end_of(&ticket.token.key);
+        let mut wrong = self.wrongly_granted(ticket, now);
         let line = self.lines.entry(ticket.token.key).or_default();
-        let mut wrong = Vec::new();
         if next.key != ticket.token.key || line.session != session {
             wrong.push("the response for another grant".to_owned());
         }
-        if let Some((since, why)) = end.filter(|(since, _)| *since < ticket.at) {
-            wrong.push(format!(
-                "though it had ended {} ms before ({why})",
-                (ticket.at - since).as_millis()
-            ));
-        }
-        if line.place(&ticket.token.tag).is_none() && line.undone_at(&ticket.token.tag).is_none() {
-            wrong.push("for a token that was never issued".into());
-        }
         if line.kept && next.tag != ticket.token.tag {
             wrong.push("with another token than the one that its client keeps".into());
-        }
-        if ticket.over {
-            wrong.push("for a token whose windows were over".into());
-        }
-        if line
-            .undone_at(&ticket.token.tag)
-            .is_some_and(|at| at < ticket.at)
-        {
-            wrong.push("for a token that the store had lost".into());
         }
         if line.place(&next.tag).is_none() && line.undone_at(&next.tag).is_none() {
             wrong.push("with a token that is not stored".into());
@@ -110,6 +97,40 @@ impl Ledger {
             presented: ticket.token.tag,
             next: next.tag,
         });
+        self.report(wrong, session);
+    }
+
+    /// Returns the reasons why the token of this request must not be accepted.
+    pub(super) fn wrongly_granted(&mut self, ticket: &Ticket, now: Duration) -> Vec<String> {
+        self.over_with(ticket, now);
+        let end = self.end_of(&ticket.token.key);
+        let line = self.lines.entry(ticket.token.key).or_default();
+        let mut wrong = Vec::new();
+        if let Some((since, why)) = end.filter(|(since, _)| *since < ticket.at) {
+            wrong.push(format!(
+                "though it had ended {} ms before ({why})",
+                (ticket.at - since).as_millis()
+            ));
+        }
+        if line.place(&ticket.token.tag).is_none() && line.undone_at(&ticket.token.tag).is_none() {
+            wrong.push("for a token that was never issued".into());
+        }
+        if ticket.over {
+            wrong.push("for a token whose windows were over".into());
+        }
+        if ticket.retired {
+            wrong.push("though the grant had been handed back".into());
+        }
+        if line
+            .undone_at(&ticket.token.tag)
+            .is_some_and(|at| at < ticket.at)
+        {
+            wrong.push("for a token that the store had lost".into());
+        }
+        wrong
+    }
+
+    pub(super) fn report(&mut self, wrong: Vec<String>, session: Option<usize>) {
         self.violations.extend(
             wrong
                 .into_iter()

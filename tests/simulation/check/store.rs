@@ -5,6 +5,7 @@ use std::time::Duration;
 use tower_oauth_refresh::store::{ClaimTag, Key};
 use tower_oauth_refresh::{Event, EventKind, GrantKey};
 
+use super::hand_back::Retirement;
 use super::{Excuse, Ledger, access};
 use crate::cluster::Life;
 use crate::shelf::Effect;
@@ -19,16 +20,24 @@ impl Ledger {
                     None => line.born = Some(born),
                     Some(_) => drop(line.named_by.get_or_insert(life)),
                 }
+                let is_new = line.order.is_empty();
+                if !is_new {
+                    line.retirement.stored(life, now);
+                }
                 line.order.push(tag);
                 line.trail.committed(tag, &names, now);
                 line.undone.retain(|(undone, _)| *undone != tag);
                 line.touched = now;
                 self.settled(&key, life);
+                if !is_new && life.hands_back {
+                    self.violation("an instance that hands back has rotated a grant");
+                }
             }
             Effect::Converged(key, names) => {
                 let line = self.lines.entry(key).or_default();
                 line.named_by.get_or_insert(life);
                 line.converged = true;
+                line.retirement.stored(life, now);
                 line.trail.converged(&names, self.renews, now);
                 line.touched = now;
                 self.settled(&key, life);
@@ -109,6 +118,7 @@ impl Ledger {
         line.undone.extend(undone.into_iter().map(|tag| (tag, now)));
         line.uses.clear();
         line.dead = None;
+        line.retirement = Retirement::default();
     }
 
     pub(crate) fn crashed(&mut self, life: Life, now: Duration) {

@@ -310,7 +310,8 @@ impl Ledger {
         }
         for (key, session, owner) in self.owned(person) {
             let line = &self.lines[key];
-            let alive = line.dead.is_none() && !line.removed && !self.has_excuse(session);
+            let ended = line.dead.is_some() || line.removed || line.retirement.has_begun();
+            let alive = !ended && !self.has_excuse(session);
             let is_found = found
                 .iter()
                 .any(|(found, _)| *found == GrantKey::from(*key));

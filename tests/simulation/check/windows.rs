@@ -15,11 +15,11 @@ pub(super) struct Windows {
     shared: Duration,
     /// The largest time between sending a request and its decision, plus the largest error of a
     /// clock.
-    before: Duration,
+    pub(super) before: Duration,
     /// The largest error of a clock of an instance or of the store.
     pub(super) after: Duration,
     /// The longest time for which the layer goes on with a request that has no answer.
-    linger: Duration,
+    pub(super) linger: Duration,
 }
 
 impl Windows {
