@@ -33,12 +33,14 @@ impl Service<Request<RequestBody<Full<Bytes>>>> for Echo {
     }
 }
 
+/// Returns a request, with content unless its method gives none a meaning.
 fn request(method: Method, path: &'static str) -> Request<Full<Bytes>> {
-    Request::builder()
-        .method(method)
-        .uri(path)
-        .body(Full::new(Bytes::from_static(BODY)))
-        .unwrap()
+    let body = match method {
+        Method::GET | Method::HEAD | Method::OPTIONS => Full::default(),
+        _ => Full::new(Bytes::from_static(BODY)),
+    };
+    let request = Request::builder().method(method).uri(path);
+    request.body(body).unwrap()
 }
 
 const NOT_OURS: [(&str, Method, &str); 8] = [
@@ -79,17 +81,14 @@ fn matching_normalized_paths_does_not_allocate_either() {
         passes(&layer, path, request(Method::POST, path));
     }
     passes(&layer, "another method", request(Method::GET, "/token"));
-    passes(
-        &layer,
-        "another method",
-        request(Method::PUT, "/x/../token"),
-    );
+    passes(&layer, "another method", request(Method::PUT, "/x/token2"));
 }
 
 fn passes(layer: &RefreshLayer<MemoryStore>, name: &str, request: Request<Full<Bytes>>) {
     let mut service = layer.layer(Echo);
     let mut cx = Context::from_waker(Waker::noop());
     let mut answer = None;
+    let is_empty = request.body().is_end_stream();
     let counted = measure(|| {
         let ready: Poll<Result<(), Infallible>> = service.poll_ready(&mut cx);
         assert!(ready.is_ready());
@@ -100,6 +99,10 @@ fn passes(layer: &RefreshLayer<MemoryStore>, name: &str, request: Request<Full<B
     });
     assert_eq!(counted.count_total, 0, "{name}");
     let mut body = pin!(answer.unwrap().into_body());
+    if is_empty {
+        assert!(body.is_end_stream(), "{name}");
+        return;
+    }
     let Poll::Ready(Some(Ok(frame))) = body.as_mut().poll_frame(&mut cx) else {
         panic!("{name}: no body")
     };

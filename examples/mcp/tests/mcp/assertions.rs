@@ -63,7 +63,11 @@ async fn an_invalid_assertion_is_refused_and_uses_nothing_up() {
     let other_kid = json!({ "kid": "two" });
     let critical = json!({ "crit": ["b64"], "b64": false });
     let rows = [
-        (with(json!({ "iss": "other" })), "iss and sub"),
+        // To the layer, this one names no client.
+        (
+            with(json!({ "iss": "other" })),
+            "does not identify its client",
+        ),
         (
             with(json!({ "aud": "https://other.example" })),
             "aud must be",
