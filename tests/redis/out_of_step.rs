@@ -20,6 +20,7 @@ use tower_oauth_refresh::store::{
 };
 
 use crate::faults::{assert_nothing_lost, events, go_on, instance, log_in_many, refresh_patiently};
+use crate::replicas::waiting;
 
 /// The time limit for an event that is certain to occur.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -233,18 +234,7 @@ async fn every_call_gets_its_own_reply_despite_faults_in_others() {
 
 #[tokio::test]
 async fn every_call_that_waits_for_replicas_gets_its_own_reply() {
-    let master = RedisServer::start().await;
-    let _replica = RedisServer::builder()
-        .replica_of(master.port())
-        .start()
-        .await;
-    let wire = Wire::in_front_of(master.port()).await;
-    let builder = RedisStore::builder(&wire.url()).command_timeout(PATIENCE);
-    let store = builder
-        .wait_for_replicas(1, PATIENCE / 2)
-        .connect()
-        .await
-        .unwrap();
+    let (_master, _replica, wire, store) = waiting().await;
     for fault in faults() {
         for command in [&b"EVALSHA"[..], b"WAIT"] {
             if command == b"WAIT"

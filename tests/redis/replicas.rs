@@ -38,7 +38,7 @@ async fn inserted(store: &RedisStore, key: &Key) {
 
 /// Starts a master, its replica, and a store that waits for the replica and reaches the master
 /// through a wire.
-async fn waiting() -> (RedisServer, RedisServer, Wire, RedisStore) {
+pub(crate) async fn waiting() -> (RedisServer, RedisServer, Wire, RedisStore) {
     let master = RedisServer::start().await;
     let replica = RedisServer::builder()
         .replica_of(master.port())

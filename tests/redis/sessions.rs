@@ -20,7 +20,7 @@ const ANN: &str = "0d1f6a52-8c3e-4b7a-9f10-2e5d7c6b8a94";
 /// The most bytes of Redis for the list of a user with one session.
 const MOST: i64 = 500;
 
-/// The same with a second list, of a session at the identity provider.
+/// The most bytes of Redis if the session is also listed by that at the identity provider.
 const MOST_WITH_PROVIDER_SESSION: i64 = 600;
 
 fn ann() -> Subject {

@@ -57,7 +57,7 @@ pub(crate) struct Cluster(Mutex<Vec<Seat>>);
 struct Seat {
     lives: u32,
     instance: Option<Instance>,
-    /// An instance that gets no more requests, and finishes those that it has.
+    /// An instance that gets no more requests, and completes its requests in progress.
     stopping: Option<Instance>,
     /// Whether its next life hands grants back.
     hands_back: bool,

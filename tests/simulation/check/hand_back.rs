@@ -51,11 +51,12 @@ impl Retirement {
 /// The requests with a token of the upstream.
 #[derive(Debug, Default)]
 pub(super) struct Forwarding {
-    /// Those that have no response yet, and until when those may go on whose clients have hung up.
+    /// The number of requests without a response, and the time until which a request may continue
+    /// after its client has hung up.
     open: u32,
     lingers: Duration,
-    /// Those that an instance may have forwarded, and to which the upstream may have replaced the
-    /// token.
+    /// The number of requests that an instance may have forwarded, and in response to which the
+    /// upstream may have replaced the token.
     spent: u32,
     /// Whether the upstream may see the token again.
     at_risk: bool,

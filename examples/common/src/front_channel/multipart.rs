@@ -14,8 +14,8 @@ use super::parameter::Parameter;
 /// The header of a part that holds its name (RFC 7578 §4.2).
 const DISPOSITION: &[u8] = b"content-disposition";
 
-/// The headers of a part that hold its name, and those that some servers read as the name of a
-/// part without one.
+/// The header of a part that holds its name, and the headers from which some servers take the name
+/// of a part that has none.
 const NAMING: [&[u8]; 3] = [DISPOSITION, b"content-id", b"content-type"];
 
 /// The longest such header that is accepted, in bytes.

@@ -7,6 +7,7 @@ use crate::presets::{discord, github, start};
 use crate::support::idp::{Behaviour, Idp};
 use crate::support::mcp::{Browser, one, onward, query, request};
 use crate::support::mcp_client::{McpClient, REDIRECT};
+use crate::users::returned;
 
 #[tokio::test]
 async fn github_users_have_numbers_names_and_addresses() {
@@ -30,13 +31,7 @@ async fn github_users_have_numbers_names_and_addresses() {
 
 /// Returns whether the user can log in.
 async fn admits(server: &Example, client: &McpClient) -> bool {
-    let mut browser = Browser::default();
-    let answer = browser
-        .get(&request(server, &client.id, REDIRECT, &[]))
-        .await;
-    let answer = browser.approve(&answer).await;
-    let callback = browser.follow(answer, &server.url("/callback?")).await;
-    let answer = browser.get(&callback).await;
+    let answer = returned(server, client).await;
     if answer.status == 403 {
         return false;
     }

@@ -20,7 +20,7 @@ async fn start(idp: &Idp, more: &[&str]) -> (Example, McpClient) {
 }
 
 /// Logs in up to the response after the provider has redirected the browser back.
-async fn returned(server: &Example, client: &McpClient) -> Answer {
+pub(crate) async fn returned(server: &Example, client: &McpClient) -> Answer {
     let mut browser = Browser::default();
     let answer = browser
         .get(&request(server, &client.id, REDIRECT, &[]))

@@ -128,7 +128,7 @@ impl Document {
     }
 }
 
-/// Returns whether a path is one of those that the template describes.
+/// Returns whether the template describes this path.
 fn fits(template: &str, path: &str) -> bool {
     let (wanted, found) = (template.split('/'), path.split('/'));
     wanted.clone().count() == found.clone().count()
