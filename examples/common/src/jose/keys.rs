@@ -233,12 +233,17 @@ fn non_empty(keys: Vec<DecodingKey>) -> Option<Vec<DecodingKey>> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
     use test_support::openid::{EC, OpenId};
     use tokio::task::JoinSet;
     use tokio::time::{advance, pause, resume};
 
     use super::*;
     use crate::jose::{Jwt, JwtError};
+
+    /// The modulus of an RSA key of 1024 bits, and a token with its signature.
+    const SHORT_MODULUS: &str = "zi20hhqsDVkeLbeOfYYRckl8XVhimcHebyck3ZGp8_id27Bap6pz8Yogrj1lvOrwoNthxjBvKjTCApNzHMjzbEYoWuWr4Qvs4Uqnxd943Qp9DDFX1XTmoo6uEpFHcS_MUHIwNj22DAGy0fkkep4qzGRnctz3gisjwWoiDmpdU9M";
+    const SIGNED_BY_SHORT: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhZGEifQ.mGmuZnfsA-rZ60rHbkiM5bAbv3dKFS2oR3j8oMmPJt-y651mXrvQnBjnOdZ8gDcttkdojrOPF4Zd0OlovN7iWPqr27XczjI5c6yPI4tbWohganpIuh5dgy-UzUQkMT01sfgbDN5sULsQlk4onJ5-2iGCJa_9QVhr4MIos5xtJD8";
 
     async fn provider() -> (OpenId, Keys) {
         let provider = OpenId::start().await;
@@ -395,10 +400,41 @@ mod tests {
         let document = document.json();
         let keys = document["keys"].as_array().unwrap();
         let key = keys.iter().find(|key| key["kid"] == EC).unwrap();
-        let set = serde_json::json!({ "keys": vec![key; 50] });
+        let set = json!({ "keys": vec![key; 50] });
         let keys = Keys::from(serde_json::from_value::<KeySet>(set).unwrap());
         let found = keys.find(None, Algorithm::ES256).await.unwrap();
         assert_eq!(found.keys.len(), 8);
+    }
+
+    #[tokio::test]
+    async fn a_key_may_be_published_twice_and_beside_unknown_ones() {
+        let provider = OpenId::start().await;
+        let document = test_support::http::get(&format!("{}/jwks", provider.issuer())).await;
+        let document = document.json();
+        let keys = document["keys"].as_array().unwrap();
+        let key = keys.iter().find(|key| key["kid"] == EC).unwrap();
+        let set = json!({ "keys": [
+            null,
+            { "kty": "AKP", "kid": EC, "alg": "ML-DSA-44", "pub": "AQAB" },
+            { "kty": "EC", "kid": EC, "crv": "P-256", "x": "AQAB", "y": "AQAB" },
+            key,
+            key,
+        ] });
+        let keys = Keys::from(serde_json::from_value::<KeySet>(set).unwrap());
+        let claims = provider.logout("ada");
+        for token in [provider.sign(&claims), provider.sign_unnamed(&claims)] {
+            let verified = Jwt::parse(&token).unwrap().verify(&keys).await;
+            assert_eq!(verified, Ok(claims.clone()));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_rsa_key_of_less_than_2048_bits_verifies_nothing() {
+        let key = json!({ "kty": "RSA", "alg": "RS256", "n": SHORT_MODULUS, "e": "AQAB" });
+        let set = serde_json::from_value::<KeySet>(json!({ "keys": [key] })).unwrap();
+        let verified = Jwt::parse(SIGNED_BY_SHORT).unwrap();
+        let verified = verified.verify(&Keys::from(set)).await;
+        assert_eq!(verified, Err(JwtError::Signature));
     }
 
     #[tokio::test]

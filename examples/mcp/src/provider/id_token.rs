@@ -1,4 +1,11 @@
 //! Verifies ID tokens (OpenID Connect Core §3.1.3.7, §3.1.3.8, §12.2).
+//!
+//! Only the claims that are checked here must have their types. A library for OpenID Connect does
+//! not replace this module: `openidconnect` 4.1 refuses an ID token if any standard claim has
+//! another type, such as the `locale` of users who come to Auth0 from LinkedIn (an object), or an
+//! `amr` that is text. It accepts RSA keys of any length below 4097 bits, refuses a signature if
+//! two published keys could have made it, and leaves `azp`, `nbf`, `iat` and the issuers of tenants
+//! to its user.
 
 use std::time::SystemTime;
 

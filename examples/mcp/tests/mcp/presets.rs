@@ -176,7 +176,12 @@ fn rows() -> Vec<Row> {
             Behaviour {
                 path: "/",
                 refresh: Refresh::OfflineAccess,
-                id_token: Some(json!({ "https://example.com/groups": ["staff"] })),
+                // Of a user who comes from LinkedIn.
+                id_token: Some(json!({
+                    "https://example.com/groups": ["staff"],
+                    "locale": { "country": "ES", "language": "es" },
+                    "updated_at": "2025-07-02T15:31:58.178Z",
+                })),
                 ..base()
             },
             &[

@@ -123,6 +123,27 @@ async fn an_id_token_has_an_algorithm_of_the_discovery_document() {
     server.wait_for("its algorithm is not one of the discovery document");
 }
 
+/// Not every provider keeps to the types of OpenID Connect Core §2 and §5.1.
+#[tokio::test]
+async fn claims_of_an_id_token_that_are_not_checked_may_have_any_type() {
+    let claims = json!({
+        "email": "ada@example.com",
+        "email_verified": "true",
+        "locale": { "country": "ES", "language": "es" },
+        "updated_at": "2025-07-02T15:31:58.178Z",
+        "auth_time": "2025-07-02T15:31:58.178Z",
+        "address": "1 Main Street",
+        "amr": "pwd",
+        "acr": 2,
+        "name": ["Ada", "Lovelace"],
+        "phone_number": 15_550_100,
+        "picture": { "url": "https://example.com/ada.png" },
+    });
+    let idp = Idp::with(says(claims)).await;
+    let (server, client) = start(&idp, &["--allow-email-domain=example.com"]).await;
+    client.log_in(&server).await;
+}
+
 #[tokio::test]
 async fn without_keys_the_claims_of_an_id_token_are_checked_nevertheless() {
     let idp = Idp::with(Behaviour {
