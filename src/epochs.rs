@@ -54,15 +54,27 @@ struct Cached {
 impl Epochs {
     /// Returns the epochs, at most [`MAX_AGE`] old.
     pub(crate) async fn current<St: Store>(&self, store: &St) -> Result<Arc<Table>, StoreError> {
+        let (table, _) = self.younger_than(MAX_AGE, store).await?;
+        Ok(table)
+    }
+
+    /// Returns epochs that are younger than `max_age` and at most [`MAX_AGE`] old, and their age
+    /// when this call began.
+    pub(crate) async fn younger_than<St: Store>(
+        &self,
+        max_age: Duration,
+        store: &St,
+    ) -> Result<(Arc<Table>, Duration), StoreError> {
         let began = Instant::now();
         let changes = {
             let cached = self.lock();
-            match &cached.read {
-                Some((read, table)) if began.saturating_duration_since(*read) < MAX_AGE => {
-                    return Ok(Arc::clone(table));
+            if let Some((read, table)) = &cached.read {
+                let age = began.saturating_duration_since(*read);
+                if age < max_age.min(MAX_AGE) {
+                    return Ok((Arc::clone(table), age));
                 }
-                _ => cached.changes,
             }
+            cached.changes
         };
         let entry = store.get(key()).await?;
         let table = entry.as_ref().map_or(Ok(Table::default()), Table::decode);
@@ -71,7 +83,7 @@ impl Epochs {
         if cached.changes == changes {
             cached.read = Some((began, Arc::clone(&table)));
         }
-        Ok(table)
+        Ok((table, Duration::ZERO))
     }
 
     /// Forgets the epochs, because they have changed.
@@ -186,6 +198,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::MemoryStore;
 
     const fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis)
@@ -207,6 +220,26 @@ mod tests {
         let ended = rows.map(|(client, began)| table.ends(client, at(began)));
         assert_eq!(ended, [true, true, false]);
         assert!(table.clients.is_empty(), "the epoch of all covers them");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn epochs_that_are_too_old_for_a_caller_are_read_again() {
+        let (store, epochs) = (MemoryStore::new(), Epochs::default());
+        let limit = Duration::from_millis(400);
+        let age = async || epochs.younger_than(limit, &store).await.unwrap().1;
+        assert_eq!(age().await, Duration::ZERO);
+        let (first, _) = epochs.younger_than(limit, &store).await.unwrap();
+        tokio::time::advance(Duration::from_millis(300)).await;
+        assert_eq!(age().await, Duration::from_millis(300));
+        tokio::time::advance(Duration::from_millis(100)).await;
+        let old = epochs.current(&store).await.unwrap();
+        assert!(Arc::ptr_eq(&first, &old), "young enough for this caller");
+        assert_eq!(age().await, Duration::ZERO);
+        let read = epochs.current(&store).await.unwrap();
+        assert!(!Arc::ptr_eq(&first, &read));
+        tokio::time::advance(MAX_AGE).await;
+        let (_, age) = epochs.younger_than(Duration::MAX, &store).await.unwrap();
+        assert_eq!(age, Duration::ZERO, "the limit of every caller");
     }
 
     #[test]

@@ -37,6 +37,9 @@ pub(crate) struct Guard<St> {
     pub(crate) prefix: String,
     pub(crate) cache: Option<Arc<Cache>>,
     pub(crate) epochs: Arc<Epochs>,
+    /// The age from which epochs are too old for a read. Half the time to live of the cache is left
+    /// for the token that is read with them; without a cache, every request reads them, too.
+    pub(crate) epochs_max_age: Duration,
     pub(crate) subscriber: Subscriber,
     pub(crate) on_event: Option<Callback>,
     /// The time for which a read of a token is valid. `None` if responses do not end with their
@@ -183,6 +186,7 @@ impl<St: Store> Guard<St> {
             grant_key,
             self.clock.now(),
             &self.epochs,
+            self.epochs_max_age,
         )
         .await?;
         let granted = |record: &AccessRecord, profile| {
@@ -190,9 +194,13 @@ impl<St: Store> Guard<St> {
             AccessGrant::new(record, grant, profile)
         };
         let valid = match checked {
-            Checked::Alive { record, until } => ValidToken {
+            Checked::Alive {
+                record,
+                until,
+                epochs_age,
+            } => ValidToken {
                 grant: granted(&record, open_profile(&record)?),
-                confirmed: load.confirmed(until),
+                confirmed: load.confirmed(until, epochs_age),
             },
             Checked::Dead { dead, record } => {
                 let grant = record.as_ref().map(|record| granted(record, None));

@@ -79,7 +79,7 @@ pub(crate) struct ValidToken {
 /// The result of a read that found a token valid.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Confirmed {
-    /// The start of the read.
+    /// The start of the read of the oldest part of the result.
     pub(crate) began: Instant,
     pub(crate) epoch: u64,
     /// The expiry of the token or of its grant, whichever comes first.
@@ -112,10 +112,11 @@ impl Load {
         }
     }
 
-    /// Returns the result for a token that the read found valid.
-    pub(crate) const fn confirmed(self, until: Timestamp) -> Confirmed {
+    /// Returns the result for a token that the read found valid with the help of epochs that had
+    /// this age when it began. They count as a part of the read, so it began when they were read.
+    pub(crate) fn confirmed(self, until: Timestamp, epochs_age: Duration) -> Confirmed {
         Confirmed {
-            began: self.began,
+            began: self.began.checked_sub(epochs_age).unwrap_or(self.began),
             epoch: self.epoch,
             until,
         }
@@ -227,5 +228,20 @@ impl Cache {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.alive.invalidate_all();
         self.open.lose();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_is_as_old_as_the_epochs_that_it_used() {
+        let cache = Cache::new(1 << 20, Duration::from_secs(10));
+        let load = cache.begin();
+        let until = Timestamp::from_millis(1);
+        let age = Duration::from_millis(300);
+        assert_eq!(load.began - load.confirmed(until, age).began, age);
+        assert_eq!(load.confirmed(until, Duration::ZERO).began, load.began);
     }
 }

@@ -1,5 +1,7 @@
 //! Reads a reference access token from the store and decides whether it is valid.
 
+use std::time::Duration;
+
 #[cfg(feature = "access")]
 use futures_util::future::join;
 use futures_util::future::join3;
@@ -36,6 +38,8 @@ pub(crate) enum Checked {
         /// The expiry of the token or of its grant, whichever comes first. A rotation may extend
         /// the grant.
         until: Timestamp,
+        /// The age of the epochs that the check used.
+        epochs_age: Duration,
     },
     Dead {
         dead: Dead,
@@ -44,23 +48,25 @@ pub(crate) enum Checked {
     },
 }
 
-/// Reads an access token and its grant concurrently, and decides whether the token is valid.
+/// Reads an access token and its grant concurrently, and decides whether the token is valid. The
+/// epochs that it uses are younger than `max_age`.
 pub(crate) async fn check<St: Store>(
     store: &St,
     key: &Key,
     grant_key: &Key,
     now: Timestamp,
     epochs: &Epochs,
+    max_age: Duration,
 ) -> Result<Checked, StoreError> {
-    let (access, grant, epochs) =
-        join3(store.get(key), store.get(grant_key), epochs.current(store)).await;
+    let epochs = epochs.younger_than(max_age, store);
+    let (access, grant, epochs) = join3(store.get(key), store.get(grant_key), epochs).await;
     let Some(entry) = access? else {
         return Ok(Checked::Dead {
             dead: Dead::Unknown,
             record: None,
         });
     };
-    let epochs = epochs?;
+    let (epochs, epochs_age) = epochs?;
     let record = AccessRecord::decode(key, &entry).map_err(StoreError::corrupt)?;
     let grant = if record.has_grant {
         decode_grant(grant_key, grant?, &epochs, now)?
@@ -68,7 +74,11 @@ pub(crate) async fn check<St: Store>(
         None
     };
     Ok(match judge(&record, grant.as_ref(), &epochs, now) {
-        Ok(until) => Checked::Alive { record, until },
+        Ok(until) => Checked::Alive {
+            record,
+            until,
+            epochs_age,
+        },
         Err(dead) => Checked::Dead {
             dead,
             record: Some(record),
@@ -139,8 +149,6 @@ fn judge(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use bytes::Bytes;
 
     use super::*;

@@ -23,6 +23,7 @@ use crate::endpoint::renewals::Renewed;
 use crate::endpoint::token::renew;
 use crate::endpoint::upstream::{self, Accept, Inner};
 use crate::endpoint::walk;
+use crate::epochs;
 use crate::error::RefreshError;
 use crate::event::EventSubject;
 use crate::grant::{Record, Refusal, Standing, StoredGrant, Verdict, decide};
@@ -197,6 +198,7 @@ async fn find_access<St: Store>(
         &token.grant_key(),
         exchange.shared.now(),
         exchange.shared.epochs(),
+        epochs::MAX_AGE,
     )
     .await?
     else {

@@ -216,7 +216,7 @@ impl<St: Store> RefreshLayer<St> {
     /// grant next presents a refresh token), and an upstream token that was never adopted can
     /// still be adopted. Other instances refuse the grants within a second. Instances
     /// that guard resources refuse the access tokens as soon as they receive the announcement,
-    /// and a second after [`cache_ttl`](crate::AccessLayerBuilder::cache_ttl) at the latest.
+    /// and after [`cache_ttl`](crate::AccessLayerBuilder::cache_ttl) at the latest.
     ///
     /// Whether a grant began before the call is decided by the clocks of the instances: one that
     /// began within their difference may survive the call. The event is

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use test_support::access::{Guarded, LOG_IN, access_token, another, pair, referencing};
-use test_support::settle;
 use test_support::users::next_id_token;
+use test_support::{Call, Plan, settle};
 use tower_oauth_refresh::Subject;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -34,6 +34,26 @@ async fn access_tokens_end_with_the_sessions_on_every_instance() {
         for token in &tokens {
             assert_eq!(guarded.status(token).await, 401);
         }
+    }
+}
+
+#[tokio::test]
+async fn without_a_cache_and_announcements_an_epoch_ends_access_tokens_at_once() {
+    for everybody in [true, false] {
+        let app = referencing();
+        let other = another(&app);
+        let guarded = Guarded::with(&other, |builder| builder.cache_ttl(Duration::ZERO));
+        app.store.hook(|_, call| match call {
+            Call::Announce => Plan::Lose,
+            _ => Plan::Pass,
+        });
+        let token = access_token(&app.post("/token", &LOG_IN).await);
+        assert_eq!(guarded.status(&token).await, 200);
+        match everybody {
+            true => app.layer.end_all().await.unwrap(),
+            false => app.layer.end_client(&"app".parse().unwrap()).await.unwrap(),
+        }
+        assert_eq!(guarded.status(&token).await, 401);
     }
 }
 

@@ -258,7 +258,9 @@ impl<St: Store> AccessLayerBuilder<St> {
     /// cache: every request reads the store.
     ///
     /// This is also the longest time that a token stays valid after the end of its grant if the
-    /// channel of the store fails.
+    /// channel of the store fails. The ends of all grants of a client
+    /// ([`RefreshLayer::end_client`](crate::RefreshLayer::end_client)) are cached for half of it,
+    /// at most a second, and a token that is read with them counts as read at the same time.
     pub fn cache_ttl(mut self, ttl: Duration) -> Self {
         self.cache_ttl = ttl;
         self
@@ -362,6 +364,11 @@ impl<St: Store> AccessLayerBuilder<St> {
         };
         let guard = Guard {
             epochs,
+            epochs_max_age: if cached {
+                cache_ttl / 2
+            } else {
+                Duration::ZERO
+            },
             store,
             clock,
             prefix,
