@@ -96,8 +96,8 @@ impl FormCheck {
         if self.held.len() <= LONGEST {
             return Ok(());
         }
-        // A name of this length is an inspected one only if it contains a NUL, which ends it for
-        // some servers.
+        // A name of this length is an inspected one only if some servers end it earlier, at a NUL
+        // or a bracket.
         if self.place == Place::Checked || Parameter::named(&self.held).is_some() {
             return Err(Refusal::TooLong);
         }

@@ -16,9 +16,10 @@
 //!
 //! Names and values are compared as the most lenient servers read them: case and punctuation are
 //! ignored, also that of letters such as `ſ`, percent-encoding is decoded up to twice, and `;`
-//! separates parameters. A name is also
-//! compared up to its first NUL, as PHP reads it, and an encoded `?` in the path begins a query. A
-//! harmless parameter that looks like one of these is refused, too; no such parameter is known.
+//! separates parameters. A name is also compared up to its first NUL, bracket or colon, where some
+//! servers end it, and an encoded `?` in the path begins a query. In a `multipart` body, names are
+//! found wherever some server finds a header. A harmless parameter that looks like one of these is
+//! refused, too; no such parameter is known.
 
 mod decoding;
 mod form;

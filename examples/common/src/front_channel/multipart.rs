@@ -14,36 +14,57 @@ use super::parameter::Parameter;
 /// The header of a part that holds its name (RFC 7578 §4.2).
 const DISPOSITION: &[u8] = b"content-disposition";
 
-/// The header of a part that holds its name, and the headers from which some servers take the name
-/// of a part that has none.
-const NAMING: [&[u8]; 3] = [DISPOSITION, b"content-id", b"content-type"];
+/// The headers from which some servers take the name of a part that has none.
+const OTHERS: [&[u8]; 2] = [b"content-id", b"content-type"];
 
-/// The longest such header that is accepted, in bytes.
+/// The number of bytes before a colon that are compared with the name of a header.
+const LOOK_BACK: usize = 64;
+
+/// The longest rest of a header block that is accepted behind `Content-Disposition`, in bytes.
 const LONGEST: usize = 8 << 10;
 
-/// The most names that such a header may have. A header with more is refused, so that the cost of
-/// checking it stays proportional to its length.
+/// The most names that such a rest may have. One with more is refused, so that the cost of checking
+/// it stays proportional to its length.
 const MOST_NAMES: usize = 16;
 
+/// The most lines over which a name may continue.
+const MOST_LINES: usize = 8;
+
 /// Checks a body while it streams to the upstream.
+///
+/// Servers do not agree on what a header line is. Some search for the name of the header anywhere
+/// in the block (Rack), some ignore blanks before it (Tomcat), and some append a line without a
+/// colon to the line before (PHP). So the check looks for the name of a header and a colon
+/// anywhere in the body, and for names of parts up to the next empty line.
 #[derive(Debug, Default)]
 pub struct MultipartCheck {
-    /// The current line and its continuation lines, while they may be a header that names a part.
+    /// The last bytes that were passed on, at most [`LOOK_BACK`].
+    passed: BytesMut,
+    /// What follows the colon of `header`, as far as it has arrived.
     held: BytesMut,
-    place: Place,
+    /// The header in whose value the last received byte is.
+    header: Option<Header>,
 }
 
-/// The position of the last received byte in the body.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
-    /// In a line that may be a header that names a part.
-    #[default]
-    Line,
-    /// After a line of the header. If the next line begins with a space or a tab, it continues the
-    /// header.
-    NextLine,
-    /// In another line.
-    Skipped,
+/// A header that may name a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Header {
+    Disposition,
+    /// One of [`OTHERS`].
+    Other,
+}
+
+impl Header {
+    /// Returns the header whose name, followed by a colon, is the end of `text`.
+    fn at_end_of(text: &[u8]) -> Option<Self> {
+        let name = text.strip_suffix(b":")?.trim_ascii_end();
+        if has_suffix(name, DISPOSITION) {
+            Some(Self::Disposition)
+        } else {
+            let is_other = OTHERS.iter().any(|other| has_suffix(name, other));
+            is_other.then_some(Self::Other)
+        }
+    }
 }
 
 impl MultipartCheck {
@@ -52,32 +73,54 @@ impl MultipartCheck {
         let mut out = BytesMut::with_capacity(self.held.len() + data.len());
         let mut rest = data;
         while let [byte, after @ ..] = rest {
-            let is_end = is_line_end(*byte);
-            if self.place == Place::Skipped {
-                let length = rest
-                    .iter()
-                    .position(|byte| is_line_end(*byte))
-                    .map_or(rest.len(), |end| end + 1);
-                let (piece, after) = rest.split_at(length);
-                out.extend_from_slice(piece);
-                if piece.last().is_some_and(|byte| is_line_end(*byte)) {
-                    self.place = Place::Line;
+            rest = match self.header {
+                None => {
+                    let colon = rest.iter().position(|byte| *byte == b':');
+                    let (piece, after) = rest.split_at(colon.map_or(rest.len(), |at| at + 1));
+                    self.pass(piece, &mut out);
+                    self.header = Header::at_end_of(&self.passed);
+                    after
                 }
-                rest = after;
-                continue;
-            }
-            if self.place == Place::NextLine {
-                if matches!(byte, b' ' | b'\t') {
-                    self.place = Place::Line;
-                } else if !(*byte == b'\n' && self.held.ends_with(b"\r")) {
-                    self.finish_header(&mut out)?;
+                Some(Header::Disposition) => {
+                    self.held.extend_from_slice(&[*byte]);
+                    if self.held.ends_with(b"\r\n\r\n") {
+                        self.finish_header(&mut out)?;
+                    } else if self.held.len() > LONGEST {
+                        return Err(Refusal::TooLong);
+                    }
+                    after
                 }
-            }
-            self.held.extend_from_slice(&[*byte]);
-            self.follow(is_end, &mut out)?;
-            rest = after;
+                Some(Header::Other) => {
+                    self.feed_other(*byte, &mut out)?;
+                    after
+                }
+            };
         }
         Ok(out.freeze())
+    }
+
+    /// Consumes a byte of the value of one of [`OTHERS`].
+    fn feed_other(&mut self, byte: u8, out: &mut BytesMut) -> Result<(), Refusal> {
+        if self.held.is_empty() && byte.is_ascii_whitespace() {
+            self.pass(&[byte], out);
+            if self.passed.ends_with(b"\r\n\r\n") {
+                self.header = None;
+            }
+            return Ok(());
+        }
+        self.held.extend_from_slice(&[byte]);
+        if byte == b':'
+            && let Some(header) = Header::at_end_of(&self.held)
+        {
+            self.release(out);
+            self.header = Some(header);
+        } else if is_line_end(byte) {
+            self.finish_header(out)?;
+        } else if self.held.len() > SHORT_NAME {
+            // Too long for a name that is refused.
+            self.release(out);
+        }
+        Ok(())
     }
 
     /// Returns the bytes that were held back, at the end of the body.
@@ -92,42 +135,87 @@ impl MultipartCheck {
         self.held.len()
     }
 
-    fn follow(&mut self, is_end: bool, out: &mut BytesMut) -> Result<(), Refusal> {
-        if NAMING.iter().any(|name| has_prefix(&self.held, name)) {
-            if is_end {
-                self.place = Place::NextLine;
-            }
-            return if self.held.len() > LONGEST {
-                Err(Refusal::TooLong)
-            } else {
-                Ok(())
-            };
+    fn finish_header(&mut self, out: &mut BytesMut) -> Result<(), Refusal> {
+        match self.header {
+            Some(Header::Disposition) => check_block(&self.held)?,
+            Some(Header::Other) => check_name(self.held.trim_ascii_end())?,
+            None => {}
         }
-        if !NAMING.iter().any(|name| has_prefix(name, &self.held)) {
-            out.unsplit(self.held.split());
-            self.place = if is_end { Place::Line } else { Place::Skipped };
-        }
+        self.release(out);
         Ok(())
     }
 
-    fn finish_header(&mut self, out: &mut BytesMut) -> Result<(), Refusal> {
-        for (number, name) in names(&self.held).enumerate() {
-            if number == MOST_NAMES || name.len() > SHORT_NAME {
-                return Err(Refusal::TooLong);
-            }
-            // Some servers decode encoded words (RFC 2047) in a name.
-            if name.windows(2).any(|pair| pair == b"=?") {
-                return Err(Refusal::Encoding);
-            }
-            check_name(&name)?;
+    /// Passes on what was held back.
+    fn release(&mut self, out: &mut BytesMut) {
+        let held = self.held.split();
+        self.pass(&held, out);
+        self.header = None;
+    }
+
+    fn pass(&mut self, piece: &[u8], out: &mut BytesMut) {
+        out.extend_from_slice(piece);
+        let tail = piece.len().saturating_sub(LOOK_BACK);
+        self.passed
+            .extend_from_slice(piece.get(tail..).unwrap_or_default());
+        let _ = self
+            .passed
+            .split_to(self.passed.len().saturating_sub(LOOK_BACK));
+    }
+}
+
+/// Checks the rest of a header block behind the colon of `Content-Disposition`.
+fn check_block(block: &[u8]) -> Result<(), Refusal> {
+    for (number, value) in names(block).enumerate() {
+        if number == MOST_NAMES {
+            return Err(Refusal::TooLong);
         }
-        if let Some(value) = other_name(&self.held) {
+        check_lines(&value)?;
+    }
+    let colons = block.iter().enumerate().filter(|(_, byte)| **byte == b':');
+    colons
+        .filter(|(at, _)| {
+            let from = at.saturating_sub(LOOK_BACK);
+            let name = block.get(from..=*at).unwrap_or_default();
+            Header::at_end_of(name) == Some(Header::Other)
+        })
+        .try_for_each(|(at, _)| check_name(first_line(block.get(at + 1..).unwrap_or_default())))
+}
+
+/// Returns the first line that is not empty, without the blanks around it, if it is short enough
+/// for a name that is refused.
+fn first_line(text: &[u8]) -> &[u8] {
+    let text = text.trim_ascii_start();
+    let line = text.split(|byte| is_line_end(*byte)).next();
+    let line = line.unwrap_or_default().trim_ascii_end();
+    if line.len() <= SHORT_NAME { line } else { b"" }
+}
+
+/// Checks a name as servers read it that end it at any of its line ends, or that join its lines.
+fn check_lines(value: &[u8]) -> Result<(), Refusal> {
+    let ends = (1..=value.len()).filter(|end| {
+        let ends_line = value.get(*end).is_none_or(|byte| is_line_end(*byte));
+        let is_blank = value.get(*end - 1).is_none_or(u8::is_ascii_whitespace);
+        *end == value.len() || ends_line && !is_blank
+    });
+    for (line, end) in ends.enumerate() {
+        let name = value.get(..end).unwrap_or_default();
+        if line == MOST_LINES || name.len() > SHORT_NAME {
+            return Err(Refusal::TooLong);
+        }
+        // Some servers decode encoded words (RFC 2047) in a name.
+        if name.windows(2).any(|pair| pair == b"=?") {
+            return Err(Refusal::Encoding);
+        }
+        check_name(name)?;
+        // In `name*=utf-8''response_type` the character set comes first.
+        if let Some(value) = name.rsplit(|byte| *byte == b'\'').next() {
             check_name(value)?;
         }
-        out.unsplit(self.held.split());
-        self.place = Place::Line;
-        Ok(())
+        if !Parameter::may_begin(name) {
+            break;
+        }
     }
+    Ok(())
 }
 
 fn check_name(name: &[u8]) -> Result<(), Refusal> {
@@ -138,38 +226,25 @@ fn check_name(name: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-/// Returns the value of a header other than `Content-Disposition`, as a name; `None` if it is too
-/// long for one that is refused.
-fn other_name(header: &[u8]) -> Option<&[u8]> {
-    let mut others = NAMING.iter().filter(|name| **name != DISPOSITION);
-    let name = others.find(|name| has_prefix(header, name))?;
-    let value = header.get(name.len()..)?.trim_ascii().strip_prefix(b":")?;
-    let value = value.trim_ascii_start();
-    (value.len() <= SHORT_NAME).then_some(value)
-}
-
-fn has_prefix(text: &[u8], prefix: &[u8]) -> bool {
-    text.get(..prefix.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+fn has_suffix(text: &[u8], suffix: &[u8]) -> bool {
+    let start = text.len().checked_sub(suffix.len());
+    start
+        .and_then(|start| text.get(start..))
+        .is_some_and(|end| end.eq_ignore_ascii_case(suffix))
 }
 
 const fn is_line_end(byte: u8) -> bool {
     matches!(byte, b'\r' | b'\n')
 }
 
-/// Returns all values that some parser reads as the parameter `name` of a header: lenient parsers
-/// differ in spaces, quotes and `name*`. A value longer than `SHORT_NAME` is cut to one byte more
-/// than that length.
-fn names(header: &[u8]) -> impl Iterator<Item = Vec<u8>> {
-    let header: &[u8] = if has_prefix(header, DISPOSITION) {
-        header
-    } else {
-        &[]
-    };
-    let starts = (0..header.len()).filter(|at| {
-        let rest = header.get(*at..).unwrap_or_default();
+/// Returns all values that some parser reads as the parameter `name` in a header block: lenient
+/// parsers differ in spaces, quotes and `name*`. A value may continue beyond the end of its line,
+/// and is cut to one byte more than `SHORT_NAME`.
+fn names(block: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let starts = (0..block.len()).filter(|at| {
+        let rest = block.get(*at..).unwrap_or_default();
         let is_whole = at.checked_sub(1).is_none_or(|at| {
-            header
+            block
                 .get(at)
                 .is_none_or(|byte| !byte.is_ascii_alphanumeric())
         });
@@ -179,30 +254,18 @@ fn names(header: &[u8]) -> impl Iterator<Item = Vec<u8>> {
                 .is_some_and(|name| name.eq_ignore_ascii_case(b"name"))
     });
     starts.filter_map(|at| {
-        let rest = header.get(at + 4..)?;
+        let rest = block.get(at + 4..)?;
         let is_between =
             |byte: &&u8| byte.is_ascii_whitespace() || byte.is_ascii_digit() || **byte == b'*';
         let between = rest.iter().take_while(is_between).count();
         let value = rest.get(between..)?.strip_prefix(b"=")?.trim_ascii_start();
-        Some(match value {
-            [quote @ (b'"' | b'\''), value @ ..] => {
-                let value = value
-                    .iter()
-                    .copied()
-                    .take_while(|byte| byte != quote)
-                    .filter(|byte| *byte != b'\\');
-                value.take(SHORT_NAME + 1).collect()
-            }
-            // In `name*=utf-8''response_type` the character set comes first.
-            value => {
-                let value = value.split(|byte| *byte == b';').next().unwrap_or_default();
-                let value = value
-                    .rsplit(|byte| *byte == b'\'')
-                    .next()
-                    .unwrap_or_default();
-                value.iter().copied().take(SHORT_NAME + 1).collect()
-            }
-        })
+        let (value, end) = match value {
+            [quote @ (b'"' | b'\''), value @ ..] => (value, *quote),
+            value => (value, b';'),
+        };
+        let value = value.iter().copied().take_while(|byte| *byte != end);
+        let value = value.filter(|byte| end == b';' || *byte != b'\\');
+        Some(value.take(SHORT_NAME + 1).collect())
     })
 }
 
@@ -292,6 +355,57 @@ mod tests {
                 Refusal::ResponseType,
             ),
             ("Content-Type: response_type", Refusal::ResponseType),
+            ("X-Content-ID: response_type", Refusal::ResponseType),
+            (
+                "Content-Type: Content-ID: response_type",
+                Refusal::ResponseType,
+            ),
+            // Headers that begin elsewhere.
+            (
+                "X-Content-Disposition: form-data; name=\"response_type\"",
+                Refusal::ResponseType,
+            ),
+            (
+                " Content-Disposition: form-data; name=\"response_type\"",
+                Refusal::ResponseType,
+            ),
+            (
+                "\x0bContent-Disposition: form-data; name=response_type",
+                Refusal::ResponseType,
+            ),
+            (
+                "Content-Type: Content-Disposition: form-data; name=response_type",
+                Refusal::ResponseType,
+            ),
+            // Lines that continue a header without a blank, or after another header.
+            (
+                "Content-Disposition: form-data\r\n; name=\"response_type\"",
+                Refusal::ResponseType,
+            ),
+            (
+                "Content-Disposition: form-data;\r\nname=\"response_type\"; x=\":\"",
+                Refusal::ResponseType,
+            ),
+            (
+                "Content-Disposition: form-data;\n\nname=response_type\r\nA: it's",
+                Refusal::ResponseType,
+            ),
+            (
+                "Content-Disposition: form-data;\r\n\x0bname=\"response_type\"",
+                Refusal::ResponseType,
+            ),
+            (
+                "Content-Disposition: form-data\r\nA: b\r\n\x0c; name=\"request_uri\"",
+                Refusal::RequestUri,
+            ),
+            (
+                "Content-Disposition: form-data; name=resp\r\nonse_\r\ntype\r\nA: b",
+                Refusal::ResponseType,
+            ),
+            (
+                "Content-Disposition: form-data; name=\"response_type\r\nA: b",
+                Refusal::ResponseType,
+            ),
             // Encoded words.
             (
                 "Content-Disposition: form-data; name=\"=?utf-8?B?cmVzcG9uc2VfdHlwZQ==?=\"",
@@ -324,7 +438,9 @@ mod tests {
             "\r\n\r\n\n",
             "--x\r\nContent-Disposition: form-data; name=\"request\"\r\n\r\nresponse_type=token\r\n--x--\r\n",
             "--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"response_type\"\r\n\r\nname=\"response_type\"\n--x--",
-            "--x\r\nX-Content-Disposition: name=\"response_type\"\r\n\r\n content\r\n--x--",
+            "--x\r\nContent-Type:\r\n\r\nresponse_type\r\n--x--",
+            "--x\r\nContent-Disposition: form-data; name=a\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nb\r\n--x--",
+            "headers[\"Content-Disposition\"] = 'name=response_type'",
             "--x\r\nContent-Type: application/json; charset=UTF-8; name=\"=?utf-8?B?YQ==?=\"\r\nContent-ID: <request@a>\r\n\r\n{}\r\n--x--",
             "--x\r\nContent-Disposition: form-data; name=\"a\"; filename=\"=?utf-8?B?YQ==?=\"\r\n\r\n\r\n--x--",
             "content-identity is response_type\r\ncontent-types: response_type",
@@ -376,6 +492,11 @@ mod tests {
             ),
             (format!("filename=\"{}\"", "a".repeat(2000)), Ok(())),
             ("name ".repeat(LONGEST / 8), Ok(())),
+            ("name=r\r\n".repeat(MOST_NAMES), Ok(())),
+            (
+                format!("name=r{}", "\r\n.".repeat(MOST_LINES)),
+                Err(Refusal::TooLong),
+            ),
         ] {
             let header = format!("Content-Disposition: form-data; {value}\r\n\r\n");
             for size in [1, 4096] {

@@ -33,11 +33,18 @@ impl Parameter {
         Self::read(&once).or_else(|| Self::read(&decoded(&once)))
     }
 
-    /// Reads a decoded name: the whole name, or only the part before a NUL, where servers written
-    /// in C end it.
+    /// Reads a decoded name: the whole name, the part before a NUL, where servers written in C end
+    /// it, or the part before a bracket or a colon, where others do.
     pub(super) fn read(name: &[u8]) -> Option<Self> {
-        let before_nul = name.split(|byte| *byte == 0).next().unwrap_or_default();
-        Self::folded(&folded(name)).or_else(|| Self::folded(&folded(before_nul)))
+        let start = name.iter().position(u8::is_ascii_alphanumeric);
+        let rest = start.and_then(|start| name.get(start..));
+        let before = |text: &[u8], ends: fn(&u8) -> bool| {
+            let part = text.split(ends).next().unwrap_or_default();
+            Self::folded(&folded(part))
+        };
+        Self::folded(&folded(name))
+            .or_else(|| before(name, |byte| *byte == 0))
+            .or_else(|| before(rest?, |byte| matches!(byte, 0 | b'=' | b'[' | b']' | b':')))
     }
 
     /// Finds the parameter of a name without case and punctuation: `response_type`, `responseType`
