@@ -102,14 +102,17 @@ impl Identity {
                 headers.insert(HeaderName::from_static(name), value);
             }
         };
-        if *is_on {
+        // HTTP removes the blanks around a value, so that ` admin` would arrive as another user.
+        let is_carried = |value: &str| value.trim() == value;
+        if *is_on && is_carried(user.id) {
             add(USER, user.id);
-            if let Some(email) = &user.email {
+            if let Some(email) = user.email.as_deref().filter(|email| is_carried(email)) {
                 add(EMAIL, email);
             }
             // A group with a comma in its name would be read as two groups.
-            let groups = user.groups.iter().filter(|group| !group.contains(','));
-            let groups: Vec<_> = groups.map(String::as_str).collect();
+            let groups = user.groups.iter().map(String::as_str);
+            let groups = groups.filter(|group| !group.contains(',') && is_carried(group));
+            let groups: Vec<_> = groups.collect();
             if !groups.is_empty() {
                 add(GROUPS, &groups.join(","));
             }

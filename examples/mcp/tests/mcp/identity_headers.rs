@@ -121,6 +121,25 @@ async fn headers_name_the_user_and_cannot_be_forged() {
 }
 
 #[tokio::test]
+async fn names_that_http_would_change_are_not_sent() {
+    let claims = json!({ "sub": "ada", "groups": [" staff", "a,b", "x", "staff\u{a0}"] });
+    let (seen, _server) = through(says(claims), &["--identity-headers"]).await;
+    assert_eq!(seen.header("x-forwarded-user"), Some("ada"));
+    assert_eq!(seen.header("x-forwarded-groups"), Some("x"));
+    for id in [" ada", "ada ", "\u{3000}ada"] {
+        let claims = json!({ "sub": id, "groups": ["staff"] });
+        let behaviour = Behaviour {
+            userinfo: claims.clone(),
+            ..says(claims)
+        };
+        let (seen, _server) = through(behaviour, &["--identity-headers"]).await;
+        for name in ["x-forwarded-user", "x-forwarded-groups"] {
+            assert_eq!(seen.header(name), None, "{id:?}: {name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn headers_name_the_user_whom_the_rules_know() {
     let mut many: Vec<_> = (0..500).map(|number| format!("group-{number}")).collect();
     many.push("staff".into());
