@@ -12,7 +12,6 @@ use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, Version, request};
 use http_body::Body;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tower::Service;
 use tracing::Instrument as _;
@@ -78,15 +77,13 @@ impl Endpoint {
     }
 }
 
-/// Handles one request to a guarded endpoint. The permit is released when it is complete, with or
-/// without its client.
+/// Handles one request to a guarded endpoint.
 pub(crate) async fn run<St, S, B, ResBody>(
     endpoint: Endpoint,
     shared: Arc<State<St>>,
     progress: Arc<Progress>,
     inner: S,
     request: Request<B>,
-    _permit: OwnedSemaphorePermit,
 ) -> Result<Response<ResponseBody<ResBody>>, S::Error>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<ResBody>> + Clone,
@@ -150,6 +147,9 @@ async fn answer<St: Store, I: Inner, B: Body<Data = Bytes>>(
         .await
         .map_err(|_| RefreshError::RequestTimeout)?;
     let body = read.map_err(unread)?;
+    // A request whose form has not arrived takes no place, so that half-sent forms cannot take all
+    // of them. The permit is released when the request is complete, with or without its client.
+    let _permit = exchange.shared.request().ok_or(RefreshError::Overloaded)?;
     let mut form = TokenRequest::parse(body.clone()).map_err(malformed)?;
     if let Some(query) = head.uri.query() {
         form.check_query(query).map_err(malformed)?;

@@ -109,6 +109,10 @@ where
         let endpoint = match self.route(&request) {
             Route::Intercept(endpoint) => endpoint,
             Route::Refuse(error) => return ResponseFuture::refused(error),
+            Route::PassWithoutContent => {
+                let request = request.map(|_| RequestBody::full(Bytes::new()));
+                return ResponseFuture::pass_through(self.inner.call(request));
+            }
             Route::Pass => {
                 return ResponseFuture::pass_through(
                     self.inner.call(request.map(RequestBody::inner)),
@@ -123,9 +127,6 @@ where
                 |_, _| {},
             ));
         }
-        let Some(permit) = self.shared.request() else {
-            return ResponseFuture::refused(RefreshError::Overloaded);
-        };
         // The instance that was polled ready may hold a permit of the inner service. This request
         // waits for locks and leases first, so it drops that instance, and polls a clone for
         // readiness right before the call.
@@ -138,7 +139,6 @@ where
             Arc::clone(&progress),
             inner,
             request,
-            permit,
         );
         ResponseFuture::intercepted(Intercepted::new(
             Box::pin(exchange),
@@ -155,6 +155,8 @@ enum Route {
     Intercept(Endpoint),
     Refuse(RefreshError),
     Pass,
+    /// A request whose content may arrive although nothing announces it, as over HTTP/2.
+    PassWithoutContent,
 }
 
 impl<S, St> Refresh<S, St> {
@@ -178,7 +180,7 @@ impl<S, St> Refresh<S, St> {
             _ if is_safe && may_be_token_request(request) => {
                 Route::Refuse(RefreshError::InvalidRequest(NOT_POST))
             }
-            _ if is_safe => Route::Pass,
+            _ if is_safe => Route::PassWithoutContent,
             Target::Refused => Route::Refuse(RefreshError::InvalidRequest(AMBIGUOUS)),
             Target::Endpoint(_) | Target::Other => Route::Refuse(RefreshError::MethodNotAllowed),
         }

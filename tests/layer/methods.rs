@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
-use test_support::requests::{AnyBody, FORM, full};
+use test_support::requests::{AnyBody, FORM, full, pieces};
 use tower::{BoxError, Layer as _, ServiceExt as _, service_fn};
 use tower_oauth_refresh::{MemoryStore, RefreshError, RefreshLayer, RequestBody};
 
@@ -19,6 +19,8 @@ struct Outcome {
     response: http::response::Parts,
     body: Bytes,
     calls: usize,
+    /// The content that the inner service received last.
+    content: Bytes,
 }
 
 fn request(
@@ -47,11 +49,16 @@ async fn send(normalized: bool, request: Request<AnyBody>) -> Outcome {
         .match_normalized_paths(normalized)
         .build()
         .unwrap();
-    let calls = Arc::new(Mutex::new(0));
-    let count = Arc::clone(&calls);
-    let inner = service_fn(move |_: Request<RequestBody<AnyBody>>| {
-        *count.lock().unwrap() += 1;
-        std::future::ready(Ok::<_, BoxError>(Response::new(Full::from(TOKENS))))
+    let calls = Arc::new(Mutex::new((0, Bytes::new())));
+    let seen = Arc::clone(&calls);
+    let inner = service_fn(move |request: Request<RequestBody<AnyBody>>| {
+        let seen = Arc::clone(&seen);
+        async move {
+            let content = request.into_body().collect().await?.to_bytes();
+            let mut seen = seen.lock().unwrap();
+            *seen = (seen.0 + 1, content);
+            Ok::<_, BoxError>(Response::new(Full::from(TOKENS)))
+        }
     });
     let (response, body) = layer
         .layer(inner)
@@ -60,11 +67,12 @@ async fn send(normalized: bool, request: Request<AnyBody>) -> Outcome {
         .unwrap()
         .into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    let calls = *calls.lock().unwrap();
+    let (calls, content) = calls.lock().unwrap().clone();
     Outcome {
         response,
         body,
         calls,
+        content,
     }
 }
 
@@ -172,6 +180,26 @@ async fn a_safe_method_with_parameters_or_content_is_rejected_at_guarded_paths()
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_safe_method_passes_without_content_that_nothing_announces() {
+    // As over HTTP/2, where a request without `content-length` may have content.
+    for method in ["GET", "HEAD", "OPTIONS"] {
+        for target in ["/token", "/token/x", "/revoke?x=1"] {
+            let name = format!("{method} {target}");
+            let request = request(method, target, &[], "")
+                .map(|_| pieces([Ok(Bytes::new()), Ok(Bytes::from_static(LOG_IN.as_bytes()))]));
+            let outcome = send(true, request).await;
+            assert_eq!(
+                (outcome.calls, outcome.content),
+                (1, Bytes::new()),
+                "{name}"
+            );
+        }
+    }
+    let other = request("GET", "/other", &[], "").map(|_| pieces([Ok(Bytes::from_static(b"x"))]));
+    assert_eq!(send(true, other).await.content, "x", "not guarded");
 }
 
 #[tokio::test(start_paused = true)]

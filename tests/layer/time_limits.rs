@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -141,6 +141,21 @@ async fn no_connection_close_over_http2() {
     let answer = send(&app, request).await;
     answer.assert_refused("HTTP/2", 408, "invalid_request", false);
     assert!(!answer.headers().contains_key("connection"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_sent_forms_take_no_place_of_others() {
+    let app = App::with(|builder| builder.max_in_flight(1));
+    let token = app.log_in("app").await;
+    let mut half_sent = Vec::new();
+    for path in ["/token", "/revoke", "/token"] {
+        let request = form(path).body(Endless::new([])).unwrap();
+        let mut future = Box::pin(app.service.clone().oneshot(request));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(future.as_mut().poll(&mut context).is_pending());
+        half_sent.push(future);
+    }
+    app.refresh(&token).await.token();
 }
 
 /// A read buffer of a server, of which a frame is a slice.

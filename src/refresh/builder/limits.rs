@@ -67,11 +67,12 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// 4,096. At least 1, at most 16,777,216.
     ///
     /// At the limit, a request gets 503 `temporarily_unavailable`
-    /// ([`RefreshError::Overloaded`](crate::RefreshError::Overloaded)) before its body is read. A
-    /// refresh, an adoption or a revocation that continues after its client has disconnected counts
-    /// until it is complete, which takes at most twice
-    /// [`rotation_timeout`](Self::rotation_timeout) at the inner service. A concurrency limit
-    /// around the layer does not count these.
+    /// ([`RefreshError::Overloaded`](crate::RefreshError::Overloaded)) when its body has arrived.
+    /// Requests whose body is still arriving do not count:
+    /// [`request_body_timeout`](Self::request_body_timeout) bounds them. A refresh, an adoption or
+    /// a revocation that continues after its client has disconnected counts until it is complete,
+    /// which takes at most twice [`rotation_timeout`](Self::rotation_timeout) at the inner service.
+    /// A concurrency limit around the layer does not count these.
     pub fn max_in_flight(mut self, requests: usize) -> Self {
         self.config.max_in_flight = requests;
         self
