@@ -353,6 +353,20 @@ fn no_tokens_within(value: &Value, all: bool) {
     match value {
         Value::Array(values) => values.iter().for_each(|value| no_tokens_within(value, all)),
         Value::Object(members) => {
+            let text = |name: &str| members.get(name).and_then(Value::as_str);
+            let is_named =
+                |label: &str| text(label).is_some_and(|text| is_token(text, &Value::from(0), all));
+            let is_opaque = |name: &str| {
+                text(name)
+                    .is_some_and(|text| text.len() >= 16 && !text.contains(char::is_whitespace))
+            };
+            if ["type", "name", "key", "token_type"]
+                .into_iter()
+                .any(is_named)
+            {
+                let left = ["value", "secret"].into_iter().find(|name| is_opaque(name));
+                assert_eq!(left, None, "another member says that it is a token");
+            }
             for (name, value) in members {
                 assert!(!is_token(name, value, all), "{name} is a token");
                 no_tokens_within(value, all);

@@ -1,10 +1,11 @@
 //! Finds tokens of the inner service in its answers, so that they can be removed or withheld.
 //!
 //! A token is recognized in three ways: by the name of the member, header, cookie or parameter that
-//! holds it ([`names`]), by its value once that is known (from a member of such a name, or from the
-//! request), and, if no token at all may pass, by the form of a JWT. The search covers names and
-//! values in every spelling that a client may decode: JSON escapes, percent-encoding and character
-//! references, also nested ([`crate::wire::secret_str::any_decoding`]).
+//! holds it ([`names`]), which may also be the value of another member of the same object; by its
+//! value once that is known (from a member of such a name, or from the request); and, if no token
+//! at all may pass, by the form of a JWT. The search covers names and values in every spelling that
+//! a client may decode: JSON escapes, percent-encoding and character references, also nested
+//! ([`crate::wire::secret_str::any_decoding`]).
 //!
 //! Content that cannot be inspected (too deep, encoded too often, not text) counts as a disclosure.
 
@@ -162,6 +163,7 @@ impl Withheld {
             goes.push(role == Role::Other && !tree.is_empty_value(text, at) && self.names(&name));
             roles.push(role);
         }
+        self.set_labelled(text, &tree, &roles, &mut goes);
         for Scalar { at, owner } in tree.scalars() {
             let Some(owner) = *owner else { continue };
             if tree.is_within(owner, &goes) {
@@ -229,6 +231,39 @@ impl Withheld {
         }
         let cuts = tree.cuts(&goes);
         Ok(Disclosed { cuts, secrets })
+    }
+
+    /// Sets the flags of members that hold a token whose name is the value of another member of the
+    /// same object.
+    fn set_labelled(self, text: &str, tree: &Tree, roles: &[Role], goes: &mut [bool]) {
+        let others = || {
+            let members = tree.members().iter().enumerate();
+            members.filter(move |(at, _)| roles.get(*at) == Some(&Role::Other))
+        };
+        let mut objects = Vec::new();
+        for (at, member) in others() {
+            if names::is_label(&decoded(text, &member.name))
+                && let Some(label) = tree.string(text, at)
+                && let label = decoded(text, &label)
+                && names::is_exact(&label)
+                && self.names(&label)
+            {
+                objects.push(member.object);
+            }
+        }
+        objects.sort_unstable();
+        if objects.is_empty() {
+            return;
+        }
+        for (at, member) in others() {
+            if objects.binary_search(&member.object).is_ok()
+                && names::is_labelled(&decoded(text, &member.name))
+                && let Some(value) = tree.string(text, at)
+                && is_opaque(&decoded(text, &value))
+            {
+                set(goes, at);
+            }
+        }
     }
 
     /// Returns the rule for a top-level member of a token answer.
@@ -305,6 +340,11 @@ fn add_secret(
     }
     secrets.push(secret);
     Ok(())
+}
+
+/// Returns whether a text may be a token rather than prose, a setting or a number.
+fn is_opaque(text: &str) -> bool {
+    text.len() >= LONG_SECRET && !text.contains(char::is_whitespace)
 }
 
 fn set(flags: &mut [bool], at: usize) {

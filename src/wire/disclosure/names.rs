@@ -50,6 +50,37 @@ const ABOUT: [&str; 20] = [
 /// Parts of the names of anti-CSRF tokens, which authorize nothing by themselves.
 const FORGERY: [&str; 4] = ["csrf", "xsrf", "forgery", "verificationtoken"];
 
+/// The names of members that may say what another member of the same object holds, and of those
+/// others: `{"type":"refresh_token","value":"…"}`.
+const LABELS: [&str; 6] = ["type", "name", "key", "kind", "id", "tokentype"];
+const LABELLED: [&str; 3] = ["value", "token", "secret"];
+
+/// Parts of texts that are about a token and do not name one.
+const ABOUT_ONE: [&str; 3] = ["invalid", "expired", "missing"];
+
+/// Returns whether a member of this name may say what another one holds.
+pub(super) fn is_label(name: &str) -> bool {
+    LABELS.iter().any(|label| is_spelling(name, label))
+}
+
+/// Returns whether a member of this name may hold what another one says.
+pub(super) fn is_labelled(name: &str) -> bool {
+    LABELLED.iter().any(|labelled| is_spelling(name, labelled))
+}
+
+/// Returns whether a text is nothing but the name of a token, unlike `invalid_token`.
+pub(super) fn is_exact(text: &str) -> bool {
+    let text = folded(text);
+    let has = |part: &&str| text.contains(*part);
+    (TOKENS.contains(&&*text) || STANDARD.iter().any(has)) && !ABOUT_ONE.iter().any(has)
+}
+
+/// Returns whether `known` is the folded form of a name.
+fn is_spelling(name: &str, known: &str) -> bool {
+    let letters = name.chars().filter(|char| char.is_alphanumeric());
+    letters.flat_map(char::to_lowercase).eq(known.chars())
+}
+
 /// Returns whether a member of this name holds a token of any kind.
 pub(super) fn is_token(name: &str) -> bool {
     is_folded_token(&folded(name))

@@ -16,7 +16,7 @@ pub(super) struct Member {
     /// The member whose value contains it.
     parent: Option<usize>,
     /// The number of its object.
-    object: usize,
+    pub(super) object: usize,
     /// The next member of the same object.
     next: Option<usize>,
 }
@@ -176,6 +176,13 @@ impl Tree {
             .get(at)
             .and_then(|member| text.get(member.value.clone()));
         matches!(value, Some("null" | "true" | "false" | "\"\""))
+    }
+
+    /// Returns the range of a string value, without its quotes; `None` for a value of another type.
+    pub(super) fn string(&self, text: &str, at: usize) -> Option<Range<usize>> {
+        let value = &self.members.get(at)?.value;
+        let is_string = text.get(value.clone())?.starts_with('"');
+        is_string.then(|| value.start + 1..value.end - 1)
     }
 
     /// Returns whether the flag of a member, or of one that contains it, is set.
