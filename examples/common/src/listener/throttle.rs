@@ -32,3 +32,31 @@ impl Throttle {
         Some(std::mem::take(&mut state.suppressed))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_line_in_ten_seconds_passes_and_counts_the_others() {
+        let throttle = Throttle::default();
+        let second = Duration::from_secs(1);
+        assert_eq!(throttle.line(), Some(0), "the first");
+        for _ in 0..9 {
+            advance(second).await;
+            assert_eq!(throttle.line(), None);
+        }
+        advance(second - Duration::from_millis(1)).await;
+        assert_eq!(throttle.line(), None, "just before the interval ends");
+        advance(Duration::from_millis(1)).await;
+        assert_eq!(throttle.line(), Some(10), "at ten seconds");
+        // The interval begins with a line that passes, not with one that is suppressed.
+        assert_eq!(throttle.line(), None);
+        advance(INTERVAL).await;
+        assert_eq!(throttle.line(), Some(1));
+        advance(100 * INTERVAL).await;
+        assert_eq!(throttle.line(), Some(0), "none was suppressed");
+    }
+}
