@@ -47,6 +47,27 @@ struct Keys {
     /// The path of the discovery document.
     path: String,
     fail: bool,
+    /// The keys that are published instead of the current ones.
+    frozen: Option<Value>,
+}
+
+impl Keys {
+    /// Returns the key set.
+    fn document(&self) -> Value {
+        let point = self.pair.public_key_raw();
+        let (x, y) = point[1..].split_at(32);
+        json!({ "keys": [
+            { "kty": "RSA", "kid": "encryption", "use": "enc", "alg": "RSA-OAEP-384", "n": "AQAB", "e": "AQAB" },
+            { "kty": "RSA", "kid": RSA, "use": "sig", "alg": "RS256", "n": RSA_MODULUS, "e": "AQAB" },
+            {
+                "kty": "EC",
+                "kid": self.kid,
+                "crv": "P-256",
+                "x": URL_SAFE_NO_PAD.encode(x),
+                "y": URL_SAFE_NO_PAD.encode(y),
+            },
+        ] })
+    }
 }
 
 type Shared = State<Arc<Mutex<Keys>>>;
@@ -61,6 +82,7 @@ impl OpenId {
             issuer: None,
             path: "/.well-known/openid-configuration".into(),
             fail: false,
+            frozen: None,
         }));
         let router = Router::new()
             .route("/token", post(token))
@@ -88,6 +110,12 @@ impl OpenId {
         let mut keys = self.state.lock().unwrap();
         keys.pair = KeyPair::generate().unwrap();
         keys.kid = kid.into();
+    }
+
+    /// Publishes the current keys from now on, also after they were replaced, or no longer.
+    pub fn freeze_keys(&self, freeze: bool) {
+        let mut keys = self.state.lock().unwrap();
+        keys.frozen = freeze.then(|| keys.document());
     }
 
     /// Publishes this issuer in the discovery document.
@@ -254,18 +282,6 @@ async fn discovery(State(keys): Shared, uri: Uri, headers: HeaderMap) -> Respons
 async fn jwks(State(keys): Shared) -> Response {
     let mut keys = keys.lock().unwrap();
     keys.fetched += 1;
-    let point = keys.pair.public_key_raw();
-    let (x, y) = point[1..].split_at(32);
-    let document = json!({ "keys": [
-        { "kty": "RSA", "kid": "encryption", "use": "enc", "alg": "RSA-OAEP-384", "n": "AQAB", "e": "AQAB" },
-        { "kty": "RSA", "kid": RSA, "use": "sig", "alg": "RS256", "n": RSA_MODULUS, "e": "AQAB" },
-        {
-            "kty": "EC",
-            "kid": keys.kid,
-            "crv": "P-256",
-            "x": URL_SAFE_NO_PAD.encode(x),
-            "y": URL_SAFE_NO_PAD.encode(y),
-        },
-    ] });
-    Json(document).into_response()
+    let document = keys.frozen.clone();
+    Json(document.unwrap_or_else(|| keys.document())).into_response()
 }

@@ -244,10 +244,6 @@ async fn a_forged_or_unsuitable_logout_token_ends_nothing() {
         ("no signature", unsigned("none", &good)),
         ("an empty signature", unsigned("ES256", &good)),
         ("a secret instead of a key", sign_hmac(&good)),
-        (
-            "an algorithm that the key does not have",
-            sign_rsa(Algorithm::RS512, &good),
-        ),
         ("other claims", format!("{head}.{other_body}.{signature}")),
         (
             "a critical header",
@@ -277,7 +273,8 @@ async fn a_forged_or_unsuitable_logout_token_ends_nothing() {
         let answer = send(method, &url, &[header], body.to_owned()).await;
         assert_eq!(answer.status, status, "{method} {header:?}");
     }
-    // An unknown key makes the proxy fetch the keys again, but not for every token.
+    // A key that does not have this algorithm is unknown. It makes the proxy fetch the keys again,
+    // but not for every token.
     for _ in 0..3 {
         let answer = log_out(&proxy, &sign_rsa(Algorithm::RS512, &good)).await;
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);

@@ -1,4 +1,6 @@
-//! A store that fails while the provider logs a user out.
+//! A store that fails, and keys that are published late, while the provider logs a user out.
+
+use std::time::Duration;
 
 use axum::extract::Request;
 use axum::routing::any;
@@ -8,6 +10,7 @@ use test_support::http::{Answer, post, send, serve};
 use test_support::openid::OpenId;
 use test_support::users::{next_extension, next_id_token};
 use test_support::{App, Call, Plan};
+use tokio::time::{advance, pause, resume};
 use tower_oauth_refresh::store::BoxStore;
 use tower_oauth_refresh::{GrantKey, Subject};
 
@@ -118,6 +121,31 @@ async fn two_deliveries_of_a_logout_token_at_the_same_time_are_one_logout() {
     let mut both = [one.status.as_u16(), two.status.as_u16()];
     both.sort_unstable();
     assert_eq!(both, [200, 400]);
+    assert_eq!(server.sessions().await, 0);
+}
+
+#[tokio::test]
+async fn a_logout_token_whose_key_is_published_late_can_be_sent_again() {
+    let server = Server::start().await;
+    server.log_in().await;
+    let provider = &server.provider;
+    provider.freeze_keys(true);
+    provider.rotate("new");
+    let token = provider.logout_token("ada");
+    // The first fetch, the one for an unknown key, and the pause after that.
+    for fetched in [1, 2, 2] {
+        let answer = server.log_out(&token).await;
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert_eq!(answer.headers["retry-after"], "1");
+        assert_eq!(provider.fetched(), fetched);
+    }
+    assert_eq!(server.sessions().await, 1);
+    provider.freeze_keys(false);
+    pause();
+    advance(Duration::from_secs(30)).await;
+    resume();
+    let answer = server.log_out(&token).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(server.sessions().await, 0);
 }
 

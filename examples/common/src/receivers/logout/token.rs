@@ -65,7 +65,10 @@ impl From<JwtError> for Refused {
                 Self::invalid("the JWT has critical headers, none of which is supported")
             }
             JwtError::NotAsymmetric => Self::invalid("the algorithm is not asymmetric"),
-            JwtError::UnknownKey => Self::invalid("the provider has no such key"),
+            // A cache in front of the keys of the provider may not have a new one yet.
+            JwtError::UnknownKey => {
+                Self::unavailable("the provider does not publish the key of the token yet")
+            }
             JwtError::KeysUnavailable => {
                 Self::unavailable("no known key verifies the token, and newer keys are unavailable")
             }
