@@ -66,6 +66,9 @@ fn start(mut cli: Cli, warning: Option<String>) -> Result<(), Failure> {
     if let Some(warning) = warning {
         tracing::warn!("{warning}");
     }
+    if let Some(public_url) = &cli.public_url {
+        flags::warn_without_tls(public_url.as_url());
+    }
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {
         let opened = cli.shared.store.open(&choice).await?;

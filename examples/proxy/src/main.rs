@@ -67,6 +67,9 @@ fn start(mut cli: Cli, warning: Option<String>) -> Result<(), Failure> {
     if let Some(warning) = warning {
         tracing::warn!("{warning}");
     }
+    if let Some(public_url) = &cli.public_url {
+        flags::warn_without_tls(public_url.as_url());
+    }
     let (metrics, exporter) = cli.shared.admin.record(Some("proxy_requests_in_flight"))?;
     let runtime = runtime()?;
     let result = runtime.block_on(async {

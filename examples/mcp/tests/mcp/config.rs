@@ -95,6 +95,19 @@ async fn a_file_with_secrets_that_others_can_read_gets_a_warning() {
     assert!(!log.contains("0123456789abcdef"), "{log}");
 }
 
+#[tokio::test]
+async fn a_public_url_without_tls_gets_a_warning() {
+    for (url, is_warned) in [
+        ("http://mcp.example.com/tools", true),
+        ("https://mcp.example.com/tools", false),
+        ("http://mcp.internal", false),
+    ] {
+        let server = start(&["--listen=127.0.0.1:0", "--public-url", url], &[]).await;
+        let warned = server.stderr().contains("--public-url is not https");
+        assert_eq!(warned, is_warned, "{url}: {server:?}");
+    }
+}
+
 #[test]
 fn every_problem_of_a_file_is_reported_with_its_key() {
     let (_directory, path) = file(
