@@ -143,7 +143,13 @@ fn own_requests(
     metrics: &Metrics,
 ) -> Result<Forward<Full<Bytes>>, Failure> {
     let settings = forward_settings(cli, upstream, cli.public_url.as_ref(), metrics);
-    Ok(Forward::new(settings)?.without_client())
+    let forward = Forward::new(settings).map_err(|error| no_client(upstream, &error))?;
+    Ok(forward.without_client())
+}
+
+/// Names the flag in an error of the client for the upstream: no root certificates are found.
+fn no_client(upstream: &Upstream, error: &std::io::Error) -> Failure {
+    format!("--upstream {upstream}: {error}").into()
 }
 
 fn access<S: Store>(
@@ -200,7 +206,7 @@ async fn serve<S: Store>(
         None => start_demo(cli, listen).await?,
     };
     let settings = forward_settings(cli, &upstream, public.as_ref(), &metrics);
-    let forward = Forward::new(settings)?;
+    let forward = Forward::new(settings).map_err(|error| no_client(&upstream, &error))?;
     let inner = Discovery::new(
         forward.clone(),
         &upstream,

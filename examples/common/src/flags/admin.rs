@@ -141,10 +141,12 @@ impl AdminFlags {
         layer: &RefreshLayer<St>,
         store: BoxStore,
     ) -> Result<Receivers, Failure> {
-        let logout = match self.backchannel_logout_issuer.clone() {
+        let logout = match &self.backchannel_logout_issuer {
             Some(issuer) => {
+                let failed = |error| format!("--backchannel-logout-issuer {issuer}: {error}");
                 let audience = self.backchannel_logout_audience.clone();
-                Some(Logout::new(issuer, audience, store)?)
+                let logout = Logout::new(issuer.clone(), audience, store);
+                Some(logout.map_err(failed)?)
             }
             None => None,
         };

@@ -58,7 +58,9 @@ impl Proxied {
             refuse_front_channel: false,
             // Not exported: the metrics of the upstream are those of the identity provider.
             metrics: Metrics::default(),
-        })?;
+        });
+        let forward =
+            forward.map_err(|error| format!("--mcp-upstream {}: {error}", upstream.origin))?;
         let metadata = issuer.well_known("oauth-protected-resource", "/mcp");
         let challenge =
             format!(r#"Bearer realm="mcp", error="invalid_token", resource_metadata="{metadata}""#);

@@ -300,7 +300,10 @@ impl ProviderConfig {
         let before = before.and_then(|before| before.id_tokens.keys.as_ref());
         let keys = match before.filter(|before| before.jwks_uri == jwks_uri) {
             Some(before) => Arc::clone(&before.keys),
-            None => Arc::new(Keys::at(jwks_uri.clone()).map_err(|error| error.to_string())?),
+            None => {
+                let keys = Keys::at(jwks_uri.clone());
+                Arc::new(keys.map_err(|error| format!("--issuer: {error}"))?)
+            }
         };
         Ok(Some(PublishedKeys {
             jwks_uri,

@@ -80,7 +80,8 @@ impl Provider {
         let Some(issuer) = self.config().issuer.clone() else {
             return Ok(());
         };
-        let fetcher = Fetcher::new(issuer.is_https()).map_err(|error| error.to_string())?;
+        let fetcher = Fetcher::new(issuer.is_https());
+        let fetcher = fetcher.map_err(|error| format!("--issuer {issuer}: {error}"))?;
         let failed = match self.read(&fetcher, &issuer).await {
             Ok(()) => false,
             Err(DiscoveryError::Contradiction(why)) => return Err(why),

@@ -651,6 +651,42 @@ fn an_address_in_use_is_reported_with_its_flag() {
     }
 }
 
+#[test]
+fn missing_root_certificates_are_reported_with_the_flag_that_needs_them() {
+    let envs = [("SSL_CERT_FILE", "/nowhere"), ("SSL_CERT_DIR", "/nowhere")];
+    let listen = "--listen=127.0.0.1:0";
+    for flags in [
+        &["--upstream=https://login.example.com"][..],
+        &[
+            "--backchannel-logout-issuer=https://login.example.com",
+            "--backchannel-logout-audience=app",
+        ],
+    ] {
+        let output = Example::run(PROGRAM, &[flags, &[listen]].concat(), &envs);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        let (flag, url) = flags[0].split_once('=').unwrap();
+        assert!(
+            stderr.contains(&format!("error: {flag} {url}")),
+            "{flags:?}: {stderr}"
+        );
+    }
+}
+
+#[test]
+fn a_public_url_without_tls_gets_a_warning() {
+    for (url, is_warned) in [
+        ("http://login.example.com", true),
+        ("https://login.example.com", false),
+        ("http://10.0.0.1:8080", false),
+    ] {
+        let flags = ["--listen", "127.0.0.1:0", "--public-url", url];
+        let proxy = Example::start::<_, &str, &str>(PROGRAM, &flags, &[]);
+        let warned = proxy.stderr().contains("--public-url is not https");
+        assert_eq!(warned, is_warned, "{url}: {proxy:?}");
+    }
+}
+
 #[tokio::test]
 async fn environment_variables_set_all_flags() {
     let envs = [
