@@ -76,11 +76,7 @@ pub(super) fn read(answer: Result<ProviderAnswer, ProviderError>) -> Result<Answ
         )),
         error => {
             // The provider's client is this server, so only the operator can correct the error.
-            let error = error.filter(|error| {
-                error
-                    .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-            });
+            let error = error.filter(|error| is_code(error));
             tracing::error!(
                 %status,
                 error,
@@ -91,6 +87,12 @@ pub(super) fn read(answer: Result<ProviderAnswer, ProviderError>) -> Result<Answ
             ))
         }
     }
+}
+
+/// Returns whether an error of the provider is a code, which may be logged, and no text.
+pub(super) fn is_code(error: &str) -> bool {
+    let is_in_code = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+    error.len() <= 64 && error.bytes().all(is_in_code)
 }
 
 /// Logs why there is no response, and returns the error for the client.

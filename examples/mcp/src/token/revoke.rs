@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use tower::BoxError;
 
-use super::answer::failed;
+use super::answer::{failed, is_code};
 use super::kept::{Kept, KeptToken};
 use super::outside::Presented;
 use super::{MOST_BYTES, client, need, read};
@@ -57,7 +57,8 @@ pub(super) async fn revoke(
             OauthError::unavailable("the identity provider is unavailable"),
         ),
         status => {
-            tracing::error!(%status, error = answer.error(), "the identity provider rejected a revocation");
+            let error = answer.error().filter(|error| is_code(error));
+            tracing::error!(%status, error, "the identity provider rejected a revocation");
             Err(OauthError::server_error(
                 "the identity provider rejected a request of this server",
             ))
