@@ -74,15 +74,14 @@ async fn code(
     login: AtProvider,
     device: Device,
 ) -> Result<Handle, Failed> {
-    let AtProvider {
-        asked,
-        verifier,
-        nonce,
-        ..
-    } = login;
-    let (granted, received_at) = exchange(app, provider_code(app, query)?, &verifier).await?;
+    let occasion = Occasion::LogIn {
+        nonce: login.nonce.as_deref(),
+        began: login.began(),
+    };
+    let (granted, received_at) = exchange(app, provider_code(app, query)?, &login.verifier).await?;
     let mut answer = granted.answer;
-    let user = identify(app, &mut answer, nonce.as_deref()).await?;
+    let user = identify(app, &mut answer, occasion).await?;
+    let asked = login.asked;
     if let Some(user) = &user
         && !app.provider.config().rules.admit(user)
     {
@@ -117,9 +116,9 @@ async fn code(
 async fn identify(
     app: &App,
     answer: &mut Map<String, Value>,
-    nonce: Option<&str>,
+    occasion: Occasion<'_>,
 ) -> Result<Option<User>, OauthError> {
-    let identified = app.provider.identify(answer, Occasion::LogIn { nonce });
+    let identified = app.provider.identify(answer, occasion);
     identified.await.map_err(|error| {
         tracing::error!(
             error = causes(&error),

@@ -1,6 +1,6 @@
 //! The records of log-ins between the authorization request and the authorization response.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -104,6 +104,15 @@ pub(super) struct AtProvider {
     /// The nonce that the ID token must have, if one is requested.
     #[serde(default)]
     pub(super) nonce: Option<String>,
+    /// The time of the authorization request, in seconds since 1970. A record of an earlier version
+    /// has none.
+    #[serde(default = "now")]
+    began: u64,
+}
+
+fn now() -> u64 {
+    let now = SystemTime::UNIX_EPOCH.elapsed();
+    now.unwrap_or_default().as_secs()
 }
 
 impl AtProvider {
@@ -129,6 +138,7 @@ impl AtProvider {
             asked,
             verifier,
             nonce,
+            began: now(),
         };
         app.records
             .seal(Kind::AtProvider, &state, &login, LOGIN_LIFETIME)
@@ -140,6 +150,11 @@ impl AtProvider {
             scope: &scope,
             nonce: login.nonce.as_deref(),
         })?)
+    }
+
+    /// Returns the time of the authorization request, since 1970.
+    pub(super) const fn began(&self) -> Duration {
+        Duration::from_secs(self.began)
     }
 
     /// Removes and returns the log-in with this state if it belongs to this browser.

@@ -7,7 +7,9 @@ use server_common::jose::{Issuer, check_scheme};
 use url::Url;
 
 use super::users::UserFlags;
-use crate::provider::{AuthMethod, Credential, Endpoints, PRESETS, Preset, ProviderConfig};
+use crate::provider::{
+    AuthMethod, Credential, Endpoints, MAX_AGE, PRESETS, Preset, ProviderConfig,
+};
 use crate::signing::SigningKey;
 
 /// The flags of the identity provider.
@@ -47,7 +49,10 @@ pub(crate) struct ProviderFlags {
 
     /// Additional parameter for the provider's authorization endpoint, such as access_type=offline
     /// for Google; may be repeated, in the environment one in each line
-    #[arg(long, value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = pair)]
+    ///
+    /// With max_age, a log-in also needs an ID token that says when the user has logged in
+    /// (auth_time), and that this was recently enough.
+    #[arg(long, value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = authorization_pair)]
     authorization_param: Vec<(String, String)>,
 
     /// Additional parameter for the provider's token endpoint; may be repeated, in the environment
@@ -249,6 +254,15 @@ fn presets() -> impl clap::builder::TypedValueParser<Value = &'static Preset> {
 fn endpoint(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| error.to_string())?;
     check_scheme(&url).map(|()| url)
+}
+
+fn authorization_pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = pair(text)?;
+    let is_number = value.bytes().all(|byte| byte.is_ascii_digit()) && value.parse::<u64>().is_ok();
+    if name == MAX_AGE && !is_number {
+        return Err("max_age must be a whole number of seconds".into());
+    }
+    Ok((name, value))
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -1,6 +1,7 @@
 //! The settings of the provider: what the flags say, and what is in force.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use server_common::jose::{ALGORITHMS, Issuer, Keys, TENANT};
 use url::Url;
@@ -10,6 +11,10 @@ use super::discovery::Document;
 use super::preset::{GOOGLE, NONE, PRESETS, Preset};
 use crate::clients::ProviderClient;
 use crate::users::{ClaimNames, Rules};
+
+/// The parameter of authorization requests that limits the age of the log-in at the provider
+/// (OpenID Connect Core §3.1.2.1).
+pub(crate) const MAX_AGE: &str = "max_age";
 
 /// The flags of the provider.
 #[derive(Clone, Debug)]
@@ -141,9 +146,20 @@ impl ProviderConfig {
         named.unwrap_or(self.claim_names().groups)
     }
 
-    /// Returns an error if the rules for users cannot be checked.
+    /// Returns the value of `max_age` in authorization requests, the smallest if there are several.
+    pub(crate) fn max_age(&self) -> Option<Duration> {
+        let params = self.authorization_params.iter();
+        let ages = params.filter(|(name, _)| name == MAX_AGE);
+        let ages = ages.filter_map(|(_, value)| value.parse().ok());
+        ages.min().map(Duration::from_secs)
+    }
+
+    /// Returns an error if the rules for users, or the age of their log-ins, cannot be checked.
     pub(crate) fn check(&self) -> Result<(), String> {
         let preset = self.preset();
+        if self.max_age().is_some() && !self.has_scope("openid") {
+            return Err("--authorization-param max_age needs openid in --scope: only an ID token says when the user has logged in".into());
+        }
         if preset.has_no_groups && !self.rules.groups.is_empty() && self.groups_claim.is_none() {
             return Err(format!(
                 "--allow-group: --provider {} does not name the groups of users, so that no user could come in",

@@ -4,6 +4,8 @@
 //! a new ID token or the userinfo endpoint is asked again if there are rules for users, or if the
 //! MCP server learns who they are; otherwise the user is the one of the log-in.
 
+use std::time::{Duration, SystemTime};
+
 use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,11 +21,18 @@ use crate::users::User;
 /// claim of `--subject-claim`.
 const LONGEST_CLAIM: usize = 1024;
 
+/// The most that the clocks of the provider and of this server may differ.
+const SKEW: Duration = Duration::from_secs(60);
+
 /// What happens at the provider: the user logs in, or this server refreshes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Occasion<'a> {
-    /// `nonce` is that of the authorization request, if it had one.
-    LogIn { nonce: Option<&'a str> },
+    LogIn {
+        /// The nonce of the authorization request, if it had one.
+        nonce: Option<&'a str>,
+        /// The time of the authorization request, since 1970.
+        began: Duration,
+    },
     /// `known` is the user as of the log-in or of an earlier refresh.
     Refresh { known: Option<&'a User> },
 }
@@ -33,6 +42,10 @@ pub(crate) enum Occasion<'a> {
 pub(crate) enum IdentifyError {
     #[error("the ID token is invalid")]
     IdToken(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("max_age is requested, and there is no ID token with an auth_time")]
+    NoAuthTime,
+    #[error("the log-in at the provider is older than max_age allows, or in the future")]
+    AuthTime,
     #[error("the keys of the provider are unavailable")]
     Keys,
     #[error("the userinfo endpoint is unavailable")]
@@ -98,6 +111,15 @@ impl Provider {
         let config = self.config();
         let needs = self.needs(occasion);
         let mut claims = self.id_token(answer, occasion).await?;
+        if let (Some(max_age), Occasion::LogIn { began, .. }) = (config.max_age(), occasion) {
+            let claim = claims.as_ref().and_then(|claims| claims.get("auth_time"));
+            let auth_time = claim.and_then(Value::as_f64);
+            let auth_time = auth_time.ok_or(IdentifyError::NoAuthTime)?;
+            let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+            if !is_recent(auth_time, max_age, began, now) {
+                return Err(IdentifyError::AuthTime);
+            }
+        }
         let read = |claims: &Map<String, Value>| {
             let (names, groups) = (config.claim_names(), config.groups_claim());
             User::read(claims, names, groups, &config.rules)
@@ -150,7 +172,7 @@ impl Provider {
         };
         let settings = self.settings().map_err(|_| IdentifyError::Keys)?;
         let nonce = match occasion {
-            Occasion::LogIn { nonce } => nonce,
+            Occasion::LogIn { nonce, .. } => nonce,
             Occasion::Refresh { .. } => None,
         };
         let expected = Expected {
@@ -230,6 +252,17 @@ impl Provider {
     }
 }
 
+/// Returns whether a user who logged in at `auth_time` did so recently enough for a request that
+/// `began` at that time (OpenID Connect Core §3.1.2.1, and §3.1.3.7, point 13). All times are since
+/// 1970.
+///
+/// The age counts at the request, because the provider decides by it, and the user may take minutes
+/// to answer further questions there.
+fn is_recent(auth_time: f64, max_age: Duration, began: Duration, now: Duration) -> bool {
+    let earliest = began.saturating_sub(max_age).saturating_sub(SKEW);
+    (earliest.as_secs_f64()..=(now + SKEW).as_secs_f64()).contains(&auth_time)
+}
+
 fn access_token(answer: &Map<String, Value>) -> &str {
     let token = answer.get("access_token").and_then(Value::as_str);
     token.unwrap_or_default()
@@ -277,4 +310,31 @@ fn read_userinfo(
         "the userinfo endpoint did not say who a user is"
     );
     Err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_of_a_log_in_counts_at_the_request_with_a_leeway() {
+        const BEGAN: u64 = 1_800_000_000;
+        let (began, now) = (Duration::from_secs(BEGAN), Duration::from_secs(BEGAN + 300));
+        for (max_age, auth_time, expected) in [
+            (600, BEGAN - 600, true),
+            (600, BEGAN - 660, true),
+            (600, BEGAN - 661, false),
+            (0, BEGAN, true),
+            (0, BEGAN - 61, false),
+            (0, BEGAN + 300, true),
+            (0, BEGAN + 360, true),
+            (0, BEGAN + 361, false),
+            (600, 0, false),
+            (600, 1000 * BEGAN, false),
+            (u64::MAX, 0, true),
+        ] {
+            let recent = is_recent(auth_time as f64, Duration::from_secs(max_age), began, now);
+            assert_eq!(recent, expected, "{max_age} {auth_time}");
+        }
+    }
 }

@@ -22,7 +22,7 @@ use server_common::program::Failure;
 use tower_oauth_refresh::store::StoreError;
 use url::Url;
 
-pub(crate) use self::config::{Endpoints, ProviderConfig, ProviderSettings};
+pub(crate) use self::config::{Endpoints, MAX_AGE, ProviderConfig, ProviderSettings};
 use self::credential::Basic;
 pub(crate) use self::credential::{AuthMethod, Credential};
 pub(crate) use self::identify::Occasion;

@@ -23,7 +23,7 @@ impl ProviderConfig {
         let is_openid = self.issuer.is_some() && self.has_scope("openid");
         let own = OWN.into_iter().filter(|scope| {
             let is_needed = match *scope {
-                "openid" => self.issuer.is_some() || needs_user,
+                "openid" => self.issuer.is_some() || needs_user || self.max_age().is_some(),
                 "email" => needs_email,
                 "groups" => !self.rules.groups.is_empty() || self.tells_users,
                 _ => true,

@@ -480,6 +480,23 @@ async fn invalid_command_lines_are_rejected() {
             &["--authorization-param", "a=b"],
             "--authorization-param needs --client-id",
         ),
+        (
+            &["--authorization-param", "max_age=soon"],
+            "'--authorization-param <NAME=VALUE>': max_age must be a whole number of seconds",
+        ),
+        (
+            &["--authorization-param", "max_age=-1"],
+            "'--authorization-param <NAME=VALUE>': max_age must be",
+        ),
+        (
+            &[
+                "--client-id=x",
+                "--client-secret=y",
+                "--provider=github",
+                "--authorization-param=max_age=600",
+            ],
+            "--authorization-param max_age needs openid in --scope",
+        ),
         (&["--token-param", "a=b"], "--token-param needs --client-id"),
         (
             &["--forward-resource"],

@@ -1,5 +1,7 @@
 //! The users of the example `mcp`: who they are, and who may come in.
 
+use std::time::SystemTime;
+
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use test_support::http::{Answer, send};
@@ -101,6 +103,43 @@ async fn a_log_in_with_an_invalid_id_token_fails() {
     }
     idp.change(|behaviour| behaviour.signature = Signature::Valid);
     client.log_in(&server).await;
+}
+
+#[tokio::test]
+async fn a_log_in_must_be_as_recent_as_max_age_requires() {
+    let idp = Idp::start().await;
+    let (server, client) = start(&idp, &["--authorization-param=max_age=3600"]).await;
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    for (claims, is_in) in [
+        (json!({ "auth_time": now }), true),
+        (json!({ "auth_time": now - 3000 }), true),
+        (json!({ "auth_time": now - 7200 }), false),
+        (json!({ "auth_time": now + 7200 }), false),
+        (json!({ "auth_time": now.to_string() }), false),
+        (json!({}), false),
+    ] {
+        idp.change(|behaviour| behaviour.id_token = Some(claims.clone()));
+        let told = query(&onward(&returned(&server, &client).await));
+        assert_eq!(one(&told, "code").is_some(), is_in, "{claims}: {told:?}");
+        let error = (!is_in).then_some("server_error");
+        assert_eq!(one(&told, "error"), error, "{claims}");
+        assert_eq!(one(&idp.last("/authorize").form, "max_age"), Some("3600"));
+    }
+    idp.change(|behaviour| behaviour.id_token = None);
+    let told = query(&onward(&returned(&server, &client).await));
+    assert_eq!(one(&told, "error"), Some("server_error"), "no ID token");
+    for reason in [
+        "the log-in at the provider is older than max_age allows",
+        "there is no ID token with an auth_time",
+    ] {
+        server.wait_for(reason);
+    }
+    // A refresh is no log-in.
+    idp.change(|behaviour| behaviour.id_token = Some(json!({ "auth_time": now })));
+    let refresh = client.log_in(&server).await.string("refresh_token");
+    idp.change(|behaviour| behaviour.id_token = Some(json!({ "auth_time": now - 7200 })));
+    let answer = client.refresh(&server, &refresh, &[]).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 #[tokio::test]
