@@ -186,7 +186,7 @@ pub(crate) fn check(cli: &Cli) -> Vec<Result<(), String>> {
         mcp::endpoint(&cli.endpoint, &app).map(drop)
     };
     let whole: Result<(), Failure> = whole();
-    vec![
+    let mut results = vec![
         cli.store()
             .and_then(|choice| cli.shared.store.check(&choice)),
         cli.provider().map(drop),
@@ -196,9 +196,12 @@ pub(crate) fn check(cli: &Cli) -> Vec<Result<(), String>> {
         cli.check_trusted_issuers(),
         cli.endpoint.check(&cli.scopes()),
         cli.shared.revocation.key().map(drop),
+        cli.shared.sessions.check(),
         clients.map(drop).map_err(|error| causes(&error)),
         whole.map_err(Failure::message),
-    ]
+    ];
+    results.extend(cli.without_effect().map(Err));
+    results
 }
 
 /// Returns the settings with which this server uses a demo provider at this URL.
@@ -207,6 +210,7 @@ fn demo_provider(cli: &Cli, here: &Url) -> Result<ProviderConfig, Failure> {
     let config = demo::config(here, cli.scopes(), rules).map_err(Failure::Usage)?;
     Ok(ProviderConfig {
         tells_users: cli.identity.tells_users(),
+        groups_claim: cli.groups_claim(),
         ..config
     })
 }
@@ -228,6 +232,10 @@ fn build(
     admin: &AdminFlags,
     metrics: &Metrics,
 ) -> Result<(App, AccessLayer<BoxStore>), Failure> {
+    if let Some(problem) = cli.without_effect().next() {
+        return Err(Failure::Usage(problem));
+    }
+    cli.shared.sessions.check().map_err(Failure::Usage)?;
     cli.endpoint.check(&cli.scopes()).map_err(Failure::Usage)?;
     cli.check_trusted_issuers().map_err(Failure::Usage)?;
     let layered = metrics.store(store.clone());
@@ -302,7 +310,7 @@ fn layers(
     let metrics = metrics.clone();
     let refresh = refresh.on_event(move |event| metrics.event(event));
     let refresh = refresh.build().map_err(invalid)?;
-    let strip = cli.endpoint.mcp_upstream.is_some() && cli.endpoint.mcp_token == TokenUse::Strip;
+    let strip = cli.endpoint.token_use() == Some(TokenUse::Strip);
     let mut access = cli
         .shared
         .configure_access(refresh.access())

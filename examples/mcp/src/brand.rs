@@ -40,7 +40,7 @@ pub(crate) struct BrandFlags {
 
     /// Website to which the name and the logo lead, http or https [default: none]
     #[arg(long, value_name = "URL", value_parser = website)]
-    brand_link: Option<Url>,
+    pub(crate) brand_link: Option<Url>,
 }
 
 #[derive(Clone, Debug)]
@@ -88,6 +88,11 @@ impl fmt::Debug for Logo {
 }
 
 impl BrandFlags {
+    /// Returns whether the pages have something to which the link can be attached.
+    pub(crate) const fn shows_something(&self) -> bool {
+        self.brand_name.is_some() || self.brand_logo.is_some()
+    }
+
     /// Reads the logo.
     ///
     /// # Errors

@@ -200,7 +200,7 @@ impl Cli {
     }
 
     /// Checks each rule that concerns more than one flag.
-    pub(crate) fn checks(&self) -> [Result<(), String>; 6] {
+    pub(crate) fn checks(&self) -> [Result<(), String>; 8] {
         let revocation = &self.shared.revocation;
         let sends_requests = self.upstream_refresh || revocation.is_set();
         [
@@ -208,9 +208,27 @@ impl Cli {
             self.check_receivers(),
             revocation.check(),
             self.upstream_client.check(sends_requests),
+            self.shared.sessions.check(),
             self.check_upstream(),
             self.check_resources(),
+            self.check_caches(),
         ]
+    }
+
+    fn check_caches(&self) -> Result<(), String> {
+        // An invalid store is reported elsewhere.
+        let choice = self.shared.store.choice();
+        let may_be_shared = match &choice {
+            Ok(Some(choice)) => choice.is_shared(),
+            Ok(None) => false,
+            Err(_) => true,
+        };
+        match self.shared.store.first_of_caches() {
+            Some(flag) if !may_be_shared && self.resource_prefix.is_empty() => Err(format!(
+                "{flag} needs --store with Redis or PostgreSQL, or --resource-prefix"
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn check_upstream(&self) -> Result<(), String> {

@@ -78,8 +78,8 @@ impl SharedFlags {
         builder: AccessLayerBuilder<S>,
     ) -> AccessLayerBuilder<S> {
         builder
-            .cache_size(self.store.cache_size)
-            .cache_ttl(self.store.cache_ttl)
+            .cache_size(self.store.cache_size())
+            .cache_ttl(self.store.cache_ttl())
             .end_responses(true)
     }
 }

@@ -24,6 +24,20 @@ pub struct RotationFlags {
 }
 
 impl RotationFlags {
+    /// Returns an error if a client has two policies, of which one would have no effect.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let mut policies = HashMap::new();
+        for (client, policy) in &self.rotation_client {
+            if policies
+                .insert(client, policy)
+                .is_some_and(|other| other != policy)
+            {
+                return Err(format!("--rotation-client: two policies for `{client}`"));
+            }
+        }
+        Ok(())
+    }
+
     /// Applies the flags to the builder of a refresh layer.
     pub(super) fn configure<S: Store>(
         &self,

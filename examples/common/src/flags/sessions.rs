@@ -103,6 +103,11 @@ impl SessionFlags {
         }
     }
 
+    /// Checks the rules that concern more than one value.
+    pub fn check(&self) -> Result<(), String> {
+        self.rotation.check()
+    }
+
     /// Applies the flags to the builder of a refresh layer.
     pub(super) fn configure<S: Store>(
         &self,

@@ -28,17 +28,17 @@ pub struct StoreFlags {
     wait_for_replicas: u32,
 
     /// Memory, in bytes, for the cache in front of a shared store, and the same again for the cache
-    /// of access tokens; 0 disables both caches
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
-    pub(super) cache_size: u64,
+    /// of access tokens; 0 disables both caches [default: 67108864]
+    #[arg(long, value_name = "BYTES")]
+    cache_size: Option<u64>,
 
     /// Time in seconds for which the cache in front of a shared store and the cache of access
-    /// tokens keep an entry; 0 disables both caches
+    /// tokens keep an entry; 0 disables both caches [default: 10]
     ///
     /// The risk: if the store cannot notify this server that a grant ended, access tokens of the
     /// grant are accepted for up to this time. At most 86400 if access tokens are checked.
-    #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true, default_value = "10")]
-    pub(super) cache_ttl: Duration,
+    #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
+    cache_ttl: Option<Duration>,
 }
 
 impl StoreFlags {
@@ -59,10 +59,28 @@ impl StoreFlags {
         choice.open(self.settings()).await
     }
 
-    const fn settings(&self) -> Settings {
+    /// Returns the first flag of the caches that is set.
+    pub fn first_of_caches(&self) -> Option<&'static str> {
+        if self.cache_size.is_some() {
+            Some("--cache-size")
+        } else {
+            self.cache_ttl.map(|_| "--cache-ttl")
+        }
+    }
+
+    /// Returns the memory of each cache, in bytes.
+    pub(super) fn cache_size(&self) -> u64 {
+        self.cache_size.unwrap_or(64 << 20)
+    }
+
+    pub(super) fn cache_ttl(&self) -> Duration {
+        self.cache_ttl.unwrap_or(Duration::from_secs(10))
+    }
+
+    fn settings(&self) -> Settings {
         Settings {
-            cache_bytes: self.cache_size,
-            cache_ttl: self.cache_ttl,
+            cache_bytes: self.cache_size(),
+            cache_ttl: self.cache_ttl(),
             replicas: self.wait_for_replicas,
         }
     }

@@ -28,9 +28,9 @@ pub struct UpstreamClientFlags {
     #[arg(long, value_name = "SECRET", hide_env_values = true)]
     upstream_client_secret: Option<ClientSecret>,
 
-    /// Method by which --upstream-client-id authenticates
-    #[arg(long, value_enum, default_value = "client_secret_basic")]
-    upstream_client_auth: ClientAuth,
+    /// Method by which --upstream-client-id authenticates [default: client_secret_basic]
+    #[arg(long, value_enum)]
+    upstream_client_auth: Option<ClientAuth>,
 }
 
 impl UpstreamClientFlags {
@@ -43,6 +43,9 @@ impl UpstreamClientFlags {
             (Some(_), Some(_)) if !is_used => {
                 Err("--upstream-client-id needs --upstream-refresh or --upstream-revocation".into())
             }
+            (None, None) if self.upstream_client_auth.is_some() => {
+                Err("--upstream-client-auth needs --upstream-client-id".into())
+            }
             _ => Ok(()),
         }
     }
@@ -53,7 +56,7 @@ impl UpstreamClientFlags {
         else {
             return ClientCredentials::public();
         };
-        match self.upstream_client_auth {
+        match self.upstream_client_auth.unwrap_or(ClientAuth::Basic) {
             ClientAuth::Basic => ClientCredentials::basic(id.clone(), secret),
             ClientAuth::Post => ClientCredentials::post(id.clone(), secret),
         }
@@ -108,7 +111,7 @@ mod tests {
             assert!(flags.check(true).is_ok());
         }
         assert!(parse(&client).check(false).is_err());
-        for flag in client {
+        for flag in [client[0], client[1], by_post[2]] {
             assert!(parse(&[flag]).check(true).is_err(), "{flag}");
         }
     }

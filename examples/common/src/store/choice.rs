@@ -57,6 +57,12 @@ const REPLICA_TIMEOUT: Duration = Duration::from_millis(300);
 struct FileError(PathBuf, #[source] RedbOpenError);
 
 impl StoreChoice {
+    /// Returns whether several servers can share the store, so that there is a cache in front of
+    /// it.
+    pub const fn is_shared(&self) -> bool {
+        matches!(self, Self::Redis(_) | Self::Postgres(_))
+    }
+
     /// Checks what can be checked without opening the store.
     pub fn check(&self, settings: Settings) -> Result<(), String> {
         if settings.replicas > 0 && !matches!(self, Self::Redis(_)) {

@@ -21,15 +21,16 @@ pub(crate) struct EndpointFlags {
     pub(crate) mcp_upstream: Option<McpUpstream>,
 
     /// Time in seconds that --mcp-upstream may take to begin a response before the client gets 504
+    /// [default: 300]
     ///
     /// The time is counted from the end of the request and does not include the response body. A
     /// tool call whose result is not streamed begins its response when the tool has finished.
-    #[arg(long, value_name = "SECS", value_parser = timeout, default_value = "300")]
-    pub(crate) mcp_upstream_timeout: Duration,
+    #[arg(long, value_name = "SECS", value_parser = timeout)]
+    pub(super) mcp_upstream_timeout: Option<Duration>,
 
-    /// Treatment of the client's access token in requests to --mcp-upstream
-    #[arg(long, value_enum, default_value = "swap")]
-    pub(crate) mcp_token: TokenUse,
+    /// Treatment of the client's access token in requests to --mcp-upstream [default: swap]
+    #[arg(long, value_enum)]
+    pub(super) mcp_token: Option<TokenUse>,
 
     /// Scope that every access token must have; if repeated, all scopes are required [default:
     /// none]
@@ -64,11 +65,19 @@ pub(crate) struct EndpointFlags {
 }
 
 impl EndpointFlags {
+    pub(crate) fn upstream_timeout(&self) -> Duration {
+        self.mcp_upstream_timeout
+            .unwrap_or(Duration::from_secs(300))
+    }
+
+    /// Returns the treatment of access tokens in requests to `--mcp-upstream`; `None` without one.
+    pub(crate) fn token_use(&self) -> Option<TokenUse> {
+        self.mcp_upstream.as_ref()?;
+        Some(self.mcp_token.unwrap_or(TokenUse::Swap))
+    }
+
     /// Checks the rules that the parser does not know.
     pub(crate) fn check(&self, scopes: &[String]) -> Result<(), String> {
-        if self.mcp_upstream.is_none() && self.mcp_token == TokenUse::Strip {
-            return Err("--mcp-token strip needs --mcp-upstream".into());
-        }
         // Otherwise no access token could ever have it.
         let check = |flag: &str, scope: &String| {
             if scope == OFFLINE_ACCESS {

@@ -153,14 +153,73 @@ impl Cli {
         Ok(descriptions)
     }
 
+    /// Returns an error for each flag that has no effect together with the others.
+    pub(crate) fn without_effect(&self) -> impl Iterator<Item = String> {
+        let has_upstream = self.endpoint.mcp_upstream.is_some();
+        let has_documents = self.clients.documents();
+        let has_groups = self.users.has_groups() || self.identity.tells_users();
+        let flags = [
+            (
+                "--mcp-upstream-timeout",
+                self.endpoint.mcp_upstream_timeout.is_some(),
+                has_upstream,
+                "needs --mcp-upstream",
+            ),
+            (
+                "--mcp-token",
+                self.endpoint.mcp_token.is_some(),
+                has_upstream,
+                "needs --mcp-upstream",
+            ),
+            (
+                "--metadata-ca",
+                self.clients.metadata_ca.is_some(),
+                has_documents,
+                "cannot be combined with --no-metadata-documents",
+            ),
+            (
+                "--limit-document-fetches",
+                self.rates.limit_document_fetches.is_some(),
+                has_documents,
+                "cannot be combined with --no-metadata-documents",
+            ),
+            (
+                "--groups-claim",
+                self.users.groups_claim.is_some(),
+                has_groups,
+                "needs --allow-group, --identity-headers or --identity-jwt",
+            ),
+            (
+                "--contact",
+                self.users.contact.is_some(),
+                self.users.has_rules(),
+                "needs --allow-user, --allow-email-domain or --allow-group",
+            ),
+            (
+                "--brand-link",
+                self.brand.brand_link.is_some(),
+                self.brand.shows_something(),
+                "needs --brand-name or --brand-logo",
+            ),
+        ];
+        let idle = flags
+            .into_iter()
+            .filter(|(_, is_set, has_effect, _)| *is_set && !has_effect);
+        idle.map(|(flag, _, _, why)| format!("{flag} {why}"))
+    }
+
+    /// Returns the claim with the groups of a user, if the flags name it.
+    pub(crate) fn groups_claim(&self) -> Option<String> {
+        self.users.groups_claim.clone()
+    }
+
     /// A session of an assertion has no token of the provider that `--mcp-upstream` could get. Ids
     /// and groups mean something else at another issuer.
     pub(crate) fn check_trusted_issuers(&self) -> Result<(), String> {
         if self.trusted_issuer.is_empty() {
             return Ok(());
         }
-        let endpoint = &self.endpoint;
-        if endpoint.mcp_upstream.is_some() && endpoint.mcp_token == TokenUse::Swap {
+        if self.endpoint.token_use() == Some(TokenUse::Swap) {
             let message = "--trusted-issuer needs --mcp-token strip if --mcp-upstream is set";
             return Err(message.into());
         }

@@ -31,10 +31,20 @@ pub(crate) struct UserFlags {
 
     /// Text for a user who may not come in: whom to ask, such as `it@example.com`
     #[arg(long, value_name = "TEXT")]
-    contact: Option<String>,
+    pub(super) contact: Option<String>,
 }
 
 impl UserFlags {
+    /// Returns whether only some users may come in.
+    pub(super) const fn has_rules(&self) -> bool {
+        !self.allow_user.is_empty() || !self.allow_email_domain.is_empty() || self.has_groups()
+    }
+
+    /// Returns whether groups decide who may come in.
+    pub(super) const fn has_groups(&self) -> bool {
+        !self.allow_group.is_empty()
+    }
+
     pub(super) fn rules(&self) -> Result<Rules, String> {
         let lists = [
             ("--allow-user", &self.allow_user),

@@ -48,7 +48,7 @@ pub(crate) struct ClientFlags {
     /// clients, in addition to those of the
     /// system
     #[arg(long, value_name = "FILE")]
-    pub(super) metadata_ca: Option<PathBuf>,
+    pub(crate) metadata_ca: Option<PathBuf>,
 
     /// Also fetch them from loopback addresses; for tests
     #[arg(long, hide = true)]
@@ -64,7 +64,8 @@ impl ClientFlags {
         self.client_lifetime
     }
 
-    pub(super) const fn documents(&self) -> bool {
+    /// Returns whether this server fetches what clients name.
+    pub(crate) const fn documents(&self) -> bool {
         !self.no_metadata_documents
     }
 }

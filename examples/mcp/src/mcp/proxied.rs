@@ -53,7 +53,7 @@ impl Proxied {
             upstream: upstream.origin.clone(),
             preserve_host: false,
             edge: Edge::new(Some(&public), &flags.trust_forwarded),
-            timeout: flags.mcp_upstream_timeout,
+            timeout: flags.upstream_timeout(),
             unlimited: Vec::new(),
             refuse_front_channel: false,
             // Not exported: the metrics of the upstream are those of the identity provider.

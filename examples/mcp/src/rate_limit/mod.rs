@@ -53,17 +53,17 @@ pub(crate) struct RateFlags {
     limit_token_failures: u32,
 
     /// Most fetches of client documents and key sets per minute that requests from one such network
-    /// cause; beyond it, they get cached documents and keys only; 0: no limit
+    /// cause; beyond it, they get cached documents and keys only; 0: no limit [default: 30]
     ///
     /// All networks together have a limit of 600 fetches per minute.
-    #[arg(long, value_name = "COUNT", default_value_t = 30)]
-    limit_document_fetches: u32,
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) limit_document_fetches: Option<u32>,
 }
 
 impl RateFlags {
     /// Returns the limit on what the requests of one network make this server fetch.
     pub(crate) fn document_fetches(&self) -> Option<Limit> {
-        limit(self.limit_document_fetches)
+        limit(self.limit_document_fetches.unwrap_or(30))
     }
 }
 

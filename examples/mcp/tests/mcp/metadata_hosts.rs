@@ -355,7 +355,7 @@ async fn invalid_document_urls_are_not_fetched() {
         )
         .await;
     }
-    let off = host.mcp(&["--no-metadata-documents"]).await;
+    let off = start(&["--metadata-loopback", "--no-metadata-documents"]).await;
     assert_eq!(authorize(&off, &good).await.status, StatusCode::BAD_REQUEST);
-    assert_eq!(host.requests(), 0);
+    assert_eq!((host.server.connections(), host.requests()), (0, 0));
 }

@@ -461,8 +461,8 @@ async fn invalid_command_lines_are_rejected() {
             "--require-scope: `admin` is not one of the scopes of --scope",
         ),
         (
-            &["--mcp-token", "strip"],
-            "--mcp-token strip needs --mcp-upstream",
+            &["--rotation-client=alexa=never,alexa=60"],
+            "--rotation-client: two policies for `alexa`",
         ),
         (
             &["--userinfo-endpoint", "https://id.example.com/userinfo"],
@@ -597,6 +597,59 @@ async fn invalid_command_lines_are_rejected() {
             stderr.contains(*message) && !stderr.contains("secret@"),
             "{flags:?}: {stderr}"
         );
+    }
+}
+
+#[test]
+fn flags_without_effect_are_rejected() {
+    let no_documents = "cannot be combined with --no-metadata-documents";
+    let rows: [(&str, &str, &str); 11] = [
+        ("--mcp-token=swap", "", "needs --mcp-upstream"),
+        ("--mcp-token=strip", "", "needs --mcp-upstream"),
+        ("--mcp-upstream-timeout=300", "", "needs --mcp-upstream"),
+        (
+            "--metadata-ca=/dev/null",
+            "--no-metadata-documents",
+            no_documents,
+        ),
+        (
+            "--limit-document-fetches=30",
+            "--no-metadata-documents",
+            no_documents,
+        ),
+        ("--groups-claim=groups", "", "needs --allow-group"),
+        (
+            "--groups-claim=groups",
+            "--allow-user=ada",
+            "needs --allow-group",
+        ),
+        ("--contact=it", "", "needs --allow-user"),
+        ("--brand-link=https://a", "", "needs --brand-name"),
+        (
+            "--backchannel-logout-audience=a",
+            "--client-id=x --client-secret=x --provider=github",
+            "needs --backchannel-logout-issuer",
+        ),
+        (
+            "--client-key-id=7",
+            "--client-id=x --client-secret=x",
+            "needs --client-key",
+        ),
+    ];
+    for (flag, more, why) in rows {
+        let name = flag.split('=').next().unwrap();
+        let text = format!("{name} {why}");
+        for check in [&[][..], &["--check-config"]] {
+            let flags: Vec<_> = ["--listen=127.0.0.1:0", "--store=memory", flag]
+                .into_iter()
+                .chain(more.split_whitespace())
+                .chain(check.iter().copied())
+                .collect();
+            let output = Example::run(PROGRAM, &flags, &[]);
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{flags:?}: {stderr}");
+            assert_eq!(stderr.matches(&text).count(), 1, "{flags:?}: {stderr}");
+        }
     }
 }
 

@@ -518,6 +518,22 @@ fn invalid_flags_end_with_status_2_and_a_reason() {
             "--upstream-client-id needs --upstream-refresh or --upstream-revocation",
         ),
         (
+            &["--upstream-client-auth=client_secret_basic"],
+            "--upstream-client-auth needs --upstream-client-id",
+        ),
+        (
+            &["--rotation-client=alexa=never,alexa=60"],
+            "--rotation-client: two policies for `alexa`",
+        ),
+        (
+            &["--cache-size=0", "--store=memory"],
+            "--cache-size needs --store with Redis or PostgreSQL, or --resource-prefix",
+        ),
+        (
+            &["--cache-ttl=10"],
+            "--cache-ttl needs --store with Redis or PostgreSQL, or --resource-prefix",
+        ),
+        (
             &[
                 "--upstream",
                 "http://a",
@@ -729,8 +745,10 @@ async fn environment_variables_set_all_flags() {
         ("PROXY_ROTATION_TIMEOUT", "1"),
         ("PROXY_ADOPT_UNTIL", "4102444800"),
         ("PROXY_STRICT", "no"),
-        ("PROXY_UPSTREAM_REFRESH", "no"),
+        ("PROXY_UPSTREAM_REFRESH", "yes"),
         ("PROXY_UPSTREAM_REVOCATION", "no"),
+        ("PROXY_UPSTREAM_CLIENT_ID", "web"),
+        ("PROXY_UPSTREAM_CLIENT_SECRET", "x"),
         ("PROXY_UPSTREAM_CLIENT_AUTH", "client_secret_post"),
         ("PROXY_MAX_CONNECTIONS", "100"),
         ("PROXY_MAX_IN_FLIGHT", "50"),
