@@ -163,6 +163,9 @@
     )
 )]
 
+#[macro_use]
+mod debug;
+
 #[cfg(feature = "access")]
 pub mod access;
 mod access_token;

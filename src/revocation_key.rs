@@ -4,8 +4,6 @@
 //! only if the application has set
 //! [`revocation_key`](crate::RefreshLayerBuilder::revocation_key).
 
-use std::fmt;
-
 use bytes::Bytes;
 use hkdf::Hkdf;
 use sha2::Sha256;
@@ -73,11 +71,7 @@ const fn for_revocation(context: Context<'_>) -> Context<'_> {
     }
 }
 
-impl fmt::Debug for RevocationKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RevocationKey")
-    }
-}
+redacted_debug!(self: RevocationKey);
 
 #[cfg(test)]
 mod tests {

@@ -202,11 +202,7 @@ fn decrypt(
     opened.map_err(|_| SealError)
 }
 
-impl fmt::Debug for Sealer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Sealer")
-    }
-}
+redacted_debug!(self: Sealer);
 
 /// Calls `then` with the associated data. Every part is preceded by its length, so that two
 /// different lists of parts never have the same encoding. Short data is kept on the stack.

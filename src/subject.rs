@@ -2,8 +2,6 @@
 //!
 //! A [`Profile`] is personal data. The store has it only sealed under the tokens of its grant.
 
-use std::fmt;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
@@ -95,11 +93,7 @@ impl Subject {
     }
 }
 
-impl fmt::Debug for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subject").finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: Subject {});
 
 fn valid(text: String) -> Result<Box<str>, InvalidSubject> {
     if text.is_empty() || text.len() > LONGEST || text.chars().any(char::is_control) {
@@ -141,11 +135,7 @@ impl SessionLabel {
     }
 }
 
-impl fmt::Debug for SessionLabel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionLabel").finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: SessionLabel {});
 
 /// The session at the identity provider in which a user logged in: the `sid` of an ID token (OpenID
 /// Connect Back-Channel Logout 1.0 §2.1). It is in the extensions of the response with that token.
@@ -176,11 +166,7 @@ impl SubjectKey {
     }
 }
 
-impl fmt::Debug for SubjectKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SubjectKey")
-    }
-}
+redacted_debug!(self: SubjectKey);
 
 /// The profile of the user of a grant: the subject, and claims of the ID token.
 #[derive(Clone, PartialEq, Eq)]
@@ -258,11 +244,7 @@ impl Profile {
     }
 }
 
-impl fmt::Debug for Profile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Profile").finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: Profile {});
 
 /// The claims of an ID token, as its issuer signed them.
 ///
@@ -270,11 +252,7 @@ impl fmt::Debug for Profile {
 /// answer of the token endpoint (OpenID Connect Core §3.1.3.7, point 6).
 pub(crate) struct IdToken(Map<String, Value>);
 
-impl fmt::Debug for IdToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("IdToken")
-    }
-}
+redacted_debug!(self: IdToken);
 
 impl IdToken {
     /// Reads a signed JWT in its compact form. Returns `None` for anything else, such as an

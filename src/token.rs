@@ -17,8 +17,6 @@
 
 #![allow(unreachable_pub, reason = "`crate::fuzzing` exports some of it")]
 
-use std::fmt;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
@@ -219,21 +217,9 @@ fn grant_key(access_id: TokenId) -> Key {
     Key::new(Sha256::digest(access_id).into())
 }
 
-impl fmt::Debug for RefreshToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RefreshToken")
-            .field("generation", &self.generation())
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: RefreshToken { generation: self.generation() });
 
-impl fmt::Debug for AccessToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessToken")
-            .field("generation", &self.generation())
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: AccessToken { generation: self.generation() });
 
 #[cfg(test)]
 mod tests {

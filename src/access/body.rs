@@ -2,7 +2,6 @@
 //! inner service.
 
 use std::error::Error;
-use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -110,10 +109,4 @@ impl<B> Default for AccessBody<B> {
     }
 }
 
-impl<B> fmt::Debug for AccessBody<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessBody")
-            .field("body", &self.body)
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: <B> AccessBody { body });

@@ -1,6 +1,5 @@
 //! [`AccessLayer`].
 
-use std::fmt;
 use std::sync::Arc;
 
 use tower::Layer;
@@ -147,13 +146,7 @@ impl<St> Clone for AccessLayer<St> {
     }
 }
 
-impl<St> fmt::Debug for AccessLayer<St> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessLayer")
-            .field("policy", &self.policy)
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: <St> AccessLayer { policy });
 
 impl<S, St> Layer<S> for AccessLayer<St> {
     type Service = Access<S, St>;

@@ -3,7 +3,6 @@
 //! A request with a cached token goes directly to the inner service. For another token the store is
 //! read first, in a boxed future.
 
-use std::fmt;
 use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -67,14 +66,7 @@ impl<S: Clone, St> Clone for Access<S, St> {
     }
 }
 
-impl<S: fmt::Debug, St> fmt::Debug for Access<S, St> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access")
-            .field("inner", &self.inner)
-            .field("policy", &self.policy)
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: <S: std::fmt::Debug, St> Access { inner, policy });
 
 impl<S, St, B, ResBody> Service<Request<B>> for Access<S, St>
 where

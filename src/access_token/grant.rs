@@ -1,6 +1,5 @@
 //! [`AccessGrant`]: the properties of a valid access token, as routes read them.
 
-use std::fmt;
 use std::sync::Arc;
 
 use serde_core::de::DeserializeOwned;
@@ -248,17 +247,11 @@ fn end(text: &str) -> u32 {
     u32::try_from(text.len()).unwrap_or(u32::MAX)
 }
 
-impl fmt::Debug for AccessGrant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessGrant")
-            .field("client_id", &self.client_id())
-            .field("scopes", &self.scopes().collect::<Vec<_>>())
-            .field("resources", &self.resources().collect::<Vec<_>>())
-            .field("expires_at", &self.expires_at())
-            .field("grant", &self.grant())
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: AccessGrant {
+    client_id: self.client_id(), scopes: self.scopes().collect::<Vec<_>>(),
+    resources: self.resources().collect::<Vec<_>>(), expires_at: self.expires_at(),
+    grant: self.grant(),
+});
 
 /// A builder for the [`AccessGrant`] of a test, from [`AccessGrant::builder`].
 #[derive(Clone, Debug)]

@@ -2,7 +2,6 @@
 
 #![allow(unreachable_pub, reason = "`crate::fuzzing` exports some of it")]
 
-use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -171,18 +170,9 @@ impl AccessRecord {
     }
 }
 
-impl fmt::Debug for AccessRecord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessRecord")
-            .field("client_id", &self.client_id)
-            .field("scope", &self.scope)
-            .field("resources", &self.resources)
-            .field("expires_at", &self.expires_at)
-            .field("has_grant", &self.has_grant)
-            .field("revocation_pending", &self.revocation_pending)
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: AccessRecord {
+    client_id, scope, resources, expires_at, has_grant, revocation_pending,
+});
 
 #[cfg(test)]
 mod tests {

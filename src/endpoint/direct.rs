@@ -2,7 +2,6 @@
 //!
 //! [`DirectService`] is the service that the application has named for them, without its type.
 
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -82,13 +81,7 @@ impl DirectService {
     }
 }
 
-impl fmt::Debug for DirectService {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DirectService")
-            .field("credentials", &self.credentials)
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: DirectService { credentials });
 
 /// A request of the layer whose form is still missing.
 #[derive(Clone)]

@@ -2,7 +2,6 @@
 //! of requests in progress.
 
 use std::error::Error;
-use std::fmt;
 use std::sync::Arc;
 #[cfg(feature = "access")]
 use std::sync::{Mutex, PoisonError, Weak};
@@ -261,10 +260,4 @@ impl<St: Store> State<St> {
     }
 }
 
-impl<St> fmt::Debug for State<St> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State")
-            .field("config", &self.config)
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: <St> State { config });

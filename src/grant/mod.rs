@@ -14,7 +14,6 @@ mod steps;
 mod tests;
 mod times;
 
-use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -173,22 +172,6 @@ impl Revision {
     }
 }
 
-impl fmt::Debug for Record {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Record")
-            .field("binding", &self.binding)
-            .field("generation", &self.generation)
-            .field("expires_at", &self.expires_at)
-            .field("revocation_pending", &self.revocation_pending)
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: Record { binding, generation, expires_at, revocation_pending });
 
-impl fmt::Debug for Previous {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Previous")
-            .field("retry_until", &self.retry_until)
-            .field("recover_until", &self.recover_until)
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: Previous { retry_until, recover_until });

@@ -51,7 +51,6 @@
 
 mod store;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -209,11 +208,7 @@ impl Default for Metrics {
     }
 }
 
-impl fmt::Debug for Metrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Metrics").finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: Metrics {});
 
 /// Returns whether the event is that of a refresh whose client gets a token response.
 const fn has_token_response(kind: EventKind) -> bool {

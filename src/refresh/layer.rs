@@ -4,7 +4,6 @@
 //! It also holds what applies to all of them: [`end_grant`](RefreshLayer::end_grant),
 //! [`drain`](RefreshLayer::drain) and [`check`](RefreshLayer::check).
 
-use std::fmt;
 use std::sync::Arc;
 
 use tower::Layer;
@@ -282,13 +281,7 @@ impl<St> Clone for RefreshLayer<St> {
     }
 }
 
-impl<St> fmt::Debug for RefreshLayer<St> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RefreshLayer")
-            .field("config", self.shared.config())
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: <St> RefreshLayer { config: self.shared.config() });
 
 impl<S, St> Layer<S> for RefreshLayer<St> {
     type Service = Refresh<S, St>;

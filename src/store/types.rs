@@ -116,16 +116,7 @@ impl Entry {
     }
 }
 
-impl fmt::Debug for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry")
-            .field("version", &self.version)
-            .field("tag", &self.tag)
-            .field("lease", &self.lease)
-            .field("len", &self.value.len())
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: Entry { version, tag, lease, len: self.value.len() });
 
 /// The change that [`Store::swap`](super::Store::swap) makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,15 +161,7 @@ impl Sidecar {
     }
 }
 
-impl fmt::Debug for Sidecar {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sidecar")
-            .field("name", &self.name)
-            .field("len", &self.value.len())
-            .field("ttl", &self.ttl)
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: Sidecar { name, len: self.value.len(), ttl });
 
 /// The result of a [`Store::swap`](super::Store::swap).
 #[derive(Clone, Debug, PartialEq, Eq)]

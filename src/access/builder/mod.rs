@@ -3,7 +3,6 @@
 
 mod upstream;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -384,14 +383,6 @@ impl<St: Store> AccessLayerBuilder<St> {
     }
 }
 
-impl<St> fmt::Debug for AccessLayerBuilder<St> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessLayerBuilder")
-            .field("policy", &self.policy)
-            .field("cache_size", &self.cache_size)
-            .field("cache_ttl", &self.cache_ttl)
-            .field("end_responses", &self.end_responses)
-            .field("upstream_refresh", &self.upstream_refresh)
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: <St> AccessLayerBuilder {
+    policy, cache_size, cache_ttl, end_responses, upstream_refresh,
+});

@@ -1,5 +1,3 @@
-use std::fmt;
-
 use crate::clock::Timestamp;
 use crate::grant::{GrantKey, Record};
 
@@ -67,12 +65,6 @@ impl Session {
     }
 }
 
-impl fmt::Debug for Session {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
-            .field("grant", &self.grant)
-            .field("client_id", &self.client_id())
-            .field("expires_at", &self.expires_at())
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: Session {
+    grant, client_id: self.client_id(), expires_at: self.expires_at(),
+});

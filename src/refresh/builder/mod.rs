@@ -10,7 +10,6 @@ mod tokens;
 mod upstream;
 mod users;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,11 +121,4 @@ impl<St: Store> RefreshLayerBuilder<St> {
     }
 }
 
-impl<St> fmt::Debug for RefreshLayerBuilder<St> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RefreshLayerBuilder")
-            .field("config", &self.config)
-            .field("paths", &self.paths)
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: <St> RefreshLayerBuilder { config, paths });

@@ -1,4 +1,3 @@
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -213,20 +212,10 @@ impl PostgresStoreBuilder {
     }
 }
 
-impl fmt::Debug for PostgresStoreBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresStoreBuilder")
-            .field("schema", &self.schema)
-            .field("command_timeout", &self.command_timeout)
-            .field("max_connections", &self.max_connections)
-            .field("migrate", &self.migrate)
-            .field("prepared_statements", &self.prepared_statements)
-            .field("listen_url", &self.listen_url.is_some())
-            .field("purge_every", &self.purge_every)
-            .field("keep_expired", &self.keep_expired)
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: PostgresStoreBuilder {
+    schema, command_timeout, max_connections, migrate, prepared_statements,
+    listen_url: self.listen_url.is_some(), purge_every, keep_expired,
+});
 
 fn check_limits(timeout: Duration, connections: u32) -> Result<(), PostgresConnectError> {
     let wrong = |setting, reason| Err(PostgresConnectError::Setting { setting, reason });

@@ -1,4 +1,3 @@
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,12 +69,4 @@ impl RedbStoreBuilder {
     }
 }
 
-impl fmt::Debug for RedbStoreBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedbStoreBuilder")
-            .field("path", &self.path)
-            .field("cache_size", &self.cache_size)
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: RedbStoreBuilder { path, cache_size, timeout });

@@ -1,4 +1,3 @@
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,13 +150,7 @@ impl RedbStore {
     }
 }
 
-impl fmt::Debug for RedbStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedbStore")
-            .field("path", &self.0.shared.file.path())
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: RedbStore { path: self.0.shared.file.path() });
 
 impl Store for RedbStore {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {

@@ -1,4 +1,3 @@
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -255,16 +254,8 @@ impl RedisStoreBuilder {
     }
 }
 
-impl fmt::Debug for RedisStoreBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStoreBuilder")
-            .field("server", &Target::parse(&self.url))
-            .field("key_prefix", &self.key_prefix)
-            .field("command_timeout", &self.command_timeout)
-            .field("wait_for_replicas", &self.replicas)
-            .field("sentinel_credentials", &self.sentinel_credentials.is_some())
-            .field("tls_root_certificates", &self.roots.is_some())
-            .field("tls_client_certificate", &self.client.is_some())
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: RedisStoreBuilder {
+    server: Target::parse(&self.url), key_prefix, command_timeout, wait_for_replicas: self.replicas,
+    sentinel_credentials: self.sentinel_credentials.is_some(),
+    tls_root_certificates: self.roots.is_some(), tls_client_certificate: self.client.is_some(),
+});

@@ -1,4 +1,3 @@
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -387,19 +386,11 @@ impl Store for RedisStore {
     }
 }
 
-impl fmt::Debug for RedisStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore")
-            .field("server", &self.shared.connector.target)
-            .field("key_prefix", &self.shared.key_prefix)
-            .field("command_timeout", &self.shared.connector.limit)
-            .field(
-                "wait_for_replicas",
-                &self.replicated().map(|replicated| replicated.replicas),
-            )
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: RedisStore {
+    server: self.shared.connector.target, key_prefix: self.shared.key_prefix,
+    command_timeout: self.shared.connector.limit,
+    wait_for_replicas: self.replicated().map(|replicated| replicated.replicas),
+});
 
 /// Returns the key of a sidecar. The braces put it into the same slot of a cluster as `key`.
 fn sidecar_key(key: &[u8], name: &SidecarName) -> Vec<u8> {

@@ -1,4 +1,3 @@
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,14 +103,7 @@ impl<S> TieredStore<S> {
     }
 }
 
-impl<S: fmt::Debug> fmt::Debug for TieredStore<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TieredStore")
-            .field("inner", &self.inner)
-            .field("cached", &self.facts.is_some())
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: <S: std::fmt::Debug> TieredStore { inner, cached: self.facts.is_some() });
 
 /// The settings of a [`TieredStore`].
 #[derive(Clone, Debug)]
