@@ -40,242 +40,156 @@ pub struct Event {
     pub elapsed: Duration,
 }
 
-/// The kind of an [`Event`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum EventKind {
+/// Defines [`EventKind`] by a table: the level at which the layer logs a kind, its name, and its
+/// label for metrics.
+macro_rules! event_kinds {
+    (@is_warning debug) => { false };
+    (@is_warning warn) => { true };
+    ($($(#[$doc:meta])* $level:ident $kind:ident = $label:literal,)*) => {
+        /// The kind of an [`Event`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum EventKind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl EventKind {
+            /// All kinds of events of this version, for example to register a metric for each at
+            /// the start.
+            pub const ALL: &'static [Self] = &[$(Self::$kind,)*];
+
+            /// Returns the kind in lower case with underscores, as a label for metrics.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $label,)*
+                }
+            }
+
+            /// Returns whether the event needs the attention of an operator. The layer logs such
+            /// events at `warn` and all others at `debug`.
+            #[must_use]
+            pub const fn is_warning(self) -> bool {
+                match self {
+                    $(Self::$kind => event_kinds!(@is_warning $level),)*
+                }
+            }
+        }
+    };
+}
+
+event_kinds! {
     /// A grant began.
-    Issued,
+    debug Issued = "issued",
     /// A refresh token was exchanged for the next one.
-    Rotated,
+    debug Rotated = "rotated",
     /// The stored response was returned again, within the retry window. The request presented the
     /// token of the last rotation, or one that leads to the current token.
-    Replayed,
+    debug Replayed = "replayed",
     /// A refresh was answered with the presented token again, because the
     /// [rotation policy](crate::RefreshLayerBuilder::rotation_policy) of its client says so.
-    Kept,
+    debug Kept = "kept",
     /// An old token was exchanged for the current one, in its
     /// [shared token window](crate::RefreshLayerBuilder::shared_token_window). Another process with
     /// a copy of the token sends such a request, or a client whose request cannot be replayed, or a
     /// thief.
-    Converged,
+    debug Converged = "converged",
     /// The grant was rotated from the previous token after its shared token window, because its
     /// successor was never presented.
-    Recovered,
+    debug Recovered = "recovered",
     /// An old token was rejected that does not lead to the current one, but that a conforming
     /// client may still hold. The grant continues.
-    Late,
+    debug Late = "late",
     /// An old token was rejected whose windows are over: it was stolen, or it is a stale copy. The
     /// grant has ended. [`Event::reuse`] helps to find out which it is.
-    ReuseDetected,
+    warn ReuseDetected = "reuse_detected",
     /// Like [`ReuseDetected`](Self::ReuseDetected), but the client of the grant authenticates
     /// itself and the request did not prove to come from it. The grant continues.
-    ReuseUnproven,
+    warn ReuseUnproven = "reuse_unproven",
     /// A token was rejected because another client presented it. The grant continues.
-    ClientMismatch,
+    warn ClientMismatch = "client_mismatch",
     /// A token was rejected because its grant has expired.
-    Expired,
+    debug Expired = "expired",
     /// A token was rejected because it does not have the format of the layer, or because its grant
     /// does not exist or has ended.
-    Unknown,
+    debug Unknown = "unknown",
     /// The layer has renewed the upstream access token of an access token in use
     /// ([`upstream_refresh`](crate::AccessLayerBuilder::upstream_refresh)).
-    Renewed,
+    debug Renewed = "renewed",
     /// An upstream access token was not renewed, because the inner service refused the request or
     /// could not be reached. Other causes have their own events, such as
     /// [`UpstreamTimeout`](Self::UpstreamTimeout).
-    RenewalFailed,
+    warn RenewalFailed = "renewal_failed",
     /// The client revoked a grant (RFC 7009).
-    Revoked,
+    debug Revoked = "revoked",
     /// The client revoked an access token (RFC 7009). Its grant continues.
-    AccessRevoked,
+    debug AccessRevoked = "access_revoked",
     /// The application ended a grant ([`RefreshLayer::end_grant`](crate::RefreshLayer::end_grant),
     /// [`end_sessions`](crate::RefreshLayer::end_sessions)). Without a grant: all grants of the
     /// client ([`end_client`](crate::RefreshLayer::end_client)), or without a client all grants
     /// ([`end_all`](crate::RefreshLayer::end_all)).
-    EndedByApplication,
+    debug EndedByApplication = "ended_by_application",
     /// A session of a user could not be listed, because the store was unavailable for too long or
     /// the user has more than 1,000 sessions. The session itself works.
     /// [`RefreshLayer::sessions`](crate::RefreshLayer::sessions) does not return it, and
     /// [`RefreshLayer::end_sessions`](crate::RefreshLayer::end_sessions) does not end it.
-    SessionUnlisted,
+    warn SessionUnlisted = "session_unlisted",
     /// An [`AccessLayer`](crate::AccessLayer) rejected an access token that has not expired: it was
     /// revoked, or its grant has ended. The event is emitted only while the store or the cache of
     /// the layer still has the token or its end. Expired and unknown tokens emit no event.
-    AccessRefused,
+    debug AccessRefused = "access_refused",
     /// A grant was adopted: it began from a refresh token that the inner service issued before the
     /// layer was installed.
-    Adopted,
+    debug Adopted = "adopted",
     /// A grant was handed back to the inner service: its client received the upstream refresh token
     /// ([`hand_back`](crate::RefreshLayerBuilder::hand_back)).
-    HandedBack,
+    debug HandedBack = "handed_back",
     /// The inner service rejected the upstream token with `invalid_grant`. The grant has ended.
-    UpstreamRejected,
+    debug UpstreamRejected = "upstream_rejected",
     /// The inner service returned a response that cannot be read or must not be passed on. Or it
     /// has no revocation endpoint, and its token endpoint does not say whether a revocation comes
     /// from the client of the grant. The client got 502.
-    UpstreamUnreadable,
+    warn UpstreamUnreadable = "upstream_unreadable",
     /// The inner service did not answer within the time limit: a refresh, a log-in, an
     /// introspection, or the revocation of a token of another format. The client got 503, or 504
     /// for a log-in.
-    UpstreamTimeout,
+    warn UpstreamTimeout = "upstream_timeout",
     /// The inner service has revoked the upstream token of a grant that the layer had ended itself.
-    UpstreamRevoked,
+    debug UpstreamRevoked = "upstream_revoked",
     /// The upstream token of a grant that the layer had ended could not be revoked, and stays valid
     /// at the inner service until it expires. The cause is in the log.
-    UpstreamRevocationFailed,
+    warn UpstreamRevocationFailed = "upstream_revocation_failed",
     /// A call of the store failed.
-    StoreUnavailable,
+    warn StoreUnavailable = "store_unavailable",
     /// The stored entry is corrupt or has an unknown format.
-    StoreCorrupt,
+    warn StoreCorrupt = "store_corrupt",
     /// The inner service answered, but the response could not be committed to the store. If the
     /// inner service rotates its own tokens, the session is lost.
-    CommitLost,
+    warn CommitLost = "commit_lost",
     /// A token was rejected because it is newer than its grant: the store has lost a write, or the
     /// token is forged.
-    Ahead,
+    warn Ahead = "ahead",
     /// A token was rejected because it has the id of a grant but was never issued.
-    Forged,
+    warn Forged = "forged",
     /// An old token was rejected because a link that should lead from it to the current one cannot
     /// be opened: an attacker has written to the store, or the entry is damaged. The grant
     /// continues.
-    LinkInvalid,
+    warn LinkInvalid = "link_invalid",
     /// An old token was rejected because more than 64 links lead from it to the current one: the
     /// grant was rotated that often within the
     /// [shared token window](crate::RefreshLayerBuilder::shared_token_window). The grant continues.
-    TooFarBehind,
+    warn TooFarBehind = "too_far_behind",
     /// The inner service issued a refresh token for a request that does not identify a client. The
     /// refresh token was withheld from the client.
-    Unbound,
+    warn Unbound = "unbound",
 }
 
 impl EventKind {
-    /// All kinds of events of this version, for example to register a metric for each at the start.
-    pub const ALL: &'static [Self] = &[
-        Self::Issued,
-        Self::Rotated,
-        Self::Kept,
-        Self::Replayed,
-        Self::Converged,
-        Self::Recovered,
-        Self::Late,
-        Self::ReuseDetected,
-        Self::ReuseUnproven,
-        Self::ClientMismatch,
-        Self::Expired,
-        Self::Unknown,
-        Self::Renewed,
-        Self::RenewalFailed,
-        Self::Revoked,
-        Self::AccessRevoked,
-        Self::EndedByApplication,
-        Self::SessionUnlisted,
-        Self::AccessRefused,
-        Self::Adopted,
-        Self::HandedBack,
-        Self::UpstreamRejected,
-        Self::UpstreamUnreadable,
-        Self::UpstreamTimeout,
-        Self::UpstreamRevoked,
-        Self::UpstreamRevocationFailed,
-        Self::StoreUnavailable,
-        Self::StoreCorrupt,
-        Self::CommitLost,
-        Self::Ahead,
-        Self::Forged,
-        Self::LinkInvalid,
-        Self::TooFarBehind,
-        Self::Unbound,
-    ];
-
-    /// Returns the kind in lower case with underscores, as a label for metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Issued => "issued",
-            Self::Rotated => "rotated",
-            Self::Kept => "kept",
-            Self::Replayed => "replayed",
-            Self::Converged => "converged",
-            Self::Recovered => "recovered",
-            Self::Late => "late",
-            Self::ReuseDetected => "reuse_detected",
-            Self::ReuseUnproven => "reuse_unproven",
-            Self::ClientMismatch => "client_mismatch",
-            Self::Expired => "expired",
-            Self::Unknown => "unknown",
-            Self::Renewed => "renewed",
-            Self::RenewalFailed => "renewal_failed",
-            Self::Revoked => "revoked",
-            Self::AccessRevoked => "access_revoked",
-            Self::EndedByApplication => "ended_by_application",
-            Self::SessionUnlisted => "session_unlisted",
-            Self::AccessRefused => "access_refused",
-            Self::Adopted => "adopted",
-            Self::HandedBack => "handed_back",
-            Self::UpstreamRejected => "upstream_rejected",
-            Self::UpstreamUnreadable => "upstream_unreadable",
-            Self::UpstreamTimeout => "upstream_timeout",
-            Self::UpstreamRevoked => "upstream_revoked",
-            Self::UpstreamRevocationFailed => "upstream_revocation_failed",
-            Self::StoreUnavailable => "store_unavailable",
-            Self::StoreCorrupt => "store_corrupt",
-            Self::CommitLost => "commit_lost",
-            Self::Ahead => "ahead",
-            Self::Forged => "forged",
-            Self::LinkInvalid => "link_invalid",
-            Self::TooFarBehind => "too_far_behind",
-            Self::Unbound => "unbound",
-        }
-    }
-
     /// Returns the kind of event for a store error.
     pub(crate) const fn of_failure(error: &StoreError) -> Self {
         match error {
             StoreError::Unavailable(_) => Self::StoreUnavailable,
             StoreError::Corrupt(_) => Self::StoreCorrupt,
-        }
-    }
-
-    /// Returns whether the event needs the attention of an operator. The layer logs such events at
-    /// `warn` and all others at `debug`.
-    #[must_use]
-    pub const fn is_warning(self) -> bool {
-        match self {
-            Self::ReuseDetected
-            | Self::ReuseUnproven
-            | Self::ClientMismatch
-            | Self::UpstreamUnreadable
-            | Self::UpstreamTimeout
-            | Self::UpstreamRevocationFailed
-            | Self::StoreUnavailable
-            | Self::StoreCorrupt
-            | Self::SessionUnlisted
-            | Self::CommitLost
-            | Self::Ahead
-            | Self::Forged
-            | Self::LinkInvalid
-            | Self::TooFarBehind
-            | Self::RenewalFailed
-            | Self::Unbound => true,
-            Self::Issued
-            | Self::Rotated
-            | Self::Kept
-            | Self::Replayed
-            | Self::Converged
-            | Self::Recovered
-            | Self::Late
-            | Self::Expired
-            | Self::Unknown
-            | Self::Renewed
-            | Self::Revoked
-            | Self::AccessRevoked
-            | Self::EndedByApplication
-            | Self::AccessRefused
-            | Self::Adopted
-            | Self::HandedBack
-            | Self::UpstreamRejected
-            | Self::UpstreamRevoked => false,
         }
     }
 }

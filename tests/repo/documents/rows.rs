@@ -82,18 +82,7 @@ const OPERATIONS: &str = "docs/operations.md";
 
 #[test]
 fn every_event_is_documented() {
-    let source = read("src/event.rs");
-    let variants = between(&source, "pub enum EventKind {", "\n}\n");
-    let variants = variants
-        .lines()
-        .filter(|line| line.ends_with(',') && !line.contains("//"))
-        .count();
     let kinds = EventKind::ALL;
-    assert_eq!(
-        kinds.iter().collect::<HashSet<_>>().len(),
-        variants,
-        "EventKind::ALL"
-    );
     let row = |kind: &EventKind| {
         if kind.is_warning() {
             format!("**`{kind}`**")
