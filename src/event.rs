@@ -215,6 +215,18 @@ impl<'a> EventSubject<'a> {
             grant: None,
         }
     }
+
+    /// The subject of a request that names a grant.
+    pub(crate) const fn grant(
+        client_id: Option<&'a ClientId>,
+        key: &'a Key,
+        generation: Option<u32>,
+    ) -> Self {
+        Self {
+            client_id,
+            grant: Some((key, generation)),
+        }
+    }
 }
 
 pub(crate) type Callback = Arc<dyn Fn(&Event) + Send + Sync>;

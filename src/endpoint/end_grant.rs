@@ -27,10 +27,7 @@ pub(crate) async fn end<St: Store>(shared: Arc<State<St>>, key: Key) -> Ended {
     let started = Instant::now();
     let _in_flight = shared.in_flight().token();
     remove(&shared, key, started).await.inspect_err(|error| {
-        let subject = EventSubject {
-            client_id: None,
-            grant: Some((&key, None)),
-        };
+        let subject = EventSubject::grant(None, &key, None);
         shared.tell_why(
             EventKind::of_failure(error),
             subject,
@@ -74,11 +71,8 @@ async fn remove<St: Store>(shared: &Arc<State<St>>, key: Key, started: Instant) 
         let client_id = record
             .as_ref()
             .and_then(|record| ClientId::try_from(record.binding.client_id.as_str()).ok());
-        let grant = Some((&key, record.as_ref().map(|record| record.generation)));
-        let subject = EventSubject {
-            client_id: client_id.as_ref(),
-            grant,
-        };
+        let generation = record.as_ref().map(|record| record.generation);
+        let subject = EventSubject::grant(client_id.as_ref(), &key, generation);
         shared.tell(EventKind::EndedByApplication, subject, started.elapsed());
         if let Some(removed) = removed {
             upstream_revocation::revoke_entry(shared, &key, &removed);

@@ -36,10 +36,8 @@ impl<'a> PresentedToken<'a> {
     }
 
     pub(crate) fn subject(&self) -> EventSubject<'_> {
-        EventSubject {
-            client_id: Some(self.client_id),
-            grant: Some((&self.key, Some(self.token.generation()))),
-        }
+        let generation = self.token.generation();
+        EventSubject::grant(Some(self.client_id), &self.key, Some(generation))
     }
 
     pub(crate) fn presented(&self) -> Presented<'_> {

@@ -221,10 +221,7 @@ impl Revocation {
     /// Emits the event of the outcome.
     fn tell<St: Store>(&self, shared: &State<St>, outcome: Result<(), RevocationError>) {
         let client_id = ClientId::try_from(self.client_id.as_str()).ok();
-        let subject = EventSubject {
-            client_id: client_id.as_ref(),
-            grant: Some((&self.key, Some(self.generation))),
-        };
+        let subject = EventSubject::grant(client_id.as_ref(), &self.key, Some(self.generation));
         let elapsed = self.started.elapsed();
         match outcome {
             Ok(()) => shared.tell(EventKind::UpstreamRevoked, subject, elapsed),

@@ -92,10 +92,7 @@ impl NewSession {
 
     fn tell<St: Store>(&self, shared: &State<St>, kind: EventKind, started: Instant) {
         let client_id = ClientId::try_from(self.client_id.as_str()).ok();
-        let subject = EventSubject {
-            client_id: client_id.as_ref(),
-            grant: Some((&self.session.grant, None)),
-        };
+        let subject = EventSubject::grant(client_id.as_ref(), &self.session.grant, None);
         shared.tell(kind, subject, started.elapsed());
     }
 }
@@ -200,10 +197,7 @@ async fn make_room<St: Store>(shared: &State<St>, index: &Index) -> Result<(), S
             break;
         }
         if dropped.insert(session.grant) {
-            let subject = EventSubject {
-                client_id: None,
-                grant: Some((&session.grant, None)),
-            };
+            let subject = EventSubject::grant(None, &session.grant, None);
             shared.tell(EventKind::SessionUnlisted, subject, Duration::ZERO);
         }
     }

@@ -169,9 +169,6 @@ impl Begun {
     }
 
     pub(crate) fn subject<'a>(&'a self, client_id: &'a ClientId) -> EventSubject<'a> {
-        EventSubject {
-            client_id: Some(client_id),
-            grant: Some((&self.key, Some(0))),
-        }
+        EventSubject::grant(Some(client_id), &self.key, Some(0))
     }
 }

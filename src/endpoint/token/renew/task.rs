@@ -258,10 +258,7 @@ impl<St: Store> Task<St> {
 
     fn store_failed(&self, error: StoreError) -> RefreshError {
         let grant_key = self.token.grant_key();
-        let subject = EventSubject {
-            client_id: None,
-            grant: Some((&grant_key, Some(self.token.generation()))),
-        };
+        let subject = EventSubject::grant(None, &grant_key, Some(self.token.generation()));
         self.exchange.store_failed(error, subject)
     }
 }
