@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,10 +16,11 @@ use crate::endpoint::refusal::{refuse, unreadable};
 use crate::endpoint::upstream::Granted;
 use crate::endpoint::upstream_revocation;
 use crate::endpoint::walk::{self, Walk};
+use crate::epochs::Table;
 use crate::error::RefreshError;
 use crate::grant::{Proceed, Record, Refusal, Standing};
 use crate::random::RandomUnavailable;
-use crate::store::{ClaimTag, Entry, Key, Store};
+use crate::store::{ClaimTag, Entry, Key, Store, StoreError};
 use crate::token::RefreshToken;
 
 /// The first pause between two claims of a grant that another request is rotating. Each pause is
@@ -140,25 +142,14 @@ pub(super) async fn acquire<St: Store>(
         };
         let epochs = exchange.shared.epochs().current(exchange.store());
         let (claim, epochs) = join(lease.claim(&goal.tag), epochs).await;
-        let failed = |error| exchange.store_failed(error, presentation.subject());
-        let claim = claim.map_err(failed)?;
-        let Some(claim) = claim else {
+        let claim = claim.map_err(|error| exchange.store_failed(error, presentation.subject()));
+        let Some(claim) = claim? else {
             return Err(refuse(exchange, presentation, Refusal::Unknown));
         };
         let current = claim.entry.tag;
-        let record = match Record::decode(&key, &current, &claim.entry.value) {
-            Ok(record) => record,
-            Err(error) => {
-                lease.release().await;
-                return Err(unreadable(exchange, presentation, error));
-            }
-        };
-        let has_ended = match epochs {
-            Ok(epochs) => record.has_ended(&epochs),
-            Err(error) => {
-                lease.release().await;
-                return Err(failed(error));
-            }
+        let (record, has_ended) = match read_record(exchange, presentation, &claim.entry, epochs) {
+            Ok(read) => read,
+            Err(error) => return lease.release_and(Err(error)).await,
         };
         if has_ended {
             lease.release().await;
@@ -277,4 +268,19 @@ pub(super) async fn acquire<St: Store>(
             }
         }
     }
+}
+
+/// Reads the record in an entry that a claim has returned. Returns it, and whether its grant was
+/// ended with others.
+pub(super) fn read_record<St: Store>(
+    exchange: &RequestContext<St>,
+    presentation: &PresentedToken<'_>,
+    entry: &Entry,
+    epochs: Result<Arc<Table>, StoreError>,
+) -> Result<(Record, bool), RefreshError> {
+    let record = Record::decode(&presentation.key, &entry.tag, &entry.value)
+        .map_err(|error| unreadable(exchange, presentation, error))?;
+    let epochs = epochs.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
+    let has_ended = record.has_ended(&epochs);
+    Ok((record, has_ended))
 }

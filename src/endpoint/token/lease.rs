@@ -171,6 +171,12 @@ impl<St: Store> LeaseGuard<St> {
         }
     }
 
+    /// Releases the lease now, and returns `result`.
+    pub(crate) async fn release_and<T>(self, result: T) -> T {
+        self.release().await;
+        result
+    }
+
     /// Hands the lease to a commit. The guard no longer releases it.
     pub(crate) fn into_commit(mut self) -> (Version, Option<TaskTrackerToken>) {
         self.state = LeaseState::Over;

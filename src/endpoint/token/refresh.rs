@@ -84,14 +84,8 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
             Ok(replay::respond(exchange, &presentation, granted, body))
         }
         Acquired::Reuse(found) => {
-            Box::pin(refuse_reuse(
-                exchange,
-                upstream,
-                form,
-                &presentation,
-                *found,
-            ))
-            .await
+            let refused = refuse_reuse(exchange, upstream, form, &presentation, *found);
+            Box::pin(refused).await
         }
         Acquired::Lease(mut held) => {
             let config = exchange.shared.config();
@@ -127,8 +121,7 @@ async fn rotate<St: Store, I: Inner>(
         entropy,
     } = *held;
     if let Err(error) = ask.within(&record.binding) {
-        lease.release().await;
-        return Err(error.into());
+        return lease.release_and(Err(error.into())).await;
     }
     let sealer = Sealer::new(current.secret());
     let Some(token) = presentation.unseal(&sealer, &record) else {
@@ -158,8 +151,7 @@ async fn rotate<St: Store, I: Inner>(
                 && let Err(error) =
                     Box::pin(adopt::forget(exchange, &token, presentation.client_id)).await
             {
-                lease.release().await;
-                return Err(error.into());
+                return lease.release_and(Err(error.into())).await;
             }
             let rotation = commit::Rotation {
                 presentation,
@@ -175,24 +167,12 @@ async fn rotate<St: Store, I: Inner>(
             rotation.commit(exchange, lease, turn, granted).await
         }
         Ok(Reply::Rejected(response)) => {
-            Box::pin(rejected(
-                exchange,
-                presentation,
-                ask,
-                lease,
-                &record.revision(claimed),
-                response,
-            ))
-            .await
+            let claimed = record.revision(claimed);
+            let rejected = rejected(exchange, presentation, ask, lease, &claimed, response);
+            Box::pin(rejected).await
         }
-        Ok(Reply::Refused(response)) => {
-            lease.release().await;
-            Ok(response)
-        }
-        Err(failure) => {
-            lease.release().await;
-            Err(failure)
-        }
+        Ok(Reply::Refused(response)) => lease.release_and(Ok(response)).await,
+        Err(failure) => lease.release_and(Err(failure)).await,
     }
 }
 

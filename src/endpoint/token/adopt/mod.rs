@@ -190,14 +190,8 @@ pub(super) async fn adopt<St: Store, I: Inner>(
             exchange.emit(EventKind::UpstreamRejected, stranger);
             Ok(response)
         }
-        Ok(Reply::Refused(response)) => {
-            lease.release().await;
-            Ok(response)
-        }
-        Err(failure) => {
-            lease.release().await;
-            Err(failure)
-        }
+        Ok(Reply::Refused(response)) => lease.release_and(Ok(response)).await,
+        Err(failure) => lease.release_and(Err(failure)).await,
     }
 }
 
