@@ -5,9 +5,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::endpoint::context::RequestContext;
 use crate::endpoint::presented::PresentedToken;
-use crate::endpoint::refusal::unreadable;
 use crate::endpoint::renewals::Renewed;
-use crate::endpoint::token::acquire::{Attempt, FIRST_PAUSE, LONGEST_PAUSE};
+use crate::endpoint::token::acquire::{Attempt, FIRST_PAUSE, LONGEST_PAUSE, read_record};
 use crate::endpoint::token::entropy::Entropy;
 use crate::endpoint::token::lease::{LeaseGuard, Purpose, TAKEOVER_PAUSE};
 use crate::endpoint::walk::{Walk, Way};
@@ -27,7 +26,21 @@ pub(super) struct Claimed<St: Store> {
     pub(super) entropy: Entropy,
 }
 
-/// Claims the grant, or returns the result of a renewal that is not possible.
+/// The reason why a renewal has nothing to commit.
+pub(super) enum Stopped {
+    /// There is nothing to renew, or it is not possible.
+    Over(Renewed),
+    /// The renewal failed. Its event was emitted.
+    Failed(RefreshError),
+}
+
+impl<E: Into<RefreshError>> From<E> for Stopped {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Claims the grant.
 ///
 /// The same invariants hold as for the [claim of a
 /// rotation](crate::endpoint::token::acquire::acquire). It is simpler because no client waits for a
@@ -38,7 +51,7 @@ pub(super) async fn claim<St: Store>(
     exchange: &RequestContext<St>,
     presentation: &PresentedToken<'_>,
     deadline: Instant,
-) -> Result<Result<Claimed<St>, Renewed>, RefreshError> {
+) -> Result<Claimed<St>, Stopped> {
     let key = presentation.key;
     let failed = |error| exchange.store_failed(error, presentation.subject());
     let mut walk = Walk::new(presentation);
@@ -65,33 +78,21 @@ pub(super) async fn claim<St: Store>(
         let epochs = exchange.shared.epochs().current(exchange.store());
         let (claim, epochs) = join(lease.claim(&hash), epochs).await;
         let Some(claim) = claim.map_err(failed)? else {
-            return Ok(Err(Renewed::Ended));
+            return Err(Stopped::Over(Renewed::Ended));
         };
         let entry = claim.entry;
-        let decoded = Record::decode(&key, &entry.tag, &entry.value);
-        let record = match decoded {
-            Ok(record) => record,
-            Err(error) => {
-                lease.release().await;
-                return Err(unreadable(exchange, presentation, error));
-            }
+        let (record, has_ended) = match read_record(exchange, presentation, &entry, epochs) {
+            Ok(read) => read,
+            Err(error) => return lease.release_and(Err(error.into())).await,
         };
-        let epochs = match epochs {
-            Ok(epochs) => epochs,
-            Err(error) => {
-                lease.release().await;
-                return Err(failed(error));
-            }
-        };
-        let has_ended = record.has_ended(&epochs);
         let now = exchange.shared.now();
         let record = record.at(now);
         if has_ended
             || record.is_over(now)
             || record.binding.client_id.as_str() != presentation.client_id.as_str()
         {
-            lease.release().await;
-            return Ok(Err(Renewed::Ended));
+            let ended = Stopped::Over(Renewed::Ended);
+            return lease.release_and(Err(ended)).await;
         }
         match claim.lease {
             Lease::Taken if claim.taken_over && !repeated => {
@@ -107,31 +108,30 @@ pub(super) async fn claim<St: Store>(
                     }
                     false => record,
                 };
-                return Ok(Ok(Claimed {
+                return Ok(Claimed {
                     lease,
                     record,
                     current: walk.into_token(),
                     hash,
                     entropy,
-                }));
+                });
             }
             Lease::OtherTag(_) => {
                 lease.release().await;
                 let walked = walk.advance(exchange, presentation, &record, &entry.tag, deadline);
-                match walked.await {
-                    Ok(()) => {}
+                walked.await.map_err(|error| match error {
                     // The links do not lead there.
-                    Err(RefreshError::InvalidGrant) => return Ok(Err(Renewed::Impossible)),
-                    Err(error) => return Err(error),
-                }
+                    RefreshError::InvalidGrant => Stopped::Over(Renewed::Impossible),
+                    error => error.into(),
+                })?;
                 if walk.way_to(&entry.tag) == Way::DeadEnd {
-                    return Ok(Err(Renewed::Impossible));
+                    return Err(Stopped::Over(Renewed::Impossible));
                 }
             }
             Lease::Held(_) => {
                 lease.release().await;
                 if Instant::now() + pause > deadline {
-                    return Err(RefreshError::Busy);
+                    return Err(RefreshError::Busy.into());
                 }
                 sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);

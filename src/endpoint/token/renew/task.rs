@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower::BoxError;
 
-use super::claim::{Claimed, claim};
+use super::claim::{Claimed, Stopped, claim};
 use crate::access_token::record::AccessRecord;
 use crate::body::{self, ResponseBody};
 use crate::codec::{DecodeError, Utf8};
@@ -54,23 +54,20 @@ impl<St: Store> Task<St> {
     /// Renews the upstream access token. Every failure has its event when this returns.
     pub(super) async fn run(self) -> Renewed {
         match Box::pin(self.renew()).await {
-            Ok(renewed) => renewed,
-            Err(error) => {
+            Ok(renewed) | Err(Stopped::Over(renewed)) => renewed,
+            Err(Stopped::Failed(error)) => {
                 tracing::debug!(%error, "an upstream access token could not be renewed");
                 Renewed::Unavailable
             }
         }
     }
 
-    async fn renew(&self) -> Result<Renewed, RefreshError> {
+    async fn renew(&self) -> Result<Renewed, Stopped> {
         let exchange = &self.exchange;
         let Some(service) = exchange.shared.config().upstream_refresh.get() else {
             return Ok(Renewed::Impossible);
         };
-        let (access, _) = match self.read().await? {
-            Ok(found) => found,
-            Err(renewed) => return Ok(renewed),
-        };
+        let (access, _) = self.read().await?;
         let client_id = self.client_id(&access)?;
         let Some(renewable) = &access.renewable else {
             return Ok(Renewed::Impossible);
@@ -80,7 +77,7 @@ impl<St: Store> Task<St> {
             .map_err(|error| self.corrupt(error))?;
         let presentation = PresentedToken::new(refresh_token, &client_id);
         if presentation.key != self.token.grant_key() {
-            return Err(self.corrupt(SealError));
+            return Err(self.corrupt(SealError).into());
         }
         let deadline = Instant::now() + exchange.shared.config().rotation_timeout;
         let Claimed {
@@ -89,34 +86,23 @@ impl<St: Store> Task<St> {
             current,
             hash,
             entropy,
-        } = match claim(exchange, &presentation, deadline).await? {
-            Ok(claimed) => claimed,
-            Err(renewed) => return Ok(renewed),
-        };
+        } = claim(exchange, &presentation, deadline).await?;
         // Another instance, or a task of this one whose result was lost, may have renewed the token
         // before this claim.
         let (access, version) = match self.read().await {
-            Ok(Ok(found)) => found,
-            Ok(Err(renewed)) => {
-                lease.release().await;
-                return Ok(renewed);
-            }
-            Err(error) => {
-                lease.release().await;
-                return Err(error);
-            }
+            Ok(found) => found,
+            Err(stopped) => return lease.release_and(Err(stopped)).await,
         };
         if !service
             .credentials
             .cover(client_id.as_str(), record.authenticated)
         {
-            lease.release().await;
-            return Ok(Renewed::Impossible);
+            return lease.release_and(Ok(Renewed::Impossible)).await;
         }
         let sealer = Sealer::new(current.secret());
         let Some(sent) = presentation.unseal(&sealer, &record) else {
-            lease.release().await;
-            return Err(unreadable(exchange, &presentation, DecodeError::Damaged));
+            let error = unreadable(exchange, &presentation, DecodeError::Damaged);
+            return lease.release_and(Err(error.into())).await;
         };
         let profile = presentation.open_profile(&sealer, &record);
         let request = Request {
@@ -153,7 +139,7 @@ impl<St: Store> Task<St> {
                 version,
             },
         };
-        self.commit(renewal, lease, &granted).await
+        Ok(self.commit(renewal, lease, &granted).await?)
     }
 
     /// Stores the renewal. While the store is unavailable, tries again for up to a minute.
@@ -207,26 +193,24 @@ impl<St: Store> Task<St> {
         }
     }
 
-    /// Reads the stored access token. Returns the result of the renewal if there is nothing to
-    /// renew.
-    async fn read(&self) -> Result<Result<(AccessRecord, Version), Renewed>, RefreshError> {
+    /// Reads the stored access token, if there is something to renew.
+    async fn read(&self) -> Result<(AccessRecord, Version), Stopped> {
         let exchange = &self.exchange;
         let found = exchange.store().get(&self.key).await;
         let Some(entry) = found.map_err(|error| self.store_failed(error))? else {
-            return Ok(Err(Renewed::Ended));
+            return Err(Stopped::Over(Renewed::Ended));
         };
         let record =
             AccessRecord::decode(&self.key, &entry).map_err(|error| self.corrupt(error))?;
         let now = exchange.shared.now();
-        let is_due = |record: &AccessRecord| {
-            let renewable = record.renewable.as_ref();
-            renewable.is_none_or(|renewable| renewable.life.is_due(now))
-        };
-        Ok(match record {
-            record if record.revocation_pending || now >= record.expires_at => Err(Renewed::Ended),
-            record if is_due(&record) => Ok((record, entry.version)),
-            _ => Err(Renewed::Done),
-        })
+        if record.revocation_pending || now >= record.expires_at {
+            return Err(Stopped::Over(Renewed::Ended));
+        }
+        let renewable = record.renewable.as_ref();
+        if renewable.is_some_and(|renewable| !renewable.life.is_due(now)) {
+            return Err(Stopped::Over(Renewed::Done));
+        }
+        Ok((record, entry.version))
     }
 
     fn client_id(&self, access: &AccessRecord) -> Result<ClientId, RefreshError> {
