@@ -4,10 +4,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::seal::{Context, SealError, SealNonce, Sealer};
+use crate::seal::{Context, Purpose, SealError, SealNonce, Sealer};
 
 /// The longest issuer and the longest id, in bytes.
 const LONGEST: usize = 1024;
@@ -197,12 +198,13 @@ impl Profile {
         claims.remove(name)
     }
 
+    /// Seals the profile under a token of the user. The purpose in `context` does not matter.
     pub(crate) fn seal(
         &self,
         sealer: &Sealer,
         nonce: SealNonce,
         context: Context<'_>,
-    ) -> Result<Vec<u8>, SealError> {
+    ) -> Result<Bytes, SealError> {
         let mut members = Map::new();
         if let Some(issuer) = self.subject.issuer() {
             members.insert("iss".into(), issuer.into());
@@ -212,7 +214,11 @@ impl Profile {
             members.insert("claims".into(), (&**claims).into());
         }
         let text = Zeroizing::new(Value::Object(members).to_string());
-        sealer.seal(nonce, context, &[], text.as_bytes())
+        let purpose = Purpose::Profile;
+        let context = Context { purpose, ..context };
+        sealer
+            .seal(nonce, context, &[], text.as_bytes())
+            .map(Bytes::from)
     }
 
     pub(crate) fn open(

@@ -150,8 +150,7 @@ mod tests {
             };
             let now = Timestamp::from_millis(1_800_000_000_000);
             let hour = Duration::from_secs(3600);
-            Record::begin(binding, Bytes::new(), now, hour, None, None)
-                .with_profile(Some(sealed.into()))
+            Record::begin(binding, Bytes::new(), now, hour, None, None).with_profile(Some(sealed))
         };
         let (old, new) = (
             Sealer::new(older.secret()),

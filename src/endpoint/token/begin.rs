@@ -62,10 +62,7 @@ impl NewGrant<'_> {
         let revocable = config.seal_for_revocation(nonce, context, &sealed, upstream_token)?;
         let profile = self.access.profile;
         let sealed_profile = profile
-            .map(|profile| {
-                let purpose = Purpose::Profile;
-                profile.seal(&sealer, profile_nonce, Context { purpose, ..context })
-            })
+            .map(|profile| profile.seal(&sealer, profile_nonce, context))
             .transpose()?;
         let binding = Binding {
             client_id: self.client_id.as_str().into(),
@@ -84,7 +81,7 @@ impl NewGrant<'_> {
             granted.answer.authorization_lifetime(),
         )
         .granted_with(self.credential)
-        .with_profile(sealed_profile.map(Bytes::from))
+        .with_profile(sealed_profile)
         .with_revocable(revocable);
         let record = match profile {
             Some(_) => record.listed(now, config.idle_lifetime),

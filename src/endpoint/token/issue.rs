@@ -32,19 +32,20 @@ pub(crate) async fn issue<St: Store, I: Inner>(
     client: &Client<'_>,
     proofs: Proofs,
 ) -> Outcome<I::ResBody, I::Error> {
+    let config = exchange.shared.config();
     let client_id = client.id.as_ref();
     let subject = EventSubject::client(client_id);
-    if exchange.shared.config().hand_back {
+    if config.hand_back {
         let call = async {
             let response = upstream.send(body, Accept::Any).await?;
             Ok(Some(response.map(ResponseBody::inner)))
         };
-        let limit = exchange.shared.config().issue_timeout;
+        let limit = config.issue_timeout;
         return exchange
             .within(limit, RefreshError::UpstreamTimeout, subject, call)
             .await;
     }
-    if exchange.shared.config().reference && client_id.is_none() {
+    if config.reference && client_id.is_none() {
         // The layer mints access tokens only for a known client. Refuse before the inner service
         // uses up the authorization code.
         return Err(RefreshError::InvalidClient { basic: false }.into());
@@ -60,7 +61,7 @@ pub(crate) async fn issue<St: Store, I: Inner>(
     // generator that fails costs nothing.
     let entropy = Entropy::new(&exchange.shared)?;
     let call = upstream::token_request(upstream, body, reading);
-    let limit = exchange.shared.config().issue_timeout;
+    let limit = config.issue_timeout;
     let granted = match exchange
         .within(limit, RefreshError::UpstreamTimeout, subject, call)
         .await?
@@ -69,10 +70,10 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         Reply::Rejected(response) | Reply::Refused(response) => return Ok(response),
     };
     // A response with which no token of the layer begins is passed on, whomever it names.
-    let begins = client_id.is_some()
-        && (granted.answer.refresh_token().is_some() || exchange.shared.config().reference);
+    let begins =
+        client_id.is_some() && (granted.answer.refresh_token().is_some() || config.reference);
     let profile = match begins {
-        true => granted.profile(exchange.shared.config()).map_err(|error| {
+        true => granted.profile(config).map_err(|error| {
             exchange.emit(EventKind::UpstreamUnreadable, subject);
             tracing::debug!(%error, "the inner service named a subject that cannot be stored");
             RefreshError::UpstreamUnreadable
@@ -80,11 +81,18 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         false => None,
     };
     let profile = profile.as_ref();
+    let named: Vec<_> = form.resources().collect();
+    let requested = Requested {
+        form,
+        scope: form.get(Param::Scope),
+        resources: &named,
+        authenticates: client.credential.is_presented(proofs),
+        proofs,
+    };
     let Some(token) = granted.answer.refresh_token() else {
         let body = match client_id {
             Some(client_id) => {
-                let terms =
-                    access_terms(exchange.shared.config(), form, client_id, &granted, profile);
+                let terms = access_terms(config, requested, client_id, &granted, profile);
                 issue_alone(exchange, client_id, entropy, &granted, &terms).await?
             }
             None => granted.answer.body().clone(),
@@ -96,28 +104,15 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         let body = granted.answer.without_refresh_token();
         return Ok(granted.respond(body));
     };
-    let config = exchange.shared.config();
     let (scope, resources) = terms(form, &granted);
-    let access = access_terms(config, form, client_id, &granted, profile);
-    let named: Vec<_> = form.resources().collect();
-    let requested = Requested {
-        form,
-        scope: form.get(Param::Scope),
-        resources: &named,
-        authenticates: client.credential.is_presented(proofs),
-        proofs,
-    };
     let grant = NewGrant {
         client_id,
         repeat: None,
         scope,
         resources,
         upstream_token: token,
-        credential: client.credential.is_presented(proofs),
-        access: Terms {
-            renewable: access.are_renewable(config, &requested),
-            ..access
-        },
+        credential: requested.authenticates,
+        access: access_terms(config, requested, client_id, &granted, profile),
     };
     let body = match grant.begin(&exchange.shared, entropy.first(), &granted) {
         Ok(begun) => {
@@ -241,18 +236,18 @@ fn failed<St: Store>(
 /// Returns the scope and the resources of the access token in this answer.
 fn access_terms<'a>(
     config: &Config,
-    form: &'a TokenRequest,
+    requested: Requested<'a>,
     client_id: &'a ClientId,
     granted: &'a Granted,
     profile: Option<&'a Profile>,
 ) -> Terms<'a> {
-    let resources = granted_resources(config, &granted.answer, form.resources());
+    let named = requested.resources.iter().copied();
     Terms {
         client_id: client_id.as_str(),
-        scope: scope(form, granted).map(Cow::Borrowed),
-        resources,
+        scope: scope(requested.form, granted).map(Cow::Borrowed),
+        resources: granted_resources(config, &granted.answer, named),
         profile,
-        renewable: false,
+        requested,
     }
 }
 

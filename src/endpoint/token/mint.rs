@@ -35,12 +35,13 @@ pub(crate) struct Terms<'a> {
     pub(crate) resources: Vec<Cow<'a, str>>,
     /// What is known about the user.
     pub(crate) profile: Option<&'a Profile>,
-    /// Whether the layer renews the upstream access token.
-    pub(crate) renewable: bool,
+    /// The request to which the token response belongs.
+    pub(crate) requested: Requested<'a>,
 }
 
 /// The request to which a token response belongs, as far as it decides whether the layer renews the
 /// upstream access token.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Requested<'a> {
     pub(crate) form: &'a TokenRequest,
     pub(crate) scope: Option<&'a str>,
@@ -55,7 +56,8 @@ impl Terms<'_> {
     /// for what this token is for. A renewal asks for the scope and the resources of the token, so
     /// these must be known if the request named some. Otherwise the new upstream access token could
     /// do more than the one before.
-    pub(crate) fn are_renewable(&self, config: &Config, requested: &Requested<'_>) -> bool {
+    fn are_renewable(&self, config: &Config) -> bool {
+        let requested = self.requested;
         let Some(service) = config.upstream_refresh.get() else {
             return false;
         };
@@ -166,13 +168,10 @@ pub(crate) fn mint<St>(
     let sealed = sealer.seal(draw.nonce, context, &[], upstream.as_bytes())?;
     let profile = terms
         .profile
-        .map(|profile| {
-            let purpose = Purpose::Profile;
-            profile.seal(&sealer, draw.profile_nonce, Context { purpose, ..context })
-        })
+        .map(|profile| profile.seal(&sealer, draw.profile_nonce, context))
         .transpose()?;
     let renewable = refresh_token
-        .filter(|_| terms.renewable)
+        .filter(|_| terms.are_renewable(config))
         .map(|token| Renewable::seal(&sealer, draw.refresh_nonce, context, token))
         .transpose()?
         .map(|sealed| {
@@ -192,7 +191,7 @@ pub(crate) fn mint<St>(
         expires_at: now.saturating_add(lifetime),
         has_grant: refresh_token.is_some(),
         sealed: sealed.into(),
-        profile: profile.map(Into::into),
+        profile,
         renewable,
         revocation_pending: false,
         unknown: Vec::new(),

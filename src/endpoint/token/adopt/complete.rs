@@ -68,7 +68,7 @@ impl Adopted<'_> {
         let upstream_token = granted.answer.refresh_token().unwrap_or(foreign.token);
         let terms = Terms {
             profile: profile.as_ref(),
-            renewable: false,
+            requested: ask.requested(false),
             client_id: foreign.client_id.as_str(),
             // The scope of the grant is unknown, and the inner service may have ignored the
             // requested one, so only the scope in the answer counts.
@@ -81,10 +81,7 @@ impl Adopted<'_> {
             resources: Vec::new(),
             upstream_token,
             credential: ask.has_credential(),
-            access: Terms {
-                renewable: terms.are_renewable(config, &ask.requested(false)),
-                ..terms
-            },
+            access: terms,
             repeat: (ask.replayable() && !windows.retry.is_zero()).then_some(ask),
         };
         let [_, link_nonce, ..] = self.minted.nonces;

@@ -288,17 +288,12 @@ fn access_terms<'a>(
         ),
         asked => granted_resources(config, &granted.answer, asked.iter().copied()),
     };
-    let terms = Terms {
+    Terms {
         client_id: presentation.client_id.as_str(),
         scope,
         resources,
         profile,
-        renewable: false,
-    };
-    let requested = ask.requested(record.authenticated);
-    Terms {
-        renewable: terms.are_renewable(config, &requested),
-        ..terms
+        requested: ask.requested(record.authenticated),
     }
 }
 

@@ -125,12 +125,8 @@ fn access_write<St>(
     record.sealed = sealer
         .seal(draw.nonce, context, &[], upstream.as_bytes())?
         .into();
-    let purpose = Purpose::Profile;
-    let profile = profile
-        .map(|profile| profile.seal(&sealer, draw.profile_nonce, Context { purpose, ..context }))
-        .transpose()?;
     if let Some(profile) = profile {
-        record.profile = Some(profile.into());
+        record.profile = Some(profile.seal(&sealer, draw.profile_nonce, context)?);
     }
     let sealed = Renewable::seal(&sealer, draw.refresh_nonce, context, &minted.token)?;
     let lifetime = upstream_lifetime(&granted.answer);

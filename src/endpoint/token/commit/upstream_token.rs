@@ -1,7 +1,5 @@
 //! The record of a grant with a new upstream token.
 
-use bytes::Bytes;
-
 use crate::clock::Timestamp;
 use crate::endpoint::config::Config;
 use crate::endpoint::presented::PresentedToken;
@@ -76,12 +74,11 @@ impl NewUpstreamToken<'_> {
             // must not end the session.
             (known, _) => known,
         };
-        let context = presentation.context(Purpose::Profile);
         let sealed_profile = profile
             .as_ref()
             .map(|profile| profile.seal(sealer, self.profile_nonce, context))
             .transpose()?;
-        let record = record.with_profile(sealed_profile.map(Bytes::from));
+        let record = record.with_profile(sealed_profile);
         let listed = profile.is_some()
             && !config.hand_back
             && record.must_be_listed(now, config.idle_lifetime);
