@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::access_token::cache::Cache;
 use crate::epochs::{self, Epochs};
@@ -23,7 +23,7 @@ const NO_CHANNEL: u8 = 2;
 #[derive(Debug, Default)]
 pub(crate) struct Subscriber {
     state: Arc<AtomicU8>,
-    task: Mutex<Option<AbortHandle>>,
+    task: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 impl Subscriber {
@@ -59,16 +59,8 @@ impl Subscriber {
             epochs: Arc::clone(epochs),
             after: IDLE,
         };
-        let task = handle.spawn(subscription.run(announcements)).abort_handle();
+        let task = AbortOnDropHandle::new(handle.spawn(subscription.run(announcements)));
         *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
-    }
-}
-
-impl Drop for Subscriber {
-    fn drop(&mut self) {
-        if let Some(task) = self.task.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            task.abort();
-        }
     }
 }
 

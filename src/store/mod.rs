@@ -28,6 +28,8 @@ mod boxed;
 pub mod conformance;
 pub mod decide;
 mod instrumented;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod listener;
 #[cfg(feature = "memory")]
 mod memory;
 #[cfg(any(feature = "postgres", feature = "redis"))]

@@ -8,9 +8,9 @@ use zeroize::Zeroizing;
 
 use super::channel::Channel;
 use super::error::{Failure, PostgresConnectError};
-use super::failover::Failover;
+use super::failover;
 use super::link::Link;
-use super::purge::Purge;
+use super::purge;
 use super::schema::Schema;
 use super::server_time::ServerTime;
 use super::servers::Servers;
@@ -190,9 +190,9 @@ impl PostgresStoreBuilder {
         ));
         let failover = servers
             .are_several()
-            .then(|| Failover::start(Arc::clone(&link), servers, primary.index));
+            .then(|| failover::start(Arc::clone(&link), servers, primary.index));
         let purge = (!self.purge_every.is_zero()).then(|| {
-            Purge::start(
+            purge::start(
                 Arc::clone(&link),
                 &schema,
                 self.purge_every,

@@ -7,7 +7,7 @@
 
 use std::pin::pin;
 use std::slice;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -15,8 +15,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::{Either, select};
 use sqlx::Executor as _;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::error::{Failure, Kind};
@@ -25,6 +23,7 @@ use super::schema::Schema;
 use super::servers::Servers;
 use super::statement::{Argument, Statement};
 use crate::random::{OsRandom, SecureRandom as _};
+use crate::store::listener::{Listener, PAUSE, REFUSED};
 use crate::store::pauses::Pauses;
 use crate::store::{Announcements, Announcer, Key};
 
@@ -37,13 +36,6 @@ const KEY: usize = 43;
 /// The most keys of one message, which PostgreSQL limits to 7,999 bytes.
 const MOST_KEYS: usize = 180;
 
-/// The longest pause between two attempts to subscribe.
-const PAUSE: Duration = Duration::from_secs(1);
-
-/// The additional pause if the server rejects the subscription, which only an administrator can
-/// change.
-const REFUSED: Duration = Duration::from_secs(30);
-
 /// The first character of a message that a subscriber sends to itself.
 const PROBE: char = '?';
 
@@ -52,10 +44,7 @@ pub(super) struct Channel {
     publisher: Publisher,
     /// The servers of a URL for `LISTEN`. Without one, the server of the pool is used.
     servers: Option<Arc<Servers>>,
-    announcer: Announcer,
-    /// The runtime in which the store was connected. A subscriber may call from outside of it.
-    runtime: Handle,
-    listening: OnceLock<AbortHandle>,
+    listener: Listener,
 }
 
 /// Publishes messages over the pool.
@@ -83,29 +72,21 @@ impl Channel {
                 link,
             },
             servers: servers.map(Arc::new),
-            announcer: Announcer::new(),
-            runtime: Handle::current(),
-            listening: OnceLock::new(),
+            listener: Listener::new(),
         }
     }
 
     /// Adds a subscriber. The first one starts the task that receives messages; it runs until
     /// `self` is dropped.
     pub(super) fn subscribe(&self) -> Announcements {
-        let announcements = self.announcer.subscribe();
-        self.listening.get_or_init(|| {
-            let (publisher, servers) = (self.publisher.clone(), self.servers.clone());
-            self.runtime
-                .spawn(listen(publisher, servers, self.announcer.clone()))
-                .abort_handle()
-        });
-        announcements
+        self.listener
+            .subscribe(|announcer| listen(self.publisher.clone(), self.servers.clone(), announcer))
     }
 
     /// Notifies the subscribers of this process, for which no server is needed, and then the other
     /// instances.
     pub(super) async fn announce(&self, ended: &[Key]) -> Result<(), Failure> {
-        ended.iter().for_each(|key| self.announcer.ended(*key));
+        self.listener.ended(ended);
         let message = |keys: &[Key]| {
             let mut message = String::with_capacity(KEY * keys.len());
             for key in keys {
@@ -118,14 +99,6 @@ impl Channel {
             return Ok(());
         }
         self.publisher.publish(&messages).await
-    }
-}
-
-impl Drop for Channel {
-    fn drop(&mut self) {
-        if let Some(task) = self.listening.get() {
-            task.abort();
-        }
     }
 }
 

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::AbortHandle;
 use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::link::Link;
 use super::servers::Servers;
@@ -11,44 +11,37 @@ use crate::store::pauses::{Pauses, jittered};
 /// The longest pause between two searches for the primary.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A task that searches for the primary when a call has failed, and lets the store use it. There is
-/// one for each store, so the calls that fail together make one search.
-pub(super) struct Failover(AbortHandle);
-
-impl Failover {
-    /// Starts the task. `current` is the index of the server in use. Must be called inside a
-    /// runtime.
-    pub(super) fn start(link: Arc<Link>, servers: Servers, mut current: usize) -> Self {
-        let task = async move {
-            loop {
-                link.failed.notified().await;
-                let mut pauses = Pauses::up_to(PAUSE);
-                let primary = loop {
-                    sleep(pauses.next()).await;
-                    match servers.primary(link.limit).await {
-                        Ok(primary) => break primary,
-                        Err(failure) => tracing::debug!(%failure, "no PostgreSQL primary"),
-                    }
-                };
-                if primary.index != current {
-                    current = primary.index;
-                    tracing::info!(
-                        host = primary.options.get_host(),
-                        port = primary.options.get_port(),
-                        "using another PostgreSQL server, which is the primary now"
-                    );
-                    link.move_to(primary);
+/// Starts a task that searches for the primary when a call has failed, and lets the store use it.
+/// There is one for each store, so the calls that fail together make one search. `current` is the
+/// index of the server in use. Must be called inside a runtime.
+pub(super) fn start(
+    link: Arc<Link>,
+    servers: Servers,
+    mut current: usize,
+) -> AbortOnDropHandle<()> {
+    let task = async move {
+        loop {
+            link.failed.notified().await;
+            let mut pauses = Pauses::up_to(PAUSE);
+            let primary = loop {
+                sleep(pauses.next()).await;
+                match servers.primary(link.limit).await {
+                    Ok(primary) => break primary,
+                    Err(failure) => tracing::debug!(%failure, "no PostgreSQL primary"),
                 }
-                // An overloaded server, whose calls fail one after the other, is asked rarely.
-                sleep(jittered(PAUSE)).await;
+            };
+            if primary.index != current {
+                current = primary.index;
+                tracing::info!(
+                    host = primary.options.get_host(),
+                    port = primary.options.get_port(),
+                    "using another PostgreSQL server, which is the primary now"
+                );
+                link.move_to(primary);
             }
-        };
-        Self(tokio::spawn(task).abort_handle())
-    }
-}
-
-impl Drop for Failover {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+            // An overloaded server, whose calls fail one after the other, is asked rarely.
+            sleep(jittered(PAUSE)).await;
+        }
+    };
+    AbortOnDropHandle::new(tokio::spawn(task))
 }

@@ -5,13 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row as _};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::builder::PostgresStoreBuilder;
 use super::channel::Channel;
 use super::error::{Failure, PostgresConnectError};
-use super::failover::Failover;
 use super::link::Link;
-use super::purge::Purge;
 use super::schema::Schema;
 use super::server_time::millis;
 use super::statement::{Argument, Statement};
@@ -33,9 +32,9 @@ pub(super) struct Shared {
     pub(super) statements: Statements,
     pub(super) channel: Channel,
     /// Deletes expired rows until it is dropped.
-    pub(super) _purge: Option<Purge>,
+    pub(super) _purge: Option<AbortOnDropHandle<()>>,
     /// Follows the primary until it is dropped, if there are several servers.
-    pub(super) _failover: Option<Failover>,
+    pub(super) _failover: Option<AbortOnDropHandle<()>>,
 }
 
 pub(super) struct Statements {

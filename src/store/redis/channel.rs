@@ -4,21 +4,20 @@
 //! at most once, to the subscribers of that moment. So every broken connection may lose messages.
 //! The connection is probed with `PING`, because a break may go unnoticed.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use redis::aio::{AsyncPushSender, SendError};
 use redis::{Cmd, PushInfo, PushKind, Value, cmd};
-use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::connect::Connector;
 use super::connection::Server;
 use super::error::{Failure, Kind, within};
 use super::link::PATIENCE;
+use crate::store::listener::{Listener, PAUSE, REFUSED};
 use crate::store::pauses::Pauses;
 use crate::store::{Announcements, Announcer, Key};
 
@@ -28,21 +27,11 @@ const BEAT: Duration = Duration::from_secs(1);
 /// The most keys of one message: 32 KiB. A longer message does not come from a store of this crate.
 const MOST_KEYS: usize = 1024;
 
-/// The longest pause between two attempts to subscribe.
-const PAUSE: Duration = Duration::from_secs(1);
-
-/// The additional pause if the server rejects the subscription, which only an administrator can
-/// change.
-const REFUSED: Duration = Duration::from_secs(30);
-
 /// The channel of the instances that share a server or cluster and a key prefix.
 pub(super) struct Channel {
     name: String,
     connector: Arc<Connector>,
-    announcer: Announcer,
-    /// The runtime in which the store was connected. A subscriber may call from outside of it.
-    runtime: Handle,
-    listening: OnceLock<AbortHandle>,
+    listener: Listener,
     refused: AtomicBool,
 }
 
@@ -52,9 +41,7 @@ impl Channel {
         Self {
             name: format!("{key_prefix}ended"),
             connector,
-            announcer: Announcer::new(),
-            runtime: Handle::current(),
-            listening: OnceLock::new(),
+            listener: Listener::new(),
             refused: AtomicBool::new(false),
         }
     }
@@ -62,20 +49,16 @@ impl Channel {
     /// Adds a subscriber. The first one starts the task that receives messages; it runs until
     /// `self` is dropped.
     pub(super) fn subscribe(&self) -> Announcements {
-        let announcements = self.announcer.subscribe();
-        self.listening.get_or_init(|| {
-            let (connector, name) = (Arc::clone(&self.connector), self.name.clone());
-            self.runtime
-                .spawn(listen(connector, name, self.announcer.clone()))
-                .abort_handle()
-        });
-        announcements
+        self.listener.subscribe(|announcer| {
+            let connector = Arc::clone(&self.connector);
+            listen(connector, self.name.clone(), announcer)
+        })
     }
 
     /// Notifies the subscribers of this process, for which no server is needed. Returns the
     /// commands that notify the other instances.
     pub(super) fn announce(&self, ended: &[Key]) -> impl Iterator<Item = Cmd> {
-        ended.iter().for_each(|key| self.announcer.ended(*key));
+        self.listener.ended(ended);
         ended.chunks(MOST_KEYS).map(|ended| {
             let mut publish = cmd("PUBLISH");
             publish.arg(&self.name).arg(
@@ -97,14 +80,6 @@ impl Channel {
                 %failure,
                 "not permitted to PUBLISH: other instances accept ended access tokens until their cache entries expire"
             );
-        }
-    }
-}
-
-impl Drop for Channel {
-    fn drop(&mut self) {
-        if let Some(task) = self.listening.get() {
-            task.abort();
         }
     }
 }

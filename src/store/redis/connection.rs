@@ -5,7 +5,7 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{Cmd, RedisResult, Value};
-use tokio::task::AbortHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::error::{Failure, Kind};
 use super::scripts::{Nonce, Script};
@@ -22,16 +22,8 @@ pub(super) enum Connection {
 #[derive(Clone)]
 pub(super) struct Server {
     connection: MultiplexedConnection,
-    driver: Arc<Driver>,
-}
-
-/// The task that reads and writes the bytes of the connection.
-struct Driver(AbortHandle);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    /// The task that reads and writes the bytes of the connection.
+    driver: Arc<AbortOnDropHandle<()>>,
 }
 
 impl Server {
@@ -41,13 +33,13 @@ impl Server {
     ) -> Self {
         Self {
             connection,
-            driver: Arc::new(Driver(tokio::spawn(driver).abort_handle())),
+            driver: Arc::new(AbortOnDropHandle::new(tokio::spawn(driver))),
         }
     }
 
     /// Closes the connection for all handles. Calls in flight fail at once.
     pub(super) fn close(&self) {
-        self.driver.0.abort();
+        self.driver.abort();
     }
 
     pub(super) async fn query(&self, cmd: &Cmd) -> RedisResult<Value> {

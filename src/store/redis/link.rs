@@ -33,8 +33,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::connect::Connector;
 use super::connection::{Answer, Call, Connection};
@@ -53,7 +53,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Link {
     state: Arc<watch::Sender<State>>,
     limit: Duration,
-    keeper: AbortHandle,
+    _keeper: AbortOnDropHandle<()>,
 }
 
 #[derive(Clone)]
@@ -101,11 +101,11 @@ impl Link {
     pub(super) fn new(connection: Connection, connector: Arc<Connector>) -> Self {
         let limit = connector.limit;
         let state = Arc::new(watch::Sender::new(State::Up(Line::new(connection, 0))));
-        let keeper = tokio::spawn(keep(connector, Arc::clone(&state))).abort_handle();
+        let keeper = tokio::spawn(keep(connector, Arc::clone(&state)));
         Self {
             state,
             limit,
-            keeper,
+            _keeper: AbortOnDropHandle::new(keeper),
         }
     }
 
@@ -277,12 +277,6 @@ impl Link {
             State::Opening { .. } => Err(None),
             State::Down(failure) => Err(Some(failure.clone())),
         }
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.keeper.abort();
     }
 }
 
