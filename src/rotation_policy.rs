@@ -1,4 +1,4 @@
-//! When the refresh token of a client is replaced: [`RotationPolicy`].
+//! [`RotationPolicy`]: the refreshes that replace the refresh token of a client.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::wire::client::ClientId;
 
-/// When a refresh replaces the refresh token of the client with the next one. Set for each client
-/// with [`RefreshLayerBuilder::rotation_policy`](crate::RefreshLayerBuilder::rotation_policy).
+/// The rule by which a refresh replaces the refresh token of the client with the next one. Set for
+/// each client with
+/// [`RefreshLayerBuilder::rotation_policy`](crate::RefreshLayerBuilder::rotation_policy).
 ///
 /// A token that is not replaced is *kept*: the response contains the presented token again. All
 /// other rules stay the same. The inner service is called, and the layer stores the upstream token

@@ -126,7 +126,7 @@ fn folded(body: &[u8]) -> impl Iterator<Item = String> {
         .map(|name| name.to_uppercase().to_lowercase())
 }
 
-/// How servers read a name.
+/// The ways in which servers read a name.
 const READINGS: [fn(&str) -> String; 5] = [
     str::to_owned,
     as_php,

@@ -49,7 +49,7 @@ pub(crate) struct Watched {
     pub(crate) grant_key: Key,
     pub(crate) generation: u32,
     pub(crate) expires_at: Timestamp,
-    /// What is known about the user. Only the token opens it.
+    /// The profile of the user, if known. Only the token opens it.
     pub(crate) profile: Option<Arc<Profile>>,
 }
 

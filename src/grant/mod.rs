@@ -33,12 +33,12 @@ use crate::store::ClaimTag;
 pub struct Record {
     pub binding: Binding,
     pub(crate) created_at: Timestamp,
-    /// When the upstream token was stored: the time of the last rotation or convergence, or of the
-    /// last refresh that kept the token. Absent before the first one.
+    /// The time at which the upstream token was stored: that of the last rotation or convergence,
+    /// or of the last refresh that kept the token. Absent before the first one.
     pub(crate) rotated_at: Option<Timestamp>,
-    /// When the newest upstream token expires, if the inner service named its lifetime.
+    /// The expiry of the newest upstream token, if the inner service named its lifetime.
     pub(crate) upstream_end: Option<Timestamp>,
-    /// When the user's authorization ends at the inner service, if that named its lifetime.
+    /// The end of the user's authorization at the inner service, if that named its lifetime.
     pub(crate) authorization_end: Option<Timestamp>,
     pub expires_at: Timestamp,
     /// The number of rotations of the grant. A recovery counts as two.
@@ -57,8 +57,8 @@ pub struct Record {
     /// If an answer contained the current token again: until when that answer is also for a request
     /// that presents the current token.
     pub(crate) repeat_until: Option<Timestamp>,
-    /// When the current token was minted, if that differs from the time of the last rotation: the
-    /// token was minted by a rotation, and an answer has contained it again.
+    /// The time at which the current token was minted, if it differs from the time of the last
+    /// rotation: the token was minted by a rotation, and an answer has contained it again.
     pub(crate) minted_at: Option<Timestamp>,
     /// Whether a revocation is pending: the client has revoked the grant, and the inner service has
     /// not confirmed it yet.

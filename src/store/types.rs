@@ -125,7 +125,7 @@ pub enum Change {
     Put {
         /// The new entry.
         entry: Entry,
-        /// When it expires.
+        /// Its expiry.
         ttl: Ttl,
     },
     /// Removes the entry.

@@ -67,7 +67,7 @@ pub(crate) struct State {
     pub(crate) records: Records,
     pub(crate) clients: Clients,
     pub(crate) provider: Provider,
-    /// What the guarded MCP server learns about users.
+    /// The properties of users that the guarded MCP server receives.
     pub(crate) identity: mcp::Identity,
     pub(crate) refresh: RefreshLayer<BoxStore>,
     /// The endpoints at which other servers end sessions.

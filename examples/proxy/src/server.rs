@@ -69,7 +69,7 @@ impl<S: Store> Server<S> {
     }
 }
 
-/// What answers one request.
+/// The service that answers one request.
 struct Answering<S> {
     service: Refresh<Access<Inner, S>, S>,
     receivers: Receivers,

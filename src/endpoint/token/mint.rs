@@ -33,7 +33,7 @@ pub(crate) struct Terms<'a> {
     pub(crate) scope: Option<Cow<'a, str>>,
     /// The resources that it is valid for. Empty if unknown.
     pub(crate) resources: Vec<Cow<'a, str>>,
-    /// What is known about the user.
+    /// The profile of the user, if known.
     pub(crate) profile: Option<&'a Profile>,
     /// The request to which the token response belongs.
     pub(crate) requested: Requested<'a>,

@@ -13,7 +13,7 @@ pub(super) struct Slot {
     end: Timestamp,
     /// The oldest first.
     sidecars: VecDeque<(SidecarName, Bytes, Timestamp)>,
-    /// When the cache drops this slot, by the clock of the cache.
+    /// The time at which the cache drops this slot, by the clock of the cache.
     reclaimed_at: Instant,
     /// Whether another slot has replaced this one, or it was removed. A retired slot keeps its last
     /// state.

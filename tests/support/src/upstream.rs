@@ -21,7 +21,7 @@ pub const ATTESTATION_POP: &str = "oauth-client-attestation-pop";
 /// The attestation that the server accepts.
 pub const ATTESTED: &str = "e30.e30.c2lnbmF0dXJl";
 
-/// What the server does with one request instead of serving it.
+/// The reaction of the server to one request instead of serving it.
 #[derive(Clone, Debug)]
 pub enum Act {
     /// Responds with this without looking at the request.

@@ -1,4 +1,4 @@
-//! How to connect the well-known MCP clients.
+//! Instructions to connect the well-known MCP clients.
 
 use serde_json::json;
 

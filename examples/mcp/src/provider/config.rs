@@ -38,7 +38,7 @@ pub(crate) struct ProviderConfig {
     pub(crate) forward_resource: bool,
     /// The scopes of this server.
     pub(crate) scopes: Vec<String>,
-    /// Who may come in.
+    /// The users who may come in.
     pub(crate) rules: Rules,
     /// Whether the MCP server learns the addresses and groups of users.
     pub(crate) tells_users: bool,

@@ -24,7 +24,7 @@ const LONGEST_CLAIM: usize = 1024;
 /// The most that the clocks of the provider and of this server may differ.
 const SKEW: Duration = Duration::from_secs(60);
 
-/// What happens at the provider: the user logs in, or this server refreshes.
+/// The reason to identify a user: the user logs in, or this server refreshes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Occasion<'a> {
     LogIn {
@@ -75,7 +75,7 @@ impl From<IdTokenError> for IdentifyError {
     }
 }
 
-/// What must be known about a user.
+/// The properties of a user that must be known.
 #[derive(Clone, Copy)]
 struct Needs {
     /// Whether it is an error if the userinfo endpoint is unavailable.

@@ -1,4 +1,5 @@
-//! What `--provider` knows of the well-known providers, beyond their discovery documents.
+//! The presets of `--provider`: properties of well-known providers that are not in their discovery
+//! documents.
 
 use super::credential::AuthMethod;
 use crate::users::ClaimNames;
@@ -23,7 +24,7 @@ pub(crate) struct Preset {
     /// Scopes that are requested besides `openid`, whatever `--scope` says, because they show the
     /// id of a user.
     pub(crate) id_scopes: &'static [&'static str],
-    /// The same for the address of a user, besides `email`.
+    /// Scopes that are requested besides `email`, because they show the address of a user.
     pub(crate) email_scopes: &'static [&'static str],
     /// Scopes by other names, and the names in requests.
     pub(crate) scope_aliases: &'static [(&'static str, &'static str)],

@@ -82,7 +82,7 @@ impl StateStore for Networks {
     }
 }
 
-/// The same networks. Nothing is counted.
+/// A view of the networks that counts nothing.
 #[derive(Clone, Debug)]
 struct ReadOnly(Networks);
 

@@ -124,8 +124,8 @@ impl Network {
     }
 }
 
-/// Whether a request counts as failed whatever its response is. It is in the extensions of requests
-/// to `/token` and `/revoke`.
+/// A flag in the extensions of requests to `/token` and `/revoke`: a request that sets it counts as
+/// failed, whatever its response is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wasted(Arc<AtomicBool>);
 

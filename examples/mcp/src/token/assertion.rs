@@ -19,9 +19,9 @@ use crate::records::Kind;
 /// The value of `client_assertion_type` (RFC 7523 §2.2).
 pub(super) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// Whether the assertion of this request was accepted. The refresh layer may send one request of a
-/// client to the handlers twice: with a token that it never issued, to learn whether the client
-/// authenticates, and then with the right one.
+/// A flag that is set when the assertion of this request was accepted. The refresh layer may send
+/// one request of a client to the handlers twice: with a token that it never issued, to learn
+/// whether the client authenticates, and then with the right one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Accepted(Arc<AtomicBool>);
 

@@ -1,5 +1,5 @@
-//! What a request does with the authorization code that it exchanges: it consumes the code, and
-//! then marks it as used or releases it.
+//! The use of an authorization code: a request consumes the code that it exchanges, and then marks
+//! it as used or releases it.
 //!
 //! [`code`](super::code) decides inside the refresh layer, before the layer has replaced the
 //! tokens. The middleware in [`outside`](super::outside) acts on the layer's response. A [`Slot`]

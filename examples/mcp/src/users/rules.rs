@@ -1,6 +1,6 @@
 use super::user::User;
 
-/// Who may come in. Without any rule, every user of the provider may.
+/// The users who may come in. Without any rule, every user of the provider may.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rules {
     /// Ids, verified e-mail addresses, and names at GitHub and Discord.
@@ -8,7 +8,7 @@ pub(crate) struct Rules {
     /// Domains of verified e-mail addresses.
     pub(crate) email_domains: Vec<String>,
     pub(crate) groups: Vec<String>,
-    /// Whom a user who may not come in can ask.
+    /// The contact for a user who may not come in.
     pub(crate) contact: Option<String>,
 }
 
@@ -53,9 +53,9 @@ impl Rules {
     }
 }
 
-/// What an entry of `--allow-user` is compared with; names and ids that are not numbers cannot be
-/// told apart. Users choose their names: a name must not match an entry that is meant as the id or
-/// the address of another user.
+/// The property of a user that an entry of `--allow-user` names. Names and ids that are not numbers
+/// cannot be distinguished. Users choose their names: a name must not match an entry that is meant
+/// as the id or the address of another user.
 enum Named {
     Id,
     Email,

@@ -41,8 +41,8 @@ impl ClaimNames {
     };
 }
 
-/// What the provider says about a user. It is personal data: it is stored sealed, and `Debug` omits
-/// it.
+/// A user, as the provider describes it. This is personal data: it is stored sealed, and `Debug`
+/// omits it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct User {
     pub(crate) id: String,

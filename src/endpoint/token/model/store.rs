@@ -82,7 +82,7 @@ impl Seen {
     }
 }
 
-/// What a request knows when it decides.
+/// The knowledge of a request when it decides.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request {
     pub(super) presented: Token,

@@ -44,7 +44,7 @@ fn record() -> Record {
     }
 }
 
-/// The same record with a shared token window.
+/// Returns the record with a shared token window.
 fn shared() -> Record {
     let record = record();
     let previous = record.previous.map(|previous| Previous {

@@ -1,4 +1,4 @@
-//! How a request identifies its client.
+//! The client that a request identifies.
 
 mod assertion;
 mod basic;

@@ -1,4 +1,4 @@
-//! The same rules for generated values.
+//! The rules for generated values.
 
 use super::*;
 

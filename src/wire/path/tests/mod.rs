@@ -1,4 +1,4 @@
-//! Which paths are guarded, forwarded and refused.
+//! Paths that are guarded, forwarded and refused.
 
 mod allowed;
 mod properties;

@@ -1,4 +1,4 @@
-//! The same rules for generated paths, against other readings of a path.
+//! The rules for generated paths, against other readings of a path.
 
 use super::*;
 

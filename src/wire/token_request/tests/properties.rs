@@ -1,4 +1,4 @@
-//! The same rules for generated forms.
+//! The rules for generated forms.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Which responses are read, and what of them.
+//! The responses that are read, and the members that are read of them.
 
 use super::*;
 

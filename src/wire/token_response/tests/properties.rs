@@ -1,4 +1,4 @@
-//! The same rules for generated responses.
+//! The rules for generated responses.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What the layer changes in a response, and that it changes nothing else.
+//! The changes of the layer in a response. It changes nothing else.
 
 use super::*;
 

@@ -42,7 +42,7 @@ struct Host {
     permits: Arc<Semaphore>,
 }
 
-/// What is known about a document before it is fetched.
+/// The knowledge about a document before it is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::clients) enum Seen {
     Never,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{CLIENT, SECRET};
 use crate::support::mcp::{Pairs, one};
 
-/// When a token response has a refresh token.
+/// The token responses that have a refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refresh {
     Always,
@@ -19,7 +19,7 @@ pub(crate) enum Refresh {
     OfflineConsent,
 }
 
-/// How ID tokens are signed.
+/// The signature of ID tokens.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Signature {
     Valid,
@@ -33,7 +33,7 @@ pub(crate) enum Signature {
     OfAccessToken,
 }
 
-/// What the revocation of a token ends.
+/// The effect of the revocation of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Revocation {
     /// There is no endpoint.
@@ -75,7 +75,7 @@ pub(crate) struct Behaviour {
     pub(crate) userinfo: Value,
     /// The status of the userinfo endpoint, and the name of a header.
     pub(crate) userinfo_status: (u16, Option<&'static str>),
-    /// The same for the list of addresses.
+    /// The status of the list of addresses, and the name of a header.
     pub(crate) emails_status: (u16, Option<&'static str>),
     /// Whether the authorization response has `iss`.
     pub(crate) iss: bool,
