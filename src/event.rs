@@ -1,6 +1,6 @@
 //! Events for operators.
 //!
-//! Everything that happens to a grant is an [`Event`]. [`tell`] writes it to the log and passes it
+//! Everything that happens to a grant is an [`Event`]. [`emit`] writes it to the log and passes it
 //! to the callback that the application set with
 //! [`on_event`](crate::RefreshLayerBuilder::on_event).
 
@@ -241,7 +241,7 @@ pub(crate) struct Detail<'a> {
 
 /// Logs an event and passes it to the callback, if there is one. `token` is the kind of token that
 /// the event is about.
-pub(crate) fn tell(
+pub(crate) fn emit(
     callback: Option<&Callback>,
     token: &'static str,
     kind: EventKind,

@@ -264,7 +264,7 @@ impl<St: Store> Guard<St> {
                 .as_ref()
                 .map(|grant| (grant.key(), Some(parsed.token.generation()))),
         };
-        self.tell(EventKind::AccessRefused, subject, elapsed, None);
+        self.emit(EventKind::AccessRefused, subject, elapsed, None);
         AccessError::InvalidToken
     }
 
@@ -294,7 +294,7 @@ impl<St: Store> Guard<St> {
             grant: Some((grant_key, Some(generation))),
         };
         let kind = EventKind::of_failure(failure);
-        self.tell(kind, subject, elapsed, failure.source());
+        self.emit(kind, subject, elapsed, failure.source());
     }
 
     /// Reads the token of an open response from the store.
@@ -323,7 +323,7 @@ impl<St: Store> Guard<St> {
         Err(Unconfirmed::Ended(ResponseEnded::TokenExpired))
     }
 
-    fn tell(
+    fn emit(
         &self,
         kind: EventKind,
         subject: EventSubject<'_>,
@@ -334,7 +334,7 @@ impl<St: Store> Guard<St> {
             cause,
             ..Detail::default()
         };
-        event::tell(
+        event::emit(
             self.on_event.as_ref(),
             "access token",
             kind,

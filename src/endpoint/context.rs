@@ -82,7 +82,7 @@ impl<St: Store> RequestContext<St> {
     }
 
     pub(crate) fn emit(&self, kind: EventKind, subject: EventSubject<'_>) {
-        self.shared.tell(kind, subject, self.started.elapsed());
+        self.shared.emit(kind, subject, self.started.elapsed());
     }
 
     pub(crate) fn emit_reuse(&self, kind: EventKind, subject: EventSubject<'_>, reuse: Reuse) {
@@ -91,7 +91,7 @@ impl<St: Store> RequestContext<St> {
             ..Detail::default()
         };
         self.shared
-            .tell_in_detail(kind, subject, self.started.elapsed(), detail);
+            .emit_with_detail(kind, subject, self.started.elapsed(), detail);
     }
 
     /// Returns a random token that the inner service has never issued. With it the inner service
@@ -192,7 +192,7 @@ impl<St: Store> RequestContext<St> {
         error: StoreError,
         subject: EventSubject<'_>,
     ) -> RefreshError {
-        self.shared.tell_why(
+        self.shared.emit_with_cause(
             EventKind::of_failure(&error),
             subject,
             self.started.elapsed(),

@@ -28,7 +28,7 @@ pub(crate) async fn end<St: Store>(shared: Arc<State<St>>, key: Key) -> Ended {
     let _in_flight = shared.in_flight().token();
     remove(&shared, key, started).await.inspect_err(|error| {
         let subject = EventSubject::grant(None, &key, None);
-        shared.tell_why(
+        shared.emit_with_cause(
             EventKind::of_failure(error),
             subject,
             started.elapsed(),
@@ -73,7 +73,7 @@ async fn remove<St: Store>(shared: &Arc<State<St>>, key: Key, started: Instant) 
             .and_then(|record| ClientId::try_from(record.binding.client_id.as_str()).ok());
         let generation = record.as_ref().map(|record| record.generation);
         let subject = EventSubject::grant(client_id.as_ref(), &key, generation);
-        shared.tell(EventKind::EndedByApplication, subject, started.elapsed());
+        shared.emit(EventKind::EndedByApplication, subject, started.elapsed());
         if let Some(removed) = removed {
             upstream_revocation::revoke_entry(shared, &key, &removed);
         }

@@ -56,26 +56,26 @@ const INACTIVE: &[u8] = br#"{"active":false}"#;
 /// never issued. It authenticates the caller, and a caller that it rejects must not learn anything
 /// about a token (RFC 7662 §2.1).
 pub(crate) async fn introspect<St: Store, I: Inner>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     upstream: Box<I>,
     body: Bytes,
     form: &TokenRequest,
 ) -> Outcome<I::ResBody, I::Error> {
     let missing = RefreshError::InvalidRequest("the parameter token is missing");
     let token = form.get(Param::Token).ok_or(missing)?;
-    let config = exchange.shared.config();
+    let config = context.shared.config();
     let found = if let Some(token) = RefreshToken::parse(&config.prefix, token) {
-        find_refresh(exchange, token).await?
+        find_refresh(context, token).await?
     } else if let Some(token) =
         AccessToken::parse(&config.access_prefix, token).filter(|_| config.reference)
     {
-        Box::pin(find_renewed_access(exchange, &token)).await?
+        Box::pin(find_renewed_access(context, &token)).await?
     } else {
-        return exchange.pass(upstream, body).await;
+        return context.pass(upstream, body).await;
     };
     let (ours, secret) = match found {
         Some((ours, secret)) => (Some(ours), secret),
-        None => (None, exchange.never_issued()?),
+        None => (None, context.never_issued()?),
     };
     let subject = EventSubject::client(ours.as_ref().map(|ours| &ours.client_id));
     let call = async {
@@ -84,7 +84,7 @@ pub(crate) async fn introspect<St: Store, I: Inner>(
         Ok(rewrite(response, config.max_response_body, ours.as_ref(), &secret).await)
     };
     let limit = config.upstream_timeout();
-    exchange
+    context
         .within(limit, RefreshError::UpstreamUnavailable, subject, call)
         .await
 }
@@ -111,18 +111,18 @@ type Found = Option<(Ours, Zeroizing<String>)>;
 /// Looks up a refresh token. The grant never changes, even for a reused token, because a caller
 /// that introspects a token does not present it.
 async fn find_refresh<St: Store>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     token: RefreshToken,
 ) -> Result<Found, RefreshError> {
-    let failed = |error| exchange.store_failed(error, EventSubject::client(None));
+    let failed = |error| context.store_failed(error, EventSubject::client(None));
     let key = token.key();
-    let epochs = exchange.shared.epochs().current(exchange.store());
-    let (entry, epochs) = join(exchange.store().get(&key), epochs).await;
+    let epochs = context.shared.epochs().current(context.store());
+    let (entry, epochs) = join(context.store().get(&key), epochs).await;
     let Some(entry) = entry.map_err(failed)? else {
         return Ok(None);
     };
     let epochs = epochs.map_err(failed)?;
-    let now = exchange.shared.now();
+    let now = context.shared.now();
     let record = Record::decode(&key, &entry.tag, &entry.value)
         .map_err(|error| failed(StoreError::corrupt(error)))?;
     if record.has_ended(&epochs) {
@@ -131,16 +131,16 @@ async fn find_refresh<St: Store>(
     let record = record.at(now);
     let client_id = ClientId::try_from(record.binding.client_id.as_str())
         .map_err(|error| failed(StoreError::corrupt(error)))?;
-    let presentation = PresentedToken::new(token, &client_id);
+    let presented = PresentedToken::new(token, &client_id);
     let grant = StoredGrant {
         record: &record,
         current: &entry.tag,
     };
-    let verdict = decide(grant, presentation.presented(), Standing::Free, false, now);
+    let verdict = decide(grant, presented.presented(), Standing::Free, false, now);
     let current = match verdict {
-        Verdict::Proceed(_) => presentation.current_token(&record, &entry.tag).ok(),
+        Verdict::Proceed(_) => presented.current_token(&record, &entry.tag).ok(),
         Verdict::Refuse(Refusal::Late | Refusal::Reuse) => {
-            match walk::follow(exchange, &presentation, &record, &entry.tag).await? {
+            match walk::follow(context, &presented, &record, &entry.tag).await? {
                 Some(current) => Some(current),
                 None => return Ok(None),
             }
@@ -148,9 +148,9 @@ async fn find_refresh<St: Store>(
         Verdict::Refuse(_) => return Ok(None),
     };
     let secret = current
-        .and_then(|current| presentation.unseal(&Sealer::new(current.secret()), &record))
+        .and_then(|current| presented.unseal(&Sealer::new(current.secret()), &record))
         .ok_or_else(|| failed(StoreError::corrupt(DecodeError::Damaged)))?;
-    let first = presentation.token.generation() == 0;
+    let first = presented.token.generation() == 0;
     let ours = Ours {
         scope: record.binding.scope.clone(),
         expires_at: record.expires_at,
@@ -166,20 +166,20 @@ async fn find_refresh<St: Store>(
 
 /// Looks up a reference access token, after its upstream access token was renewed if that is due.
 async fn find_renewed_access<St: Store>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     token: &AccessToken,
 ) -> Result<Found, RefreshError> {
-    let failed = |error| exchange.store_failed(error, EventSubject::client(None));
-    let found = find_access(exchange, token).await.map_err(failed)?;
-    let now = exchange.shared.now();
+    let failed = |error| context.store_failed(error, EventSubject::client(None));
+    let found = find_access(context, token).await.map_err(failed)?;
+    let now = context.shared.now();
     let life = found.as_ref().and_then(|(ours, _)| ours.upstream);
     let Some(life) = life.filter(|life| life.is_due(now)) else {
         return Ok(found);
     };
-    let patience = life.patience(exchange.shared.config().rotation_timeout, now);
-    match renew(&exchange.shared, token, token.key(), patience).await {
-        Renewed::Done | Renewed::Ended => find_access(exchange, token).await.map_err(failed),
-        Renewed::Unavailable | Renewed::Refused if life.has_ended(exchange.shared.now()) => {
+    let patience = life.patience(context.shared.config().rotation_timeout, now);
+    match renew(&context.shared, token, token.key(), patience).await {
+        Renewed::Done | Renewed::Ended => find_access(context, token).await.map_err(failed),
+        Renewed::Unavailable | Renewed::Refused if life.has_ended(context.shared.now()) => {
             Err(RefreshError::UpstreamUnavailable)
         }
         Renewed::Unavailable | Renewed::Refused | Renewed::Impossible => Ok(found),
@@ -188,16 +188,16 @@ async fn find_renewed_access<St: Store>(
 
 /// Looks up a reference access token.
 async fn find_access<St: Store>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     token: &AccessToken,
 ) -> Result<Found, StoreError> {
     let key = token.key();
     let Checked::Alive { record, .. } = check(
-        exchange.store(),
+        context.store(),
         &key,
         &token.grant_key(),
-        exchange.shared.now(),
-        exchange.shared.epochs(),
+        context.shared.now(),
+        context.shared.epochs(),
         epochs::MAX_AGE,
     )
     .await?

@@ -92,7 +92,7 @@ where
     ResBody: Body<Data = Bytes>,
 {
     let http1 = request.version() <= Version::HTTP_11;
-    let exchange = RequestContext::new(shared, progress);
+    let context = RequestContext::new(shared, progress);
     let span = tracing::debug_span!(
         "oauth_refresh",
         endpoint = endpoint.as_str(),
@@ -101,7 +101,7 @@ where
     );
     // Boxed because the future is large and `instrument` takes it by value.
     let upstream = |head| Upstream::new(inner, head);
-    match Box::pin(answer(endpoint, &exchange, upstream, request))
+    match Box::pin(answer(endpoint, &context, upstream, request))
         .instrument(span.clone())
         .await
     {
@@ -117,7 +117,7 @@ where
                 span.record("otel.status_code", "ERROR");
             }
             let close = http1 && matches!(error, RefreshError::RequestTimeout);
-            let mut response = error.into_response(exchange.shared.config().invalid_grant_status);
+            let mut response = error.into_response(context.shared.config().invalid_grant_status);
             if close {
                 response
                     .headers_mut()
@@ -130,12 +130,12 @@ where
 
 async fn answer<St: Store, I: Inner, B: Body<Data = Bytes>>(
     endpoint: Endpoint,
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     upstream: impl FnOnce(request::Parts) -> Box<I>,
     request: Request<B>,
 ) -> Outcome<I::ResBody, I::Error> {
     let (mut head, body) = request.into_parts();
-    let config = exchange.shared.config();
+    let config = context.shared.config();
     head.method = Method::POST;
     if let Some(path) = config.paths.of(endpoint) {
         head.uri = replace_path(head.uri, path)
@@ -149,7 +149,7 @@ async fn answer<St: Store, I: Inner, B: Body<Data = Bytes>>(
     let body = read.map_err(unread)?;
     // A request whose form has not arrived takes no place, so that half-sent forms cannot take all
     // of them. The permit is released when the request is complete, with or without its client.
-    let _permit = exchange.shared.request().ok_or(RefreshError::Overloaded)?;
+    let _permit = context.shared.request().ok_or(RefreshError::Overloaded)?;
     let mut form = TokenRequest::parse(body.clone()).map_err(malformed)?;
     if let Some(query) = head.uri.query() {
         form.check_query(query).map_err(malformed)?;
@@ -163,7 +163,7 @@ async fn answer<St: Store, I: Inner, B: Body<Data = Bytes>>(
     match endpoint {
         Endpoint::Revocation => {
             revocation::revoke(
-                exchange,
+                context,
                 upstream,
                 body,
                 &form,
@@ -172,10 +172,10 @@ async fn answer<St: Store, I: Inner, B: Body<Data = Bytes>>(
             .await
         }
         // The caller is a resource server, not the client of the grant.
-        Endpoint::Introspection => introspection::introspect(exchange, upstream, body, &form).await,
+        Endpoint::Introspection => introspection::introspect(context, upstream, body, &form).await,
         Endpoint::Token if form.get(Param::GrantType) == Some("refresh_token") => {
             let client = identified.map_err(unidentified)?;
-            token::refresh(exchange, upstream, body, &form, &client, proofs).await
+            token::refresh(context, upstream, body, &form, &client, proofs).await
         }
         Endpoint::Token => {
             let client = match identified {
@@ -188,7 +188,7 @@ async fn answer<St: Store, I: Inner, B: Body<Data = Bytes>>(
             };
             // Boxed because its future is larger than that of a refresh, which comes more often.
             Box::pin(token::issue(
-                exchange, upstream, body, &form, &client, proofs,
+                context, upstream, body, &form, &client, proofs,
             ))
             .await
         }

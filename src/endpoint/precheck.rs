@@ -14,32 +14,32 @@ use crate::store::{Hint, Store};
 /// such a request may present an old token, which ends the grant, or the current one, which ends
 /// the recovery of the previous token. Both effects need the store.
 pub(crate) fn precheck<St: Store>(
-    exchange: &RequestContext<St>,
-    presentation: &PresentedToken<'_>,
+    context: &RequestContext<St>,
+    presented: &PresentedToken<'_>,
 ) -> Result<(), RefreshError> {
-    let kind = match exchange.store().peek(&presentation.key) {
+    let kind = match context.store().peek(&presented.key) {
         None => return Ok(()),
         Some(Hint::Gone) => EventKind::Unknown,
         Some(Hint::Value { tag, value }) => {
             let Ok(binding) = Binding::decode(&value) else {
                 return Ok(());
             };
-            let kind = if binding.client_id.as_str() != presentation.client_id.as_str() {
+            let kind = if binding.client_id.as_str() != presented.client_id.as_str() {
                 EventKind::ClientMismatch
-            } else if binding.is_over(exchange.shared.now()) {
+            } else if binding.is_over(context.shared.now()) {
                 EventKind::Expired
             } else {
                 return Ok(());
             };
             // A damaged value must not reject the request here: the call to the store reports it as
             // a store failure.
-            if Record::decode(&presentation.key, &tag, &value).is_err() {
+            if Record::decode(&presented.key, &tag, &value).is_err() {
                 return Ok(());
             }
             kind
         }
     };
-    tracing::trace!(grant = ?presentation.key, "rejected without a call to the store");
-    exchange.emit(kind, presentation.subject());
+    tracing::trace!(grant = ?presented.key, "rejected without a call to the store");
+    context.emit(kind, presented.subject());
     Err(RefreshError::InvalidGrant)
 }

@@ -37,12 +37,12 @@ pub(crate) enum Proof<ResBody> {
 /// needs none. So a thief of a public client's token cannot turn off the detection of reuse by a
 /// rotation with a made-up credential that the inner service ignores.
 pub(crate) async fn prove<St: Store, I: Inner>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     upstream: Box<I>,
     form: &TokenRequest,
 ) -> Result<Proof<I::ResBody>, RandomUnavailable> {
-    let config = exchange.shared.config();
-    let token = exchange.never_issued()?;
+    let config = context.shared.config();
+    let token = context.never_issued()?;
     let Some(upstream) = upstream.to_path(&config.paths.token) else {
         return Ok(Proof::Missing);
     };
@@ -51,7 +51,7 @@ pub(crate) async fn prove<St: Store, I: Inner>(
     };
     let call = async {
         let response = upstream.send(form, Accept::Json).await.ok()?;
-        classify(response, exchange.reading(None)).await
+        classify(response, context.reading(None)).await
     };
     let answered = timeout(config.upstream_timeout(), call).await;
     Ok(answered.ok().flatten().unwrap_or(Proof::Missing))

@@ -19,17 +19,17 @@ use crate::wire::token_request::TokenRequest;
 ///
 /// The client gets `invalid_grant`, or the response with which the inner service rejects it.
 pub(crate) async fn refuse_reuse<St: Store, I: Inner>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     upstream: Box<I>,
     form: &TokenRequest,
-    presentation: &PresentedToken<'_>,
+    presented: &PresentedToken<'_>,
     (entry, record): (Entry, Record),
 ) -> Outcome<I::ResBody, I::Error> {
-    exchange.progress.begin();
-    let _in_flight = exchange.shared.in_flight().token();
-    let rotated_away_for = record.token_age(exchange.shared.now());
+    context.progress.begin();
+    let _in_flight = context.shared.in_flight().token();
+    let rotated_away_for = record.token_age(context.shared.now());
     let (client_proof, response) = if record.authenticated {
-        match prove(exchange, upstream, form).await? {
+        match prove(context, upstream, form).await? {
             Proof::Proved => (ClientProof::Proved, None),
             Proof::Disproved(response) => (ClientProof::Disproved, Some(response)),
             Proof::Missing => (ClientProof::Missing, None),
@@ -39,30 +39,30 @@ pub(crate) async fn refuse_reuse<St: Store, I: Inner>(
     };
     let mut ended = None;
     let kind = if client_proof.ends_grant() {
-        let removed = cas::remove(exchange.store(), &presentation.key, entry).await;
-        ended = removed.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
-        exchange.announce(&presentation.key).await;
+        let removed = cas::remove(context.store(), &presented.key, entry).await;
+        ended = removed.map_err(|error| context.store_failed(error, presented.subject()))?;
+        context.announce(&presented.key).await;
         EventKind::ReuseDetected
     } else {
         EventKind::ReuseUnproven
     };
-    let generation = presentation.token.generation();
+    let generation = presented.token.generation();
     let reuse = Reuse {
         generations_behind: record.generation.saturating_sub(generation),
         rotated_away_for,
         client_proof,
     };
-    exchange.emit_reuse(kind, presentation.subject(), reuse);
+    context.emit_reuse(kind, presented.subject(), reuse);
     if let Some(entry) = ended {
-        upstream_revocation::revoke_entry(&exchange.shared, &presentation.key, &entry);
+        upstream_revocation::revoke_entry(&context.shared, &presented.key, &entry);
     }
     response.ok_or_else(|| RefreshError::InvalidGrant.into())
 }
 
 /// Emits the event of a refusal and returns the error for the client. The grant stays as it is.
 pub(crate) fn refuse<St: Store>(
-    exchange: &RequestContext<St>,
-    presentation: &PresentedToken<'_>,
+    context: &RequestContext<St>,
+    presented: &PresentedToken<'_>,
     refusal: Refusal,
 ) -> RefreshError {
     let kind = match refusal {
@@ -75,15 +75,15 @@ pub(crate) fn refuse<St: Store>(
         // Only `refuse_reuse` ends a grant.
         Refusal::Reuse => EventKind::ReuseUnproven,
     };
-    exchange.emit(kind, presentation.subject());
+    context.emit(kind, presented.subject());
     RefreshError::InvalidGrant
 }
 
 /// Returns the error for a grant whose record cannot be read, and emits the event.
 pub(crate) fn unreadable<St: Store>(
-    exchange: &RequestContext<St>,
-    presentation: &PresentedToken<'_>,
+    context: &RequestContext<St>,
+    presented: &PresentedToken<'_>,
     error: DecodeError,
 ) -> RefreshError {
-    exchange.store_failed(StoreError::corrupt(error), presentation.subject())
+    context.store_failed(StoreError::corrupt(error), presented.subject())
 }

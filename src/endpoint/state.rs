@@ -179,12 +179,12 @@ impl<St> State<St> {
     }
 
     /// Logs an event and passes it to the callback of the application.
-    pub(crate) fn tell(&self, kind: EventKind, subject: EventSubject<'_>, elapsed: Duration) {
-        self.tell_in_detail(kind, subject, elapsed, Detail::default());
+    pub(crate) fn emit(&self, kind: EventKind, subject: EventSubject<'_>, elapsed: Duration) {
+        self.emit_with_detail(kind, subject, elapsed, Detail::default());
     }
 
-    /// Like [`tell`](Self::tell), with the cause of the event, which is only logged.
-    pub(crate) fn tell_why(
+    /// Like [`emit`](Self::emit), with the cause of the event, which is only logged.
+    pub(crate) fn emit_with_cause(
         &self,
         kind: EventKind,
         subject: EventSubject<'_>,
@@ -195,17 +195,17 @@ impl<St> State<St> {
             cause,
             ..Detail::default()
         };
-        self.tell_in_detail(kind, subject, elapsed, detail);
+        self.emit_with_detail(kind, subject, elapsed, detail);
     }
 
-    pub(crate) fn tell_in_detail(
+    pub(crate) fn emit_with_detail(
         &self,
         kind: EventKind,
         subject: EventSubject<'_>,
         elapsed: Duration,
         detail: Detail<'_>,
     ) {
-        event::tell(
+        event::emit(
             self.on_event.as_ref(),
             "refresh token",
             kind,
@@ -227,10 +227,10 @@ impl<St: Store> State<St> {
         self.caches(Cache::forget);
         if let Err(error) = begun {
             let kind = EventKind::of_failure(&error);
-            self.tell_why(kind, subject, started.elapsed(), error.source());
+            self.emit_with_cause(kind, subject, started.elapsed(), error.source());
             return Err(error);
         }
-        self.tell(EventKind::EndedByApplication, subject, started.elapsed());
+        self.emit(EventKind::EndedByApplication, subject, started.elapsed());
         if let Err(error) = self.store.announce(&[*epochs::key()]).await {
             tracing::debug!(%error, "announcing an epoch failed, other instances notice it when they read the epochs again");
         }

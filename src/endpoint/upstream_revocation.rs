@@ -116,7 +116,7 @@ pub(crate) fn revoke<St: Store>(shared: &Arc<State<St>>, key: &Key, record: &Rec
         Ok((token, permit)) => {
             tokio::spawn(revocation.run(Arc::clone(shared), service.clone(), token, permit));
         }
-        Err(error) => revocation.tell(shared, Err(error)),
+        Err(error) => revocation.emit(shared, Err(error)),
     }
 }
 
@@ -186,7 +186,7 @@ impl Revocation {
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 in_flight = shared.in_flight().token();
             };
-            self.tell(&shared, outcome);
+            self.emit(&shared, outcome);
             drop(in_flight);
         }
     }
@@ -200,7 +200,7 @@ impl Revocation {
     ) -> Result<(), RevocationError> {
         // Waiting counts as a part of the attempt, so that a shutdown waits for one time limit even
         // if the inner service hangs.
-        let _turn = shared.revoking().acquire().await;
+        let _permit = shared.revoking().acquire().await;
         let config = shared.config();
         let client_id = self.client_id.as_str();
         let path = &config.paths.revocation;
@@ -219,15 +219,15 @@ impl Revocation {
     }
 
     /// Emits the event of the outcome.
-    fn tell<St: Store>(&self, shared: &State<St>, outcome: Result<(), RevocationError>) {
+    fn emit<St: Store>(&self, shared: &State<St>, outcome: Result<(), RevocationError>) {
         let client_id = ClientId::try_from(self.client_id.as_str()).ok();
         let subject = EventSubject::grant(client_id.as_ref(), &self.key, Some(self.generation));
         let elapsed = self.started.elapsed();
         match outcome {
-            Ok(()) => shared.tell(EventKind::UpstreamRevoked, subject, elapsed),
+            Ok(()) => shared.emit(EventKind::UpstreamRevoked, subject, elapsed),
             Err(error) => {
                 let kind = EventKind::UpstreamRevocationFailed;
-                shared.tell_why(kind, subject, elapsed, Some(&error));
+                shared.emit_with_cause(kind, subject, elapsed, Some(&error));
             }
         }
     }

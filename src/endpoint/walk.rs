@@ -39,10 +39,10 @@ pub(crate) enum Way {
 }
 
 impl Walk {
-    pub(crate) fn new(presentation: &PresentedToken<'_>) -> Self {
+    pub(crate) fn new(presented: &PresentedToken<'_>) -> Self {
         Self {
-            token: presentation.token.clone(),
-            hash: presentation.hash,
+            token: presented.token.clone(),
+            hash: presented.hash,
             hops: 0,
             dead_end: None,
         }
@@ -72,14 +72,14 @@ impl Walk {
     /// Returns the current token, if the presented token or its links lead to it.
     pub(crate) fn current_token(
         &self,
-        presentation: &PresentedToken<'_>,
+        presented: &PresentedToken<'_>,
         record: &Record,
         current: &ClaimTag,
     ) -> Result<RefreshToken, SealError> {
         if self.hash == *current {
             Ok(self.token.clone())
         } else {
-            presentation.current_token(record, current)
+            presented.current_token(record, current)
         }
     }
 
@@ -87,13 +87,13 @@ impl Walk {
     /// except that of the previous token, which is a part of the record.
     pub(crate) async fn advance<St: Store>(
         &mut self,
-        exchange: &RequestContext<St>,
-        presentation: &PresentedToken<'_>,
+        context: &RequestContext<St>,
+        presented: &PresentedToken<'_>,
         record: &Record,
         current: &ClaimTag,
         deadline: Instant,
     ) -> Result<(), RefreshError> {
-        let now = record.time(exchange.shared.now());
+        let now = record.time(context.shared.now());
         while self.hash != *current {
             if Instant::now() >= deadline {
                 return Err(RefreshError::Busy);
@@ -105,8 +105,8 @@ impl Walk {
                     .filter(|_| now < previous.shared_until),
                 _ => {
                     let name = link::sidecar_name(&self.hash);
-                    let read = exchange.store().sidecar(&presentation.key, &name).await;
-                    read.map_err(|error| exchange.store_failed(error, presentation.subject()))?
+                    let read = context.store().sidecar(&presented.key, &name).await;
+                    read.map_err(|error| context.store_failed(error, presented.subject()))?
                 }
             };
             let Some(link) = link else {
@@ -114,13 +114,13 @@ impl Walk {
                 return Ok(());
             };
             if self.hops == MAX_HOPS {
-                exchange.emit(EventKind::TooFarBehind, presentation.subject());
+                context.emit(EventKind::TooFarBehind, presented.subject());
                 return Err(RefreshError::InvalidGrant);
             }
             self.hops += 1;
-            self.token = presentation
+            self.token = presented
                 .follow(&self.token, &link)
-                .map_err(|_| invalid(exchange, presentation))?;
+                .map_err(|_| invalid(context, presented))?;
             self.hash = self.token.hash();
         }
         Ok(())
@@ -130,21 +130,21 @@ impl Walk {
 /// Returns the current token, if links lead to it from the presented token, which is older than the
 /// previous one. For a request that does not ask for the lease.
 pub(crate) async fn follow<St: Store>(
-    exchange: &RequestContext<St>,
-    presentation: &PresentedToken<'_>,
+    context: &RequestContext<St>,
+    presented: &PresentedToken<'_>,
     record: &Record,
     current: &ClaimTag,
 ) -> Result<Option<RefreshToken>, RefreshError> {
-    let shared = &exchange.shared;
+    let shared = &context.shared;
     let grant = StoredGrant { record, current };
     if shared.config().windows.shared.is_zero()
-        || !may_have_link(grant, presentation.presented(), shared.now())
+        || !may_have_link(grant, presented.presented(), shared.now())
     {
         return Ok(None);
     }
-    let mut walk = Walk::new(presentation);
+    let mut walk = Walk::new(presented);
     let deadline = Instant::now() + shared.config().rotation_timeout;
-    let walked = walk.advance(exchange, presentation, record, current, deadline);
+    let walked = walk.advance(context, presented, record, current, deadline);
     match walked.await {
         Ok(()) | Err(RefreshError::InvalidGrant) => {}
         Err(error) => return Err(error),
@@ -155,9 +155,9 @@ pub(crate) async fn follow<St: Store>(
 /// Emits the event of a link that cannot be opened, and returns the error for the client. The grant
 /// stays as it is.
 pub(crate) fn invalid<St: Store>(
-    exchange: &RequestContext<St>,
-    presentation: &PresentedToken<'_>,
+    context: &RequestContext<St>,
+    presented: &PresentedToken<'_>,
 ) -> RefreshError {
-    exchange.emit(EventKind::LinkInvalid, presentation.subject());
+    context.emit(EventKind::LinkInvalid, presented.subject());
     RefreshError::InvalidGrant
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::{ClientProof, Detail, EventKind, EventSubject, Reuse, printable, tell};
+use super::{ClientProof, Detail, EventKind, EventSubject, Reuse, emit, printable};
 use crate::wire::client::ClientId;
 
 #[derive(Clone, Default)]
@@ -41,12 +41,12 @@ fn logged(json: bool, client_id: &str, cause: &str) -> String {
     };
     line(json, || {
         let kind = EventKind::StoreUnavailable;
-        tell(None, "refresh token", kind, subject, Duration::ZERO, detail);
+        emit(None, "refresh token", kind, subject, Duration::ZERO, detail);
     })
 }
 
-/// Returns the log line that `tell` writes, as text or as JSON.
-fn line(json: bool, tell: impl FnOnce()) -> String {
+/// Returns the log line that `emit` writes, as text or as JSON.
+fn line(json: bool, emit: impl FnOnce()) -> String {
     let log = Log::default();
     let builder = tracing_subscriber::fmt()
         .with_ansi(false)
@@ -57,7 +57,7 @@ fn line(json: bool, tell: impl FnOnce()) -> String {
     } else {
         Box::new(builder.finish())
     };
-    tracing::subscriber::with_default(subscriber, tell);
+    tracing::subscriber::with_default(subscriber, emit);
     let bytes = log.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
 }
@@ -145,7 +145,7 @@ fn a_reuse_is_logged_in_fields_of_its_own() {
     };
     let line = line(false, || {
         let kind = EventKind::ReuseUnproven;
-        tell(None, "refresh token", kind, subject, Duration::ZERO, detail);
+        emit(None, "refresh token", kind, subject, Duration::ZERO, detail);
     });
     assert_eq!(
         line.trim_start(),

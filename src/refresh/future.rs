@@ -106,7 +106,7 @@ impl<F, B, E> fmt::Debug for ResponseFuture<F, B, E> {
 /// An intercepted request whose client is still connected.
 pub(crate) struct Intercepted<B, E> {
     /// `None` while it is polled, so that nothing is detached after a panic, and after completion.
-    exchange: Option<BoxedOutcome<B, E>>,
+    outcome: Option<BoxedOutcome<B, E>>,
     progress: Arc<Progress>,
     /// Spawns the rest as a task. It is a function pointer because only the caller of `new` knows
     /// that the types are `Send + 'static`, and this type then needs no such bounds.
@@ -116,12 +116,12 @@ pub(crate) struct Intercepted<B, E> {
 
 impl<B, E> Intercepted<B, E> {
     pub(crate) fn new(
-        exchange: BoxedOutcome<B, E>,
+        outcome: BoxedOutcome<B, E>,
         progress: Arc<Progress>,
         detach: fn(&Handle, BoxedOutcome<B, E>),
     ) -> Self {
         Self {
-            exchange: Some(exchange),
+            outcome: Some(outcome),
             progress,
             detach,
             deadline: None,
@@ -129,13 +129,13 @@ impl<B, E> Intercepted<B, E> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<ResponseBody<B>>, E>> {
-        let Some(mut exchange) = self.exchange.take() else {
+        let Some(mut outcome) = self.outcome.take() else {
             panic!("`ResponseFuture` polled after completion");
         };
-        if let Poll::Ready(result) = exchange.as_mut().poll(cx) {
+        if let Poll::Ready(result) = outcome.as_mut().poll(cx) {
             return Poll::Ready(result);
         }
-        self.exchange = Some(exchange);
+        self.outcome = Some(outcome);
         let Some(deadline) = self.progress.deadline_of_begun() else {
             return Poll::Pending;
         };
@@ -148,13 +148,13 @@ impl<B, E> Intercepted<B, E> {
     }
 
     fn detach(&mut self) {
-        let Some(exchange) = self.exchange.take() else {
+        let Some(outcome) = self.outcome.take() else {
             return;
         };
         self.progress.detach();
         // Without a runtime the work stops here. Its lease then expires.
         if let Ok(handle) = Handle::try_current() {
-            (self.detach)(&handle, exchange);
+            (self.detach)(&handle, outcome);
         }
     }
 }

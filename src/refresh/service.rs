@@ -133,7 +133,7 @@ where
         let inner = self.inner.clone();
         drop(mem::replace(&mut self.inner, inner.clone()));
         let progress = Arc::new(Progress::default());
-        let exchange = endpoint::run(
+        let outcome = endpoint::run(
             endpoint,
             Arc::clone(&self.shared),
             Arc::clone(&progress),
@@ -141,10 +141,10 @@ where
             request,
         );
         ResponseFuture::intercepted(Intercepted::new(
-            Box::pin(exchange),
+            Box::pin(outcome),
             progress,
-            |handle, exchange| {
-                handle.spawn(async move { drop(exchange.await) });
+            |handle, outcome| {
+                handle.spawn(async move { drop(outcome.await) });
             },
         ))
     }

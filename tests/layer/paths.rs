@@ -321,7 +321,7 @@ async fn another_spelling_does_not_bypass_client_authentication() {
         .build()
         .unwrap();
     let service = layer.layer(inner);
-    let ask = async |path: &str, form: &[(&str, &str)]| {
+    let call = async |path: &str, form: &[(&str, &str)]| {
         let answer = service.clone().oneshot(post(path, form)).await.unwrap();
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
@@ -339,7 +339,7 @@ async fn another_spelling_does_not_bypass_client_authentication() {
         &[("grant_type", "authorization_code"), ("code", "c")],
     ]
     .concat();
-    let (_, answer) = ask("/token", &log_in).await;
+    let (_, answer) = call("/token", &log_in).await;
     let token = answer["refresh_token"].as_str().unwrap();
     for path in [
         "/REVOKE",
@@ -351,7 +351,7 @@ async fn another_spelling_does_not_bypass_client_authentication() {
         "/revoke;a",
         "/revoke%20",
     ] {
-        let (status, answer) = ask(path, &[("client_id", "confidential"), ("token", token)]).await;
+        let (status, answer) = call(path, &[("client_id", "confidential"), ("token", token)]).await;
         assert_eq!(
             (status, &answer["error"]),
             (401, &"invalid_client".into()),
@@ -364,11 +364,11 @@ async fn another_spelling_does_not_bypass_client_authentication() {
         &[("grant_type", "refresh_token"), ("refresh_token", token)],
     ]
     .concat();
-    let (status, answer) = ask("/token/", &refresh).await;
+    let (status, answer) = call("/token/", &refresh).await;
     assert_eq!(status, 200, "the session is still valid: {answer}");
     let token = answer["refresh_token"].as_str().unwrap();
     assert_eq!(
-        ask("/REVOKE", &[&client[..], &[("token", token)]].concat())
+        call("/REVOKE", &[&client[..], &[("token", token)]].concat())
             .await
             .0,
         200

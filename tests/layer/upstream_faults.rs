@@ -291,7 +291,7 @@ async fn scope_and_resources_never_exceed_the_grant() {
     ];
     form.push(("resource", "https://api.example/a"));
     let token = app.post("/token", &form).await.token();
-    let ask = async |more: &[(&str, &str)]| {
+    let call = async |more: &[(&str, &str)]| {
         let mut form = refresh_form("app", &token).to_vec();
         form.extend_from_slice(more);
         app.post("/token", &form).await
@@ -307,7 +307,7 @@ async fn scope_and_resources_never_exceed_the_grant() {
         ),
     ];
     for (name, more, error) in rows {
-        assert_eq!(ask(&more).await.error(), (400, error.into()), "{name}");
+        assert_eq!(call(&more).await.error(), (400, error.into()), "{name}");
         let calls = app.store.calls();
         assert!(
             matches!(&calls[..], [Call::Claim, Call::Swap { .. }]),
@@ -315,7 +315,7 @@ async fn scope_and_resources_never_exceed_the_grant() {
         );
     }
     assert_eq!(app.upstream.refreshes(), 0);
-    let next = ask(&[("scope", "read"), ("resource", "https://api.example/a")])
+    let next = call(&[("scope", "read"), ("resource", "https://api.example/a")])
         .await
         .token();
     let wide = [("scope", "write read")];

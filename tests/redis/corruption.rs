@@ -185,17 +185,17 @@ async fn session(
             "session {number}, round {round}: {outcome:?}: {damaged:02x?}, and was {whole:02x?}"
         );
         let kind = random.random_range(0..8);
-        let ask = async || match kind {
+        let call = async || match kind {
             0 if outcome == Outcome::Corrupt => app.revoke(&token).await,
             1 if outcome == Outcome::Corrupt => app.refresh(&previous).await,
             _ => app.refresh(&token).await,
         };
         let end = Instant::now() + LIMIT;
-        let mut answer = ask().await;
+        let mut answer = call().await;
         // The time of a request may be over on a busy machine, too.
         while outcome != Outcome::Busy && answer.status == 503 && Instant::now() < end {
             responses.repeated.fetch_add(1, Ordering::SeqCst);
-            answer = ask().await;
+            answer = call().await;
         }
         outcome.check(&answer, &case);
         match outcome {

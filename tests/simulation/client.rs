@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::access::{self, Pass};
 use super::check::Excuse;
 use super::plan::User;
-use super::request::{Ask, Caller, Learned, send};
+use super::request::{Action, Caller, Learned, send};
 use super::store;
 use super::token::Token;
 use super::upstream::Sessions;
@@ -28,8 +28,8 @@ pub(crate) struct Jar {
     /// Whether other processes hold copies of its token, each in a jar of its own.
     copied: bool,
     kept: Mutex<Vec<(Duration, Option<Held>)>>,
-    /// The turn of a tab to present a token of the authorization server.
-    turn: AsyncMutex<()>,
+    /// The lock of a tab to present a token of the authorization server.
+    lock: AsyncMutex<()>,
 }
 
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ impl Jar {
             keeps: user.keeps,
             copied: user.processes > 1,
             kept: Mutex::new(vec![(Duration::ZERO, held)]),
-            turn: AsyncMutex::default(),
+            lock: AsyncMutex::default(),
         }
     }
 
@@ -192,7 +192,7 @@ async fn age(world: &World) {
 
 pub(crate) async fn log_in(world: &Arc<World>, jar: &Jar) {
     for _ in 0..10 {
-        if let Learned::Token(held) = send(world, &jar.caller, &Ask::LogIn).await {
+        if let Learned::Token(held) = send(world, &jar.caller, &Action::LogIn).await {
             if jar.copied {
                 world.ledger().copied(&held.token);
             }
@@ -226,16 +226,16 @@ async fn attempt(world: &Arc<World>, jar: &Jar) -> Option<bool> {
     let Some(mut held) = jar.read(world) else {
         return Some(false);
     };
-    let _turn;
+    let _guard;
     if held.token.is_foreign() && world.cluster.hands_back() {
         // No layer makes up for a second tab that presents the same token.
-        _turn = jar.turn.lock().await;
+        _guard = jar.lock.lock().await;
         match jar.newest() {
             Some(newest) => held = newest,
             None => return Some(false),
         }
     }
-    match send(world, &jar.caller, &Ask::Refresh(held.token.clone())).await {
+    match send(world, &jar.caller, &Action::Refresh(held.token.clone())).await {
         Learned::Token(next) => {
             jar.write(world, Some(&held.token), Some(next));
             return Some(true);
@@ -274,10 +274,10 @@ async fn leave(world: &Arc<World>, jar: &Arc<Jar>, held: &Held) {
     world.ledger().excuse(held.session, Excuse::Left);
     if world.one_in(2, 1) {
         let (world, jar, token) = (Arc::clone(world), Arc::clone(jar), held.token.clone());
-        tokio::spawn(async move { send(&world, &jar.caller, &Ask::Refresh(token)).await });
+        tokio::spawn(async move { send(&world, &jar.caller, &Action::Refresh(token)).await });
     }
     for _ in 0..10 {
-        match send(world, &jar.caller, &Ask::Revoke(held.token.clone())).await {
+        match send(world, &jar.caller, &Action::Revoke(held.token.clone())).await {
             Learned::Done => {
                 // With several tabs or processes, the token may have been too old to end anything.
                 if jar.tabs == 1 && !jar.copied && !held.token.is_foreign() {
@@ -300,6 +300,6 @@ async fn leave(world: &Arc<World>, jar: &Arc<Jar>, held: &Held) {
     // A page that was left open: the ledger checks that its refresh is rejected.
     if world.one_in(2, 1) {
         world.pause(0, 5000).await;
-        send(world, &jar.caller, &Ask::Refresh(held.token.clone())).await;
+        send(world, &jar.caller, &Action::Refresh(held.token.clone())).await;
     }
 }

@@ -12,7 +12,7 @@ use super::check::End;
 use super::client::{self, Held, Jar};
 use super::cluster::Instance;
 use super::plan::{PERSONS, Plan};
-use super::request::{Ask, send};
+use super::request::{Action, send};
 use super::upstream::subject;
 use super::world::World;
 
@@ -152,6 +152,6 @@ async fn end(world: &Arc<World>, jars: &[Arc<Jar>], end: End) {
         if let Some(pass) = pass {
             access::present(world, "client", &pass).await;
         }
-        send(world, &jar.caller, &Ask::Refresh(token)).await;
+        send(world, &jar.caller, &Action::Refresh(token)).await;
     }
 }

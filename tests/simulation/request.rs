@@ -21,7 +21,7 @@ use super::world::World;
 
 /// The requested operation.
 #[derive(Clone, Debug)]
-pub(crate) enum Ask {
+pub(crate) enum Action {
     LogIn,
     Refresh(Token),
     Revoke(Token),
@@ -61,31 +61,36 @@ pub(crate) enum Learned {
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// Sends a request to a random instance.
-pub(crate) async fn send(world: &Arc<World>, caller: &Caller, ask: &Ask) -> Learned {
+pub(crate) async fn send(world: &Arc<World>, caller: &Caller, action: &Action) -> Learned {
     world.pause(0, 15).await;
     let instances = world.cluster.instances();
     let Some(instance) = world.pick(&instances) else {
         world.pause(50, 500).await;
         return Learned::Nothing;
     };
-    let ticket = match ask {
-        Ask::Refresh(token) if token.is_foreign() => {
+    let ticket = match action {
+        Action::Refresh(token) if token.is_foreign() => {
             if caller.entitled {
                 let now = world.elapsed();
                 world.ledger().present_foreign(token, instance.life, now);
             }
             None
         }
-        Ask::Refresh(token) if caller.named => {
+        Action::Refresh(token) if caller.named => {
             let now = world.elapsed();
             Some(world.ledger().present(token, caller.entitled, now))
         }
-        Ask::Refresh(_) | Ask::Revoke(_) | Ask::LogIn => None,
+        Action::Refresh(_) | Action::Revoke(_) | Action::LogIn => None,
     };
-    world.note(|| format!("{} asks i{}: {ask:?}", caller.name, instance.life.instance));
-    let answer = answer(world, instance, request(world, caller, ask)).await;
+    world.note(|| {
+        format!(
+            "{} asks i{}: {action:?}",
+            caller.name, instance.life.instance
+        )
+    });
+    let answer = answer(world, instance, request(world, caller, action)).await;
     if let Some((status, body)) = &answer
-        && discloses(world, caller, ask, *status, body)
+        && discloses(world, caller, action, *status, body)
     {
         let mut ledger = world.ledger();
         ledger.violation(format!("an upstream token was in a response: {body}"));
@@ -96,7 +101,7 @@ pub(crate) async fn send(world: &Arc<World>, caller: &Caller, ask: &Ask) -> Lear
             caller.name, instance.life.instance
         )
     });
-    let learned = judge(world, instance.life, caller, ask, ticket, answer);
+    let learned = judge(world, instance.life, caller, action, ticket, answer);
     if world.strikes(world.plan.client_faults / 2) {
         Learned::Nothing
     } else {
@@ -104,26 +109,26 @@ pub(crate) async fn send(world: &Arc<World>, caller: &Caller, ask: &Ask) -> Lear
     }
 }
 
-fn request(world: &World, caller: &Caller, ask: &Ask) -> Request<Full<Bytes>> {
+fn request(world: &World, caller: &Caller, action: &Action) -> Request<Full<Bytes>> {
     let code = caller
         .person
         .map_or_else(|| "c".into(), |person| person.to_string());
-    let (path, mut form) = match ask {
-        Ask::LogIn => (
+    let (path, mut form) = match action {
+        Action::LogIn => (
             "/token",
             vec![
                 ("grant_type", "authorization_code"),
                 ("code", code.as_str()),
             ],
         ),
-        Ask::Refresh(token) => (
+        Action::Refresh(token) => (
             "/token",
             vec![
                 ("grant_type", "refresh_token"),
                 ("refresh_token", token.text.as_str()),
             ],
         ),
-        Ask::Revoke(token) => ("/revoke", vec![("token", token.text.as_str())]),
+        Action::Revoke(token) => ("/revoke", vec![("token", token.text.as_str())]),
     };
     form.extend(
         caller
@@ -149,9 +154,9 @@ fn request(world: &World, caller: &Caller, ask: &Ask) -> Request<Full<Bytes>> {
         None => {}
     }
     // Log-ins and adoptions keep the secret: the layer must know that the client authenticates.
-    let hidden = match ask {
-        Ask::Refresh(token) if !token.is_foreign() => broken::outside(world.breakage, &mut form),
-        Ask::Refresh(_) | Ask::LogIn | Ask::Revoke(_) => None,
+    let hidden = match action {
+        Action::Refresh(token) if !token.is_foreign() => broken::outside(world.breakage, &mut form),
+        Action::Refresh(_) | Action::LogIn | Action::Revoke(_) => None,
     };
     let body = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(form)
@@ -163,7 +168,7 @@ fn request(world: &World, caller: &Caller, ask: &Ask) -> Request<Full<Bytes>> {
     if let Some(hidden) = hidden {
         request.extensions_mut().insert(hidden);
     }
-    if let Ask::Refresh(token) = ask
+    if let Action::Refresh(token) = action
         && token.is_foreign()
     {
         request.extensions_mut().insert(Shown(token.text.clone()));
@@ -176,14 +181,20 @@ fn request(world: &World, caller: &Caller, ask: &Ask) -> Request<Full<Bytes>> {
 ///
 /// Once an instance hands grants back, a client gets the refresh token of its own session, in its
 /// place. A response that is forwarded may be unreadable.
-fn discloses(world: &World, caller: &Caller, ask: &Ask, status: StatusCode, body: &str) -> bool {
+fn discloses(
+    world: &World,
+    caller: &Caller,
+    action: &Action,
+    status: StatusCode,
+    body: &str,
+) -> bool {
     if world.plan.access != Guard::None && body.contains(PASS) {
         return true;
     }
     let allowed = world.cluster.hands_back()
         && caller.entitled
         && status == StatusCode::OK
-        && !matches!(ask, Ask::Revoke(_));
+        && !matches!(action, Action::Revoke(_));
     let member = format!(r#""refresh_token":"{MARK}-"#);
     let in_place = usize::from(allowed && body.contains(&member));
     body.matches(MARK).count() > in_place
@@ -202,15 +213,15 @@ async fn answer(
         Duration::from_secs(600)
     };
     let crashed = instance.crashed.notified();
-    let mut exchange = Box::pin(instance.service.clone().oneshot(request));
+    let mut call = Box::pin(instance.service.clone().oneshot(request));
     let response = tokio::select! {
         biased;
-        response = &mut exchange => Some(response),
+        response = &mut call => Some(response),
         () = crashed => None,
         () = sleep(patience) => None,
     };
     let Some(response) = response else {
-        broken::hang_up(world.breakage, exchange);
+        broken::hang_up(world.breakage, call);
         return None;
     };
     if !world.cluster.is_alive(instance.life) {
@@ -238,15 +249,15 @@ fn judge(
     world: &World,
     life: Life,
     caller: &Caller,
-    ask: &Ask,
+    action: &Action,
     ticket: Option<Ticket>,
     answer: Option<(StatusCode, String)>,
 ) -> Learned {
     let now = world.elapsed();
     let mut ledger = world.ledger();
-    let foreign = match ask {
-        Ask::Refresh(token) if token.is_foreign() => Some(token),
-        Ask::Refresh(_) | Ask::Revoke(_) | Ask::LogIn => None,
+    let foreign = match action {
+        Action::Refresh(token) if token.is_foreign() => Some(token),
+        Action::Refresh(_) | Action::Revoke(_) | Action::LogIn => None,
     };
     let Some((status, body)) = answer else {
         if let Some(ticket) = &ticket {
@@ -319,7 +330,7 @@ fn judge(
             }
         }
         (None, Some(next)) => {
-            if let Ask::Refresh(presented) = ask {
+            if let Action::Refresh(presented) = action {
                 ledger.adopted(presented, session);
             }
             match session {

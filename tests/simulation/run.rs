@@ -13,7 +13,7 @@ use super::broken::Breakage;
 use super::client::{self, Jar};
 use super::cluster;
 use super::program;
-use super::request::{Ask, send};
+use super::request::{Action, send};
 use super::thief;
 use super::token::Token;
 use super::world::World;
@@ -165,7 +165,7 @@ async fn after_hand_back(world: &Arc<World>, jars: &[Arc<Jar>]) {
         let session = world.ledger().session(&token);
         let of_session = |jar: &&Arc<Jar>| jar.newest().map(|held| held.session) == session;
         if let Some(jar) = jars.iter().find(of_session) {
-            send(world, &jar.caller, &Ask::Refresh(token)).await;
+            send(world, &jar.caller, &Action::Refresh(token)).await;
         }
     }
     refresh_all(world, jars).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::access;
 use super::client::Jar;
-use super::request::{Ask, Caller, Learned, send};
+use super::request::{Action, Caller, Learned, send};
 use super::token::Token;
 use super::world::World;
 
@@ -72,7 +72,7 @@ pub(crate) async fn theft(world: Arc<World>, jars: Vec<Arc<Jar>>) {
             None
         };
         let presented = forged.unwrap_or_else(|| token.clone());
-        if let Learned::Token(next) = send(&world, &caller, &Ask::Refresh(presented)).await {
+        if let Learned::Token(next) = send(&world, &caller, &Action::Refresh(presented)).await {
             token = next.token;
         }
         match world.below(3) {
@@ -124,5 +124,5 @@ pub(crate) async fn last_theft(world: &Arc<World>, jars: &[Arc<Jar>]) {
     if caller.entitled {
         world.ledger().robbed(&token);
     }
-    send(world, &caller, &Ask::Refresh(token)).await;
+    send(world, &caller, &Action::Refresh(token)).await;
 }

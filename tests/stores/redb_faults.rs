@@ -385,9 +385,9 @@ async fn try_put(store: &RedbStore, number: u64) -> Result<Swap, StoreError> {
     store.swap(&key(number), None, change, &[]).await
 }
 
-async fn eventually(what: &str, mut ask: impl AsyncFnMut() -> bool) {
+async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
-    while !ask().await {
+    while !check().await {
         assert!(started.elapsed() < PATIENCE, "never: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -219,7 +219,7 @@ async fn reuse_is_detected_despite_a_scope_or_resource_beyond_the_grant() {
         app.clock.advance(Duration::from_secs(61));
         app.events();
 
-        let ask = async |token: &str| {
+        let call = async |token: &str| {
             app.post(
                 "/token",
                 &[&refresh_form("app", token)[..], &[beyond]].concat(),
@@ -231,7 +231,7 @@ async fn reuse_is_detected_despite_a_scope_or_resource_beyond_the_grant() {
         } else {
             "invalid_target"
         };
-        assert_eq!(ask(&third).await.error(), (400, error.into()));
+        assert_eq!(call(&third).await.error(), (400, error.into()));
         assert_eq!(
             app.refresh(&second).await.error(),
             refused(),
@@ -244,7 +244,7 @@ async fn reuse_is_detected_despite_a_scope_or_resource_beyond_the_grant() {
         app.refresh(&second).await.token();
         app.clock.advance(Duration::from_secs(61));
         app.events();
-        assert_eq!(ask(&first).await.error(), refused());
+        assert_eq!(call(&first).await.error(), refused());
         assert_eq!(app.events(), [EventKind::ReuseDetected], "{beyond:?}");
     }
 }

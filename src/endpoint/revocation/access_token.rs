@@ -12,7 +12,7 @@ use crate::wire::token_request::TokenRequest;
 
 /// Handles the revocation of an access token.
 pub(crate) async fn revoke<St: Store, I: Inner>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     upstream: Box<I>,
     form: &TokenRequest,
     token: &AccessToken,
@@ -20,19 +20,19 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
 ) -> Outcome<I::ResBody, I::Error> {
     let key = token.key();
     let grant = token.grant_key();
-    exchange.progress.begin();
-    let _in_flight = exchange.shared.in_flight().token();
+    context.progress.begin();
+    let _in_flight = context.shared.in_flight().token();
     let stranger = EventSubject::client(Some(client_id));
-    let found = exchange
+    let found = context
         .store()
         .get(&key)
         .await
-        .map_err(|error| exchange.store_failed(error, stranger))?;
+        .map_err(|error| context.store_failed(error, stranger))?;
     let Some(entry) = found else {
-        exchange.emit(EventKind::Unknown, stranger);
+        context.emit(EventKind::Unknown, stranger);
         return Ok(revoked());
     };
-    let damaged = |error| exchange.store_failed(StoreError::corrupt(error), stranger);
+    let damaged = |error| context.store_failed(StoreError::corrupt(error), stranger);
     let record = AccessRecord::decode(&key, &entry).map_err(damaged)?;
     let subject = EventSubject {
         grant: record
@@ -41,35 +41,35 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
         ..stranger
     };
     if record.client_id.as_str() != client_id.as_str() {
-        exchange.emit(EventKind::ClientMismatch, subject);
+        context.emit(EventKind::ClientMismatch, subject);
         return Ok(revoked());
     }
-    if exchange.shared.now() >= record.expires_at {
-        exchange.emit(EventKind::Expired, subject);
+    if context.shared.now() >= record.expires_at {
+        context.emit(EventKind::Expired, subject);
         return Ok(revoked());
     }
     let upstream_token = record
         .unseal(token, &key)
-        .map_err(|error| exchange.store_failed(error, subject))?;
+        .map_err(|error| context.store_failed(error, subject))?;
     let revocation = Revocation {
         key: &key,
         entry,
         upstream_token,
         needs_proof: false,
-        pending: |entry: &Entry| pending(exchange, &key, entry),
+        pending: |entry: &Entry| pending(context, &key, entry),
         event: EventKind::AccessRevoked,
         subject,
     };
-    forward(exchange, upstream, form, revocation).await
+    forward(context, upstream, form, revocation).await
 }
 
 /// Returns the change that marks the token as revocation pending.
 fn pending<St: Store>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     key: &Key,
     entry: &Entry,
 ) -> Result<Change, StoreError> {
-    let shared = &exchange.shared;
+    let shared = &context.shared;
     let now = shared.now();
     let version = Version::new(shared.random().map_err(StoreError::unavailable)?);
     let record = AccessRecord::decode(key, entry)

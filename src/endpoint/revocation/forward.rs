@@ -45,7 +45,7 @@ pub(crate) struct Revocation<'a, F> {
 /// unavailable, the token is marked as revocation pending: the user wants to log out, so the token
 /// ends here.
 pub(crate) async fn forward<St: Store, I: Inner, F>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     upstream: Box<I>,
     form: &TokenRequest,
     revocation: Revocation<'_, F>,
@@ -69,23 +69,23 @@ where
         if response.status().is_server_error() {
             None
         } else {
-            Some(confirm(response, exchange.reading(Some(&upstream_token))).await)
+            Some(confirm(response, context.reading(Some(&upstream_token))).await)
         }
     };
-    let answered = timeout(exchange.shared.config().upstream_timeout(), call).await;
+    let answered = timeout(context.shared.config().upstream_timeout(), call).await;
     let Some(reply) = answered.ok().flatten() else {
-        cas::update(exchange.store(), key, entry, pending)
+        cas::update(context.store(), key, entry, pending)
             .await
-            .map_err(|error| exchange.store_failed(error, subject))?;
-        exchange.announce(key).await;
-        exchange.emit(event, subject);
+            .map_err(|error| context.store_failed(error, subject))?;
+        context.announce(key).await;
+        context.emit(event, subject);
         return Err(RefreshError::UpstreamUnavailable.into());
     };
     let response = match reply {
         Some(Confirmed::Revoked(response)) => response,
         Some(Confirmed::Unsupported) => {
             if let Some(probe) = probe
-                && let Some(response) = unproven(exchange, probe, form, subject).await?
+                && let Some(response) = unproven(context, probe, form, subject).await?
             {
                 return Ok(response);
             }
@@ -93,31 +93,31 @@ where
         }
         Some(Confirmed::Refused(response)) => return Ok(response),
         None => {
-            exchange.emit(EventKind::UpstreamUnreadable, subject);
+            context.emit(EventKind::UpstreamUnreadable, subject);
             return Err(RefreshError::UpstreamUnreadable.into());
         }
     };
-    cas::remove(exchange.store(), key, entry)
+    cas::remove(context.store(), key, entry)
         .await
-        .map_err(|error| exchange.store_failed(error, subject))?;
-    exchange.announce(key).await;
-    exchange.emit(event, subject);
+        .map_err(|error| context.store_failed(error, subject))?;
+    context.announce(key).await;
+    context.emit(event, subject);
     Ok(response)
 }
 
 /// Asks the inner service whether a revocation comes from the client, because no other response of
 /// it says so. Returns `None` if it does, and the response to a client that it rejects.
 pub(super) async fn unproven<St: Store, I: Inner>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     upstream: Box<I>,
     form: &TokenRequest,
     subject: EventSubject<'_>,
 ) -> Result<Option<Response<ResponseBody<I::ResBody>>>, Failure<I::Error>> {
-    match prove(exchange, upstream, form).await? {
+    match prove(context, upstream, form).await? {
         Proof::Proved => Ok(None),
         Proof::Disproved(response) => Ok(Some(response)),
         Proof::Missing => {
-            exchange.emit(EventKind::UpstreamUnreadable, subject);
+            context.emit(EventKind::UpstreamUnreadable, subject);
             Err(RefreshError::UpstreamUnreadable.into())
         }
     }

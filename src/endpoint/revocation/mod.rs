@@ -22,7 +22,7 @@ mod refresh_token;
 
 /// Handles a revocation request.
 pub(crate) async fn revoke<St: Store, I: Inner>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     upstream: Box<I>,
     body: Bytes,
     form: &TokenRequest,
@@ -30,7 +30,7 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
 ) -> Outcome<I::ResBody, I::Error> {
     let missing = RefreshError::InvalidRequest("the parameter token is missing");
     let token = form.get(Param::Token).ok_or(missing)?;
-    let config = exchange.shared.config();
+    let config = context.shared.config();
     if config.reference
         && let Some(token) = AccessToken::parse(&config.access_prefix, token)
     {
@@ -38,18 +38,18 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
             .id
             .ok_or(RefreshError::InvalidClient { basic: false })?;
         return Box::pin(access_token::revoke(
-            exchange, upstream, form, &token, &client_id,
+            context, upstream, form, &token, &client_id,
         ))
         .await;
     }
     let Some(token) = RefreshToken::parse(&config.prefix, token) else {
-        return exchange.pass(upstream, body).await;
+        return context.pass(upstream, body).await;
     };
     let client_id = client?
         .id
         .ok_or(RefreshError::InvalidClient { basic: false })?;
     Box::pin(refresh_token::revoke(
-        exchange, upstream, form, token, &client_id,
+        context, upstream, form, token, &client_id,
     ))
     .await
 }

@@ -22,24 +22,23 @@ use crate::wire::token_request::TokenRequest;
 
 /// Handles the revocation of a refresh token.
 pub(crate) async fn revoke<St: Store, I: Inner>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     upstream: Box<I>,
     form: &TokenRequest,
     token: RefreshToken,
     client_id: &ClientId,
 ) -> Outcome<I::ResBody, I::Error> {
-    let presentation = PresentedToken::new(token, client_id);
-    exchange.progress.begin();
-    let _in_flight = exchange.shared.in_flight().token();
-    let (entry, record, current) = match find(exchange, &presentation).await? {
+    let presented = PresentedToken::new(token, client_id);
+    context.progress.begin();
+    let _in_flight = context.shared.in_flight().token();
+    let (entry, record, current) = match find(context, &presented).await? {
         Found::Grant(entry, record, current) => (entry, record, current),
         Found::Late(entry, record) => {
-            return end_by_late_token(exchange, upstream, form, &presentation, entry, &record)
-                .await;
+            return end_by_late_token(context, upstream, form, &presented, entry, &record).await;
         }
         Found::Reused(entry, record) => {
             let found = (entry, record);
-            let refused = refuse_reuse(exchange, upstream, form, &presentation, found).await;
+            let refused = refuse_reuse(context, upstream, form, &presented, found).await;
             return match refused {
                 Err(Failure::Refused(RefreshError::InvalidGrant)) => Ok(revoked()),
                 refused => refused,
@@ -48,38 +47,38 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
         Found::Nothing => return Ok(revoked()),
     };
     let sealer = Sealer::new(current.secret());
-    let Some(upstream_token) = presentation.unseal(&sealer, &record) else {
-        return Err(unreadable(exchange, &presentation, DecodeError::Damaged).into());
+    let Some(upstream_token) = presented.unseal(&sealer, &record) else {
+        return Err(unreadable(context, &presented, DecodeError::Damaged).into());
     };
-    let profile = presentation.open_profile(&sealer, &record);
+    let profile = presented.open_profile(&sealer, &record);
     let revocation = Revocation {
-        key: &presentation.key,
+        key: &presented.key,
         entry,
         upstream_token,
         needs_proof: record.authenticated,
-        pending: |entry: &Entry| pending(exchange, &presentation, entry),
+        pending: |entry: &Entry| pending(context, &presented, entry),
         event: EventKind::Revoked,
-        subject: presentation.subject(),
+        subject: presented.subject(),
     };
-    let revoked = forward(exchange, upstream, form, revocation).await;
+    let revoked = forward(context, upstream, form, revocation).await;
     if revoked
         .as_ref()
         .is_ok_and(|response| response.status().is_success())
         && let Some(profile) = profile
     {
-        sessions::forget(&exchange.shared, profile.subject, presentation.key);
+        sessions::forget(&context.shared, profile.subject, presented.key);
     }
     revoked
 }
 
 /// Returns the change that marks the grant as revocation pending.
 fn pending<St: Store>(
-    exchange: &RequestContext<St>,
-    presentation: &PresentedToken<'_>,
+    context: &RequestContext<St>,
+    presented: &PresentedToken<'_>,
     entry: &Entry,
 ) -> Result<Change, StoreError> {
-    let shared = &exchange.shared;
-    let key = &presentation.key;
+    let shared = &context.shared;
+    let key = &presented.key;
     let now = shared.now();
     let record = Record::decode(key, &entry.tag, &entry.value)
         .map_err(StoreError::corrupt)?
@@ -98,25 +97,25 @@ fn pending<St: Store>(
 /// the revocation is not forwarded: only the revocation key can open it. The inner service is asked
 /// for the proof of the client, if the grant needs one.
 async fn end_by_late_token<St: Store, I: Inner>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     upstream: Box<I>,
     form: &TokenRequest,
-    presentation: &PresentedToken<'_>,
+    presented: &PresentedToken<'_>,
     entry: Entry,
     record: &Record,
 ) -> Outcome<I::ResBody, I::Error> {
-    let subject = presentation.subject();
+    let subject = presented.subject();
     if record.authenticated
-        && let Some(response) = unproven(exchange, upstream, form, subject).await?
+        && let Some(response) = unproven(context, upstream, form, subject).await?
     {
         return Ok(response);
     }
-    let removed = cas::remove(exchange.store(), &presentation.key, entry).await;
-    let removed = removed.map_err(|error| exchange.store_failed(error, subject))?;
-    exchange.announce(&presentation.key).await;
-    exchange.emit(EventKind::Revoked, subject);
+    let removed = cas::remove(context.store(), &presented.key, entry).await;
+    let removed = removed.map_err(|error| context.store_failed(error, subject))?;
+    context.announce(&presented.key).await;
+    context.emit(EventKind::Revoked, subject);
     if let Some(removed) = removed {
-        upstream_revocation::revoke_entry(&exchange.shared, &presentation.key, &removed);
+        upstream_revocation::revoke_entry(&context.shared, &presented.key, &removed);
     }
     Ok(revoked())
 }
@@ -137,29 +136,28 @@ enum Found {
 /// Reads the grant to revoke, and decides about the token. Emits an event if the grant does not
 /// exist.
 async fn find<St: Store>(
-    exchange: &RequestContext<St>,
-    presentation: &PresentedToken<'_>,
+    context: &RequestContext<St>,
+    presented: &PresentedToken<'_>,
 ) -> Result<Found, RefreshError> {
-    if precheck(exchange, presentation).is_err() {
+    if precheck(context, presented).is_err() {
         return Ok(Found::Nothing);
     }
-    let found = exchange.store().get(&presentation.key).await;
-    let Some(entry) =
-        found.map_err(|error| exchange.store_failed(error, presentation.subject()))?
+    let found = context.store().get(&presented.key).await;
+    let Some(entry) = found.map_err(|error| context.store_failed(error, presented.subject()))?
     else {
-        let _ = refuse(exchange, presentation, Refusal::Unknown);
+        let _ = refuse(context, presented, Refusal::Unknown);
         return Ok(Found::Nothing);
     };
-    let (record, verdict) = presentation
-        .decide(&entry, false, exchange.shared.now())
-        .map_err(|error| unreadable(exchange, presentation, error))?;
+    let (record, verdict) = presented
+        .decide(&entry, false, context.shared.now())
+        .map_err(|error| unreadable(context, presented, error))?;
     // A pending revocation is forwarded again, if the token is the current or the previous one.
     let current = match verdict {
         Verdict::Proceed(_) | Verdict::Refuse(Refusal::RevocationPending) => {
-            presentation.current_token(&record, &entry.tag).ok()
+            presented.current_token(&record, &entry.tag).ok()
         }
         Verdict::Refuse(Refusal::Late | Refusal::Reuse) => {
-            walk::follow(exchange, presentation, &record, &entry.tag).await?
+            walk::follow(context, presented, &record, &entry.tag).await?
         }
         Verdict::Refuse(_) => None,
     };
@@ -168,12 +166,12 @@ async fn find<St: Store>(
     }
     Ok(match verdict {
         Verdict::Proceed(_) => {
-            return Err(unreadable(exchange, presentation, DecodeError::Damaged));
+            return Err(unreadable(context, presented, DecodeError::Damaged));
         }
         Verdict::Refuse(Refusal::Late) => Found::Late(entry, record),
         Verdict::Refuse(Refusal::Reuse) => Found::Reused(entry, record),
         Verdict::Refuse(refusal) => {
-            let _ = refuse(exchange, presentation, refusal);
+            let _ = refuse(context, presented, refusal);
             Found::Nothing
         }
     })

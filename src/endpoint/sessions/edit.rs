@@ -110,7 +110,7 @@ pub(super) async fn change<St: Store>(
         let mut sessions = match opened {
             Err(DecodeError::Damaged) if damaged == Damaged::Replace => {
                 let nobody = EventSubject::client(None);
-                shared.tell(EventKind::StoreCorrupt, nobody, Duration::ZERO);
+                shared.emit(EventKind::StoreCorrupt, nobody, Duration::ZERO);
                 Vec::new()
             }
             opened => opened.map_err(StoreError::corrupt)?,

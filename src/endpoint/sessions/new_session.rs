@@ -67,7 +67,7 @@ impl NewSession {
     pub(crate) async fn list<St: Store>(mut self, shared: &State<St>) -> Option<Self> {
         let started = Instant::now();
         let error = self.attempt(shared).await.err()?;
-        self.tell(shared, EventKind::of_failure(&error), started);
+        self.emit(shared, EventKind::of_failure(&error), started);
         Some(self)
     }
 
@@ -76,7 +76,7 @@ impl NewSession {
     pub(crate) fn list_in_background<St: Store>(mut self, shared: &Arc<State<St>>) {
         let started = Instant::now();
         let Some(permit) = shared.background_list() else {
-            self.tell(shared, EventKind::SessionUnlisted, started);
+            self.emit(shared, EventKind::SessionUnlisted, started);
             return;
         };
         let shared = Arc::clone(shared);
@@ -84,16 +84,16 @@ impl NewSession {
         let task = async move {
             let _held = (permit, in_flight);
             if persist(&mut self, &shared).await.is_none() {
-                self.tell(&shared, EventKind::SessionUnlisted, started);
+                self.emit(&shared, EventKind::SessionUnlisted, started);
             }
         };
         tokio::spawn(task.in_current_span());
     }
 
-    fn tell<St: Store>(&self, shared: &State<St>, kind: EventKind, started: Instant) {
+    fn emit<St: Store>(&self, shared: &State<St>, kind: EventKind, started: Instant) {
         let client_id = ClientId::try_from(self.client_id.as_str()).ok();
         let subject = EventSubject::grant(client_id.as_ref(), &self.session.grant, None);
-        shared.tell(kind, subject, started.elapsed());
+        shared.emit(kind, subject, started.elapsed());
     }
 }
 
@@ -198,7 +198,7 @@ async fn make_room<St: Store>(shared: &State<St>, index: &Index) -> Result<(), S
         }
         if dropped.insert(session.grant) {
             let subject = EventSubject::grant(None, &session.grant, None);
-            shared.tell(EventKind::SessionUnlisted, subject, Duration::ZERO);
+            shared.emit(EventKind::SessionUnlisted, subject, Duration::ZERO);
         }
     }
     drop_from(shared, index, Some(entry), &dropped).await

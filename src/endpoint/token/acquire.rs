@@ -69,13 +69,13 @@ pub(super) struct Attempt<St: Store> {
 
 impl<St: Store> Attempt<St> {
     pub(super) fn new(
-        exchange: &RequestContext<St>,
+        context: &RequestContext<St>,
         key: Key,
         purpose: Purpose,
     ) -> Result<Self, RandomUnavailable> {
-        let entropy = Entropy::new(&exchange.shared)?;
+        let entropy = Entropy::new(&context.shared)?;
         let version = purpose.version(entropy.claim());
-        let lease = LeaseGuard::new(&exchange.shared, key, version);
+        let lease = LeaseGuard::new(&context.shared, key, version);
         Ok(Self { lease, entropy })
     }
 }
@@ -112,52 +112,52 @@ impl<St: Store> Attempt<St> {
 ///   disconnects. It then claims with the presented token again, because the token that its links
 ///   led to may have been rotated away. `waited` makes such a token late instead of reused.
 pub(super) async fn acquire<St: Store>(
-    exchange: &RequestContext<St>,
-    presentation: &PresentedToken<'_>,
-    ask: &RefreshRequest<'_>,
+    context: &RequestContext<St>,
+    presented: &PresentedToken<'_>,
+    request: &RefreshRequest<'_>,
     mut waited: bool,
     deadline: Instant,
 ) -> Result<Acquired<St>, RefreshError> {
     let rotation = || Goal {
-        tag: presentation.hash,
+        tag: presented.hash,
         purpose: Purpose::Rotation,
         presented: false,
     };
-    let key = presentation.key;
+    let key = presented.key;
     let mut pause = FIRST_PAUSE;
     let mut goal = rotation();
     let mut taken_over = None;
-    let windows = exchange.shared.config().windows;
+    let windows = context.shared.config().windows;
     let has_links = !windows.shared.is_zero();
-    let replayable = !windows.retry.is_zero() && ask.replayable();
-    let mut walk = Walk::new(presentation);
+    let replayable = !windows.retry.is_zero() && request.replayable();
+    let mut walk = Walk::new(presented);
     // The state of the grant in which no stored answer was found.
     let mut without_answer = None;
     'claim: loop {
-        exchange.progress.begin();
+        context.progress.begin();
         let repeated = taken_over.is_some();
         let Attempt { mut lease, entropy } = match taken_over.take() {
             Some(attempt) => attempt,
-            None => Attempt::new(exchange, key, goal.purpose)?,
+            None => Attempt::new(context, key, goal.purpose)?,
         };
-        let epochs = exchange.shared.epochs().current(exchange.store());
+        let epochs = context.shared.epochs().current(context.store());
         let (claim, epochs) = join(lease.claim(&goal.tag), epochs).await;
-        let claim = claim.map_err(|error| exchange.store_failed(error, presentation.subject()));
+        let claim = claim.map_err(|error| context.store_failed(error, presented.subject()));
         let Some(claim) = claim? else {
-            return Err(refuse(exchange, presentation, Refusal::Unknown));
+            return Err(refuse(context, presented, Refusal::Unknown));
         };
         let current = claim.entry.tag;
-        let (record, has_ended) = match read_record(exchange, presentation, &claim.entry, epochs) {
+        let (record, has_ended) = match read_record(context, presented, &claim.entry, epochs) {
             Ok(read) => read,
             Err(error) => return lease.release_and(Err(error)).await,
         };
         if has_ended {
             lease.release().await;
-            let end = upstream_revocation::end(&exchange.shared, &key, claim.entry);
+            let end = upstream_revocation::end(&context.shared, &key, claim.entry);
             Box::pin(end).await;
-            return Err(refuse(exchange, presentation, Refusal::Unknown));
+            return Err(refuse(context, presented, Refusal::Unknown));
         }
-        let mut now = exchange.shared.now();
+        let mut now = context.shared.now();
         let mut record = record.at(now);
         // The lease that this one replaces showed it.
         if goal.presented && current == goal.tag {
@@ -169,8 +169,8 @@ pub(super) async fn acquire<St: Store>(
             let step = Step::after(&Claimed {
                 claim: &claim,
                 record: &record,
-                presented: presentation.presented(),
-                adopted: presentation.adopted,
+                presented: presented.presented(),
+                adopted: presented.adopted,
                 waited,
                 repeated,
                 without_answer: !replayable
@@ -178,7 +178,7 @@ pub(super) async fn acquire<St: Store>(
                 way: has_links.then(|| walk.way_to(&current)),
                 now,
             });
-            let generation = presentation.token.generation();
+            let generation = presented.token.generation();
             tracing::trace!(?step, grant = ?key, generation, waited, "decided");
             match step {
                 Step::Rotate(proceed) => {
@@ -187,13 +187,13 @@ pub(super) async fn acquire<St: Store>(
                     // received the answer that contained it, so the previous token can no longer
                     // recover. A client that presents the token that was adopted may not have
                     // received it.
-                    if proceed == Proceed::Rotate && !presentation.adopted {
+                    if proceed == Proceed::Rotate && !presented.adopted {
                         lease.presented(&record);
                         record = record.presented();
                     }
-                    let Ok(token) = walk.current_token(presentation, &record, &current) else {
+                    let Ok(token) = walk.current_token(presented, &record, &current) else {
                         lease.release().await;
-                        return Err(walk::invalid(exchange, presentation));
+                        return Err(walk::invalid(context, presented));
                     };
                     return Ok(Acquired::Lease(Box::new(Held {
                         lease,
@@ -206,28 +206,28 @@ pub(super) async fn acquire<St: Store>(
                 }
                 Step::Replay => {
                     let token = walk
-                        .current_token(presentation, &record, &current)
-                        .map_err(|_| walk::invalid(exchange, presentation))?;
-                    let found = Box::pin(replay::find(exchange, presentation, ask, &token)).await?;
+                        .current_token(presented, &record, &current)
+                        .map_err(|_| walk::invalid(context, presented))?;
+                    let found = Box::pin(replay::find(context, presented, request, &token)).await?;
                     if let Answer::Opened(granted, body) = found {
-                        if presentation.hash == current && !presentation.adopted {
+                        if presented.hash == current && !presented.adopted {
                             lease.presented(&record);
                         }
                         lease.release().await;
                         return Ok(Acquired::Replay(Box::new((granted, body))));
                     }
                     without_answer = Some(record.revision(current));
-                    now = exchange.shared.now();
+                    now = context.shared.now();
                 }
                 Step::Follow => {
-                    let walked = walk.advance(exchange, presentation, &record, &current, deadline);
+                    let walked = walk.advance(context, presented, &record, &current, deadline);
                     Box::pin(walked).await?;
-                    now = exchange.shared.now();
+                    now = context.shared.now();
                 }
                 Step::Wait => {
                     lease.release().await;
-                    exchange.progress.rest();
-                    if exchange.progress.detached() || Instant::now() + pause > deadline {
+                    context.progress.rest();
+                    if context.progress.detached() || Instant::now() + pause > deadline {
                         return Err(RefreshError::Busy);
                     }
                     sleep(pause).await;
@@ -246,14 +246,14 @@ pub(super) async fn acquire<St: Store>(
                     lease.release().await;
                     // If this lease expires, too, it must show the same as the one that it
                     // replaces.
-                    let presented = standing(&claim) == Standing::RanOut;
+                    let ran_out = standing(&claim) == Standing::RanOut;
                     goal = Goal {
                         tag: current,
-                        purpose: match presented {
+                        purpose: match ran_out {
                             true => Purpose::Rotation,
                             false => Purpose::Recovery,
                         },
-                        presented,
+                        presented: ran_out,
                     };
                     continue 'claim;
                 }
@@ -263,7 +263,7 @@ pub(super) async fn acquire<St: Store>(
                 }
                 Step::Refuse(refusal) => {
                     lease.release().await;
-                    return Err(refuse(exchange, presentation, refusal));
+                    return Err(refuse(context, presented, refusal));
                 }
             }
         }
@@ -273,14 +273,14 @@ pub(super) async fn acquire<St: Store>(
 /// Reads the record in an entry that a claim has returned. Returns it, and whether its grant was
 /// ended with others.
 pub(super) fn read_record<St: Store>(
-    exchange: &RequestContext<St>,
-    presentation: &PresentedToken<'_>,
+    context: &RequestContext<St>,
+    presented: &PresentedToken<'_>,
     entry: &Entry,
     epochs: Result<Arc<Table>, StoreError>,
 ) -> Result<(Record, bool), RefreshError> {
-    let record = Record::decode(&presentation.key, &entry.tag, &entry.value)
-        .map_err(|error| unreadable(exchange, presentation, error))?;
-    let epochs = epochs.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
+    let record = Record::decode(&presented.key, &entry.tag, &entry.value)
+        .map_err(|error| unreadable(context, presented, error))?;
+    let epochs = epochs.map_err(|error| context.store_failed(error, presented.subject()))?;
     let has_ended = record.has_ended(&epochs);
     Ok((record, has_ended))
 }

@@ -96,12 +96,13 @@ impl NewGrant<'_> {
         let lifetime = record.time_to_live(now);
         let body = answer.with_refresh_token(&text, lifetime, record.authorization_left(now));
         let mut sidecars = Vec::new();
-        if let Some(ask) = self.repeat {
+        if let Some(request) = self.repeat {
             let context = Context {
                 purpose: Purpose::Replay,
                 ..context
             };
-            let sealed = replay::seal(&sealer, replay_nonce, context, ask, granted, &body, now)?;
+            let sealed =
+                replay::seal(&sealer, replay_nonce, context, request, granted, &body, now)?;
             let ttl = config.windows.retry.min(lifetime);
             sidecars.push(Sidecar::new(replay::name(&hash), sealed.into(), ttl));
         }

@@ -25,14 +25,14 @@ use futures_util::future::join3;
 /// Handles a request with any other grant type: forwards it, and replaces the refresh token in the
 /// answer.
 pub(crate) async fn issue<St: Store, I: Inner>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     upstream: Box<I>,
     body: Bytes,
     form: &TokenRequest,
     client: &Client<'_>,
     proofs: Proofs,
 ) -> Outcome<I::ResBody, I::Error> {
-    let config = exchange.shared.config();
+    let config = context.shared.config();
     let client_id = client.id.as_ref();
     let subject = EventSubject::client(client_id);
     if config.hand_back {
@@ -41,7 +41,7 @@ pub(crate) async fn issue<St: Store, I: Inner>(
             Ok(Some(response.map(ResponseBody::inner)))
         };
         let limit = config.issue_timeout;
-        return exchange
+        return context
             .within(limit, RefreshError::UpstreamTimeout, subject, call)
             .await;
     }
@@ -55,14 +55,14 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         .any(|requested| is_refresh_token_type(&requested));
     let reading = Reading {
         requests_refresh_token,
-        ..exchange.reading(None)
+        ..context.reading(None)
     };
     // Drawn before the inner service uses up the authorization code, so that a random number
     // generator that fails costs nothing.
-    let entropy = Entropy::new(&exchange.shared)?;
+    let entropy = Entropy::new(&context.shared)?;
     let call = upstream::token_request(upstream, body, reading);
     let limit = config.issue_timeout;
-    let granted = match exchange
+    let granted = match context
         .within(limit, RefreshError::UpstreamTimeout, subject, call)
         .await?
     {
@@ -74,7 +74,7 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         client_id.is_some() && (granted.answer.refresh_token().is_some() || config.reference);
     let profile = match begins {
         true => granted.profile(config).map_err(|error| {
-            exchange.emit(EventKind::UpstreamUnreadable, subject);
+            context.emit(EventKind::UpstreamUnreadable, subject);
             tracing::debug!(%error, "the inner service named a subject that cannot be stored");
             RefreshError::UpstreamUnreadable
         })?,
@@ -93,14 +93,14 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         let body = match client_id {
             Some(client_id) => {
                 let terms = access_terms(config, requested, client_id, &granted, profile);
-                issue_alone(exchange, client_id, entropy, &granted, &terms).await?
+                issue_alone(context, client_id, entropy, &granted, &terms).await?
             }
             None => granted.answer.body().clone(),
         };
         return Ok(granted.respond(body));
     };
     let Some(client_id) = client_id else {
-        exchange.emit(EventKind::Unbound, subject);
+        context.emit(EventKind::Unbound, subject);
         let body = granted.answer.without_refresh_token();
         return Ok(granted.respond(body));
     };
@@ -114,10 +114,10 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         credential: requested.authenticates,
         access: access_terms(config, requested, client_id, &granted, profile),
     };
-    let body = match grant.begin(&exchange.shared, entropy.first(), &granted) {
+    let body = match grant.begin(&context.shared, entropy.first(), &granted) {
         Ok(begun) => {
             let key = begun.key;
-            match store(exchange, begun, client_id, &granted).await? {
+            match store(context, begun, client_id, &granted).await? {
                 Stored::Grant(body) => return Ok(granted.respond_for(&key, body)),
                 Stored::Nothing(body) => body,
             }
@@ -125,10 +125,10 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         // In reference mode the client must not receive the upstream access token. With
         // `refuse_unstored_grants` it must get an error.
         Err(error) if config.reference || config.refuse_unstored_grants => {
-            return Err(failed(exchange, error, client_id).into());
+            return Err(failed(context, error, client_id).into());
         }
         Err(error) => {
-            let _ = failed(exchange, error, client_id);
+            let _ = failed(context, error, client_id);
             granted.answer.without_refresh_token()
         }
     };
@@ -148,12 +148,12 @@ enum Stored {
 /// access token expires. With `refuse_unstored_grants` it gets an error instead, and a reference
 /// access token that was already stored is never sent.
 async fn store<St: Store>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     begun: Begun,
     client_id: &ClientId,
     granted: &Granted,
 ) -> Result<Stored, RefreshError> {
-    let shared = &exchange.shared;
+    let shared = &context.shared;
     let subject = EventSubject::client(Some(client_id));
     let mut begun = begun;
     let session = begun.session.take();
@@ -171,12 +171,12 @@ async fn store<St: Store>(
     {
         session.list_in_background(shared);
     }
-    access.map_err(|error| exchange.store_failed(error, subject))?;
+    access.map_err(|error| context.store_failed(error, subject))?;
     let Err(error) = grant else {
-        exchange.emit(EventKind::Issued, begun.subject(client_id));
+        context.emit(EventKind::Issued, begun.subject(client_id));
         return Ok(Stored::Grant(begun.body));
     };
-    let error = exchange.store_failed(error, subject);
+    let error = context.store_failed(error, subject);
     if shared.config().refuse_unstored_grants {
         return Err(error);
     }
@@ -186,20 +186,20 @@ async fn store<St: Store>(
     write
         .detach_from_grant(shared)
         .await
-        .map_err(|error| exchange.store_failed(error, subject))?;
+        .map_err(|error| context.store_failed(error, subject))?;
     Ok(Stored::Nothing(answer.without_refresh_token()))
 }
 
 /// Returns the answer of a request that begins no grant. In reference mode, its access token is
 /// replaced by one that belongs to no grant.
 async fn issue_alone<St: Store>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     client_id: &ClientId,
     entropy: Entropy,
     granted: &Granted,
     terms: &Terms<'_>,
 ) -> Result<Bytes, RefreshError> {
-    let shared = &exchange.shared;
+    let shared = &context.shared;
     if !shared.config().reference {
         return Ok(granted.answer.body().clone());
     }
@@ -213,21 +213,21 @@ async fn issue_alone<St: Store>(
         &granted.answer,
     );
     let Some(MintedAccessToken { answer, write }) =
-        access.map_err(|error| failed(exchange, error, client_id))?
+        access.map_err(|error| failed(context, error, client_id))?
     else {
         return Ok(granted.answer.body().clone());
     };
     let stored = write.write(shared.store(), shared.now()).await;
-    stored.map_err(|error| exchange.store_failed(error, EventSubject::client(Some(client_id))))?;
+    stored.map_err(|error| context.store_failed(error, EventSubject::client(Some(client_id))))?;
     Ok(answer.body().clone())
 }
 
 fn failed<St: Store>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     error: MintError,
     client_id: &ClientId,
 ) -> RefreshError {
-    exchange.store_failed(
+    context.store_failed(
         StoreError::unavailable(error),
         EventSubject::client(Some(client_id)),
     )

@@ -142,12 +142,12 @@ pub(crate) fn mint<St>(
     shared: &State<St>,
     now: Timestamp,
     owner: Owner<'_>,
-    draw: Option<AccessEntropy>,
+    entropy: Option<AccessEntropy>,
     terms: &Terms<'_>,
     answer: &TokenResponse,
 ) -> Result<Option<MintedAccessToken>, MintError> {
     let config = shared.config();
-    let Some(draw) = draw else {
+    let Some(entropy) = entropy else {
         return Ok(None);
     };
     let Some(upstream) = answer.access_token() else {
@@ -157,7 +157,7 @@ pub(crate) fn mint<St>(
         Owner::Grant(token) => (token.access_id(), token.generation(), Some(token)),
         Owner::Alone(id) => (id, 0, None),
     };
-    let token = AccessToken::new(id, generation, &draw.secret);
+    let token = AccessToken::new(id, generation, &entropy.secret);
     let key = token.key();
     let context = Context {
         purpose: Purpose::Access,
@@ -165,14 +165,14 @@ pub(crate) fn mint<St>(
         client_id: terms.client_id,
     };
     let sealer = Sealer::new(token.secret());
-    let sealed = sealer.seal(draw.nonce, context, &[], upstream.as_bytes())?;
+    let sealed = sealer.seal(entropy.nonce, context, &[], upstream.as_bytes())?;
     let profile = terms
         .profile
-        .map(|profile| profile.seal(&sealer, draw.profile_nonce, context))
+        .map(|profile| profile.seal(&sealer, entropy.profile_nonce, context))
         .transpose()?;
     let renewable = refresh_token
         .filter(|_| terms.are_renewable(config))
-        .map(|token| Renewable::seal(&sealer, draw.refresh_nonce, context, token))
+        .map(|token| Renewable::seal(&sealer, entropy.refresh_nonce, context, token))
         .transpose()?
         .map(|sealed| {
             let lifetime = upstream_lifetime(answer);
@@ -201,7 +201,7 @@ pub(crate) fn mint<St>(
     let answer = answer
         .with_access_token(&text, stated)
         .map_err(MintError::Answer)?;
-    let entry = record.entry(&key, draw.version);
+    let entry = record.entry(&key, entropy.version);
     Ok(Some(MintedAccessToken {
         answer,
         write: AccessWrite {

@@ -26,7 +26,7 @@ use crate::wire::token_request::{Param, TokenRequest};
 
 /// Handles a request with `grant_type=refresh_token`.
 pub(crate) async fn refresh<St: Store, I: Inner>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     upstream: Box<I>,
     body: Bytes,
     form: &TokenRequest,
@@ -39,63 +39,63 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
         .id
         .as_ref()
         .ok_or(RefreshError::InvalidClient { basic: false })?;
-    let ask = RefreshRequest::read(form, client, proofs)?;
+    let request = RefreshRequest::read(form, client, proofs)?;
     // Asked before anything is read or locked, because the callback of the application may panic.
-    let policies = &exchange.shared.config().rotation_policy;
-    let policy = policies.of(|| ask.client_info(client_id));
-    let deadline = exchange.deadline();
-    let presentation = match RefreshToken::parse(&exchange.shared.config().prefix, token) {
+    let policies = &context.shared.config().rotation_policy;
+    let policy = policies.of(|| request.client_info(client_id));
+    let deadline = context.deadline();
+    let presented = match RefreshToken::parse(&context.shared.config().prefix, token) {
         Some(token) => PresentedToken::new(token, client_id),
         // Boxed because adoption is rare, and unboxed it would enlarge the future of every request.
         None => {
             let foreign = Foreign::new(token, client_id);
-            match Box::pin(adopt::resolve(exchange, &foreign, deadline)).await? {
+            match Box::pin(adopt::resolve(context, &foreign, deadline)).await? {
                 Resolved::Successor(token) => PresentedToken {
                     adopted: true,
                     ..PresentedToken::new(token, client_id)
                 },
                 Resolved::Reused(token, found) => {
-                    let presentation = PresentedToken::new(token, client_id);
-                    let refused = refuse_reuse(exchange, upstream, form, &presentation, *found);
+                    let presented = PresentedToken::new(token, client_id);
+                    let refused = refuse_reuse(context, upstream, form, &presented, *found);
                     return Box::pin(refused).await;
                 }
                 Resolved::Reserved(reservation) => {
                     let adopted =
-                        adopt::adopt(exchange, upstream, body, &foreign, &ask, reservation);
+                        adopt::adopt(context, upstream, body, &foreign, &request, reservation);
                     return Box::pin(adopted).await;
                 }
-                Resolved::Forward => return exchange.pass(upstream, body).await,
+                Resolved::Forward => return context.pass(upstream, body).await,
             }
         }
     };
-    precheck(exchange, &presentation)?;
+    precheck(context, &presented)?;
 
-    let turn = exchange.shared.key_lock().lock(presentation.hash);
-    let turn = timeout_at(deadline, turn).await;
-    let (turn, waited) = turn.map_err(|_| RefreshError::Busy)?;
+    let guard = context.shared.key_lock().lock(presented.hash);
+    let guard = timeout_at(deadline, guard).await;
+    let (guard, waited) = guard.map_err(|_| RefreshError::Busy)?;
     if waited {
         // The request ahead of this one may have found that the grant has ended. If so, the store
         // need not be asked again.
-        precheck(exchange, &presentation)?;
+        precheck(context, &presented)?;
     }
-    match acquire(exchange, &presentation, &ask, waited, deadline).await? {
+    match acquire(context, &presented, &request, waited, deadline).await? {
         Acquired::Replay(replayed) => {
             let (granted, body) = *replayed;
-            Ok(replay::respond(exchange, &presentation, granted, body))
+            Ok(replay::respond(context, &presented, granted, body))
         }
         Acquired::Reuse(found) => {
-            let refused = refuse_reuse(exchange, upstream, form, &presentation, *found);
+            let refused = refuse_reuse(context, upstream, form, &presented, *found);
             Box::pin(refused).await
         }
         Acquired::Lease(mut held) => {
-            let config = exchange.shared.config();
+            let config = context.shared.config();
             if held.proceed == Proceed::Rotate
                 && !config.hand_back
-                && held.record.keeps(policy, exchange.shared.now())
+                && held.record.keeps(policy, context.shared.now())
             {
                 held.proceed = Proceed::Keep;
             }
-            rotate(exchange, upstream, &presentation, &ask, held, turn).await
+            rotate(context, upstream, &presented, &request, held, guard).await
         }
     }
 }
@@ -105,12 +105,12 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
 ///
 /// If there is nothing to commit, the lease is released.
 async fn rotate<St: Store, I: Inner>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     upstream: Box<I>,
-    presentation: &PresentedToken<'_>,
-    ask: &RefreshRequest<'_>,
+    presented: &PresentedToken<'_>,
+    request: &RefreshRequest<'_>,
     held: Box<Held<St>>,
-    turn: KeyLockGuard,
+    guard: KeyLockGuard,
 ) -> Outcome<I::ResBody, I::Error> {
     let Held {
         lease,
@@ -120,42 +120,42 @@ async fn rotate<St: Store, I: Inner>(
         proceed,
         entropy,
     } = *held;
-    if let Err(error) = ask.within(&record.binding) {
+    if let Err(error) = request.within(&record.binding) {
         return lease.release_and(Err(error.into())).await;
     }
     let sealer = Sealer::new(current.secret());
-    let Some(token) = presentation.unseal(&sealer, &record) else {
+    let Some(token) = presented.unseal(&sealer, &record) else {
         lease.release().await;
-        return Err(unreadable(exchange, presentation, DecodeError::Damaged).into());
+        return Err(unreadable(context, presented, DecodeError::Damaged).into());
     };
-    let profile = presentation.open_profile(&sealer, &record);
+    let profile = presented.open_profile(&sealer, &record);
     // A grant that is handed back needs no other token of the layer.
     let keeps = matches!(proceed, Proceed::Converge | Proceed::Keep);
-    let minted = if keeps || exchange.shared.config().hand_back {
+    let minted = if keeps || context.shared.config().hand_back {
         entropy.keep(current)
     } else {
         let generation = record.next_generation(proceed == Proceed::Recover);
-        entropy.next(&presentation.token, generation)
+        entropy.next(&presented.token, generation)
     };
 
-    let request = ask.with_token(&token);
-    let reply = exchange.refresh(upstream, request, &token, presentation.subject());
+    let form = request.with_token(&token);
+    let reply = context.refresh(upstream, form, &token, presented.subject());
     match reply.await {
         Ok(Reply::Granted(granted)) => {
             let replaced = granted
                 .answer
                 .refresh_token()
                 .is_some_and(|new| new != &**token);
-            if exchange.shared.config().hand_back
+            if context.shared.config().hand_back
                 && !replaced
                 && let Err(error) =
-                    Box::pin(adopt::forget(exchange, &token, presentation.client_id)).await
+                    Box::pin(adopt::forget(context, &token, presented.client_id)).await
             {
                 return lease.release_and(Err(error.into())).await;
             }
             let rotation = commit::Rotation {
-                presentation,
-                ask,
+                presented,
+                request,
                 sealer,
                 record,
                 claimed,
@@ -164,11 +164,11 @@ async fn rotate<St: Store, I: Inner>(
                 profile,
                 minted,
             };
-            rotation.commit(exchange, lease, turn, granted).await
+            rotation.commit(context, lease, guard, granted).await
         }
         Ok(Reply::Rejected(response)) => {
             let claimed = record.revision(claimed);
-            let rejected = rejected(exchange, presentation, ask, lease, &claimed, response);
+            let rejected = rejected(context, presented, request, lease, &claimed, response);
             Box::pin(rejected).await
         }
         Ok(Reply::Refused(response)) => lease.release_and(Ok(response)).await,
@@ -179,34 +179,34 @@ async fn rotate<St: Store, I: Inner>(
 /// Ends the grant because the inner service has rejected its upstream token. If another request has
 /// rotated the grant in the meantime, decides again, against the new record.
 async fn rejected<St: Store, ResBody, E>(
-    exchange: &RequestContext<St>,
-    presentation: &PresentedToken<'_>,
-    ask: &RefreshRequest<'_>,
+    context: &RequestContext<St>,
+    presented: &PresentedToken<'_>,
+    request: &RefreshRequest<'_>,
     lease: LeaseGuard<St>,
     claimed: &Revision,
     response: Response<ResponseBody<ResBody>>,
 ) -> Outcome<ResBody, E> {
     let (version, _in_flight) = lease.into_commit();
-    match exchange
+    match context
         .store()
-        .swap(&presentation.key, Some(version), Change::Remove, &[])
+        .swap(&presented.key, Some(version), Change::Remove, &[])
         .await
     {
         Ok(Swap::Swapped) => {
-            exchange.announce(&presentation.key).await;
-            exchange.emit(EventKind::UpstreamRejected, presentation.subject());
+            context.announce(&presented.key).await;
+            context.emit(EventKind::UpstreamRejected, presented.subject());
         }
         Ok(Swap::Conflict(Some(found))) => {
-            let record = Record::decode(&presentation.key, &found.tag, &found.value)
-                .map_err(|error| unreadable(exchange, presentation, error))?;
+            let record = Record::decode(&presented.key, &found.tag, &found.value)
+                .map_err(|error| unreadable(context, presented, error))?;
             if record.revision(found.tag) != *claimed {
-                return Ok(commit::decide_again(exchange, presentation, ask, found).await?);
+                return Ok(commit::decide_again(context, presented, request, found).await?);
             }
         }
         Ok(Swap::Conflict(None)) => {}
         // The grant stays in the store. The inner service will reject its next refresh, too.
         Err(error) => {
-            let _ = exchange.store_failed(error, presentation.subject());
+            let _ = context.store_failed(error, presented.subject());
         }
     }
     Ok(response)

@@ -34,7 +34,7 @@ pub(crate) fn seal(
     sealer: &Sealer,
     nonce: SealNonce,
     context: Context<'_>,
-    ask: &RefreshRequest<'_>,
+    request: &RefreshRequest<'_>,
     granted: &Granted,
     body: &[u8],
     now: Timestamp,
@@ -52,7 +52,7 @@ pub(crate) fn seal(
     rest.put_u16(granted.head.status.as_u16());
     rest.put_u16(len);
     let parts = [&head, content_type, body];
-    sealer.seal_parts(nonce, context, &ask.terms(), &parts)
+    sealer.seal_parts(nonce, context, &request.terms(), &parts)
 }
 
 /// Opens an answer that [`seal`] has sealed. Returns it, and its body with the lifetimes reduced by
@@ -60,11 +60,11 @@ pub(crate) fn seal(
 pub(crate) fn open(
     sealer: &Sealer,
     context: Context<'_>,
-    ask: &RefreshRequest<'_>,
+    request: &RefreshRequest<'_>,
     sealed: &[u8],
     now: Timestamp,
 ) -> Result<(Granted, Bytes), SealError> {
-    let message = sealer.open(context, &ask.terms(), sealed)?;
+    let message = sealer.open(context, &request.terms(), sealed)?;
     let (sent_at, granted) = read(&message).ok_or(SealError)?;
     let aged = granted.answer.aged(now.saturating_since(sent_at));
     Ok((granted, aged))
@@ -108,20 +108,20 @@ pub(crate) enum Answer {
 
 /// Reads the stored answer of the last rotation. `current` is the token in that answer.
 pub(crate) async fn find<St: Store>(
-    exchange: &RequestContext<St>,
-    presentation: &PresentedToken<'_>,
-    ask: &RefreshRequest<'_>,
+    context: &RequestContext<St>,
+    presented: &PresentedToken<'_>,
+    request: &RefreshRequest<'_>,
     current: &RefreshToken,
 ) -> Result<Answer, RefreshError> {
     let name = name(&current.hash());
-    let found = exchange.store().sidecar(&presentation.key, &name).await;
-    let found = found.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
+    let found = context.store().sidecar(&presented.key, &name).await;
+    let found = found.map_err(|error| context.store_failed(error, presented.subject()))?;
     let Some(sealed) = found else {
         return Ok(Answer::Gone);
     };
     let sealer = Sealer::new(current.secret());
-    let context = presentation.context(Purpose::Replay);
-    let opened = open(&sealer, context, ask, &sealed, exchange.shared.now());
+    let bound_to = presented.context(Purpose::Replay);
+    let opened = open(&sealer, bound_to, request, &sealed, context.shared.now());
     Ok(opened.map_or(Answer::Different, |(granted, body)| {
         Answer::Opened(granted, body)
     }))
@@ -129,11 +129,11 @@ pub(crate) async fn find<St: Store>(
 
 /// Emits the event of a replay and returns the stored answer.
 pub(crate) fn respond<St: Store, ResBody>(
-    exchange: &RequestContext<St>,
-    presentation: &PresentedToken<'_>,
+    context: &RequestContext<St>,
+    presented: &PresentedToken<'_>,
     granted: Granted,
     body: Bytes,
 ) -> Response<ResponseBody<ResBody>> {
-    exchange.emit(EventKind::Replayed, presentation.subject());
-    granted.respond_for(&presentation.key, body)
+    context.emit(EventKind::Replayed, presented.subject());
+    granted.respond_for(&presented.key, body)
 }

@@ -59,11 +59,11 @@ fn lock(first: &FirstPanic) -> std::sync::MutexGuard<'_, Option<String>> {
     first.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Calls `ask` until it returns `Some`. Panics with `what` after [`PATIENCE`].
-pub(super) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+/// Calls `check` until it returns `Some`. Panics with `what` after [`PATIENCE`].
+pub(super) async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
-        if let Some(answer) = ask().await {
+        if let Some(answer) = check().await {
             return answer;
         }
         assert!(

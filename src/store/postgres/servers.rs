@@ -35,7 +35,7 @@ pub(super) struct Primary {
     pub(super) version: i32,
     /// Whether a commit is on the disk before it is confirmed.
     pub(super) is_durable: bool,
-    /// The number of promotions in its history, or 0 if it does not tell.
+    /// The number of promotions in its history, or 0 if that is unknown.
     timeline: i64,
     time: i64,
     read_at: Instant,
@@ -64,7 +64,8 @@ impl Servers {
     /// of several, the one that was promoted last is used, or else the first one.
     pub(super) async fn primary(&self, limit: Duration) -> Result<Primary, Failure> {
         let asked = self.0.iter().enumerate();
-        let asked = asked.map(|(index, options)| async move { (index, ask(index, options).await) });
+        let asked =
+            asked.map(|(index, options)| async move { (index, inspect(index, options).await) });
         let mut asked: FuturesUnordered<_> = asked.collect();
         let mut answers: Vec<_> = self.0.iter().map(|_| Err(Failure::slow())).collect();
         let mut end = Instant::now() + limit;
@@ -122,7 +123,7 @@ impl Primary {
 
 /// Connects without a pool, which would hide the reason of a failure. Fails if the server does not
 /// accept writes.
-async fn ask(index: usize, options: &PgConnectOptions) -> Result<Primary, Failure> {
+async fn inspect(index: usize, options: &PgConnectOptions) -> Result<Primary, Failure> {
     let mut connection = PgConnection::connect_with(options).await?;
     let settings = "SELECT current_setting('server_version_num')::integer AS version,
         current_setting('transaction_read_only')::boolean AS read_only,

@@ -133,7 +133,7 @@ impl RedbStore {
     }
 
     /// Sends a job to `worker`, and waits for its reply for at most the time-out.
-    async fn ask<J: Send + 'static, T>(
+    async fn send<J: Send + 'static, T>(
         &self,
         worker: &Worker<J>,
         job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> J,
@@ -154,7 +154,7 @@ redacted_debug!(self: RedbStore { path: self.0.shared.file.path() });
 
 impl Store for RedbStore {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        self.ask(&self.0.reader, |reply| Read::Entry(*key, reply))
+        self.send(&self.0.reader, |reply| Read::Entry(*key, reply))
             .await
     }
 
@@ -166,7 +166,7 @@ impl Store for RedbStore {
         sidecars: &[Sidecar],
     ) -> Result<Swap, StoreError> {
         decide::check_sidecars(sidecars)?;
-        self.ask(&self.0.writer, |reply| {
+        self.send(&self.0.writer, |reply| {
             Job::Swap(
                 Asked {
                     key: *key,
@@ -181,7 +181,7 @@ impl Store for RedbStore {
     }
 
     async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
-        self.ask(&self.0.reader, |reply| Read::Sidecar(*key, *name, reply))
+        self.send(&self.0.reader, |reply| Read::Sidecar(*key, *name, reply))
             .await
     }
 
@@ -192,7 +192,7 @@ impl Store for RedbStore {
         version: Version,
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {
-        self.ask(&self.0.writer, |reply| {
+        self.send(&self.0.writer, |reply| {
             Job::Claim(
                 AskedClaim {
                     key: *key,

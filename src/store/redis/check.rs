@@ -74,14 +74,14 @@ pub(super) async fn rehearse(link: &Link, key: &[u8], sidecar: &[u8]) -> Result<
 /// replicas than the `replicas` that writes wait for.
 pub(super) async fn warn(connection: &Connection, replicas: Option<u32>) {
     let info = cmd("INFO");
-    let told = match connection {
+    let reply = match connection {
         Connection::Server(_) => connection.query(&info).await,
         Connection::Cluster(nodes) => {
             let masters = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
             nodes.clone().route_command(info, masters).await
         }
     };
-    let servers = match told.map_err(Failure::from) {
+    let servers = match reply.map_err(Failure::from) {
         Ok(Value::BulkString(text)) => vec![(None, String::from_utf8_lossy(&text).into_owned())],
         Ok(Value::Map(nodes)) => nodes.into_iter().filter_map(of_a_node).collect(),
         Ok(_) => return,

@@ -225,7 +225,7 @@ impl Connector {
             let Some(sentinel) = sentinels.get(at) else {
                 continue;
             };
-            let master = match within(limit / 2, self.ask(sentinel, service)).await {
+            let master = match within(limit / 2, self.master_of(sentinel, service)).await {
                 Ok(master) => {
                     self.first_sentinel.store(at, Ordering::Relaxed);
                     master
@@ -250,7 +250,7 @@ impl Connector {
         found
     }
 
-    async fn ask(&self, sentinel: &Host, service: &str) -> Result<Host, Failure> {
+    async fn master_of(&self, sentinel: &Host, service: &str) -> Result<Host, Failure> {
         let sentinel = Endpoint::Host(sentinel);
         let connection = self
             .dial_as(sentinel, self.sentinel_credentials.as_ref(), 0, None)

@@ -196,7 +196,7 @@ impl Withheld {
             let value = decoded(text, at);
             secrets.iter().any(|secret| **secret == *value)
         };
-        let tells = |at: &Range<usize>| mentions_any(at, 0) || self.found_in(raw(at));
+        let discloses = |at: &Range<usize>| mentions_any(at, 0) || self.found_in(raw(at));
         for (at, member) in tree.members().iter().enumerate() {
             if roles.get(at) == Some(&Role::Other) && mentions_any(&member.name, 0) {
                 set(&mut goes, at);
@@ -206,7 +206,7 @@ impl Withheld {
             let Some(owner) = *owner else {
                 // The text is not an object but, for example, an array of strings: no part of it
                 // can be removed by itself.
-                if tells(at) {
+                if discloses(at) {
                     return Err(Undisclosable);
                 }
                 continue;
@@ -225,7 +225,7 @@ impl Withheld {
                     return Err(Undisclosable);
                 }
                 Role::Kept if mentions_any(at, 0) => set(&mut goes, owner),
-                Role::Other if tells(at) => set(&mut goes, owner),
+                Role::Other if discloses(at) => set(&mut goes, owner),
                 Role::Replaced | Role::AccessToken | Role::Standard | Role::Kept | Role::Other => {}
             }
         }

@@ -66,7 +66,7 @@ pub async fn half_sent_forms_share_the_memory_limit(server: &Example) {
     ]
     .concat();
     let token = server.url("/token");
-    let ask = async || {
+    let call = async || {
         let headers = [("content-type", "application/x-www-form-urlencoded")];
         send("POST", &token, &headers, form.clone()).await
     };
@@ -76,7 +76,7 @@ pub async fn half_sent_forms_share_the_memory_limit(server: &Example) {
             half.write_all(format!("{}{}", head(60_001), "x".repeat(60_000)).as_bytes())
                 .await
                 .unwrap();
-            let answer = ask().await;
+            let answer = call().await;
             if answer.status == StatusCode::SERVICE_UNAVAILABLE {
                 return (half, answer);
             }
@@ -90,7 +90,7 @@ pub async fn half_sent_forms_share_the_memory_limit(server: &Example) {
     assert_eq!(answer.string("error"), "temporarily_unavailable");
     server.written("request bodies use too much memory").await;
     drop(half);
-    let again = async { while ask().await.status == StatusCode::SERVICE_UNAVAILABLE {} };
+    let again = async { while call().await.status == StatusCode::SERVICE_UNAVAILABLE {} };
     timeout(PATIENCE, again)
         .await
         .unwrap_or_else(|_| panic!("the memory is not released: {server:?}"));

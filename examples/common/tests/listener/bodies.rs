@@ -72,7 +72,7 @@ async fn hold(server: &Server, request: &str) -> TcpStream {
         loop {
             let holder = server.sent(request.as_bytes()).await;
             let answer = server
-                .ask(&post("/buffer", 60_000, &"x".repeat(60_000)))
+                .send(&post("/buffer", 60_000, &"x".repeat(60_000)))
                 .await;
             if !answer.starts_with("HTTP/1.1 200 ") {
                 assert_busy(&answer);
@@ -99,15 +99,15 @@ async fn bodies_above_the_memory_limit_get_503_until_a_request_is_finished() {
         .sent(post("/buffer", 10_000_000, "").as_bytes())
         .await;
     let holder = hold(&server, &post("/buffer", 60_001, &half)).await;
-    let small = server.ask(&post("/buffer", 10_000, &half[..10_000])).await;
+    let small = server.send(&post("/buffer", 10_000, &half[..10_000])).await;
     assert!(
         small.ends_with("\r\n\r\n10000"),
         "a body that fits into the rest is served: {small}"
     );
     drop(holder);
-    let mut answer = server.ask(&post("/buffer", 60_000, &half)).await;
+    let mut answer = server.send(&post("/buffer", 60_000, &half)).await;
     while !answer.starts_with("HTTP/1.1 200 ") {
-        answer = server.ask(&post("/buffer", 60_000, &half)).await;
+        answer = server.send(&post("/buffer", 60_000, &half)).await;
     }
     assert!(answer.ends_with("\r\n\r\n60000"), "{answer}");
     drop(announced);
@@ -124,7 +124,7 @@ async fn bodies_are_counted_until_the_response_begins() {
     let mut holder = hold(&server, &post("/buffer-wait", 60_000, &whole)).await;
     server.go.add_permits(1);
     assert!(closed("the holder", &mut holder).await.ends_with(b"xxxx"));
-    let answer = server.ask(&post("/buffer", 60_000, &whole)).await;
+    let answer = server.send(&post("/buffer", 60_000, &whole)).await;
     assert!(answer.ends_with("\r\n\r\n60000"), "{answer}");
 }
 
@@ -137,7 +137,7 @@ async fn only_the_held_part_of_a_body_counts() {
     })
     .await;
     let answer = server
-        .ask(&post("/buffer", 1_000_000, &"x".repeat(1_000_000)))
+        .send(&post("/buffer", 1_000_000, &"x".repeat(1_000_000)))
         .await;
     assert!(answer.ends_with("\r\n\r\n1000000"), "{answer}");
 }
@@ -150,7 +150,7 @@ async fn a_stalled_request_body_gets_408() {
     })
     .await;
     for body in ["", "x", &"x".repeat(5000)] {
-        let answer = server.ask(&post("/buffer", 10_000, body)).await;
+        let answer = server.send(&post("/buffer", 10_000, body)).await;
         assert!(
             answer.starts_with("HTTP/1.1 408 ") && answer.contains("invalid_request"),
             "{answer}"
@@ -158,7 +158,7 @@ async fn a_stalled_request_body_gets_408() {
     }
     let chunked =
         "POST /buffer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
-    assert!(server.ask(chunked).await.starts_with("HTTP/1.1 408 "));
+    assert!(server.send(chunked).await.starts_with("HTTP/1.1 408 "));
 
     let (client, connection) = h2::client::handshake(server.connect().await).await.unwrap();
     tokio::spawn(connection);
@@ -252,7 +252,7 @@ async fn a_lower_case_method_gets_400() {
         ("VERSION-CONTROL", 200),
     ] {
         let answer = server
-            .ask(&format!(
+            .send(&format!(
                 "{method} / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
             ))
             .await;

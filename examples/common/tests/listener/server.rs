@@ -107,7 +107,7 @@ impl Server {
     }
 
     /// Sends a request on a connection of its own, and reads until the server closes it.
-    pub(crate) async fn ask(&self, request: &str) -> String {
+    pub(crate) async fn send(&self, request: &str) -> String {
         let (mut read, mut write) = self.connect().await.into_split();
         let request = request.to_owned();
         // The server may respond and close the connection before it has read the whole request.
@@ -121,7 +121,7 @@ impl Server {
     }
 
     pub(crate) async fn get(&self, path: &str) -> String {
-        self.ask(&format!(
+        self.send(&format!(
             "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
         ))
         .await

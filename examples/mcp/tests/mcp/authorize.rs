@@ -33,7 +33,7 @@ impl Fixture {
         mcp::request(&self.server, &self.client_id, REDIRECT, changes)
     }
 
-    async fn ask(&self, changes: &[(&str, &str)]) -> Answer {
+    async fn open(&self, changes: &[(&str, &str)]) -> Answer {
         Browser::default().get(&self.request(changes)).await
     }
 }
@@ -322,7 +322,7 @@ async fn errors_in_a_request_are_explained_on_a_page_with_a_link_back() {
         ),
     ];
     for (name, changes, error) in rows {
-        let page = fixture.ask(changes).await;
+        let page = fixture.open(changes).await;
         assert_eq!(
             page.status,
             StatusCode::BAD_REQUEST,
@@ -368,7 +368,7 @@ async fn errors_in_a_request_are_explained_on_a_page_with_a_link_back() {
         );
         assert_eq!(one(&answer, "code"), None, "{name}");
     }
-    let state = fixture.ask(&[("state", "1"), ("state", "2")]).await;
+    let state = fixture.open(&[("state", "1"), ("state", "2")]).await;
     let state = query(&way_back(&state).0);
     assert_eq!(
         (one(&state, "error"), one(&state, "state")),
@@ -558,7 +558,7 @@ async fn the_browser_is_never_redirected_to_an_unregistered_uri() {
         ("a long request", &[("x", &long)], "too long"),
     ];
     for (name, changes, words) in rows {
-        let answer = fixture.ask(changes).await;
+        let answer = fixture.open(changes).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{name}");
         assert!(answer.text().contains(words), "{name}: {}", answer.text());
         assert!(answer.text().contains("What you can do"), "{name}");

@@ -273,15 +273,15 @@ async fn a_cancelled_request_does_not_cancel_the_fetch_for_others() {
     let server = host.mcp(&[]).await;
     host.hold(true);
     let client_id = host.document("/client", &json!({}), &[]);
-    let ask = || {
+    let call = || {
         let (server, client_id) = (server.url("/authorize"), client_id.clone());
         tokio::spawn(async move { authorize_at(server, &client_id, CALLBACK).await.status })
     };
-    let first = ask();
+    let first = call();
     while host.requests() == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let second = ask();
+    let second = call();
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
     host.hold(false);

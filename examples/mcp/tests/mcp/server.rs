@@ -295,7 +295,7 @@ async fn pages_of_other_origins_cannot_call_the_mcp_endpoint() {
         client.log_in(&server).await.string("access_token")
     );
     let message = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" }).to_string();
-    let ask = async |more: &[(&str, &str)]| {
+    let post_with = async |more: &[(&str, &str)]| {
         let headers = [
             ("authorization", authorization.as_str()),
             ("accept", "application/json, text/event-stream"),
@@ -358,10 +358,10 @@ async fn pages_of_other_origins_cannot_call_the_mcp_endpoint() {
         ),
     ];
     for (name, headers, status) in rows {
-        let answer = ask(headers).await;
+        let answer = post_with(headers).await;
         assert_eq!(answer.status, status, "{name}: {}", answer.text());
     }
-    let tools = ask(&[]).await.json()["result"]["tools"].clone();
+    let tools = post_with(&[]).await.json()["result"]["tools"].clone();
     let names: Vec<_> = tools
         .as_array()
         .unwrap()

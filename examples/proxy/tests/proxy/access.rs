@@ -542,7 +542,7 @@ async fn a_cors_preflight_is_forwarded_without_credentials() {
     ])
     .await;
     let token = access_token(&setup.log_in().await);
-    let ask = async |method: &str, path: &str, headers: &str| {
+    let call = async |method: &str, path: &str, headers: &str| {
         let before = setup.upstream.seen().len();
         let bearer = format!("Authorization: Bearer {token}\r\nAuthorization: Basic YTpi\r\n");
         let head = format!(
@@ -559,7 +559,7 @@ async fn a_cors_preflight_is_forwarded_without_credentials() {
         setup
             .upstream
             .then(Act::Answer(200, "text/plain", "of upstream"));
-        let (answer, seen) = ask("OPTIONS", path, &both).await;
+        let (answer, seen) = call("OPTIONS", path, &both).await;
         assert_eq!(
             (answer.status, answer.text()),
             (StatusCode::OK, "of upstream"),
@@ -573,7 +573,7 @@ async fn a_cors_preflight_is_forwarded_without_credentials() {
         );
         assert_eq!(seen.headers.get("authorization"), None, "{path}");
     }
-    let (answer, seen) = ask("OPTIONS", "/v2/../v3", &both).await;
+    let (answer, seen) = call("OPTIONS", "/v2/../v3", &both).await;
     assert_eq!(
         (answer.status, seen.is_none()),
         (StatusCode::BAD_REQUEST, true),
@@ -584,7 +584,7 @@ async fn a_cors_preflight_is_forwarded_without_credentials() {
         ("no requested method", "OPTIONS", ORIGIN),
         ("not a preflight", "GET", &both),
     ] {
-        let (answer, seen) = ask(method, "/api", headers).await;
+        let (answer, seen) = call(method, "/api", headers).await;
         assert_eq!(
             (answer.status, seen.is_none()),
             (StatusCode::BAD_REQUEST, true),
@@ -594,7 +594,7 @@ async fn a_cors_preflight_is_forwarded_without_credentials() {
     setup
         .upstream
         .then(Act::Answer(200, "text/plain", "of upstream"));
-    let (_, seen) = ask("OPTIONS", "/open", &both).await;
+    let (_, seen) = call("OPTIONS", "/open", &both).await;
     assert_eq!(
         seen.unwrap()
             .headers

@@ -478,7 +478,7 @@ async fn slow_bodies_do_not_lock_out_health_and_metrics() {
         .collect();
     for path in ["/healthz", "/metrics", "/healthz"] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-        let ask = async || {
+        let poll = async || {
             let mut stream = TcpStream::connect(addr).await?;
             stream.write_all(request.as_bytes()).await?;
             let mut answer = Vec::new();
@@ -486,7 +486,7 @@ async fn slow_bodies_do_not_lock_out_health_and_metrics() {
             std::io::Result::Ok(answer.starts_with(b"HTTP/1.1 200 "))
         };
         // While all connections are in use, a new one can displace this one.
-        let asking = async { while !ask().await.unwrap_or(false) {} };
+        let asking = async { while !poll().await.unwrap_or(false) {} };
         let answered = timeout(PATIENCE, asking).await;
         answered.unwrap_or_else(|_| panic!("{path} is locked out"));
     }

@@ -20,7 +20,7 @@ use crate::proxy;
 const SESSIONS: usize = 30;
 
 /// Returns the response of a proxy, or an error if there is none.
-async fn ask(proxy: SocketAddr, form: &[(&str, &str)]) -> io::Result<(u16, serde_json::Value)> {
+async fn call(proxy: SocketAddr, form: &[(&str, &str)]) -> io::Result<(u16, serde_json::Value)> {
     let body = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(form)
         .finish();
@@ -42,12 +42,12 @@ async fn client(
     over: Arc<AtomicBool>,
 ) -> Option<String> {
     let form = [("grant_type", "password"), ("client_id", "app")];
-    let (_, answer) = ask(proxies[round % proxies.len()], &form).await.unwrap();
+    let (_, answer) = call(proxies[round % proxies.len()], &form).await.unwrap();
     let mut token = answer["refresh_token"].as_str().unwrap().to_owned();
     let end = Instant::now() + PATIENCE;
     while !over.load(Ordering::SeqCst) {
         round += 1;
-        match ask(proxies[round % proxies.len()], &refresh_form("app", &token)).await {
+        match call(proxies[round % proxies.len()], &refresh_form("app", &token)).await {
             Ok((200, answer)) => answer["refresh_token"]
                 .as_str()
                 .unwrap()
@@ -93,7 +93,7 @@ async fn a_process_killed_under_load_loses_no_session_of_a_forgiving_upstream() 
     for token in clients.join_all().await.into_iter().flatten() {
         // Until the lease of the dead instance has expired.
         let (status, answer) = loop {
-            let (status, answer) = ask(proxies[0].addr(), &refresh_form("app", &token))
+            let (status, answer) = call(proxies[0].addr(), &refresh_form("app", &token))
                 .await
                 .unwrap();
             if status != 503 {

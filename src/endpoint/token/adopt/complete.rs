@@ -28,7 +28,7 @@ use crate::wire::scope::MAX_SCOPE;
 /// An adoption that the inner service has granted.
 pub(super) struct Adopted<'a> {
     pub(super) foreign: &'a Foreign<'a>,
-    pub(super) ask: &'a RefreshRequest<'a>,
+    pub(super) request: &'a RefreshRequest<'a>,
     pub(super) minted: Minted,
     /// The version of the entry that replaces the placeholder.
     pub(super) version: Version,
@@ -38,19 +38,21 @@ impl Adopted<'_> {
     /// Stores the answer of the inner service, then answers the client.
     pub(super) async fn complete<St: Store, ResBody>(
         self,
-        exchange: &RequestContext<St>,
+        context: &RequestContext<St>,
         lease: LeaseGuard<St>,
-        turn: KeyLockGuard,
+        guard: KeyLockGuard,
         granted: Granted,
     ) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
-        let Self { foreign, ask, .. } = self;
-        let config = exchange.shared.config();
+        let Self {
+            foreign, request, ..
+        } = self;
+        let config = context.shared.config();
         let windows = config.windows;
         let (expected, in_flight) = lease.into_commit();
         let stranger = foreign.subject();
         let failed = |error: MintError| {
-            exchange.emit(EventKind::CommitLost, stranger);
-            exchange.store_failed(StoreError::unavailable(error), stranger)
+            context.emit(EventKind::CommitLost, stranger);
+            context.store_failed(StoreError::unavailable(error), stranger)
         };
         // If the request names a scope, the answer may name only a part of what was granted. The
         // scope of the grant is then unknown.
@@ -58,7 +60,7 @@ impl Adopted<'_> {
             .answer
             .scope()
             .filter(|scope| scope.len() <= MAX_SCOPE);
-        let scope = if ask.scope.is_none() {
+        let scope = if request.scope.is_none() {
             granted_scope
         } else {
             None
@@ -68,33 +70,37 @@ impl Adopted<'_> {
         let upstream_token = granted.answer.refresh_token().unwrap_or(foreign.token);
         let terms = Terms {
             profile: profile.as_ref(),
-            requested: ask.requested(false),
+            requested: request.requested(false),
             client_id: foreign.client_id.as_str(),
             // The scope of the grant is unknown, and the inner service may have ignored the
             // requested one, so only the scope in the answer counts.
             scope: granted_scope.map(Cow::Borrowed),
-            resources: granted_resources(config, &granted.answer, ask.resources.iter().copied()),
+            resources: granted_resources(
+                config,
+                &granted.answer,
+                request.resources.iter().copied(),
+            ),
         };
         let grant = NewGrant {
             client_id: foreign.client_id,
             scope,
             resources: Vec::new(),
             upstream_token,
-            credential: ask.has_credential(),
+            credential: request.has_credential(),
             access: terms,
-            repeat: (ask.replayable() && !windows.retry.is_zero()).then_some(ask),
+            repeat: (request.replayable() && !windows.retry.is_zero()).then_some(request),
         };
         let [_, link_nonce, ..] = self.minted.nonces;
         let token = self.minted.token.clone();
         let mut begun = grant
-            .begin(&exchange.shared, self.minted, &granted)
+            .begin(&context.shared, self.minted, &granted)
             .map_err(failed)?;
         let session = begun.session.take();
         let listed_again = session.clone();
         let key = begun.key;
         let body = begun.body.clone();
         let done = if !windows.are_zero() {
-            let shared_until = exchange.shared.now().saturating_add(windows.shared);
+            let shared_until = context.shared.now().saturating_add(windows.shared);
             let successor = Successor {
                 token,
                 shared_until,
@@ -110,7 +116,7 @@ impl Adopted<'_> {
         let renewed = upstream_token != foreign.token;
         let change = done.map_or(Change::Remove, |value| Change::Put {
             entry: Entry::new(self.version, DONE, value.into()),
-            ttl: Ttl::After(config.adopted_for(renewed, exchange.shared.now())),
+            ttl: Ttl::After(config.adopted_for(renewed, context.shared.now())),
         });
         let mut adoption = Adoption {
             begun,
@@ -122,23 +128,23 @@ impl Adopted<'_> {
         };
         let list = async {
             match session {
-                Some(session) => Box::pin(session.list(&exchange.shared)).await,
+                Some(session) => Box::pin(session.list(&context.shared)).await,
                 None => None,
             }
         };
-        let (adopted, unlisted) = join(adoption.attempt(&exchange.shared), list).await;
+        let (adopted, unlisted) = join(adoption.attempt(&context.shared), list).await;
         if let Some(session) = unlisted {
-            session.list_in_background(&exchange.shared);
+            session.list_in_background(&context.shared);
         }
         match adopted {
-            Ok(()) => exchange.emit(
+            Ok(()) => context.emit(
                 EventKind::Adopted,
                 adoption.begun.subject(foreign.client_id),
             ),
             Err(error) => {
                 let inserted = adoption.inserted;
-                adoption.settle(exchange, in_flight, turn, listed_again);
-                let error = exchange.store_failed(error, stranger);
+                adoption.settle(context, in_flight, guard, listed_again);
+                let error = context.store_failed(error, stranger);
                 // The grant is stored. Only the link for a retry with the upstream token is still
                 // missing.
                 if !inserted {
@@ -198,20 +204,20 @@ impl RetryableWrite for Adoption {
 
 impl Adoption {
     /// Retries the writes in a background task, and emits the event of the result. The next request
-    /// with this token on this instance waits for `turn`.
+    /// with this token on this instance waits for `guard`.
     ///
     /// `session` is listed again when the grant is stored: if an attempt was stored although it
     /// seemed to fail, the sessions of the user may have been ended since, and this grant begins
     /// after that.
     fn settle<St: Store>(
         mut self,
-        exchange: &RequestContext<St>,
+        context: &RequestContext<St>,
         in_flight: Option<TaskTrackerToken>,
-        turn: KeyLockGuard,
+        guard: KeyLockGuard,
         session: Option<NewSession>,
     ) {
-        let shared = Arc::clone(&exchange.shared);
-        let started = exchange.started();
+        let shared = Arc::clone(&context.shared);
+        let started = context.started();
         let permit = shared.background();
         let task = async move {
             let settled = match &permit {
@@ -222,13 +228,13 @@ impl Adoption {
                 session.list_in_background(&shared);
             }
             drop(in_flight);
-            drop(turn);
+            drop(guard);
             let kind = if settled.is_some() || self.inserted {
                 EventKind::Adopted
             } else {
                 EventKind::CommitLost
             };
-            shared.tell(kind, self.begun.subject(&self.client_id), started.elapsed());
+            shared.emit(kind, self.begun.subject(&self.client_id), started.elapsed());
         };
         tokio::spawn(task.in_current_span());
     }

@@ -41,7 +41,7 @@ pub(super) enum Resolved<St: Store> {
 /// The right to adopt a token, and the randomness for the new grant.
 pub(super) struct Reservation<St: Store> {
     lease: LeaseGuard<St>,
-    turn: KeyLockGuard,
+    guard: KeyLockGuard,
     entropy: Entropy,
     version: Version,
 }
@@ -58,46 +58,46 @@ pub(super) struct Reservation<St: Store> {
 /// Adoption is not configured, or has ended without an adoption of this token, or the token is no
 /// longer accepted.
 pub(super) async fn resolve<St: Store>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     foreign: &Foreign<'_>,
     deadline: Instant,
 ) -> Result<Resolved<St>, RefreshError> {
-    let config = exchange.shared.config();
+    let config = context.shared.config();
     let stranger = foreign.subject();
     let Some(end) = config.adopt_until else {
-        return unadopted(exchange, stranger);
+        return unadopted(context, stranger);
     };
-    let now = exchange.shared.now();
+    let now = context.shared.now();
     if config.hand_back || now >= end {
         // Adoption has ended, but a token that was adopted before still leads to its grant.
         let found = if config.adopted_until().is_some_and(|end| now < end) {
-            exchange.store().get(&foreign.key).await
+            context.store().get(&foreign.key).await
         } else {
             Ok(None)
         };
-        match found.map_err(|error| exchange.store_failed(error, stranger))? {
+        match found.map_err(|error| context.store_failed(error, stranger))? {
             Some(entry) if entry.tag == DONE => {
-                return successor(exchange, foreign, &entry.value).await;
+                return successor(context, foreign, &entry.value).await;
             }
             // An adoption that is under way.
             Some(_) if config.hand_back => {}
-            Some(_) | None => return unadopted(exchange, stranger),
+            Some(_) | None => return unadopted(context, stranger),
         }
     }
     let tag = ClaimTag::new(*foreign.key.as_bytes());
-    let turn = timeout_at(deadline, exchange.shared.key_lock().lock(tag)).await;
-    let (turn, _) = turn.map_err(|_| RefreshError::Busy)?;
+    let guard = timeout_at(deadline, context.shared.key_lock().lock(tag)).await;
+    let (guard, _) = guard.map_err(|_| RefreshError::Busy)?;
     // Drawn before the upstream token is used, as in a rotation.
-    let entropy = Entropy::new(&exchange.shared)?;
-    let version = Version::new(exchange.shared.random()?);
-    match reserve(exchange, foreign, deadline).await? {
+    let entropy = Entropy::new(&context.shared)?;
+    let version = Version::new(context.shared.random()?);
+    match reserve(context, foreign, deadline).await? {
         Reserved::Lease(lease) => Ok(Resolved::Reserved(Reservation {
             lease,
-            turn,
+            guard,
             entropy,
             version,
         })),
-        Reserved::Done(value) => successor(exchange, foreign, &value).await,
+        Reserved::Done(value) => successor(context, foreign, &value).await,
     }
 }
 
@@ -107,7 +107,7 @@ pub(super) async fn resolve<St: Store>(
 /// is the current or the previous one, and no later one was presented: a client that lost the
 /// answer to its adoption still has the old token only.
 async fn successor<St: Store>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     foreign: &Foreign<'_>,
     value: &[u8],
 ) -> Result<Resolved<St>, RefreshError> {
@@ -116,31 +116,31 @@ async fn successor<St: Store>(
         shared_until,
     }) = foreign.open(value)
     else {
-        exchange.emit(EventKind::Late, foreign.subject());
+        context.emit(EventKind::Late, foreign.subject());
         return Err(RefreshError::InvalidGrant);
     };
-    let now = exchange.shared.now();
+    let now = context.shared.now();
     // An end that is further away than the window comes from a clock that was not set.
     let left = shared_until.saturating_since(now);
-    let window = exchange.shared.config().windows.shared;
+    let window = context.shared.config().windows.shared;
     if !left.is_zero() && left <= window.saturating_add(SKEW) {
         return Ok(Resolved::Successor(token));
     }
-    let presentation = PresentedToken::new(token, foreign.client_id);
-    let found = exchange.store().get(&presentation.key).await;
-    let found = found.map_err(|error| exchange.store_failed(error, presentation.subject()))?;
+    let presented = PresentedToken::new(token, foreign.client_id);
+    let found = context.store().get(&presented.key).await;
+    let found = found.map_err(|error| context.store_failed(error, presented.subject()))?;
     let Some(entry) = found else {
-        return Err(refuse(exchange, &presentation, Refusal::Unknown));
+        return Err(refuse(context, &presented, Refusal::Unknown));
     };
-    let (record, verdict) = presentation
+    let (record, verdict) = presented
         .decide(&entry, false, now)
-        .map_err(|error| unreadable(exchange, &presentation, error))?;
-    let hash = &presentation.hash;
+        .map_err(|error| unreadable(context, &presented, error))?;
+    let hash = &presented.hash;
     let refusal = match verdict {
         Verdict::Proceed(_)
             if !record.presented && (entry.tag == *hash || record.link_from(hash).is_some()) =>
         {
-            return Ok(Resolved::Successor(presentation.token));
+            return Ok(Resolved::Successor(presented.token));
         }
         Verdict::Refuse(refusal) => refusal,
         Verdict::Proceed(_) => match &record.previous {
@@ -150,44 +150,44 @@ async fn successor<St: Store>(
     };
     if refusal == Refusal::Reuse {
         let found = Box::new((entry, record));
-        return Ok(Resolved::Reused(presentation.token, found));
+        return Ok(Resolved::Reused(presented.token, found));
     }
-    Err(refuse(exchange, &presentation, refusal))
+    Err(refuse(context, &presented, refusal))
 }
 
 /// Adopts a token: sends it to the inner service, and begins a grant with the answer.
 pub(super) async fn adopt<St: Store, I: Inner>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     upstream: Box<I>,
     body: Bytes,
     foreign: &Foreign<'_>,
-    ask: &RefreshRequest<'_>,
+    request: &RefreshRequest<'_>,
     reservation: Reservation<St>,
 ) -> Outcome<I::ResBody, I::Error> {
     let Reservation {
         lease,
-        turn,
+        guard,
         entropy,
         version,
     } = reservation;
     let stranger = foreign.subject();
     let token = foreign.token;
-    match exchange.refresh(upstream, body, token, stranger).await {
+    match context.refresh(upstream, body, token, stranger).await {
         Ok(Reply::Granted(granted)) => {
             let adopted = Adopted {
                 foreign,
-                ask,
+                request,
                 minted: entropy.first(),
                 version,
             };
             adopted
-                .complete(exchange, lease, turn, granted)
+                .complete(context, lease, guard, granted)
                 .await
                 .map_err(Into::into)
         }
         Ok(Reply::Rejected(response)) => {
             lease.release().await;
-            exchange.emit(EventKind::UpstreamRejected, stranger);
+            context.emit(EventKind::UpstreamRejected, stranger);
             Ok(response)
         }
         Ok(Reply::Refused(response)) => lease.release_and(Ok(response)).await,
@@ -199,18 +199,18 @@ pub(super) async fn adopt<St: Store, I: Inner>(
 /// replaced it. From then on it is a token like any other of the inner service. Otherwise it would
 /// lead to its grant, which ends soon, and be refused.
 pub(super) async fn forget<St: Store>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     token: &str,
     client_id: &ClientId,
 ) -> Result<(), RefreshError> {
-    if exchange.shared.config().adopt_until.is_none() {
+    if context.shared.config().adopt_until.is_none() {
         return Ok(());
     }
     let foreign = Foreign::new(token, client_id);
-    let failed = |error| exchange.store_failed(error, foreign.subject());
-    let found = exchange.store().get(&foreign.key).await.map_err(failed)?;
+    let failed = |error| context.store_failed(error, foreign.subject());
+    let found = context.store().get(&foreign.key).await.map_err(failed)?;
     if let Some(entry) = found.filter(|entry| entry.tag == DONE) {
-        let removed = exchange
+        let removed = context
             .store()
             .swap(&foreign.key, Some(entry.version), Change::Remove, &[]);
         // After a conflict, another request has removed the entry or adopts the token once more.
@@ -221,12 +221,12 @@ pub(super) async fn forget<St: Store>(
 
 /// Returns what to do with a token that was not adopted, and is not adopted any more.
 fn unadopted<St: Store>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     stranger: EventSubject<'_>,
 ) -> Result<Resolved<St>, RefreshError> {
-    if exchange.shared.config().hand_back {
+    if context.shared.config().hand_back {
         return Ok(Resolved::Forward);
     }
-    exchange.emit(EventKind::Unknown, stranger);
+    context.emit(EventKind::Unknown, stranger);
     Err(RefreshError::InvalidGrant)
 }

@@ -29,27 +29,27 @@ pub(super) enum Reserved<St: Store> {
 /// a second claim: the previous holder may have the answer already and only be waiting for the
 /// store.
 pub(super) async fn reserve<St: Store>(
-    exchange: &RequestContext<St>,
+    context: &RequestContext<St>,
     foreign: &Foreign<'_>,
     deadline: Instant,
 ) -> Result<Reserved<St>, RefreshError> {
     const PAUSE: Duration = Duration::from_millis(20);
-    let failed = |error| exchange.store_failed(error, foreign.subject());
-    let shared = &exchange.shared;
+    let failed = |error| context.store_failed(error, foreign.subject());
+    let shared = &context.shared;
     let mut absent = true;
     loop {
-        exchange.progress.begin();
+        context.progress.begin();
         if absent {
             let version = Version::new(shared.random()?);
             let change = Change::Put {
                 entry: Entry::new(version, UNDER_WAY, Bytes::new()),
                 ttl: Ttl::After(shared.config().lease().saturating_add(KEPT)),
             };
-            let swap = exchange.store().swap(&foreign.key, None, change, &[]);
+            let swap = context.store().swap(&foreign.key, None, change, &[]);
             if let Swap::Conflict(Some(entry)) = swap.await.map_err(failed)?
                 && entry.tag == DONE
             {
-                exchange.progress.rest();
+                context.progress.rest();
                 return Ok(Reserved::Done(entry.value));
             }
         }
@@ -68,13 +68,13 @@ pub(super) async fn reserve<St: Store>(
                 return Ok(Reserved::Lease(lease));
             }
             Some(claim) if claim.entry.tag == DONE => {
-                exchange.progress.rest();
+                context.progress.rest();
                 return Ok(Reserved::Done(claim.entry.value));
             }
             Some(_) | None => lease.release().await,
         }
-        exchange.progress.rest();
-        if exchange.progress.detached() || Instant::now() + PAUSE > deadline {
+        context.progress.rest();
+        if context.progress.detached() || Instant::now() + PAUSE > deadline {
             return Err(RefreshError::Busy);
         }
         sleep(PAUSE).await;

@@ -14,7 +14,7 @@ use crate::token::RefreshToken;
 
 /// The links that one rotation or convergence writes. Each leads to `next`.
 pub(super) struct Links<'a> {
-    pub(super) presentation: &'a PresentedToken<'a>,
+    pub(super) presented: &'a PresentedToken<'a>,
     /// The hash and the sealer of the current token.
     pub(super) current: (&'a ClaimTag, &'a Sealer),
     pub(super) next: &'a RefreshToken,
@@ -50,7 +50,7 @@ impl Links<'_> {
         let (current, sealer) = self.current;
         let link = self.seal(sealer, dropped_nonce)?;
         self.add(current, link, self.windows.shared);
-        let sealer = Sealer::new(self.presentation.token.secret());
+        let sealer = Sealer::new(self.presented.token.secret());
         self.supersede(record, &sealer, nonce)
     }
 
@@ -61,13 +61,13 @@ impl Links<'_> {
         record: Record,
         nonce: SealNonce,
     ) -> Result<Record, SealError> {
-        let presented = &self.presentation.hash;
-        if record.link_from(presented).is_none() {
-            let sealer = Sealer::new(self.presentation.token.secret());
+        let hash = &self.presented.hash;
+        if record.link_from(hash).is_none() {
+            let sealer = Sealer::new(self.presented.token.secret());
             let link = self.seal(&sealer, nonce)?;
-            self.add(presented, link, self.windows.shared);
+            self.add(hash, link, self.windows.shared);
         }
-        Ok(record.converged(presented, self.current.0, self.now, self.windows))
+        Ok(record.converged(hash, self.current.0, self.now, self.windows))
     }
 
     /// Returns the record with `next` as the current token and the presented token as the previous
@@ -82,12 +82,12 @@ impl Links<'_> {
             true => None,
             false => Some(self.seal(sealer, nonce)?),
         };
-        let previous = Previous::new(self.presentation.hash, self.now, self.windows, link);
+        let previous = Previous::new(self.presented.hash, self.now, self.windows, link);
         Ok(record.rotated(self.next.generation(), previous))
     }
 
     fn seal(&self, sealer: &Sealer, nonce: SealNonce) -> Result<Bytes, SealError> {
-        let context = self.presentation.context(Purpose::Link);
+        let context = self.presented.context(Purpose::Link);
         link::seal(sealer, nonce, context, self.next).map(Bytes::from)
     }
 

@@ -45,8 +45,8 @@ use crate::wire::token_response::GrantedScope;
 
 /// A rotation that the inner service has granted.
 pub(crate) struct Rotation<'a> {
-    pub(crate) presentation: &'a PresentedToken<'a>,
-    pub(crate) ask: &'a RefreshRequest<'a>,
+    pub(crate) presented: &'a PresentedToken<'a>,
+    pub(crate) request: &'a RefreshRequest<'a>,
     /// The sealer of the current token.
     pub(crate) sealer: Sealer,
     /// The record as it was claimed.
@@ -68,53 +68,53 @@ impl<'a> Rotation<'a> {
     // variable.
     pub(crate) fn commit<St: Store, ResBody, E>(
         self,
-        exchange: &'a RequestContext<St>,
+        context: &'a RequestContext<St>,
         lease: LeaseGuard<St>,
-        turn: KeyLockGuard,
+        guard: KeyLockGuard,
         granted: Granted,
     ) -> impl Future<Output = Outcome<ResBody, E>> {
         let (expected, in_flight) = lease.into_commit();
-        let presentation = self.presentation;
-        let ask = self.ask;
-        let event = self.event(exchange.shared.config());
-        let subject = presentation.subject();
-        let prepared = self.prepare(&exchange.shared, expected, &granted);
+        let presented = self.presented;
+        let request = self.request;
+        let event = self.event(context.shared.config());
+        let subject = presented.subject();
+        let prepared = self.prepare(&context.shared, expected, &granted);
         async move {
             let (mut commit, body, session) = prepared.map_err(|error| {
-                exchange.emit(EventKind::CommitLost, subject);
-                exchange.store_failed(StoreError::unavailable(error), subject)
+                context.emit(EventKind::CommitLost, subject);
+                context.store_failed(StoreError::unavailable(error), subject)
             })?;
-            match commit.attempt(&exchange.shared).await {
+            match commit.attempt(&context.shared).await {
                 Ok(Committed::Stored) => {
                     if let Some(session) = session
-                        && let Some(unlisted) = Box::pin(session.list(&exchange.shared)).await
+                        && let Some(unlisted) = Box::pin(session.list(&context.shared)).await
                     {
-                        unlisted.list_in_background(&exchange.shared);
+                        unlisted.list_in_background(&context.shared);
                     }
-                    exchange.emit(event, subject);
-                    Ok(granted.respond_for(&presentation.key, body))
+                    context.emit(event, subject);
+                    Ok(granted.respond_for(&presented.key, body))
                 }
                 Ok(Committed::Gone) => {
-                    commit.revoke_upstream(&exchange.shared);
-                    Err(refuse(exchange, presentation, Refusal::Unknown).into())
+                    commit.revoke_upstream(&context.shared);
+                    Err(refuse(context, presented, Refusal::Unknown).into())
                 }
                 Ok(Committed::Overtaken(found)) => {
-                    Ok(Box::pin(decide_again(exchange, presentation, ask, found)).await?)
+                    Ok(Box::pin(decide_again(context, presented, request, found)).await?)
                 }
                 Err(error) => {
-                    let client_id = presentation.client_id.clone();
-                    let generation = presentation.token.generation();
+                    let client_id = presented.client_id.clone();
+                    let generation = presented.token.generation();
                     let background = Background {
                         commit,
                         kind: event,
                         client_id,
                         generation,
                     };
-                    background.settle(exchange, in_flight, turn);
+                    background.settle(context, in_flight, guard);
                     if let Some(session) = session {
-                        session.list_in_background(&exchange.shared);
+                        session.list_in_background(&context.shared);
                     }
-                    Err(Failure::Refused(exchange.store_failed(error, subject)))
+                    Err(Failure::Refused(context.store_failed(error, subject)))
                 }
             }
         }
@@ -154,7 +154,7 @@ impl<'a> Rotation<'a> {
             dropped_nonce,
             profile_nonce,
         ] = nonces;
-        let presentation = self.presentation;
+        let presented = self.presented;
         let hash = next.hash();
         let next_sealer = Sealer::new(next.secret());
         let windows = config.windows;
@@ -164,7 +164,7 @@ impl<'a> Rotation<'a> {
             profile,
             listed,
         } = NewUpstreamToken {
-            presentation,
+            presented,
             granted,
             record: &self.record,
             sent: &self.token,
@@ -174,9 +174,9 @@ impl<'a> Rotation<'a> {
             profile_nonce,
         }
         .apply(config, now)?;
-        let record = record.granted_with(self.ask.has_credential());
+        let record = record.granted_with(self.request.has_credential());
         let mut links = Links {
-            presentation,
+            presented,
             current: (&self.claimed, &self.sealer),
             next: &next,
             windows,
@@ -185,11 +185,11 @@ impl<'a> Rotation<'a> {
         };
         let record = match self.proceed {
             _ if config.hand_back => record
-                .converged(&presentation.hash, &hash, now, windows)
+                .converged(&presented.hash, &hash, now, windows)
                 .handed_back(now, windows),
             Proceed::Converge => links.converge(record, link_nonce)?,
             // No link changes.
-            Proceed::Keep => record.converged(&presentation.hash, &hash, now, windows),
+            Proceed::Keep => record.converged(&presented.hash, &hash, now, windows),
             Proceed::Recover => links.recover(record, link_nonce, dropped_nonce)?,
             Proceed::Rotate | Proceed::Busy | Proceed::Replay => {
                 links.rotate(record, link_nonce)?
@@ -200,8 +200,8 @@ impl<'a> Rotation<'a> {
         let terms = access_terms(
             config,
             &self.record,
-            self.ask,
-            presentation,
+            self.request,
+            presented,
             granted,
             profile.as_ref(),
         );
@@ -217,13 +217,13 @@ impl<'a> Rotation<'a> {
             let text = next.encode(&config.prefix);
             answer.with_refresh_token(&text, lifetime, authorization)
         };
-        if !windows.retry.is_zero() && self.ask.replayable() {
-            let context = presentation.context(Purpose::Replay);
+        if !windows.retry.is_zero() && self.request.replayable() {
+            let context = presented.context(Purpose::Replay);
             let sealed = replay::seal(
                 &next_sealer,
                 replay_nonce,
                 context,
-                self.ask,
+                self.request,
                 granted,
                 &body,
                 now,
@@ -231,7 +231,7 @@ impl<'a> Rotation<'a> {
             let ttl = windows.retry.min(lifetime);
             sidecars.push(Sidecar::new(replay::name(&hash), sealed.into(), ttl));
         }
-        let key = presentation.key;
+        let key = presented.key;
         let session = profile.filter(|_| listed).map(|profile| {
             NewSession::new(profile.subject, key, &record, &granted.head.extensions)
         });
@@ -243,7 +243,7 @@ impl<'a> Rotation<'a> {
             expected,
             claimed,
             record,
-            presented: Some(presentation.hash),
+            presented: Some(presented.hash),
             entry,
             sidecars,
             access,
@@ -266,8 +266,8 @@ const MOST_SIDECARS: usize = 2;
 fn access_terms<'a>(
     config: &Config,
     record: &'a Record,
-    ask: &'a RefreshRequest<'_>,
-    presentation: &'a PresentedToken<'_>,
+    request: &'a RefreshRequest<'_>,
+    presented: &'a PresentedToken<'_>,
     granted: &'a Granted,
     profile: Option<&'a Profile>,
 ) -> Terms<'a> {
@@ -275,12 +275,12 @@ fn access_terms<'a>(
     let scope = match granted.answer.granted_scope() {
         GrantedScope::Named(scope) => Some(Cow::Borrowed(scope)),
         GrantedScope::Unreadable => None,
-        GrantedScope::Omitted => match (binding.scope.as_ref().map(Utf8::as_str), ask.scope) {
+        GrantedScope::Omitted => match (binding.scope.as_ref().map(Utf8::as_str), request.scope) {
             (Some(known), Some(asked)) => Some(Cow::Owned(common_scope(asked, known))),
             (known, _) => known.map(Cow::Borrowed),
         },
     };
-    let resources = match ask.resources.as_slice() {
+    let resources = match request.resources.as_slice() {
         [] => granted_resources(
             config,
             &granted.answer,
@@ -289,11 +289,11 @@ fn access_terms<'a>(
         asked => granted_resources(config, &granted.answer, asked.iter().copied()),
     };
     Terms {
-        client_id: presentation.client_id.as_str(),
+        client_id: presented.client_id.as_str(),
         scope,
         resources,
         profile,
-        requested: ask.requested(record.authenticated),
+        requested: request.requested(record.authenticated),
     }
 }
 
@@ -303,42 +303,42 @@ fn access_terms<'a>(
 /// waited: the token can be replayed or is late, but it is never reuse. If it may lead to the new
 /// current token, the client is asked to try again.
 pub(crate) async fn decide_again<St: Store, ResBody>(
-    exchange: &RequestContext<St>,
-    presentation: &PresentedToken<'_>,
-    ask: &RefreshRequest<'_>,
+    context: &RequestContext<St>,
+    presented: &PresentedToken<'_>,
+    request: &RefreshRequest<'_>,
     entry: Entry,
 ) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
-    let now = exchange.shared.now();
-    let record = Record::decode(&presentation.key, &entry.tag, &entry.value)
-        .map_err(|error| unreadable(exchange, presentation, error))?
+    let now = context.shared.now();
+    let record = Record::decode(&presented.key, &entry.tag, &entry.value)
+        .map_err(|error| unreadable(context, presented, error))?
         .at(now);
     let grant = StoredGrant {
         record: &record,
         current: &entry.tag,
     };
-    let presented = presentation.presented();
-    let mut verdict = decide(grant, presented, Standing::Free, true, now);
-    tracing::trace!(?verdict, grant = ?presentation.key, "decided again");
+    let candidate = presented.presented();
+    let mut verdict = decide(grant, candidate, Standing::Free, true, now);
+    tracing::trace!(?verdict, grant = ?presented.key, "decided again");
     if verdict == Verdict::Proceed(Proceed::Replay) {
-        if ask.replayable() {
-            let current = presentation
+        if request.replayable() {
+            let current = presented
                 .current_token(&record, &entry.tag)
-                .map_err(|_| walk::invalid(exchange, presentation))?;
+                .map_err(|_| walk::invalid(context, presented))?;
             if let Answer::Opened(granted, body) =
-                replay::find(exchange, presentation, ask, &current).await?
+                replay::find(context, presented, request, &current).await?
             {
-                return Ok(replay::respond(exchange, presentation, granted, body));
+                return Ok(replay::respond(context, presented, granted, body));
             }
         }
         verdict = without_answer(verdict, &record, Standing::Free, now);
     }
-    let has_links = !exchange.shared.config().windows.shared.is_zero();
+    let has_links = !context.shared.config().windows.shared.is_zero();
     match verdict {
-        // The grant has just been rotated, so the client has to ask again.
+        // The grant has just been rotated, so the client has to try again.
         Verdict::Proceed(_) => Err(RefreshError::Busy),
-        Verdict::Refuse(_) if has_links && may_have_link(grant, presented, now) => {
+        Verdict::Refuse(_) if has_links && may_have_link(grant, candidate, now) => {
             Err(RefreshError::Busy)
         }
-        Verdict::Refuse(refusal) => Err(refuse(exchange, presentation, refusal)),
+        Verdict::Refuse(refusal) => Err(refuse(context, presented, refusal)),
     }
 }

@@ -30,7 +30,7 @@ pub(crate) struct StoredAccessToken<'a> {
 /// A renewal that the inner service has granted.
 pub(crate) struct Renewal<'a> {
     /// The refresh token that the record of the access token holds.
-    pub(crate) presentation: &'a PresentedToken<'a>,
+    pub(crate) presented: &'a PresentedToken<'a>,
     /// The sealer of the current token.
     pub(crate) sealer: Sealer,
     /// The record as it was claimed.
@@ -61,7 +61,7 @@ impl Renewal<'_> {
             profile,
             listed,
         } = NewUpstreamToken {
-            presentation: self.presentation,
+            presented: self.presented,
             granted,
             record: &self.record,
             sent: self.sent,
@@ -71,7 +71,7 @@ impl Renewal<'_> {
             profile_nonce,
         }
         .apply(shared.config(), now)?;
-        let key = self.presentation.key;
+        let key = self.presented.key;
         let hash = self.claimed;
         let write = access_write(self.access, &self.minted, profile.as_ref(), granted, shared)?;
         let session = profile.filter(|_| listed).map(|profile| {
@@ -103,7 +103,7 @@ fn access_write<St>(
     granted: &Granted,
     shared: &State<St>,
 ) -> Result<Option<AccessWrite>, SealError> {
-    let Some(draw) = &minted.access else {
+    let Some(entropy) = &minted.access else {
         return Ok(None);
     };
     let Some(upstream) = granted.answer.access_token() else {
@@ -123,12 +123,12 @@ fn access_write<St>(
     };
     let sealer = Sealer::new(token.secret());
     record.sealed = sealer
-        .seal(draw.nonce, context, &[], upstream.as_bytes())?
+        .seal(entropy.nonce, context, &[], upstream.as_bytes())?
         .into();
     if let Some(profile) = profile {
-        record.profile = Some(profile.seal(&sealer, draw.profile_nonce, context)?);
+        record.profile = Some(profile.seal(&sealer, entropy.profile_nonce, context)?);
     }
-    let sealed = Renewable::seal(&sealer, draw.refresh_nonce, context, &minted.token)?;
+    let sealed = Renewable::seal(&sealer, entropy.refresh_nonce, context, &minted.token)?;
     let lifetime = upstream_lifetime(&granted.answer);
     let idle_lifetime = shared.config().idle_lifetime;
     let renewable = Renewable::new(shared.now(), lifetime, idle_lifetime, sealed.into());
@@ -142,7 +142,7 @@ fn access_write<St>(
         *key,
         record,
         version,
-        draw.version,
+        entropy.version,
     )))
 }
 

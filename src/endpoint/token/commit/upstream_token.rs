@@ -10,7 +10,7 @@ use crate::subject::Profile;
 
 /// A token response of the inner service, for a grant that exists.
 pub(super) struct NewUpstreamToken<'a> {
-    pub(super) presentation: &'a PresentedToken<'a>,
+    pub(super) presented: &'a PresentedToken<'a>,
     pub(super) granted: &'a Granted,
     /// The record of the grant before.
     pub(super) record: &'a Record,
@@ -42,7 +42,7 @@ impl NewUpstreamToken<'_> {
         now: Timestamp,
     ) -> Result<WithUpstreamToken, SealError> {
         let Self {
-            presentation,
+            presented,
             granted,
             sealer,
             ..
@@ -50,7 +50,7 @@ impl NewUpstreamToken<'_> {
         let brought = granted.answer.refresh_token();
         let renewed = brought.is_some_and(|token| token != self.sent);
         let token = brought.unwrap_or(self.sent).as_bytes();
-        let context = presentation.context(Purpose::Current);
+        let context = presented.context(Purpose::Current);
         let sealed = sealer.seal(self.nonce, context, &[], token)?;
         let revocable = config.seal_for_revocation(self.nonce, context, &sealed, token)?;
         let record = self.record.renewed(Renewal {

@@ -143,7 +143,7 @@ impl Commit {
     }
 
     /// Returns whether an earlier attempt was stored although its reply was lost. If it minted a
-    /// token, that is the current or the previous one. Otherwise only the upstream token tells.
+    /// token, that is the current or the previous one. Otherwise only the upstream token shows it.
     fn is_stored(&self, found: &Entry, record: &Record) -> bool {
         let hash = self.entry.tag;
         if record.revision(found.tag) == self.record.revision(hash) {
@@ -202,21 +202,21 @@ pub(super) struct Background {
 
 impl Background {
     /// Retries the commit for up to a minute in a background task, and emits the event of the
-    /// result. The next request with this token on this instance waits for `turn`.
+    /// result. The next request with this token on this instance waits for `guard`.
     pub(super) fn settle<St: Store>(
         mut self,
-        exchange: &RequestContext<St>,
+        context: &RequestContext<St>,
         in_flight: Option<TaskTrackerToken>,
-        turn: KeyLockGuard,
+        guard: KeyLockGuard,
     ) {
-        let shared = Arc::clone(&exchange.shared);
-        let started = exchange.started();
+        let shared = Arc::clone(&context.shared);
+        let started = context.started();
         let Some(permit) = shared.background() else {
-            self.tell(&shared, EventKind::CommitLost, started.elapsed());
+            self.emit(&shared, EventKind::CommitLost, started.elapsed());
             return;
         };
         let task = async move {
-            let _held = (permit, in_flight, turn);
+            let _held = (permit, in_flight, guard);
             let settled = persist(&mut *self.commit, &shared).await;
             if matches!(settled, Some(Committed::Gone)) {
                 self.commit.revoke_upstream(&shared);
@@ -228,14 +228,14 @@ impl Background {
                 Some(Committed::Overtaken(found)) if self.commit.is_history_of(&found) => self.kind,
                 Some(Committed::Gone | Committed::Overtaken(_)) | None => EventKind::CommitLost,
             };
-            self.tell(&shared, kind, started.elapsed());
+            self.emit(&shared, kind, started.elapsed());
         };
         tokio::spawn(task.in_current_span());
     }
 
-    fn tell<St: Store>(&self, shared: &State<St>, kind: EventKind, elapsed: Duration) {
+    fn emit<St: Store>(&self, shared: &State<St>, kind: EventKind, elapsed: Duration) {
         let grant = Some((&self.commit.key, Some(self.generation)));
-        shared.tell(
+        shared.emit(
             kind,
             EventSubject {
                 client_id: Some(&self.client_id),

@@ -143,13 +143,13 @@ impl Model for Layer {
             }
             for instance in 0..2 {
                 // A request waits until the one with the same token at the same instance is done.
-                let turn = state.tasks.iter().any(|task| {
+                let is_held = state.tasks.iter().any(|task| {
                     task.instance == instance
                         && task.presented == token
                         && !matches!(task.phase, Phase::Release(_) | Phase::CleanUp)
                 });
                 // The first request is at the first instance: the instances are alike.
-                if !turn && (instance == 0 || !state.tasks.is_empty()) {
+                if !is_held && (instance == 0 || !state.tasks.is_empty()) {
                     actions.push(Action::Send { client, instance });
                     // Without a crash to come, the instance makes no difference.
                     if !faulty {

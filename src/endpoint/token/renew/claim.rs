@@ -48,13 +48,13 @@ impl<E: Into<RefreshError>> From<E> for Stopped {
 /// not show that the current refresh token was received. But the expired lease of a rotation shows
 /// it. A lease that replaces one must show the same if it expires, too, so the entry is read first.
 pub(super) async fn claim<St: Store>(
-    exchange: &RequestContext<St>,
-    presentation: &PresentedToken<'_>,
+    context: &RequestContext<St>,
+    presented: &PresentedToken<'_>,
     deadline: Instant,
 ) -> Result<Claimed<St>, Stopped> {
-    let key = presentation.key;
-    let failed = |error| exchange.store_failed(error, presentation.subject());
-    let mut walk = Walk::new(presentation);
+    let key = presented.key;
+    let failed = |error| context.store_failed(error, presented.subject());
+    let mut walk = Walk::new(presented);
     let mut pause = FIRST_PAUSE;
     let mut taken_over = None;
     let mut rotation = false;
@@ -63,7 +63,7 @@ pub(super) async fn claim<St: Store>(
         let Attempt { mut lease, entropy } = match taken_over.take() {
             Some(attempt) => attempt,
             None => {
-                let found = exchange.store().get(&key).await.map_err(failed)?;
+                let found = context.store().get(&key).await.map_err(failed)?;
                 rotation = found.is_some_and(|entry| {
                     entry.lease.is_some() && Purpose::of(entry.version) == Purpose::Rotation
                 });
@@ -71,25 +71,25 @@ pub(super) async fn claim<St: Store>(
                     true => Purpose::Rotation,
                     false => Purpose::Recovery,
                 };
-                Attempt::new(exchange, key, purpose)?
+                Attempt::new(context, key, purpose)?
             }
         };
         let hash = walk.hash();
-        let epochs = exchange.shared.epochs().current(exchange.store());
+        let epochs = context.shared.epochs().current(context.store());
         let (claim, epochs) = join(lease.claim(&hash), epochs).await;
         let Some(claim) = claim.map_err(failed)? else {
             return Err(Stopped::Over(Renewed::Ended));
         };
         let entry = claim.entry;
-        let (record, has_ended) = match read_record(exchange, presentation, &entry, epochs) {
+        let (record, has_ended) = match read_record(context, presented, &entry, epochs) {
             Ok(read) => read,
             Err(error) => return lease.release_and(Err(error.into())).await,
         };
-        let now = exchange.shared.now();
+        let now = context.shared.now();
         let record = record.at(now);
         if has_ended
             || record.is_over(now)
-            || record.binding.client_id.as_str() != presentation.client_id.as_str()
+            || record.binding.client_id.as_str() != presented.client_id.as_str()
         {
             let ended = Stopped::Over(Renewed::Ended);
             return lease.release_and(Err(ended)).await;
@@ -118,7 +118,7 @@ pub(super) async fn claim<St: Store>(
             }
             Lease::OtherTag(_) => {
                 lease.release().await;
-                let walked = walk.advance(exchange, presentation, &record, &entry.tag, deadline);
+                let walked = walk.advance(context, presented, &record, &entry.tag, deadline);
                 walked.await.map_err(|error| match error {
                     // The links do not lead there.
                     RefreshError::InvalidGrant => Stopped::Over(Renewed::Impossible),

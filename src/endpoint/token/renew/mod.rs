@@ -58,7 +58,7 @@ fn join<St: Store>(
     if let Some(renewal) = running.get(&key) {
         return renewal.clone();
     }
-    let (tell, renewal) = watch::channel(None);
+    let (sender, renewal) = watch::channel(None);
     running.insert(key, renewal.clone());
     drop(running);
     let task = Task::new(shared, token.clone(), key);
@@ -70,7 +70,7 @@ fn join<St: Store>(
     let renewing = task.run().in_current_span();
     tokio::spawn(async move {
         let renewed = renewing.await;
-        tell.send_replace(Some(renewed));
+        sender.send_replace(Some(renewed));
         match renewed {
             Renewed::Done | Renewed::Ended => {}
             Renewed::Unavailable => sleep(SHORT_PAUSE).await,

@@ -35,7 +35,7 @@ use crate::wire::token_response::TokenResponse;
 
 /// A renewal that has not begun.
 pub(super) struct Task<St> {
-    exchange: RequestContext<St>,
+    context: RequestContext<St>,
     token: AccessToken,
     key: Key,
     _in_flight: TaskTrackerToken,
@@ -44,7 +44,7 @@ pub(super) struct Task<St> {
 impl<St: Store> Task<St> {
     pub(super) fn new(shared: &Arc<State<St>>, token: AccessToken, key: Key) -> Self {
         Self {
-            exchange: RequestContext::new(Arc::clone(shared), Arc::new(Progress::default())),
+            context: RequestContext::new(Arc::clone(shared), Arc::new(Progress::default())),
             token,
             key,
             _in_flight: shared.in_flight().token(),
@@ -63,8 +63,8 @@ impl<St: Store> Task<St> {
     }
 
     async fn renew(&self) -> Result<Renewed, Stopped> {
-        let exchange = &self.exchange;
-        let Some(service) = exchange.shared.config().upstream_refresh.get() else {
+        let context = &self.context;
+        let Some(service) = context.shared.config().upstream_refresh.get() else {
             return Ok(Renewed::Impossible);
         };
         let (access, _) = self.read().await?;
@@ -75,18 +75,18 @@ impl<St: Store> Task<St> {
         let refresh_token = renewable
             .open(&self.token, &self.key, client_id.as_str())
             .map_err(|error| self.corrupt(error))?;
-        let presentation = PresentedToken::new(refresh_token, &client_id);
-        if presentation.key != self.token.grant_key() {
+        let presented = PresentedToken::new(refresh_token, &client_id);
+        if presented.key != self.token.grant_key() {
             return Err(self.corrupt(SealError).into());
         }
-        let deadline = Instant::now() + exchange.shared.config().rotation_timeout;
+        let deadline = Instant::now() + context.shared.config().rotation_timeout;
         let Claimed {
             lease,
             record,
             current,
             hash,
             entropy,
-        } = claim(exchange, &presentation, deadline).await?;
+        } = claim(context, &presented, deadline).await?;
         // Another instance, or a task of this one whose result was lost, may have renewed the token
         // before this claim.
         let (access, version) = match self.read().await {
@@ -100,11 +100,11 @@ impl<St: Store> Task<St> {
             return lease.release_and(Ok(Renewed::Impossible)).await;
         }
         let sealer = Sealer::new(current.secret());
-        let Some(sent) = presentation.unseal(&sealer, &record) else {
-            let error = unreadable(exchange, &presentation, DecodeError::Damaged);
+        let Some(sent) = presented.unseal(&sealer, &record) else {
+            let error = unreadable(context, &presented, DecodeError::Damaged);
             return lease.release_and(Err(error.into())).await;
         };
-        let profile = presentation.open_profile(&sealer, &record);
+        let profile = presented.open_profile(&sealer, &record);
         let request = Request {
             service,
             client_id: client_id.as_str(),
@@ -112,20 +112,20 @@ impl<St: Store> Task<St> {
             grant: &record,
             token: &sent,
         };
-        let granted = match request.send(exchange, &presentation).await {
+        let granted = match request.send(context, &presented).await {
             Ok(Reply::Granted(granted)) => granted,
             Ok(Reply::Rejected(response) | Reply::Refused(response)) => {
                 lease.release().await;
-                exchange.emit(EventKind::RenewalFailed, presentation.subject());
+                context.emit(EventKind::RenewalFailed, presented.subject());
                 return Ok(refused(response).await);
             }
             Err(failure) => {
                 lease.release().await;
-                return Ok(self.failed(&presentation, failure));
+                return Ok(self.failed(&presented, failure));
             }
         };
         let renewal = Renewal {
-            presentation: &presentation,
+            presented: &presented,
             sealer,
             record,
             claimed: hash,
@@ -149,21 +149,21 @@ impl<St: Store> Task<St> {
         lease: LeaseGuard<St>,
         granted: &Granted,
     ) -> Result<Renewed, RefreshError> {
-        let exchange = &self.exchange;
-        let shared = &exchange.shared;
-        let subject = renewal.presentation.subject();
+        let context = &self.context;
+        let shared = &context.shared;
+        let subject = renewal.presented.subject();
         let (expected, _in_flight) = lease.into_commit();
         let (mut commit, session) =
             renewal
                 .prepare(shared, expected, granted)
                 .map_err(|error| {
-                    exchange.emit(EventKind::CommitLost, subject);
-                    exchange.store_failed(StoreError::unavailable(error), subject)
+                    context.emit(EventKind::CommitLost, subject);
+                    context.store_failed(StoreError::unavailable(error), subject)
                 })?;
         let committed = match commit.attempt(shared).await {
             Ok(committed) => Some(committed),
             Err(error) => {
-                let _ = exchange.store_failed(error, subject);
+                let _ = context.store_failed(error, subject);
                 persist(&mut commit, shared).await
             }
         };
@@ -173,10 +173,10 @@ impl<St: Store> Task<St> {
                     session.list_in_background(shared);
                 }
                 if granted.answer.access_token().is_none() {
-                    exchange.emit(EventKind::UpstreamUnreadable, subject);
+                    context.emit(EventKind::UpstreamUnreadable, subject);
                     return Ok(Renewed::Refused);
                 }
-                exchange.emit(EventKind::Renewed, subject);
+                context.emit(EventKind::Renewed, subject);
                 Ok(Renewed::Done)
             }
             // Another request has gone on with the grant. The access token may be stored.
@@ -187,7 +187,7 @@ impl<St: Store> Task<St> {
                 Ok(Renewed::Ended)
             }
             None => {
-                exchange.emit(EventKind::CommitLost, subject);
+                context.emit(EventKind::CommitLost, subject);
                 Ok(Renewed::Unavailable)
             }
         }
@@ -195,14 +195,14 @@ impl<St: Store> Task<St> {
 
     /// Reads the stored access token, if there is something to renew.
     async fn read(&self) -> Result<(AccessRecord, Version), Stopped> {
-        let exchange = &self.exchange;
-        let found = exchange.store().get(&self.key).await;
+        let context = &self.context;
+        let found = context.store().get(&self.key).await;
         let Some(entry) = found.map_err(|error| self.store_failed(error))? else {
             return Err(Stopped::Over(Renewed::Ended));
         };
         let record =
             AccessRecord::decode(&self.key, &entry).map_err(|error| self.corrupt(error))?;
-        let now = exchange.shared.now();
+        let now = context.shared.now();
         if record.revocation_pending || now >= record.expires_at {
             return Err(Stopped::Over(Renewed::Ended));
         }
@@ -222,13 +222,13 @@ impl<St: Store> Task<St> {
     }
 
     /// Emits the event of a request that has failed.
-    fn failed(&self, presentation: &PresentedToken<'_>, failure: Failure<BoxError>) -> Renewed {
+    fn failed(&self, presented: &PresentedToken<'_>, failure: Failure<BoxError>) -> Renewed {
         if let Failure::Inner(error) = failure {
-            let shared = &self.exchange.shared;
-            let elapsed = self.exchange.started().elapsed();
-            shared.tell_why(
+            let shared = &self.context.shared;
+            let elapsed = self.context.started().elapsed();
+            shared.emit_with_cause(
                 EventKind::RenewalFailed,
-                presentation.subject(),
+                presented.subject(),
                 elapsed,
                 Some(&*error),
             );
@@ -243,7 +243,7 @@ impl<St: Store> Task<St> {
     fn store_failed(&self, error: StoreError) -> RefreshError {
         let grant_key = self.token.grant_key();
         let subject = EventSubject::grant(None, &grant_key, Some(self.token.generation()));
-        self.exchange.store_failed(error, subject)
+        self.context.store_failed(error, subject)
     }
 }
 
@@ -260,16 +260,16 @@ struct Request<'a> {
 impl Request<'_> {
     async fn send<St: Store>(
         self,
-        exchange: &RequestContext<St>,
-        presentation: &PresentedToken<'_>,
+        context: &RequestContext<St>,
+        presented: &PresentedToken<'_>,
     ) -> Result<Reply<<DirectRequest as Inner>::ResBody>, Failure<BoxError>> {
-        let config = exchange.shared.config();
+        let config = context.shared.config();
         let path = &config.paths.token;
         let limit = config.max_response_body;
         let upstream = self.service.request(path, self.client_id, limit);
         let form = self.service.form(self.client_id, self.parameters());
-        exchange
-            .refresh(upstream, form, self.token, presentation.subject())
+        context
+            .refresh(upstream, form, self.token, presented.subject())
             .await
     }
 
