@@ -147,8 +147,9 @@ impl Written {
         Session::begin(service).await.once().await;
         let found = server.dump().await;
         assert_eq!(found.len(), 2, "a grant and its replay");
-        let (grants, replays): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|(key, _)| key.ends_with(b"}"));
+        let is_sidecar = |key: &[u8]| key.windows(2).any(|pair| pair == b"}:");
+        let (replays, grants): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|(key, _)| is_sidecar(key));
         let ([(grant, entry)], [(sidecar, replay)]) = (&grants[..], &replays[..]) else {
             panic!("a grant and its replay")
         };

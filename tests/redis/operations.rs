@@ -71,7 +71,7 @@ async fn an_operator_can_end_a_session_by_its_grant_key() {
 
     for key in &found {
         assert_eq!(
-            shell(&server, &end.replace("rt:{…}", key)).await,
+            shell(&server, &end.replace("rt:{…}…", key)).await,
             ["1"],
             "{key}"
         );

@@ -7,6 +7,7 @@ mod connect;
 mod connection;
 mod entry;
 mod error;
+mod key;
 mod known;
 mod link;
 mod scripts;

@@ -1,8 +1,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use redis::Value;
 use tokio::time::Instant;
@@ -14,6 +12,7 @@ use super::connect::Connector;
 use super::connection::{Answer, Call, ReplicaWait};
 use super::entry::{beginning, decode, encode, with_head};
 use super::error::{Failure, Kind, RedisConnectError};
+use super::key::{entry_key, sidecar_key};
 use super::known::Known;
 use super::link::Link;
 use super::scripts::{CLAIM, READ, SWAP, Script};
@@ -89,18 +88,17 @@ impl RedisStore {
         OsRandom
             .fill(&mut random)
             .map_err(|error| RedisConnectError::Unusable(Arc::new(error)))?;
-        let key = self.key(&Key::new(random));
-        let name = sidecar_key(&key, &SidecarName::new([0; 16]));
-        Ok(check::rehearse(&self.shared.link, &key, &name).await?)
+        let key = Key::new(random);
+        let sidecar = self.sidecar_key(&key, &SidecarName::new([0; 16]));
+        Ok(check::rehearse(&self.shared.link, &self.key(&key), &sidecar).await?)
     }
 
     fn key(&self, key: &Key) -> Vec<u8> {
-        let mut text = String::with_capacity(self.shared.key_prefix.len() + 68);
-        text.push_str(&self.shared.key_prefix);
-        text.push('{');
-        URL_SAFE_NO_PAD.encode_string(key.as_bytes(), &mut text);
-        text.push('}');
-        text.into_bytes()
+        entry_key(&self.shared.key_prefix, key)
+    }
+
+    fn sidecar_key(&self, key: &Key, name: &SidecarName) -> Vec<u8> {
+        sidecar_key(&self.shared.key_prefix, key, name)
     }
 
     async fn read(
@@ -253,7 +251,7 @@ impl Store for RedisStore {
         };
         let sidecars: Vec<_> = sidecars
             .iter()
-            .map(|Sidecar { name, value, ttl }| (sidecar_key(&key, name), value, millis(*ttl)))
+            .map(|Sidecar { name, value, ttl }| (self.sidecar_key(id, name), value, millis(*ttl)))
             .collect();
         let mut keys: Vec<&[u8]> = vec![&key];
         let mut args: Vec<&[u8]> = vec![
@@ -285,7 +283,7 @@ impl Store for RedisStore {
         // that lags behind.
         let link = self.writes();
         Ok(self
-            .read(link, &sidecar_key(&self.key(key), name), link.deadline())
+            .read(link, &self.sidecar_key(key, name), link.deadline())
             .await?
             .map(Bytes::from))
     }
@@ -391,14 +389,6 @@ redacted_debug!(self: RedisStore {
     command_timeout: self.shared.connector.limit,
     wait_for_replicas: self.replicated().map(|replicated| replicated.replicas),
 });
-
-/// Returns the key of a sidecar. The braces put it into the same slot of a cluster as `key`.
-fn sidecar_key(key: &[u8], name: &SidecarName) -> Vec<u8> {
-    let mut bytes = key.to_vec();
-    bytes.push(b':');
-    bytes.extend_from_slice(URL_SAFE_NO_PAD.encode(name.as_bytes()).as_bytes());
-    bytes
-}
 
 /// The longest time to live. It is longer than a grant can live, because an entry is kept for some
 /// time after its grant has expired.

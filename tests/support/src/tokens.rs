@@ -29,10 +29,15 @@ pub fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(payload("rt_", token).unwrap()).into()
 }
 
-/// Returns the name of the sidecar with the link of a refresh token.
-pub fn link_name(token: &str) -> Vec<u8> {
+/// Returns the key of Redis for the link of a refresh token, with the default prefix.
+pub fn link_key(token: &str) -> String {
+    let access_id = Sha256::digest(&payload("rt_", token).unwrap()[..12]);
+    let key = Sha256::digest(&access_id[..12]);
     let text = b"tower-oauth-refresh link";
-    Sha256::digest([&text[..], &hash(token)].concat())[..16].to_vec()
+    let name = Sha256::digest([&text[..], &hash(token)].concat());
+    let sidecar = Sha256::digest([&key[..], &name[..16]].concat());
+    let [tag, rest] = [&key[..6], &sidecar[..21]].map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
+    format!("rt:{{{tag}}}:{rest}")
 }
 
 /// Returns a token of one prefix as a token of the other, with the checksum to match.
