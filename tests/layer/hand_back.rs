@@ -1,12 +1,15 @@
 //! Grants are handed back to the inner service, so that the layer can be removed.
 
+use std::future::Future as _;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use test_support::foreign::adopting;
 use test_support::requests::assertion;
-use test_support::{Act, App, Plan, refresh_form, settle};
+use test_support::{Act, App, Call, Plan, refresh_form, settle};
 use tokio::sync::Notify;
 use tower_oauth_refresh::{Clock as _, ConfigError, EventKind, MemoryStore, RefreshLayer};
 
@@ -116,6 +119,40 @@ async fn a_request_that_cannot_be_replayed_is_repeated_upstream() {
         assert_eq!(leaving.post("/token", &form).await.token(), next);
     }
     assert_eq!(app.upstream.reuses(), 0);
+}
+
+/// The claim of a request is delayed. Its client hangs up and repeats the request at another
+/// instance, with another assertion.
+#[tokio::test]
+async fn a_delayed_request_without_its_client_does_not_use_what_was_handed_back() {
+    let app = App::new();
+    let token = app.log_in("app").await;
+    let (slow, other) = (leaving(&app), leaving(&app));
+    let refresh = async |instance: &App, id: &str| {
+        let assertion = assertion(&format!(r#"{{"sub":"app","jti":"{id}"}}"#));
+        let asserted = [("client_assertion", assertion.as_str())];
+        let form = [&refresh_form("app", &token)[..], &asserted].concat();
+        instance.post("/token", &form).await
+    };
+    let gate = Arc::new(Notify::new());
+    let opened = Arc::clone(&gate);
+    let delayed = Plan::after(async move { opened.notified().await });
+    app.store.once(|call| *call == Call::Claim, delayed);
+    {
+        let mut abandoned = pin!(refresh(&slow, "1"));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(abandoned.as_mut().poll(&mut context).is_pending());
+    }
+    let handed_back = refresh(&other, "2").await.token();
+    gate.notify_one();
+    slow.layer.drain().await;
+    assert_eq!(app.upstream.refreshes(), 1, "the client's token is its own");
+    assert_eq!(
+        (slow.events(), other.events()),
+        (vec![], vec![EventKind::HandedBack])
+    );
+    assert!(works_upstream(&app, &handed_back).await);
+    assert_eq!((app.upstream.reuses(), app.upstream.alive()), (0, 1));
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use test_support::{Act, App, Plan, post, refresh_form, settle};
+use test_support::requests::assertion;
+use test_support::{Act, App, Call, Plan, post, refresh_form, settle};
 use tokio::sync::Notify;
 use tower::Service as _;
 use tower_oauth_refresh::EventKind;
@@ -85,6 +86,47 @@ async fn a_rotation_continues_in_its_own_task_after_a_hang_up() {
     assert_eq!(app.events(), [EventKind::Issued, EventKind::Rotated]);
     app.refresh(&token).await.token();
     assert_eq!(app.events(), [EventKind::Replayed]);
+}
+
+/// The response to a request that cannot be replayed would be lost, so it is not requested. Once
+/// the inner service has the request, its response is stored.
+#[tokio::test]
+async fn a_request_that_cannot_be_replayed_is_not_sent_without_its_client() {
+    let assertion = assertion(r#"{"sub":"app"}"#);
+    let asserted = [("client_assertion", assertion.as_str())];
+    for (row, more, at_claim, sent) in [
+        ("replayable, at the claim", &[][..], true, 1),
+        ("with an assertion, at the claim", &asserted[..], true, 0),
+        ("with an assertion, later", &asserted[..], false, 1),
+    ] {
+        let app = App::new();
+        let token = app.log_in("app").await;
+        let gate = Arc::new(Notify::new());
+        if at_claim {
+            let opened = Arc::clone(&gate);
+            let delayed = Plan::after(async move { opened.notified().await });
+            app.store.once(|call| *call == Call::Claim, delayed);
+        } else {
+            app.upstream.then(Act::Wait(Arc::clone(&gate)));
+        }
+        {
+            let form = [&refresh_form("app", &token)[..], more].concat();
+            let request = post("/token", &form);
+            let mut future = pin!(tower::ServiceExt::oneshot(app.service.clone(), request));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(future.as_mut().poll(&mut context).is_pending(), "{row}");
+        }
+        gate.notify_one();
+        app.layer.drain().await;
+        assert_eq!(app.upstream.refreshes(), sent, "{row}");
+        let next = app.refresh(&token).await.token();
+        app.refresh(&next).await.token();
+        assert_eq!(
+            (app.upstream.reuses(), app.upstream.alive()),
+            (0, 1),
+            "{row}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -129,7 +129,7 @@ pub(super) async fn acquire<St: Store>(
     let mut taken_over = None;
     let windows = context.shared.config().windows;
     let has_links = !windows.shared.is_zero();
-    let replayable = !windows.retry.is_zero() && request.replayable();
+    let replayable = request.replayable(windows);
     let mut walk = Walk::new(presented);
     // The state of the grant in which no stored answer was found.
     let mut without_answer = None;

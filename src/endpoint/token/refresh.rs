@@ -89,6 +89,12 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
         }
         Acquired::Lease(mut held) => {
             let config = context.shared.config();
+            // The client has hung up, and a repeated request cannot get this answer. If the claim
+            // was delayed, another instance may already have answered the repeated request, and
+            // handed the upstream token back. Using that token here would then end the session.
+            if context.progress.detached() && !request.replayable(config.windows) {
+                return held.lease.release_and(Err(RefreshError::Busy.into())).await;
+            }
             if held.proceed == Proceed::Rotate
                 && !config.hand_back
                 && held.record.keeps(policy, context.shared.now())

@@ -3,7 +3,7 @@ use http::HeaderValue;
 
 use crate::endpoint::token::mint::Requested;
 use crate::error::RefreshError;
-use crate::grant::Binding;
+use crate::grant::{Binding, Windows};
 use crate::rotation_policy::ClientInfo;
 use crate::wire::client::{Client, ClientId, Credential, Proofs};
 use crate::wire::scope::{scope_within, valid_resource, valid_scope};
@@ -73,9 +73,11 @@ impl<'a> RefreshRequest<'a> {
 
     /// Returns whether the answer to this request may be replayed. With a client assertion or a
     /// proof it may not: these differ from request to request, or the layer cannot see them, so a
-    /// replay cannot be bound to one.
-    pub(crate) fn replayable(&self) -> bool {
-        !matches!(self.credential, Credential::Assertion) && !self.proofs.any()
+    /// replay cannot be bound to one. Without a retry window, no answer is replayed.
+    pub(crate) fn replayable(&self, windows: Windows) -> bool {
+        !windows.retry.is_zero()
+            && !matches!(self.credential, Credential::Assertion)
+            && !self.proofs.any()
     }
 
     /// Returns the description of its client for the rotation policy.

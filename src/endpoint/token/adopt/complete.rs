@@ -88,7 +88,7 @@ impl Adopted<'_> {
             upstream_token,
             credential: request.has_credential(),
             access: terms,
-            repeat: (request.replayable() && !windows.retry.is_zero()).then_some(request),
+            repeat: request.replayable(windows).then_some(request),
         };
         let [_, link_nonce, ..] = self.minted.nonces;
         let token = self.minted.token.clone();

@@ -217,7 +217,7 @@ impl<'a> Rotation<'a> {
             let text = next.encode(&config.prefix);
             answer.with_refresh_token(&text, lifetime, authorization)
         };
-        if !windows.retry.is_zero() && self.request.replayable() {
+        if self.request.replayable(windows) {
             let context = presented.context(Purpose::Replay);
             let sealed = replay::seal(
                 &next_sealer,
@@ -320,7 +320,7 @@ pub(crate) async fn decide_again<St: Store, ResBody>(
     let mut verdict = decide(grant, candidate, Standing::Free, true, now);
     tracing::trace!(?verdict, grant = ?presented.key, "decided again");
     if verdict == Verdict::Proceed(Proceed::Replay) {
-        if request.replayable() {
+        if request.replayable(context.shared.config().windows) {
             let current = presented
                 .current_token(&record, &entry.tag)
                 .map_err(|_| walk::invalid(context, presented))?;
