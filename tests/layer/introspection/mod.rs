@@ -144,6 +144,21 @@ async fn an_active_token_has_the_layers_members_and_those_of_the_inner_service()
 }
 
 #[tokio::test]
+async fn an_old_token_is_active_while_it_leads_to_the_current_one() {
+    let app = introspecting();
+    let first = log_in(&app).await.token();
+    let mut newest = first.clone();
+    for _ in 0..3 {
+        newest = app.refresh(&newest).await.token();
+    }
+    assert_eq!(introspect(&app, &first).await.json()["active"], true);
+    assert_eq!(asked(&app), "upstream-0-3");
+    app.clock.advance(Duration::from_secs(60));
+    assert_inactive("after its window", &introspect(&app, &first).await);
+    app.refresh(&newest).await.token();
+}
+
+#[tokio::test]
 async fn unknown_members_are_omitted() {
     let app = introspecting();
     app.upstream.then(Act::With(r#"{"scope":null}"#));

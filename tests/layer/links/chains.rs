@@ -1,5 +1,8 @@
 //! How far links lead, and forged ones.
 
+use test_support::{Hooked, Upstream};
+use tower_oauth_refresh::{ManualClock, MemoryStore};
+
 use super::*;
 
 #[tokio::test]
@@ -44,6 +47,28 @@ async fn a_chain_is_followed_for_at_most_64_links() {
             assert_eq!(app.events(), [EventKind::TooFarBehind]);
             app.refresh(tokens.last().unwrap()).await.token();
         }
+    }
+}
+
+/// The clock of the store is behind, so the link of the first token is still in its sidecar when
+/// the window of the second token, whose link is in the record, has ended.
+#[tokio::test]
+async fn a_link_in_the_record_is_followed_only_in_its_window() {
+    let last = HOUR - Duration::from_millis(1);
+    for (passed, status, event) in [
+        (last, 200, EventKind::Replayed),
+        (HOUR, 400, EventKind::ReuseDetected),
+    ] {
+        let store = Hooked::new(MemoryStore::with_clock(ManualClock::new()));
+        let clock = ManualClock::new();
+        let app = App::over(clock, store, Upstream::new(), |builder| {
+            builder.shared_token_window(HOUR)
+        });
+        let first = app.log_in("app").await;
+        rotate(&app, &first, 2).await;
+        app.clock.advance(passed);
+        assert_eq!(app.refresh(&first).await.status, status, "{passed:?}");
+        assert_eq!(app.events(), [event], "{passed:?}");
     }
 }
 

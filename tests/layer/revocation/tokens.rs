@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn every_accepted_token_revokes_the_grant_and_the_upstream_token() {
-    let rows: [(&str, usize, usize, Duration, &str); 6] = [
+    let rows: [(&str, usize, usize, Duration, &str); 7] = [
         ("the first token", 0, 0, Duration::ZERO, "upstream-0-0"),
         ("the current token", 3, 3, Duration::ZERO, "upstream-0-3"),
         (
@@ -25,6 +25,13 @@ async fn every_accepted_token_revokes_the_grant_and_the_upstream_token() {
             "the previous token of several",
             3,
             2,
+            Duration::from_secs(59),
+            "upstream-0-3",
+        ),
+        (
+            "an older token, from which links lead to the current one",
+            3,
+            0,
             Duration::from_secs(59),
             "upstream-0-3",
         ),
@@ -237,6 +244,10 @@ async fn any_older_token_revokes_the_grant_within_the_retry_window() {
             assert_revoked_here(
                 &name,
                 &send(&app, revocation("app", &tokens[presented])).await,
+            );
+            assert!(
+                !app.store.calls().contains(&test_support::Call::Sidecar),
+                "{name}: there are no links to read"
             );
             assert_eq!(app.events(), [EventKind::Revoked], "{name}");
             assert_eq!(

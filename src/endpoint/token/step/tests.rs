@@ -155,6 +155,11 @@ fn the_step_after_a_claim_with_the_current_token() {
         ("free", request(Lease::Taken), Step::Rotate(Proceed::Rotate)),
         ("held", request(Lease::Held(OTHER_LEASE)), Step::Wait),
         (
+            "claimed with another tag",
+            request(Lease::OtherTag(None)),
+            Step::Wait,
+        ),
+        (
             "taken over",
             request(Lease::Taken).taken_over(),
             Step::WaitForTakeover,
@@ -202,6 +207,16 @@ fn the_step_after_a_claim_with_the_previous_token() {
             "in the retry window, without an answer",
             request(1, free).without_answer(),
             Step::Refuse(Refusal::Late),
+        ),
+        (
+            "in the retry window, without an answer, just before its last 30 seconds",
+            request(RETRY_UNTIL - SKEW - 1, free).without_answer(),
+            Step::Refuse(Refusal::Late),
+        ),
+        (
+            "in the last 30 seconds of the retry window, without an answer",
+            request(RETRY_UNTIL - SKEW, free).without_answer(),
+            Step::Reclaim,
         ),
         (
             "at the end of the retry window, without an answer",
