@@ -17,14 +17,27 @@ const DISPOSITION: &[u8] = b"content-disposition";
 /// The headers from which some servers take the name of a part that has none.
 const OTHERS: [&[u8]; 2] = [b"content-id", b"content-type"];
 
-/// The number of bytes before a colon that are compared with the name of a header.
-const LOOK_BACK: usize = 64;
+/// The parameter of that header that holds the name.
+const NAME: &[u8] = b"name";
 
-/// The longest rest of a header block that is accepted behind `Content-Disposition`, in bytes.
+/// The number of bytes before a colon, without blanks, that are compared with the name of a header.
+const LOOK_BACK: usize = 20;
+
+/// The end of a header block.
+const EMPTY_LINE: &[u8] = b"\r\n\r\n";
+
+/// The length, in bytes, up to which the rest of a header block is held back. A longer one is
+/// checked and passed on in pieces: it may be the content of a file with other line ends.
 const LONGEST: usize = 8 << 10;
 
-/// The most names that such a rest may have. One with more is refused, so that the cost of checking
-/// it stays proportional to its length.
+/// The end of a piece, which is checked with the next one. A name with its value is shorter.
+const OVERLAP: usize = 4 << 10;
+
+/// The most blanks in one place of a header.
+const MOST_BLANKS: usize = SHORT_NAME;
+
+/// The most names that a piece may have. One with more is refused, so that the cost of checking it
+/// stays proportional to its length.
 const MOST_NAMES: usize = 16;
 
 /// The most lines over which a name may continue.
@@ -33,14 +46,14 @@ const MOST_LINES: usize = 8;
 /// Checks a body while it streams to the upstream.
 ///
 /// Servers do not agree on what a header line is. Some search for the name of the header anywhere
-/// in the block (Rack), some ignore blanks before it (Tomcat), and some append a line without a
+/// in the block (Rack), some ignore blanks around it (Tomcat), and some append a line without a
 /// colon to the line before (PHP). So the check looks for the name of a header and a colon
 /// anywhere in the body, and for names of parts up to the next empty line.
 #[derive(Debug, Default)]
 pub struct MultipartCheck {
-    /// The last bytes that were passed on, at most [`LOOK_BACK`].
-    passed: BytesMut,
-    /// What follows the colon of `header`, as far as it has arrived.
+    /// The last bytes that were received, without blanks: at most [`LOOK_BACK`].
+    before: BytesMut,
+    /// What follows the colon of `header`, as far as it has arrived and is held back.
     held: BytesMut,
     /// The header in whose value the last received byte is.
     header: Option<Header>,
@@ -51,19 +64,21 @@ pub struct MultipartCheck {
 enum Header {
     Disposition,
     /// One of [`OTHERS`].
-    Other,
+    Other {
+        /// The number of blanks before the value, once it has begun.
+        value_at: Option<usize>,
+    },
 }
 
 impl Header {
-    /// Returns the header whose name, followed by a colon, is the end of `text`.
+    /// Returns the header whose name, followed by a colon, is the end of a text without blanks.
     fn at_end_of(text: &[u8]) -> Option<Self> {
-        let name = text.strip_suffix(b":")?.trim_ascii_end();
+        let name = text.strip_suffix(b":")?;
         if has_suffix(name, DISPOSITION) {
-            Some(Self::Disposition)
-        } else {
-            let is_other = OTHERS.iter().any(|other| has_suffix(name, other));
-            is_other.then_some(Self::Other)
+            return Some(Self::Disposition);
         }
+        let is_other = OTHERS.iter().any(|other| has_suffix(name, other));
+        is_other.then_some(Self::Other { value_at: None })
     }
 }
 
@@ -77,21 +92,25 @@ impl MultipartCheck {
                 None => {
                     let colon = rest.iter().position(|byte| *byte == b':');
                     let (piece, after) = rest.split_at(colon.map_or(rest.len(), |at| at + 1));
-                    self.pass(piece, &mut out);
-                    self.header = Header::at_end_of(&self.passed);
+                    out.extend_from_slice(piece);
+                    look_back(&mut self.before, piece);
+                    self.header = colon.and_then(|_| Header::at_end_of(&self.before));
                     after
                 }
                 Some(Header::Disposition) => {
-                    self.held.extend_from_slice(&[*byte]);
-                    if self.held.ends_with(b"\r\n\r\n") {
-                        self.finish_header(&mut out)?;
-                    } else if self.held.len() > LONGEST {
-                        return Err(Refusal::TooLong);
-                    }
+                    self.feed_block(*byte, &mut out)?;
                     after
                 }
-                Some(Header::Other) => {
-                    self.feed_other(*byte, &mut out)?;
+                // A line that begins with a blank continues the value.
+                Some(Header::Other { value_at: Some(_) })
+                    if !is_blank(*byte)
+                        && self.held.last().is_some_and(|last| is_line_end(*last)) =>
+                {
+                    self.finish_header(&mut out)?;
+                    rest
+                }
+                Some(Header::Other { value_at }) => {
+                    self.feed_other(*byte, value_at, &mut out)?;
                     after
                 }
             };
@@ -99,26 +118,40 @@ impl MultipartCheck {
         Ok(out.freeze())
     }
 
-    /// Consumes a byte of the value of one of [`OTHERS`].
-    fn feed_other(&mut self, byte: u8, out: &mut BytesMut) -> Result<(), Refusal> {
-        if self.held.is_empty() && byte.is_ascii_whitespace() {
-            self.pass(&[byte], out);
-            if self.passed.ends_with(b"\r\n\r\n") {
-                self.header = None;
-            }
-            return Ok(());
-        }
+    /// Consumes a byte of a header block behind the colon of `Content-Disposition`.
+    fn feed_block(&mut self, byte: u8, out: &mut BytesMut) -> Result<(), Refusal> {
         self.held.extend_from_slice(&[byte]);
-        if byte == b':'
-            && let Some(header) = Header::at_end_of(&self.held)
-        {
-            self.release(out);
-            self.header = Some(header);
-        } else if is_line_end(byte) {
+        if self.held.ends_with(EMPTY_LINE) {
             self.finish_header(out)?;
-        } else if self.held.len() > SHORT_NAME {
-            // Too long for a name that is refused.
-            self.release(out);
+        } else if self.held.len() > LONGEST {
+            let checked = LONGEST - OVERLAP;
+            check_block(&self.held, checked)?;
+            // The next piece begins before a name that is cut here.
+            let passed = checked - 2 * MOST_BLANKS;
+            out.extend_from_slice(&self.held.split_to(passed));
+        }
+        Ok(())
+    }
+
+    /// Consumes a byte of the value of one of [`OTHERS`].
+    fn feed_other(
+        &mut self,
+        byte: u8,
+        value_at: Option<usize>,
+        out: &mut BytesMut,
+    ) -> Result<(), Refusal> {
+        let value_at = value_at.or_else(|| (!is_blank(byte)).then_some(self.held.len()));
+        self.header = Some(Header::Other { value_at });
+        self.held.extend_from_slice(&[byte]);
+        look_back(&mut self.before, &[byte]);
+        let longest = value_at.map_or(MOST_BLANKS, |at| at + SHORT_NAME);
+        if byte == b':'
+            && let Some(header) = Header::at_end_of(&self.before)
+        {
+            out.unsplit(self.held.split());
+            self.header = Some(header);
+        } else if self.held.ends_with(EMPTY_LINE) || self.held.len() > longest {
+            self.finish_header(out)?;
         }
         Ok(())
     }
@@ -137,85 +170,103 @@ impl MultipartCheck {
 
     fn finish_header(&mut self, out: &mut BytesMut) -> Result<(), Refusal> {
         match self.header {
-            Some(Header::Disposition) => check_block(&self.held)?,
-            Some(Header::Other) => check_name(self.held.trim_ascii_end())?,
+            Some(Header::Disposition) => check_block(&self.held, self.held.len())?,
+            Some(Header::Other { .. }) => check_other(&self.held)?,
             None => {}
         }
-        self.release(out);
+        out.unsplit(self.held.split());
+        self.header = None;
         Ok(())
     }
-
-    /// Passes on what was held back.
-    fn release(&mut self, out: &mut BytesMut) {
-        let held = self.held.split();
-        self.pass(&held, out);
-        self.header = None;
-    }
-
-    fn pass(&mut self, piece: &[u8], out: &mut BytesMut) {
-        out.extend_from_slice(piece);
-        let tail = piece.len().saturating_sub(LOOK_BACK);
-        self.passed
-            .extend_from_slice(piece.get(tail..).unwrap_or_default());
-        let _ = self
-            .passed
-            .split_to(self.passed.len().saturating_sub(LOOK_BACK));
-    }
 }
 
-/// Checks the rest of a header block behind the colon of `Content-Disposition`.
-fn check_block(block: &[u8]) -> Result<(), Refusal> {
-    for (number, value) in names(block).enumerate() {
-        if number == MOST_NAMES {
+/// Adds a piece of a text to its last bytes, without blanks, and keeps [`LOOK_BACK`] of them.
+fn look_back(before: &mut BytesMut, piece: &[u8]) {
+    let kept = piece.iter().enumerate().rev();
+    let kept = kept.filter(|(_, byte)| !is_blank(**byte)).take(LOOK_BACK);
+    let start = kept.last().map_or(piece.len(), |(at, _)| at);
+    let last = piece.get(start..).unwrap_or_default();
+    before.extend(last.iter().filter(|byte| !is_blank(**byte)));
+    let _ = before.split_to(before.len().saturating_sub(LOOK_BACK));
+}
+
+/// Checks the names that begin in the first `length` bytes of a header block behind the colon of
+/// `Content-Disposition`.
+fn check_block(block: &[u8], length: usize) -> Result<(), Refusal> {
+    let mut count = 0;
+    for at in words(block, NAME).take_while(|at| *at < length) {
+        if let Some(value) = value(block.get(at + NAME.len()..).unwrap_or_default())? {
+            count += 1;
+            // Some servers decode encoded words (RFC 2047) in a name.
+            let first = lines(&value).next().unwrap_or_default();
+            if first.windows(2).any(|pair| pair == b"=?") {
+                return Err(Refusal::Encoding);
+            }
+            check_lines(&value)?;
+        }
+        if count > MOST_NAMES {
             return Err(Refusal::TooLong);
         }
-        check_lines(&value)?;
     }
-    let colons = block.iter().enumerate().filter(|(_, byte)| **byte == b':');
-    colons
-        .filter(|(at, _)| {
-            let from = at.saturating_sub(LOOK_BACK);
-            let name = block.get(from..=*at).unwrap_or_default();
-            Header::at_end_of(name) == Some(Header::Other)
-        })
-        .try_for_each(|(at, _)| check_name(first_line(block.get(at + 1..).unwrap_or_default())))
+    let mut before = BytesMut::new();
+    let mut from = 0;
+    while let Some(piece) = block.get(from..length)
+        && let Some(colon) = piece.iter().position(|byte| *byte == b':')
+    {
+        look_back(&mut before, piece.get(..=colon).unwrap_or_default());
+        from += colon + 1;
+        if matches!(Header::at_end_of(&before), Some(Header::Other { .. })) {
+            check_other(block.get(from..).unwrap_or_default())?;
+        }
+    }
+    Ok(())
 }
 
-/// Returns the first line that is not empty, without the blanks around it, if it is short enough
-/// for a name that is refused.
-fn first_line(text: &[u8]) -> &[u8] {
-    let text = text.trim_ascii_start();
-    let line = text.split(|byte| is_line_end(*byte)).next();
-    let line = line.unwrap_or_default().trim_ascii_end();
-    if line.len() <= SHORT_NAME { line } else { b"" }
+/// Checks the value of one of [`OTHERS`], and what follows it.
+fn check_other(value: &[u8]) -> Result<(), Refusal> {
+    let blanks = blanks(value)?;
+    let value = value.get(blanks..).unwrap_or_default();
+    check_lines(value.get(..SHORT_NAME).unwrap_or(value))
 }
 
-/// Checks a name as servers read it that end it at any of its line ends, or that join its lines.
+/// Returns the number of blanks at the beginning of a text.
+fn blanks(text: &[u8]) -> Result<usize, Refusal> {
+    let blanks = text.iter().take_while(|byte| is_blank(**byte));
+    match blanks.take(MOST_BLANKS + 1).count() {
+        count if count > MOST_BLANKS => Err(Refusal::TooLong),
+        count => Ok(count),
+    }
+}
+
+/// Checks a name that may continue in the next lines: some servers end it at the end of its line,
+/// and others join the lines.
 fn check_lines(value: &[u8]) -> Result<(), Refusal> {
-    let ends = (1..=value.len()).filter(|end| {
-        let ends_line = value.get(*end).is_none_or(|byte| is_line_end(*byte));
-        let is_blank = value.get(*end - 1).is_none_or(u8::is_ascii_whitespace);
-        *end == value.len() || ends_line && !is_blank
-    });
-    for (line, end) in ends.enumerate() {
-        let name = value.get(..end).unwrap_or_default();
+    for (line, name) in lines(value).enumerate() {
         if line == MOST_LINES || name.len() > SHORT_NAME {
             return Err(Refusal::TooLong);
         }
-        // Some servers decode encoded words (RFC 2047) in a name.
-        if name.windows(2).any(|pair| pair == b"=?") {
-            return Err(Refusal::Encoding);
-        }
         check_name(name)?;
         // In `name*=utf-8''response_type` the character set comes first.
-        if let Some(value) = name.rsplit(|byte| *byte == b'\'').next() {
-            check_name(value)?;
-        }
+        check_name(
+            name.rsplit(|byte| *byte == b'\'')
+                .next()
+                .unwrap_or_default(),
+        )?;
         if !Parameter::may_begin(name) {
             break;
         }
     }
     Ok(())
+}
+
+/// Returns the first line of a text, its first two lines, and so on. Blank lines do not count.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = (1..=text.len()).filter(|end| {
+        let ends_line = text.get(*end).is_none_or(|byte| is_line_end(*byte));
+        let is_blank = text.get(*end - 1).is_none_or(|byte| is_blank(*byte));
+        *end == text.len() || ends_line && !is_blank
+    });
+    ends.filter_map(|end| text.get(..end))
 }
 
 fn check_name(name: &[u8]) -> Result<(), Refusal> {
@@ -237,36 +288,50 @@ const fn is_line_end(byte: u8) -> bool {
     matches!(byte, b'\r' | b'\n')
 }
 
-/// Returns all values that some parser reads as the parameter `name` in a header block: lenient
-/// parsers differ in spaces, quotes and `name*`. A value may continue beyond the end of its line,
-/// and is cut to one byte more than `SHORT_NAME`.
-fn names(block: &[u8]) -> impl Iterator<Item = Vec<u8>> {
-    let starts = (0..block.len()).filter(|at| {
-        let rest = block.get(*at..).unwrap_or_default();
-        let is_whole = at.checked_sub(1).is_none_or(|at| {
-            block
-                .get(at)
-                .is_none_or(|byte| !byte.is_ascii_alphanumeric())
-        });
-        is_whole
-            && rest
-                .get(..4)
-                .is_some_and(|name| name.eq_ignore_ascii_case(b"name"))
-    });
-    starts.filter_map(|at| {
-        let rest = block.get(at + 4..)?;
-        let is_between =
-            |byte: &&u8| byte.is_ascii_whitespace() || byte.is_ascii_digit() || **byte == b'*';
-        let between = rest.iter().take_while(is_between).count();
-        let value = rest.get(between..)?.strip_prefix(b"=")?.trim_ascii_start();
-        let (value, end) = match value {
-            [quote @ (b'"' | b'\''), value @ ..] => (value, *quote),
-            value => (value, b';'),
-        };
-        let value = value.iter().copied().take_while(|byte| *byte != end);
-        let value = value.filter(|byte| end == b';' || *byte != b'\\');
-        Some(value.take(SHORT_NAME + 1).collect())
+/// Returns whether some server ignores this byte around a name: Java removes all of these.
+const fn is_blank(byte: u8) -> bool {
+    byte <= b' '
+}
+
+/// Returns where a word stands alone in a text.
+fn words<'a>(text: &'a [u8], word: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+    (0..text.len()).filter(|at| {
+        let before = at.checked_sub(1).and_then(|at| text.get(at));
+        before.is_none_or(|byte| !byte.is_ascii_alphanumeric())
+            && text
+                .get(*at..*at + word.len())
+                .is_some_and(|found| found.eq_ignore_ascii_case(word))
     })
+}
+
+/// Returns the value of the parameter `name` after this word, as some parser reads it: lenient
+/// parsers differ in spaces, quotes and `name*`. The value may continue beyond the end of its line,
+/// and is cut to one byte more than `SHORT_NAME`.
+fn value(rest: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
+    let is_between = |byte: &&u8| is_blank(**byte) || byte.is_ascii_digit() || **byte == b'*';
+    let between = rest.iter().take_while(is_between);
+    let between = between.take(MOST_BLANKS + 1).count();
+    if between > MOST_BLANKS {
+        return Err(Refusal::TooLong);
+    }
+    let Some(rest) = rest.get(between..).and_then(|rest| rest.strip_prefix(b"=")) else {
+        return Ok(None);
+    };
+    let rest = rest.get(blanks(rest)?..).unwrap_or_default();
+    let (rest, end) = match rest {
+        [quote @ (b'"' | b'\''), rest @ ..] => (rest, *quote),
+        rest => (rest, b';'),
+    };
+    let escaped = rest.iter().copied().take_while(|byte| *byte != end);
+    let escaped: Vec<_> = escaped.take(2 * SHORT_NAME + 1).collect();
+    let is_cut = escaped.len() > 2 * SHORT_NAME;
+    let value = escaped.into_iter().filter(|byte| *byte != b'\\');
+    let value: Vec<_> = value.take(SHORT_NAME + 1).collect();
+    // Only backslashes make a value that is cut shorter than a name that is refused.
+    if is_cut && value.len() <= SHORT_NAME {
+        return Err(Refusal::TooLong);
+    }
+    Ok(Some(value))
 }
 
 #[cfg(test)]
@@ -356,6 +421,12 @@ mod tests {
             ),
             ("Content-Type: response_type", Refusal::ResponseType),
             ("X-Content-ID: response_type", Refusal::ResponseType),
+            ("Content-ID: response\r\n _type", Refusal::ResponseType),
+            ("Content-ID: response_type\r\nA: b", Refusal::ResponseType),
+            (
+                &format!("Content-ID: response_type{}", " ".repeat(600)),
+                Refusal::ResponseType,
+            ),
             (
                 "Content-Type: Content-ID: response_type",
                 Refusal::ResponseType,
@@ -375,6 +446,21 @@ mod tests {
             ),
             (
                 "Content-Type: Content-Disposition: form-data; name=response_type",
+                Refusal::ResponseType,
+            ),
+            (
+                "Content-Disposition\x0b: form-data; name=response_type",
+                Refusal::ResponseType,
+            ),
+            (
+                "Content-Disposition\0: form-data; name\x1f=\x0bresponse_type",
+                Refusal::ResponseType,
+            ),
+            (
+                &format!(
+                    "Content-Disposition{}: form-data; name=response_type",
+                    " ".repeat(90)
+                ),
                 Refusal::ResponseType,
             ),
             // Lines that continue a header without a blank, or after another header.
@@ -459,11 +545,38 @@ mod tests {
                 assert!(passed == body.as_bytes(), "{body:.80} by {size}");
             }
         }
-        let (_, verdict) = streamed(
-            &format!("Content-Disposition: {}", "x".repeat(LONGEST)),
-            4096,
+    }
+
+    #[test]
+    fn a_long_block_is_checked_in_pieces() {
+        // A message in a file, with other line ends than those of headers.
+        let mail = format!(
+            "Content-Disposition: inline; filename=a\n\n{}",
+            "line\n".repeat(9000)
         );
-        assert_eq!(verdict, Err(Refusal::TooLong));
+        let ids = "content-id:".repeat(9000);
+        for body in [mail, format!("Content-Disposition: {ids}"), ids] {
+            for size in [1, 4096] {
+                let (passed, verdict) = streamed(&body, size);
+                assert_eq!(verdict, Ok(()), "{body:.40} by {size}");
+                assert!(passed == body.as_bytes(), "{body:.40} by {size}");
+            }
+        }
+        for header in ["name=\"response_type\"", "Content-ID: response_type"] {
+            let cuts = [
+                LONGEST - OVERLAP - 2 * MOST_BLANKS,
+                LONGEST - OVERLAP,
+                LONGEST,
+            ];
+            for before in cuts.into_iter().flat_map(|cut| cut - 60..cut + 20) {
+                let body = format!(
+                    "Content-Disposition: {}\n{header}\r\n\r\n",
+                    ".".repeat(before)
+                );
+                let (_, verdict) = streamed(&body, 4096);
+                assert_eq!(verdict, Err(Refusal::ResponseType), "{header} at {before}");
+            }
+        }
     }
 
     #[test]
