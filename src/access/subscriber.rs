@@ -59,8 +59,11 @@ impl Subscriber {
             epochs: Arc::clone(epochs),
             after: IDLE,
         };
-        let task = AbortOnDropHandle::new(handle.spawn(subscription.run(announcements)));
-        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        // Locked before the task starts: if it ends at once, the task of the next request must not
+        // be replaced by this one.
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = handle.spawn(subscription.run(announcements));
+        *task = Some(AbortOnDropHandle::new(running));
     }
 }
 
