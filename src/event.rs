@@ -231,7 +231,7 @@ impl<'a> EventSubject<'a> {
 
 pub(crate) type Callback = Arc<dyn Fn(&Event) + Send + Sync>;
 
-/// The details of an event, besides its subject.
+/// The details of an event, in addition to its subject.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Detail<'a> {
     /// The cause of a failure. It is only logged, and only with warnings.

@@ -109,8 +109,8 @@ pub(super) async fn change<St: Store>(
         let opened = found.map_or(Ok(Vec::new()), |entry| index.open(entry));
         let mut sessions = match opened {
             Err(DecodeError::Damaged) if damaged == Damaged::Replace => {
-                let nobody = EventSubject::client(None);
-                shared.emit(EventKind::StoreCorrupt, nobody, Duration::ZERO);
+                let subject = EventSubject::client(None);
+                shared.emit(EventKind::StoreCorrupt, subject, Duration::ZERO);
                 Vec::new()
             }
             opened => opened.map_err(StoreError::corrupt)?,

@@ -55,15 +55,15 @@ const FORGERY: [&str; 4] = ["csrf", "xsrf", "forgery", "verificationtoken"];
 const LABELS: [&str; 6] = ["type", "name", "key", "kind", "id", "tokentype"];
 const LABELLED: [&str; 3] = ["value", "token", "secret"];
 
-/// Parts of texts that are about a token and do not name one.
+/// Words in error codes that mention a token but do not name one, such as `invalid_token`.
 const ABOUT_ONE: [&str; 3] = ["invalid", "expired", "missing"];
 
-/// Returns whether a member of this name may say what another one holds.
+/// Returns whether a member of this name may be a label: its value names what another one holds.
 pub(super) fn is_label(name: &str) -> bool {
     LABELS.iter().any(|label| is_spelling(name, label))
 }
 
-/// Returns whether a member of this name may hold what another one says.
+/// Returns whether a member of this name may hold the token that a label names.
 pub(super) fn is_labelled(name: &str) -> bool {
     LABELLED.iter().any(|labelled| is_spelling(name, labelled))
 }

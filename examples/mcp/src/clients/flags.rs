@@ -45,8 +45,7 @@ pub(crate) struct ClientFlags {
     no_metadata_documents: bool,
 
     /// Certificate authority (PEM file) to trust for these documents and for the keys of
-    /// clients, in addition to those of the
-    /// system
+    /// clients, in addition to those of the system
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_ca: Option<PathBuf>,
 

@@ -21,10 +21,10 @@ pub(crate) struct Preset {
     pub(crate) authorization_params: &'static [(&'static str, &'static str)],
     /// The default of `--scope`.
     pub(crate) scope: Option<&'static str>,
-    /// Scopes that are requested besides `openid`, whatever `--scope` says, because they show the
-    /// id of a user.
+    /// Scopes that are requested in addition to `openid`, whatever `--scope` says, because they
+    /// show the id of a user.
     pub(crate) id_scopes: &'static [&'static str],
-    /// Scopes that are requested besides `email`, because they show the address of a user.
+    /// Scopes that are requested in addition to `email`, because they show the address of a user.
     pub(crate) email_scopes: &'static [&'static str],
     /// Scopes by other names, and the names in requests.
     pub(crate) scope_aliases: &'static [(&'static str, &'static str)],

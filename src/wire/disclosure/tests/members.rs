@@ -295,7 +295,7 @@ fn members_are_removed_at_any_depth_and_every_other_byte_is_kept() {
 }
 
 #[test]
-fn a_member_whose_name_is_beside_it_is_removed() {
+fn a_member_that_another_one_labels_is_removed() {
     let rows = [
         (
             "a type and a value",
