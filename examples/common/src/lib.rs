@@ -2,6 +2,7 @@
 //! choice of a store, flags, logging, metrics, the admin server, the endpoints that end sessions,
 //! the verification of signed tokens, and the demo servers.
 
+pub mod address;
 pub mod admin;
 pub mod bearer;
 pub mod causes;

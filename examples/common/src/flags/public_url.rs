@@ -1,8 +1,10 @@
 //! The scheme of `--public-url`.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use url::{Host, Url};
+
+use crate::address::is_global;
 
 /// The ends of names that only private networks resolve (RFC 6761, RFC 6762, RFC 8375, and the
 /// reservation of `internal` by ICANN).
@@ -23,32 +25,14 @@ pub fn warn_without_tls(public_url: &Url) {
 /// of a private network.
 fn is_private(url: &Url) -> bool {
     match url.host() {
-        Some(Host::Ipv4(address)) => is_private_v4(address),
-        Some(Host::Ipv6(address)) => match address.to_ipv4_mapped() {
-            Some(address) => is_private_v4(address),
-            None => {
-                address.is_loopback()
-                    || address.is_unspecified()
-                    || address.is_unique_local()
-                    || address.is_unicast_link_local()
-            }
-        },
+        Some(Host::Ipv4(address)) => !is_global(address.into()),
+        Some(Host::Ipv6(address)) => !is_global(IpAddr::from(address).to_canonical()),
         Some(Host::Domain(name)) => {
             let name = name.strip_suffix('.').unwrap_or(name);
             !name.contains('.') || PRIVATE_NAMES.iter().any(|end| name.ends_with(end))
         }
         None => false,
     }
-}
-
-fn is_private_v4(address: Ipv4Addr) -> bool {
-    // RFC 6598: networks of providers, and of VPNs.
-    let is_shared = matches!(address.octets(), [100, 64..=127, ..]);
-    address.is_loopback()
-        || address.is_unspecified()
-        || address.is_private()
-        || address.is_link_local()
-        || is_shared
 }
 
 #[cfg(test)]

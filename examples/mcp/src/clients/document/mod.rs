@@ -1,7 +1,6 @@
 //! Clients whose ID is the URL of a metadata document
 //! (draft-ietf-oauth-client-id-metadata-document).
 
-mod address;
 mod age;
 mod client_id;
 mod fetch;

@@ -4,10 +4,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use server_common::address::is_global;
 
-use super::address::is_global;
-
-/// A resolver that returns public addresses only. The connection uses the checked address, even if
+/// A resolver that returns public addresses only, because anyone can make this server fetch a URL.
+/// The connection uses the checked address, even if
 /// the name resolves to another one a moment later.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CheckedResolver {

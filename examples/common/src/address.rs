@@ -1,5 +1,4 @@
-//! Recognizes public IP addresses. Anyone can make this server fetch a URL, so it fetches from
-//! public addresses only.
+//! Recognizes public IP addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -36,7 +35,7 @@ const IPV6: [(Ipv6Addr, u32); 5] = [
 
 /// Returns whether an address is globally reachable. Addresses that embed an IPv4 address (mapped,
 /// NAT64, 6to4, Teredo) are rejected altogether: a host with a name has an address of its own.
-pub(super) fn is_global(address: IpAddr) -> bool {
+pub fn is_global(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
             let bits = address.to_bits();
