@@ -289,10 +289,7 @@ impl<St: Store> Guard<St> {
         generation: u32,
         elapsed: Duration,
     ) {
-        let subject = EventSubject {
-            client_id: None,
-            grant: Some((grant_key, Some(generation))),
-        };
+        let subject = EventSubject::grant(None, grant_key, Some(generation));
         let kind = EventKind::of_failure(failure);
         self.emit(kind, subject, elapsed, failure.source());
     }

@@ -31,7 +31,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// told from a stale one, so neither ends the grant.
     ///
     /// A grant that is rotated again within the window keeps the link of each older token in the
-    /// store, about 260 bytes of Redis memory each. One request follows at most 64 links: a token
+    /// store, at most 256 bytes of Redis memory each. One request follows at most 64 links: a token
     /// that is further behind gets `invalid_grant`.
     pub fn shared_token_window(mut self, window: Duration) -> Self {
         self.shared_token_window = Some(window);
