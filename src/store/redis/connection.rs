@@ -3,7 +3,9 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
-use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
+use redis::cluster_routing::{
+    MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo, SingleNodeRoutingInfo,
+};
 use redis::{Cmd, RedisResult, Value};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -53,7 +55,7 @@ impl Server {
 
 /// A request over a connection. Every request is idempotent.
 pub(super) enum Call<'a> {
-    /// A `PING`, to any node of a cluster.
+    /// A `PING`. On a cluster, the first node that answers decides.
     Ping,
     /// A `PUBLISH`, to any node of a cluster.
     Publish(Cmd),
@@ -119,13 +121,22 @@ async fn send_to_cluster(
     connection: &mut ClusterConnection,
     call: &Call<'_>,
 ) -> Result<Answer, Failure> {
-    let cmd = match call {
-        Call::Ping => redis::cmd("PING"),
-        Call::Publish(cmd) => cmd.clone(),
+    let (cmd, nodes) = match call {
+        // To all nodes, because a random one may be the one that hangs.
+        Call::Ping => (
+            redis::cmd("PING"),
+            RoutingInfo::MultiNode((
+                MultipleNodeRoutingInfo::AllNodes,
+                Some(ResponsePolicy::OneSucceeded),
+            )),
+        ),
+        Call::Publish(cmd) => (
+            cmd.clone(),
+            RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random),
+        ),
         Call::Run { .. } => return send(connection, call).await,
     };
-    let anywhere = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
-    let value = connection.route_command(cmd, anywhere).await?;
+    let value = connection.route_command(cmd, nodes).await?;
     call.command_answer(value)
 }
 

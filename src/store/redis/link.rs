@@ -363,18 +363,17 @@ async fn keeps(connector: &Connector, state: &watch::Sender<State>) -> bool {
         }) => connection.clone(),
         State::Up(_) | State::Opening { .. } | State::Down(_) => return false,
     };
-    // Several times, because a `PING` goes to a random node, which may be the one that hangs.
-    for _ in 0..4 {
-        let answer = within(connector.share(), connection.send(&Call::Ping)).await;
-        if answer.is_ok() {
-            return state.send_if_modified(|state| match state {
-                State::Up(line) => {
-                    line.suspect = false;
-                    true
-                }
-                State::Opening { .. } | State::Down(_) => false,
-            });
-        }
+    if within(connector.limit, connection.send(&Call::Ping))
+        .await
+        .is_err()
+    {
+        return false;
     }
-    false
+    state.send_if_modified(|state| match state {
+        State::Up(line) => {
+            line.suspect = false;
+            true
+        }
+        State::Opening { .. } | State::Down(_) => false,
+    })
 }
