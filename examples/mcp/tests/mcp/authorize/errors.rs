@@ -2,9 +2,8 @@
 
 use axum::http::StatusCode;
 
-use crate::support::mcp::{CHALLENGE, one, query};
-
 use super::{Fixture, REDIRECT, assert_stays, way_back};
+use crate::support::mcp::{CHALLENGE, one, query};
 
 #[tokio::test]
 async fn errors_in_a_request_are_explained_on_a_page_with_a_link_back() {

@@ -3,9 +3,8 @@
 use axum::http::StatusCode;
 use serde_json::json;
 
-use crate::support::mcp::{self, Browser};
-
 use super::{Fixture, REDIRECT, assert_stays, way_back};
+use crate::support::mcp::{self, Browser};
 
 #[tokio::test]
 async fn a_registered_client_cannot_use_the_server_as_an_open_redirector() {

@@ -2,9 +2,8 @@
 
 use axum::http::StatusCode;
 
-use crate::support::mcp::{self, Browser, one, onward, query};
-
 use super::{LOOPBACK, start};
+use crate::support::mcp::{self, Browser, one, onward, query};
 
 #[tokio::test]
 async fn the_first_decision_is_final() {

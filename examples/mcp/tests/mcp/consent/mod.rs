@@ -13,7 +13,6 @@ use crate::PROGRAM;
 use crate::support::mcp::{self, Browser, Provider, one, onward, query};
 
 const LOOPBACK: &str = "http://127.0.0.1:7777/callback";
-
 const WEB: &str = "https://client.example/callback";
 
 async fn start() -> (Provider, Example) {

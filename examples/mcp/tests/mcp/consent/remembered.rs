@@ -2,9 +2,8 @@
 
 use serde_json::json;
 
-use crate::support::mcp::{self, Browser, one, onward, query};
-
 use super::{LOOPBACK, WEB, start};
+use crate::support::mcp::{self, Browser, one, onward, query};
 
 /// The header that a browser sends for an address that the user has typed.
 const TYPED: &[(&str, &str)] = &[("sec-fetch-site", "none")];

@@ -11,10 +11,9 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use super::{Site, code, patiently, until_late};
 use crate::support::mcp;
 use crate::support::mcp_client::{McpClient, assert_error, call, structured};
-
-use super::{Site, code, patiently, until_late};
 
 #[tokio::test]
 async fn a_log_in_survives_a_store_failure_during_the_exchange() {

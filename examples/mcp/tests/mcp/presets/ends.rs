@@ -3,11 +3,10 @@
 use serde_json::json;
 use test_support::http::post;
 
+use super::{github, of_google, start};
 use crate::support::idp::{Behaviour, Idp, Refresh, Revocation};
 use crate::support::mcp::one;
 use crate::support::mcp_client::{assert_error, call, ended};
-
-use super::{github, of_google, start};
 
 #[tokio::test]
 async fn github_apps_rotate_refresh_tokens_that_work_once() {

@@ -4,9 +4,8 @@ use axum::http::StatusCode;
 use serde_json::json;
 use test_support::process::Example;
 
-use crate::PROGRAM;
-
 use super::{CALLBACK, may_log_in, register, start};
+use crate::PROGRAM;
 
 #[tokio::test]
 async fn schemes_of_the_system_must_be_allowed_explicitly() {

@@ -3,10 +3,9 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
+use super::{demo, log_in, log_in_page};
 use crate::support::mcp::{Browser, one};
 use crate::support::mcp_client::{McpClient, call, structured};
-
-use super::{demo, log_in, log_in_page};
 
 #[tokio::test]
 async fn without_a_provider_a_demo_provider_is_started() {

@@ -5,10 +5,9 @@ use axum::response::AppendHeaders;
 use test_support::http::{Recorder, send};
 use test_support::tokens::made_up;
 
+use super::Fixture;
 use crate::support::mcp::{Browser, one, query, request};
 use crate::support::mcp_client::{REDIRECT, assert_error};
-
-use super::Fixture;
 
 #[tokio::test]
 async fn requests_without_an_access_token_do_not_reach_the_upstream() {

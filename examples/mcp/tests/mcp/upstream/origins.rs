@@ -5,11 +5,10 @@ use test_support::http::{Recorder, raw, send};
 use test_support::process::Example;
 use tokio::time::timeout;
 
+use super::Fixture;
 use crate::PROGRAM;
 use crate::support::identity::Identity;
 use crate::support::mcp::{self};
-
-use super::Fixture;
 
 /// Sends a request verbatim. Returns the status of the response.
 async fn status_of(server: &Example, request: &str) -> u16 {

@@ -16,11 +16,10 @@ use test_support::http::serve;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::Fixture;
 use crate::support::identity::Identity;
 use crate::support::mcp::{self};
 use crate::support::mcp_client::McpClient;
-
-use super::Fixture;
 
 #[tokio::test]
 async fn bodies_stream_in_both_directions() {

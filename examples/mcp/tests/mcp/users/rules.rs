@@ -3,11 +3,10 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
+use super::{returned, says, start, userinfo};
 use crate::support::idp::{Behaviour, Idp};
 use crate::support::mcp::{assert_is_page, one, onward, query};
 use crate::support::mcp_client::{assert_error, ended};
-
-use super::{returned, says, start, userinfo};
 
 #[tokio::test]
 async fn a_log_in_does_not_depend_on_userinfo_without_rules() {

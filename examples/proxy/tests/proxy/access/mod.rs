@@ -19,16 +19,13 @@ use test_support::{Act, Upstream, refresh_form};
 use crate::proxy;
 
 const GUARDED: [&str; 3] = ["--reference-access-tokens", "--resource-prefix", "/api"];
-
 const ID_TOKEN: &str = r#"{"id_token":"e30.e30.e30"}"#;
 
 const MISSING: &str = r#"Bearer realm="oauth""#;
-
 const MALFORMED: &str = concat!(
     r#"Bearer realm="oauth", error="invalid_request", "#,
     r#"error_description="the Authorization header is repeated or malformed""#
 );
-
 const INVALID: &str = concat!(
     r#"Bearer realm="oauth", error="invalid_token", "#,
     r#"error_description="the access token is invalid, expired or revoked""#

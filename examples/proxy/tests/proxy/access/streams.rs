@@ -17,9 +17,8 @@ use test_support::http::{Recorder, post, send, serve};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::proxy;
-
 use super::GUARDED;
+use crate::proxy;
 
 #[tokio::test]
 async fn a_guarded_request_has_the_same_headers_as_an_unguarded_one() {

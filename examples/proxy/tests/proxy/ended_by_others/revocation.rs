@@ -6,9 +6,8 @@ use test_support::http::{Answer, send};
 use test_support::openid::OpenId;
 use test_support::process::Example;
 
-use crate::proxy;
-
 use super::{TOKEN, log_in, refresh, start};
+use crate::proxy;
 
 async fn revoke(proxy: &Example, bearer: &str, body: &Value) -> Answer {
     let headers = [

@@ -9,9 +9,8 @@ use test_support::process::Example;
 use test_support::redis::RedisServer;
 use test_support::{Upstream, refresh_form};
 
-use crate::proxy;
-
 use super::{log_in, refresh};
+use crate::proxy;
 
 /// Returns the value of one series.
 async fn metric(proxy: &Example, series: &str) -> f64 {
