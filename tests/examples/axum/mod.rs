@@ -1,25 +1,25 @@
 //! The example `axum`, run as a process, with the crate `oauth2` as its client.
 
-use std::time::{Duration, Instant};
+mod clients;
+mod guarded;
 
 use http::StatusCode;
 use oauth2::basic::{
     BasicClient, BasicErrorResponseType, BasicRequestTokenError, BasicTokenResponse,
 };
 use oauth2::{
-    AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointNotSet,
-    EndpointSet, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken, RevocationUrl,
-    Scope, StandardRevocableToken, TokenResponse as _, TokenUrl,
+    AuthUrl, AuthorizationCode, ClientId, CsrfToken, EndpointNotSet, EndpointSet,
+    PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken, RevocationUrl, Scope,
+    StandardRevocableToken, TokenResponse as _, TokenUrl,
 };
 use test_support::http::{Answer, get, post, send};
-use test_support::oauth::{basic, error, oauth_http, post_form};
+use test_support::oauth::oauth_http;
 use test_support::process::{Example, example};
 use url::Url;
 
 type Client = BasicClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointSet, EndpointSet>;
 type Failure = BasicRequestTokenError<std::io::Error>;
 
-const WEB_SECRET: &str = "s3cret of web";
 const APP_CALLBACK: &str = "http://127.0.0.1:7777/callback";
 
 fn start(flags: &[&str]) -> Example {
@@ -43,13 +43,6 @@ fn client(server: &Example, id: &str, redirect_uri: &str) -> Client {
 /// A public client.
 fn app(server: &Example) -> Client {
     client(server, "app", APP_CALLBACK)
-}
-
-/// A confidential client.
-fn web(server: &Example, secret: &str, auth_type: AuthType) -> Client {
-    client(server, "web", "https://web.example/callback")
-        .set_client_secret(ClientSecret::new(secret.into()))
-        .set_auth_type(auth_type)
 }
 
 /// Logs in as a user with a browser does. Returns the code of the redirect.
@@ -140,28 +133,6 @@ async fn call(server: &Example, path: &str, tokens: &BasicTokenResponse) -> Answ
     send("GET", &server.url(path), &[("authorization", &bearer)], "").await
 }
 
-/// Sends requests until the layer rejects one, and returns its response: the access layer learns of
-/// ended grants in a background task.
-async fn refused_in_the_end(server: &Example, path: &str, tokens: &BasicTokenResponse) -> Answer {
-    let end = Instant::now() + Duration::from_secs(10);
-    loop {
-        let answer = call(server, path, tokens).await;
-        // The app may reject its own token before the layer does.
-        let of_app = answer
-            .headers
-            .get("www-authenticate")
-            .is_some_and(|value| value == OF_APP);
-        if answer.status != StatusCode::OK && !of_app {
-            return answer;
-        }
-        assert!(
-            Instant::now() < end,
-            "{path}: the token is accepted after its grant has ended"
-        );
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 /// Returns the status and the challenge of a response.
 fn challenge(answer: &Answer) -> (StatusCode, &str) {
     (
@@ -169,17 +140,6 @@ fn challenge(answer: &Answer) -> (StatusCode, &str) {
         answer.headers["www-authenticate"].to_str().unwrap(),
     )
 }
-
-const OF_APP: &str = r#"Bearer error="invalid_token""#;
-const MISSING: &str = r#"Bearer realm="oauth", scope="profile""#;
-const INVALID: &str = concat!(
-    r#"Bearer realm="oauth", error="invalid_token", "#,
-    r#"error_description="the access token is invalid, expired or revoked""#
-);
-const INSUFFICIENT: &str = concat!(
-    r#"Bearer realm="oauth", error="insufficient_scope", "#,
-    r#"error_description="the access token does not have the required scope", scope="email profile""#
-);
 
 #[tokio::test]
 async fn a_user_logs_in_refreshes_and_reaches_the_guarded_route() {
@@ -204,93 +164,6 @@ async fn a_user_logs_in_refreshes_and_reaches_the_guarded_route() {
         get(&server.url("/me")).await.status,
         StatusCode::UNAUTHORIZED
     );
-}
-
-#[tokio::test]
-async fn guarded_routes_see_the_client_and_scope_until_the_grant_is_revoked() {
-    let server = start(&[]);
-    let client = app(&server);
-    let first = log_in(&client).await;
-    assert!(
-        first.access_token().secret().starts_with("at_"),
-        "the client receives the layer's token"
-    );
-    let second = refresh(&client, first.refresh_token().unwrap())
-        .await
-        .unwrap();
-    assert_ne!(
-        second.access_token().secret(),
-        first.access_token().secret()
-    );
-    for tokens in [&first, &second] {
-        let expected = serde_json::json!({ "client_id": "app", "scopes": ["profile"] });
-        assert_eq!(call(&server, "/grant", tokens).await.json(), expected);
-        assert_eq!(
-            me(&server, tokens).await.status,
-            StatusCode::OK,
-            "the app receives its own token"
-        );
-    }
-    let revoked = StandardRevocableToken::RefreshToken(second.refresh_token().unwrap().clone());
-    client
-        .revoke_token(revoked)
-        .unwrap()
-        .request_async(&oauth_http)
-        .await
-        .unwrap();
-    for path in ["/grant", "/me"] {
-        for tokens in [&first, &second] {
-            let answer = refused_in_the_end(&server, path, tokens).await;
-            assert_eq!(
-                challenge(&answer),
-                (StatusCode::UNAUTHORIZED, INVALID),
-                "{path}"
-            );
-        }
-        let answer = get(&server.url(path)).await;
-        assert_eq!(
-            challenge(&answer),
-            (StatusCode::UNAUTHORIZED, MISSING),
-            "{path}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn an_access_token_of_the_app_is_rejected_by_the_layer() {
-    let without = start(&["--without-layer"]);
-    let own = log_in(&app(&without)).await;
-    assert_eq!(me(&without, &own).await.status, StatusCode::OK);
-    assert_eq!(
-        call(&without, "/grant", &own).await.status,
-        StatusCode::NOT_FOUND,
-        "the route exists only with the layers"
-    );
-    let server = start(&[]);
-    for path in ["/grant", "/me"] {
-        assert_eq!(
-            challenge(&call(&server, path, &own).await),
-            (StatusCode::UNAUTHORIZED, INVALID),
-            "{path}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_token_without_the_scope_is_refused() {
-    let server = start(&[]);
-    let client = app(&server);
-    let (code, verifier) = authorize_for(&client, "email").await;
-    let exchange = client.exchange_code(code).set_pkce_verifier(verifier);
-    let tokens = exchange.request_async(&oauth_http).await.unwrap();
-    for path in ["/grant", "/me"] {
-        let answer = call(&server, path, &tokens).await;
-        assert_eq!(
-            challenge(&answer),
-            (StatusCode::FORBIDDEN, INSUFFICIENT),
-            "{path}"
-        );
-    }
 }
 
 #[tokio::test]
@@ -351,48 +224,6 @@ async fn concurrent_refreshes_of_tabs_get_the_same_tokens() {
 }
 
 #[tokio::test]
-async fn a_confidential_client_refreshes_with_its_secret_in_the_header_or_in_the_form() {
-    let server = start(&[]);
-    for auth_type in [AuthType::BasicAuth, AuthType::RequestBody] {
-        let client = web(&server, WEB_SECRET, auth_type);
-        let old = log_in(&client).await.refresh_token().unwrap().clone();
-        let first = refresh(&client, &old).await.unwrap();
-        let again = refresh(&client, &old).await.unwrap();
-        assert_eq!(
-            again.refresh_token().unwrap().secret(),
-            first.refresh_token().unwrap().secret()
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_wrong_client_or_secret_is_refused_without_ending_the_session() {
-    let server = start(&[]);
-    let client = web(&server, WEB_SECRET, AuthType::BasicAuth);
-    let token = log_in(&client).await.refresh_token().unwrap().clone();
-
-    assert_eq!(
-        refused(refresh(&app(&server), &token).await),
-        BasicErrorResponseType::InvalidGrant
-    );
-    for auth_type in [AuthType::BasicAuth, AuthType::RequestBody] {
-        let thief = web(&server, "guessed", auth_type);
-        assert_eq!(
-            refused(refresh(&thief, &token).await),
-            BasicErrorResponseType::InvalidClient
-        );
-    }
-    // A replay needs the secret, too.
-    let next = refresh(&client, &token).await.unwrap();
-    let thief = web(&server, "guessed", AuthType::BasicAuth);
-    refused(refresh(&thief, &token).await);
-    assert_eq!(me(&server, &next).await.status, StatusCode::OK);
-    refresh(&client, next.refresh_token().unwrap())
-        .await
-        .unwrap();
-}
-
-#[tokio::test]
 async fn revocation_ends_the_session_at_the_layer_and_the_app() {
     let server = start(&[]);
     let client = app(&server);
@@ -417,157 +248,6 @@ async fn revocation_ends_the_session_at_the_layer_and_the_app() {
         StatusCode::UNAUTHORIZED,
         "the app has revoked its token"
     );
-}
-
-#[tokio::test]
-async fn an_access_token_can_be_revoked() {
-    let server = start(&[]);
-    let client = app(&server);
-    let tokens = log_in(&client).await;
-    let revoked = StandardRevocableToken::AccessToken(tokens.access_token().clone());
-    client
-        .revoke_token(revoked)
-        .unwrap()
-        .request_async(&oauth_http)
-        .await
-        .unwrap();
-    assert_eq!(me(&server, &tokens).await.status, StatusCode::UNAUTHORIZED);
-    // The app has ended the session, so the refresh token is rejected, too.
-    let token = tokens.refresh_token().unwrap();
-    assert_eq!(
-        refused(refresh(&client, token).await),
-        BasicErrorResponseType::InvalidGrant
-    );
-}
-
-#[tokio::test]
-async fn a_code_can_be_used_once_and_only_by_its_client() {
-    let server = start(&[]);
-    let client = app(&server);
-
-    let (code, _) = authorize(&client).await;
-    let (_, other) = PkceCodeChallenge::new_random_sha256();
-    let answer = client
-        .exchange_code(code)
-        .set_pkce_verifier(other)
-        .request_async(&oauth_http)
-        .await;
-    assert_eq!(refused(answer), BasicErrorResponseType::InvalidGrant);
-
-    let (code, verifier) = authorize(&client).await;
-    let again = PkceCodeVerifier::new(verifier.secret().clone());
-    let exchange = client
-        .exchange_code(code.clone())
-        .set_pkce_verifier(verifier);
-    let tokens = exchange.request_async(&oauth_http).await.unwrap();
-    let answer = client
-        .exchange_code(code)
-        .set_pkce_verifier(again)
-        .request_async(&oauth_http)
-        .await;
-    assert_eq!(refused(answer), BasicErrorResponseType::InvalidGrant);
-    let token = tokens.refresh_token().unwrap();
-    assert_eq!(
-        refused(refresh(&client, token).await),
-        BasicErrorResponseType::InvalidGrant
-    );
-}
-
-#[tokio::test]
-async fn errors_of_the_token_endpoint_are_the_same_with_and_without_the_layers() {
-    let secret = basic("web", WEB_SECRET);
-    type Pairs<'a> = &'a [(&'a str, &'a str)];
-    let cases: &[(&str, Pairs<'_>, Pairs<'_>, (u16, &str))] = &[
-        (
-            "no grant type",
-            &[("client_id", "app")],
-            &[],
-            (400, "invalid_request"),
-        ),
-        (
-            "an unknown grant type",
-            &[("grant_type", "magic"), ("client_id", "app")],
-            &[],
-            (400, "unsupported_grant_type"),
-        ),
-        (
-            "an unknown client",
-            &[
-                ("grant_type", "authorization_code"),
-                ("client_id", "unknown"),
-                ("code", "c"),
-            ],
-            &[],
-            (401, "invalid_client"),
-        ),
-        (
-            "no secret",
-            &[("grant_type", "authorization_code"), ("client_id", "web")],
-            &[],
-            (401, "invalid_client"),
-        ),
-        (
-            "two clients",
-            &[("grant_type", "authorization_code"), ("client_id", "app")],
-            &[("authorization", &secret)],
-            (400, "invalid_request"),
-        ),
-        (
-            "an unknown code",
-            &[
-                ("grant_type", "authorization_code"),
-                ("client_id", "app"),
-                ("code", "c"),
-            ],
-            &[],
-            (400, "invalid_grant"),
-        ),
-        (
-            "an unknown refresh token",
-            &[
-                ("grant_type", "refresh_token"),
-                ("client_id", "app"),
-                ("refresh_token", "r"),
-            ],
-            &[],
-            (400, "invalid_grant"),
-        ),
-    ];
-    for flags in [&[][..], &["--without-layer"]] {
-        let server = start(flags);
-        for (name, fields, headers, expected) in cases {
-            let answer = post_form(&server.url("/token"), fields, headers).await;
-            assert_eq!(error(&answer), *expected, "{name} {flags:?}");
-            assert_eq!(answer.1["cache-control"], "no-store", "{name} {flags:?}");
-            assert_eq!(
-                answer.1.contains_key("www-authenticate"),
-                expected.0 == 401,
-                "{name} {flags:?}"
-            );
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_request_without_a_client_gets_no_token_with_or_without_the_layers() {
-    let code = [("grant_type", "authorization_code"), ("code", "c")];
-    let app = (400, "invalid_request");
-    // The layer issues access tokens only to a known client, so it refuses a request without one
-    // before it calls the app.
-    for (flags, nothing) in [
-        (&[][..], (401, "invalid_client")),
-        (&["--without-layer"], app),
-    ] {
-        let server = start(flags);
-        let answer = post_form(&server.url("/token"), &[], &[]).await;
-        assert_eq!(error(&answer), nothing, "no parameters {flags:?}");
-        let answer = post_form(&server.url("/token"), &code, &[]).await;
-        assert_eq!(
-            error(&answer),
-            (401, "invalid_client"),
-            "a code alone {flags:?}"
-        );
-    }
 }
 
 #[tokio::test]

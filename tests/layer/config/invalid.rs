@@ -85,8 +85,13 @@ fn a_route_pattern_is_rejected() {
 
 #[test]
 fn invalid_settings_are_rejected() {
-    let same = |path: &str| ConfigError::SamePath {
-        settings: ["token_path", "revocation_path"],
+    let same_path = |settings, path: &str| ConfigError::SamePath {
+        settings,
+        path: path.to_owned(),
+    };
+    let same = |path| same_path(["token_path", "revocation_path"], path);
+    let ambiguous = |setting, path: &str| ConfigError::AmbiguousPath {
+        setting,
         path: path.to_owned(),
     };
     let prefix = |prefix: &str| ConfigError::Prefix {
@@ -135,13 +140,7 @@ fn invalid_settings_are_rejected() {
         (
             "introspection and revocation at one path",
             |b| b.introspection_path("/revoke"),
-            {
-                let settings = ["revocation_path", "introspection_path"];
-                ConfigError::SamePath {
-                    settings,
-                    path: "/revoke".into(),
-                }
-            },
+            same_path(["revocation_path", "introspection_path"], "/revoke"),
         ),
         (
             "one path for both",
@@ -166,12 +165,7 @@ fn invalid_settings_are_rejected() {
         (
             "an ambiguous path",
             |b| b.token_path("/x/../t").match_normalized_paths(true),
-            {
-                ConfigError::AmbiguousPath {
-                    setting: "token_path",
-                    path: "/x/../t".into(),
-                }
-            },
+            ambiguous("token_path", "/x/../t"),
         ),
         (
             "an exception without match_normalized_paths",
@@ -184,12 +178,7 @@ fn invalid_settings_are_rejected() {
                 b.allow_ambiguous_paths("/a%2fb")
                     .match_normalized_paths(true)
             },
-            {
-                ConfigError::AmbiguousPath {
-                    setting: "allow_ambiguous_paths",
-                    path: "/a%2fb".into(),
-                }
-            },
+            ambiguous("allow_ambiguous_paths", "/a%2fb"),
         ),
         (
             "an exception that is not a path",
@@ -207,12 +196,7 @@ fn invalid_settings_are_rejected() {
                 b.allow_ambiguous_paths("/Revoke/x")
                     .match_normalized_paths(true)
             },
-            {
-                ConfigError::SamePath {
-                    settings: ["revocation_path", "allow_ambiguous_paths"],
-                    path: "/revoke".into(),
-                }
-            },
+            same_path(["revocation_path", "allow_ambiguous_paths"], "/revoke"),
         ),
         (
             "a prefix with a space",

@@ -1,5 +1,8 @@
 //! No token and no client secret appears in the log, in `Debug` output or in a dump of the store.
 
+mod planted;
+mod traffic;
+
 use std::collections::HashSet;
 use std::error::Error as _;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -8,17 +11,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
-use test_support::foreign::log_in_before;
-use test_support::requests::{Whole, assertion, basic, forged, form};
-use test_support::secrets::{Log, Needles, latin, written};
+use test_support::requests::{Whole, basic};
+use test_support::secrets::{Log, Needles, written};
 use test_support::{Act, App, Hooked, ManualClock, Plan, Upstream, post, refresh_form};
 use tower::{BoxError, Layer as _, Service as _, service_fn, util::BoxCloneService};
-use tower_oauth_refresh::store::{
-    Change, ClaimTag, Entry, Key, Sidecar, SidecarName, Store as _, Ttl, Version,
-};
 use tower_oauth_refresh::{
     ClientCredentials, EventKind, MemoryStore, Refresh, RefreshError, RequestBody,
 };
+
+use self::traffic::{the_faults, the_good_paths, the_refusals};
 
 const CLIENT: &str = "confidential";
 const SECRET: &str = "secret of confidential";
@@ -177,14 +178,6 @@ fn refresh(client: &str, token: &str) -> Request<Full<Bytes>> {
     }
 }
 
-fn refresh_by_basic(token: &str, secret: &str) -> Request<Full<Bytes>> {
-    let body = format!("grant_type=refresh_token&refresh_token={token}");
-    form("/token")
-        .header("authorization", basic(format!("{CLIENT}:{secret}")))
-        .body(body.into())
-        .unwrap()
-}
-
 fn revoke(token: &str) -> Request<Full<Bytes>> {
     post(
         "/revoke",
@@ -194,180 +187,6 @@ fn revoke(token: &str) -> Request<Full<Bytes>> {
             ("client_secret", SECRET),
         ],
     )
-}
-
-async fn the_good_paths(watched: &mut Watched) {
-    for client in ["app", CLIENT] {
-        let first = watched.token(log_in(client)).await;
-        let second = watched.token(refresh(client, &first)).await;
-        watched.token(refresh(client, &first)).await;
-        watched.app.clock.advance(2 * HOUR);
-        watched.token(refresh(client, &first)).await;
-        watched.app.clock.advance(2 * HOUR);
-        // The clock of the store has not moved, so the link of the dropped token is still there.
-        let third = watched.token(refresh(client, &second)).await;
-        let fourth = watched.token(refresh(client, &third)).await;
-        watched
-            .app
-            .upstream
-            .then(Act::Answer(503, "text/plain", "down"));
-        watched.send(refresh(client, &fourth)).await;
-        watched.app.clock.advance(2 * HOUR);
-        if client == CLIENT {
-            watched.send(refresh_by_basic(&third, "wrong secret")).await;
-        }
-        watched.send(refresh(client, &third)).await;
-    }
-    let first = watched.token(log_in(CLIENT)).await;
-    let second = watched.token(refresh_by_basic(&first, SECRET)).await;
-    watched.token(refresh_by_basic(&first, SECRET)).await;
-    let assertion = assertion(r#"{"sub":"confidential"}"#);
-    watched.needles.text(&assertion);
-    let form = [
-        &refresh_form(CLIENT, &second)[..],
-        &[("client_secret", SECRET), ("client_assertion", &assertion)],
-    ];
-    watched.token(post("/token", &form.concat())).await;
-    // An answer to an assertion is not stored: the retry converges.
-    let third = watched.token(post("/token", &form.concat())).await;
-    watched.send(revoke(&third)).await.assert_ok("revoked");
-
-    let foreign = log_in_before(&watched.app, CLIENT).await;
-    watched.needles.text(&foreign);
-    let adopted = watched.token(refresh(CLIENT, &foreign)).await;
-    watched.token(refresh(CLIENT, &foreign)).await;
-    watched.send(refresh("other", &foreign)).await;
-    watched.token(refresh(CLIENT, &adopted)).await;
-}
-
-async fn the_refusals(watched: &mut Watched) {
-    let first = watched.token(log_in(CLIENT)).await;
-    let token = watched.token(refresh(CLIENT, &first)).await;
-    let with = |rest: &str| {
-        form("/token")
-            .body(Full::from(format!("refresh_token={token}{rest}")))
-            .unwrap()
-    };
-    let authorized = |scheme: &str| {
-        let body = "grant_type=refresh_token&refresh_token=x";
-        form("/token")
-            .header("authorization", format!("{scheme} {token}"))
-            .body(body.into())
-            .unwrap()
-    };
-    let requests = [
-        refresh("other", &token),
-        refresh_by_basic(&first, "wrong secret"),
-        refresh_by_basic(&token, "wrong secret"),
-        refresh(CLIENT, &forged(&token, 1)),
-        refresh(CLIENT, &forged(&token, 9)),
-        refresh(CLIENT, &token[..60]),
-        revoke(&forged(&token, 9)),
-        post(
-            "/token",
-            &[&refresh_form(CLIENT, &token)[..], &[("scope", &token)]].concat(),
-        ),
-        post(
-            "/token",
-            &[&refresh_form(CLIENT, &token)[..], &[("resource", &token)]].concat(),
-        ),
-        post(
-            "/token",
-            &[
-                (&token, &token),
-                ("grant_type", "refresh_token"),
-                ("client_id", CLIENT),
-            ],
-        ),
-        authorized("Basic"),
-        authorized("Bearer"),
-        with(&format!("&grant_type=refresh_token&refresh_token={token}")),
-        with("&grant_type=refresh_token&client_id=a%"),
-        with("&grant_type=refresh_token"),
-        with(
-            "&grant_type=refresh_token&client_id=app&client_secret=a&client_secret=secret+of+confidential",
-        ),
-        with(&"&".repeat(70_000)),
-        post("/token", &[("grant_type", "password")]),
-    ];
-    for request in requests {
-        watched.send(request).await;
-    }
-}
-
-async fn the_faults(watched: &mut Watched) {
-    const QUOTED: &str = r#"{"error":"invalid_grant","error_description":"upstream-5-0"}"#;
-    let acts = [
-        Act::Answer(
-            200,
-            "application/json",
-            r#"{"refresh_token":"upstream-9-8","refresh_token":"upstream-9-9"}"#,
-        ),
-        Act::Answer(200, "text/html", "upstream-9-9"),
-        Act::Answer(400, "application/json", QUOTED),
-        Act::Answer(500, "application/json", r#"{"error":"server_error"}"#),
-        Act::Break,
-        Act::Hang,
-        Act::Answer(400, "application/json", r#"{"error":"invalid_grant"}"#),
-    ];
-    let mut token = watched.token(log_in(CLIENT)).await;
-    for act in acts {
-        watched.app.upstream.then(act);
-        watched.send(refresh(CLIENT, &token)).await;
-        watched.app.layer.drain().await;
-        watched.send(refresh(CLIENT, &token)).await;
-        token = watched.token(log_in(CLIENT)).await;
-    }
-    watched.app.upstream.then(Act::Break);
-    watched.send(revoke(&token)).await.assert_refused(
-        "down",
-        503,
-        "temporarily_unavailable",
-        false,
-    );
-
-    let plans: [fn(&test_support::Call) -> Plan; 4] = [
-        |call| {
-            if call.is_commit() {
-                Plan::Lose
-            } else {
-                Plan::Pass
-            }
-        },
-        |call| {
-            if call.is_commit() {
-                Plan::LoseAnswer
-            } else {
-                Plan::Pass
-            }
-        },
-        |call| {
-            if call.is_swap() {
-                Plan::Corrupt
-            } else {
-                Plan::Pass
-            }
-        },
-        |_| Plan::Lose,
-    ];
-    for plan in plans {
-        let token = watched.token(log_in(CLIENT)).await;
-        watched.fault(plan);
-        for request in [
-            refresh(CLIENT, &token),
-            log_in(CLIENT),
-            revoke(&token),
-            refresh(CLIENT, "foreign"),
-        ] {
-            watched.send(request).await;
-        }
-        watched.app.layer.drain().await;
-        watched.no_fault();
-        watched.send(refresh(CLIENT, &token)).await;
-    }
-    let token = watched.token(log_in(CLIENT)).await;
-    watched.app.clock.advance(1000 * HOUR);
-    watched.send(refresh(CLIENT, &token)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -548,72 +367,4 @@ async fn no_access_token_is_logged_stored_or_shown_by_debug() {
         "shown by Debug or Display"
     );
     assert_eq!(watched.needles.find_in_bytes(&stored), None, "in the store");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_planted_secret_is_found() {
-    let (log, _guard) = Log::capture();
-    let mut watched = Watched::new();
-    let token = watched.token(log_in(CLIENT)).await;
-    let needles = watched.needles.clone();
-    assert!(needles.iter().count() > 30);
-    assert_eq!(needles.find(&log.text()), None);
-    for (name, needle) in needles.iter() {
-        assert!(
-            needles.find(&format!("before{needle}after")).is_some(),
-            "{name}"
-        );
-    }
-    tracing::trace!(%token, "planted");
-    assert!(
-        needles
-            .find(&log.text())
-            .is_some_and(|found| found.contains(&token)),
-        "in the log"
-    );
-
-    let secret = SECRET.as_bytes();
-    assert!(
-        needles
-            .find(&format!("{:?}", Bytes::from_static(secret)))
-            .is_some(),
-        "a literal"
-    );
-    assert!(needles.find(&format!("{secret:?}")).is_some(), "a list");
-    assert!(
-        needles.find_in_bytes(secret).is_some() && needles.find(&latin(secret)).is_some(),
-        "bytes"
-    );
-
-    let entry = |value: &'static [u8]| {
-        Entry::new(
-            Version::new([1; 8]),
-            ClaimTag::new([0; 32]),
-            Bytes::from_static(value),
-        )
-    };
-    let put = |value| Change::Put {
-        entry: entry(value),
-        ttl: Ttl::After(HOUR),
-    };
-    let sidecar = Sidecar::new(SidecarName::new([0; 16]), Bytes::from_static(secret), HOUR);
-    for (place, change, sidecars) in [
-        ("an entry", put(secret), &[][..]),
-        ("sidecar one", put(b""), &[sidecar]),
-    ] {
-        watched.stored.lock().unwrap().clear();
-        let key = Key::new([place.len() as u8; 32]);
-        let _ = watched
-            .app
-            .store
-            .swap(&key, None, change, sidecars)
-            .await
-            .unwrap();
-        assert!(
-            needles
-                .find_in_bytes(&watched.stored.lock().unwrap())
-                .is_some(),
-            "{place}"
-        );
-    }
 }
