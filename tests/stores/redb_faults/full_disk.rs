@@ -12,7 +12,7 @@ use crate::redb_support::{HOUR, TAG, TestFile, entry, key, put, sidecar, version
 
 #[test]
 fn a_full_disk_is_unavailable_until_there_is_room() {
-    const TEST: &str = "redb_faults::a_full_disk_is_unavailable_until_there_is_room";
+    const TEST: &str = "redb_faults::full_disk::a_full_disk_is_unavailable_until_there_is_room";
     if let Some(path) = path_to_work_on() {
         return runtime().block_on(fill(path));
     }
