@@ -7,7 +7,6 @@ use test_support::redis::{Cluster, RedisServer, Sentinels};
 use test_support::secrets::{Log, Needles};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tower_oauth_refresh::store::Store;
 
 use super::{PATIENT, builder, in_full, refused};
 

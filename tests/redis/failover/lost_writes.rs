@@ -1,6 +1,5 @@
 //! Failovers that lose writes.
 
-use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use redis::Value;

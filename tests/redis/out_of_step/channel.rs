@@ -1,12 +1,11 @@
 //! The channel of announcements.
 
 use bytes::Bytes;
-use rand::{RngExt as _, SeedableRng as _};
 use test_support::entries::random_key;
 use test_support::redis::{Fault, RedisServer, Wire};
 use tower_oauth_refresh::store::{Announcement, Announcements, Store};
 
-use super::{PATIENCE, connect, keys};
+use super::{PATIENCE, connect};
 
 async fn next(announcements: &mut Announcements) -> Announcement {
     let next = tokio::time::timeout(PATIENCE, announcements.next())

@@ -1,14 +1,16 @@
 //! `RedisStore` keeps the contract of `Store` over real servers, and its promises about what it
 //! writes.
 
+mod calls;
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redis::Value;
 use test_support::entries::{
-    HOUR, LEASE, NAME, TAG, entry, every_call, insert, put, put_with, random_key, remove, version,
+    HOUR, LEASE, NAME, TAG, entry, every_call, insert, put, random_key, remove, version,
 };
-use test_support::redis::{Fault, RedisServer, Wire};
+use test_support::redis::RedisServer;
 use tokio::sync::OnceCell;
 use tower_oauth_refresh::store::{Change, Entry, Lease, Sidecar, Store, StoreError, Swap, Ttl};
 use tower_oauth_refresh::{GrantKey, RedisConnectError, RedisStore};
@@ -197,47 +199,6 @@ async fn any_long_time_to_live_is_accepted() {
     );
 }
 
-/// A claim that replaces an expired lease reports that again when it is repeated.
-#[tokio::test]
-async fn a_repeated_claim_still_reports_the_takeover() {
-    let server = RedisServer::start().await;
-    let store = connect(&server.url()).await;
-    for lease in [1, 2, 3, 4].map(Duration::from_millis) {
-        let key = random_key();
-        assert_eq!(put(&store, &key, None, 1).await.unwrap(), Swap::Swapped);
-        for _ in 0..2 {
-            let claim = store
-                .claim(&key, &TAG, version(2), lease)
-                .await
-                .unwrap()
-                .unwrap();
-            assert_eq!(
-                (claim.lease, claim.taken_over),
-                (Lease::Taken, false),
-                "it was free: {lease:?}"
-            );
-        }
-        let end = Instant::now() + PATIENT;
-        let claim = loop {
-            let claim = store
-                .claim(&key, &TAG, version(3), LEASE + lease)
-                .await
-                .unwrap()
-                .unwrap();
-            if claim.lease == Lease::Taken {
-                break claim;
-            }
-            assert!(Instant::now() < end, "the lease does not expire: {claim:?}");
-        };
-        assert!(claim.taken_over, "{lease:?}");
-        assert_eq!(
-            store.claim(&key, &TAG, version(3), LEASE).await.unwrap(),
-            Some(claim),
-            "{lease:?}"
-        );
-    }
-}
-
 /// The record of a grant with a 64-byte upstream token and a 36-byte client id has about 330 bytes.
 #[tokio::test]
 async fn an_entry_takes_at_most_512_bytes_of_redis() {
@@ -300,105 +261,6 @@ async fn a_malformed_value_is_corrupt() {
     assert!(
         matches!(outcome, Err(StoreError::Corrupt(_))),
         "a list as a sidecar gives {outcome:?}"
-    );
-}
-
-/// Every call whose request arrives twice or whose reply is lost has the effect of one call.
-#[tokio::test]
-async fn a_repeated_call_has_no_further_effect() {
-    let server = RedisServer::start().await;
-    let wire = Wire::in_front_of(server.port()).await;
-    let store = connect(&wire.url()).await;
-    for fault in [Fault::Repeat, Fault::LoseAnswer, Fault::Drop] {
-        let key = random_key();
-        let inject = || wire.once("EVALSHA", fault.clone());
-        inject();
-        assert_eq!(
-            put_with(&store, &key, None, 1, HOUR, Some("sidecar"))
-                .await
-                .unwrap(),
-            Swap::Swapped,
-            "{fault:?}"
-        );
-        inject();
-        let claim = store
-            .claim(&key, &TAG, version(2), LEASE)
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(claim.lease, Lease::Taken, "{fault:?}");
-        assert_eq!(
-            store.get(&key).await.unwrap(),
-            Some(claim.entry),
-            "{fault:?}"
-        );
-        inject();
-        assert_eq!(
-            put_with(&store, &key, Some(2), 3, Ttl::Keep, None)
-                .await
-                .unwrap(),
-            Swap::Swapped,
-            "{fault:?}"
-        );
-        assert_eq!(store.get(&key).await.unwrap(), Some(entry(3)), "{fault:?}");
-        wire.once("GET", fault.clone());
-        assert_eq!(
-            store.sidecar(&key, &NAME).await.unwrap(),
-            Some(Bytes::from_static(b"sidecar")),
-            "{fault:?}"
-        );
-        inject();
-        assert_eq!(
-            remove(&store, &key, 3).await.unwrap(),
-            Swap::Swapped,
-            "{fault:?}"
-        );
-        assert_eq!(store.get(&key).await.unwrap(), None, "{fault:?}");
-    }
-}
-
-/// A claim, a swap with a sidecar, a read: each is one command in one round trip.
-#[tokio::test]
-async fn every_call_is_one_round_trip() {
-    let server = RedisServer::start().await;
-    let wire = Wire::in_front_of(server.port()).await;
-    let store = connect(&wire.url()).await;
-    let key = random_key();
-    wire.commands();
-    wire.round_trips();
-    insert(&store, &key).await;
-    assert_eq!(
-        (wire.round_trips(), wire.commands().len()),
-        (1, 1),
-        "an insert"
-    );
-    for (call, outcome) in every_call(&store, &key).await {
-        outcome.unwrap_or_else(|error| panic!("{call}: {error:?}"));
-    }
-    assert_eq!(
-        (wire.round_trips(), wire.commands().len()),
-        (5, 5),
-        "every call"
-    );
-}
-
-/// Scripts are loaded again into a server that has lost them, for any call.
-#[tokio::test]
-async fn flushed_scripts_fail_no_call() {
-    let server = RedisServer::start().await;
-    let store = connect(&server.url()).await;
-    let key = random_key();
-    server.command(&["SCRIPT", "FLUSH"]).await;
-    assert_eq!(put(&store, &key, None, 1).await.unwrap(), Swap::Swapped);
-    server.command(&["SCRIPT", "FLUSH"]).await;
-    assert_eq!(
-        store
-            .claim(&key, &TAG, version(2), LEASE)
-            .await
-            .unwrap()
-            .unwrap()
-            .lease,
-        Lease::Taken
     );
 }
 
