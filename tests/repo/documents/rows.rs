@@ -140,6 +140,7 @@ fn every_error_is_documented() {
     for begin in [
         "pub enum RefreshError {",
         "pub enum RedisConnectError {",
+        "pub enum PostgresConnectError {",
         "pub enum RedbOpenError {",
     ] {
         let source = source_of(begin);
