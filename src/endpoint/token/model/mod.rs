@@ -21,6 +21,7 @@ mod advance;
 mod bounds;
 mod commit;
 mod grant;
+mod normal;
 mod state;
 mod store;
 mod task;

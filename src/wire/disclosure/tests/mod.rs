@@ -2,6 +2,7 @@
 
 mod members;
 mod properties;
+mod secrets;
 
 use http::{HeaderMap, HeaderName};
 use proptest::prelude::*;
