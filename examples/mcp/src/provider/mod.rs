@@ -3,6 +3,7 @@
 mod config;
 mod credential;
 mod discovery;
+mod error;
 mod id_token;
 mod identify;
 mod preset;
@@ -19,54 +20,20 @@ use serde_json::{Map, Value};
 use server_common::causes::causes;
 use server_common::metrics::Metrics;
 use server_common::program::Failure;
-use tower_oauth_refresh::store::StoreError;
 use url::Url;
 
 pub(crate) use self::config::{Endpoints, MAX_AGE, ProviderConfig, ProviderSettings};
 use self::credential::Basic;
 pub(crate) use self::credential::{AuthMethod, Credential};
+pub(crate) use self::error::ProviderError;
 pub(crate) use self::identify::Occasion;
 pub(crate) use self::preset::{PRESETS, Preset};
-use crate::error::OauthError;
 
 /// The time limit for a request to the provider.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The maximum size of a response of the provider.
 const MOST_BYTES: usize = 64 * 1024;
-
-/// The reason why a request to the provider failed without a usable response.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ProviderError {
-    #[error("the identity provider cannot be reached")]
-    Unreachable(#[source] reqwest::Error),
-    #[error("the response of the identity provider is too large")]
-    TooLarge,
-    #[error("the discovery document of the identity provider could not be read yet")]
-    NotReady,
-    #[error("the identity provider sent status {0}")]
-    Status(StatusCode),
-    #[error("the response of the identity provider is malformed")]
-    Malformed,
-    #[error("the request could not be signed")]
-    NotSigned(#[source] StoreError),
-}
-
-impl From<ProviderError> for OauthError {
-    fn from(error: ProviderError) -> Self {
-        match error {
-            ProviderError::Unreachable(_)
-            | ProviderError::NotReady
-            | ProviderError::Status(_)
-            | ProviderError::NotSigned(_) => {
-                Self::unavailable("the identity provider cannot be reached")
-            }
-            ProviderError::TooLarge | ProviderError::Malformed => {
-                Self::server_error("the identity provider sent an invalid response")
-            }
-        }
-    }
-}
 
 /// A response of the provider.
 #[derive(Clone)]
