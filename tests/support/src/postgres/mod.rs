@@ -1,6 +1,7 @@
 //! Real PostgreSQL servers on the loopback, and PgBouncer or a network in front of them.
 
 mod pooler;
+mod programs;
 mod relay;
 mod server;
 

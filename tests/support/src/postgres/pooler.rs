@@ -6,7 +6,8 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 use super::PostgresServer;
-use super::server::{LIMIT, POLL, is_root, unprivileged};
+use super::programs::{is_root, unprivileged};
+use super::server::{LIMIT, POLL};
 use crate::port::{HOST, Port};
 
 /// Ends the pooler at the end of the standard input, which also comes when the test is killed.

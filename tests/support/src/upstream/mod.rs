@@ -1,6 +1,8 @@
 //! An authorization server as strict as real ones: refresh tokens are valid once, and a second use
 //! ends the session.
 
+mod responses;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
@@ -9,10 +11,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use tokio::sync::Notify;
 use tower::{BoxError, Service};
+
+use self::responses::{answer, authenticate, invalid_client, invalid_grant, json, read, tokens};
 
 /// The headers of draft-ietf-oauth-attestation-based-client-auth.
 pub const ATTESTATION: &str = "oauth-client-attestation";
@@ -267,74 +271,6 @@ impl Upstream {
         }
         Response::new(Full::default())
     }
-}
-
-/// Clients whose name begins with `confidential` have a secret: `secret of` their name.
-fn authenticate(seen: &Seen) -> Option<Response<Full<Bytes>>> {
-    use base64::Engine as _;
-    let basic = seen
-        .headers
-        .get("authorization")
-        .and_then(|value| value.to_str().ok()?.strip_prefix("Basic "));
-    let basic = basic.map(|basic| {
-        let decoded = base64::engine::general_purpose::STANDARD
-            .decode(basic)
-            .unwrap();
-        let (user, password) = std::str::from_utf8(&decoded)
-            .unwrap()
-            .split_once(':')
-            .unwrap();
-        let decode = |text: &str| {
-            form_urlencoded::parse(text.as_bytes())
-                .next()
-                .map(|(text, _)| text.into_owned())
-        };
-        (
-            decode(user).unwrap_or_default(),
-            decode(password).unwrap_or_default(),
-        )
-    });
-    let (client, secret) = basic.unwrap_or_else(|| {
-        let param = |name| seen.param(name).unwrap_or_default().to_owned();
-        (param("client_id"), param("client_secret"))
-    });
-    let good = !client.starts_with("confidential") || secret == format!("secret of {client}");
-    (!good).then(invalid_client)
-}
-
-fn invalid_client() -> Response<Full<Bytes>> {
-    json(401, r#"{"error":"invalid_client"}"#.into())
-}
-
-fn read(token: &str) -> Option<(u32, u32)> {
-    let (number, count) = token.strip_prefix("upstream-")?.split_once('-')?;
-    Some((number.parse().ok()?, count.parse().ok()?))
-}
-
-fn tokens(number: u32, count: u32) -> String {
-    format!(
-        r#"{{"access_token":"at-{number}-{count}","token_type":"Bearer","expires_in":3600,"refresh_token":"upstream-{number}-{count}","scope":"read write"}}"#
-    )
-}
-
-fn invalid_grant() -> Response<Full<Bytes>> {
-    json(
-        400,
-        r#"{"error":"invalid_grant","error_description":"from upstream"}"#.into(),
-    )
-}
-
-fn json(status: u16, body: String) -> Response<Full<Bytes>> {
-    answer(status, "application/json", body)
-}
-
-fn answer(status: u16, content_type: &str, body: String) -> Response<Full<Bytes>> {
-    Response::builder()
-        .status(StatusCode::from_u16(status).unwrap())
-        .header("content-type", content_type)
-        .header("x-upstream", "yes")
-        .body(Full::from(body))
-        .unwrap()
 }
 
 impl<B> Service<Request<B>> for Upstream
