@@ -244,11 +244,10 @@ impl Work for Bare {
             .arg(&self.scripts[0])
             .arg(1)
             .arg(&self.key)
-            .arg(&self.entry[TAG])
             .arg(&claimed)
+            .arg(&self.entry[TAG])
             .arg("60000")
-            .arg("0")
-            .arg(NONCE);
+            .arg("");
         let claim: Value = claim
             .query_async(&mut self.connection)
             .await
@@ -256,7 +255,9 @@ impl Work for Bare {
         let Value::Array(claim) = claim else {
             panic!("an entry, not {claim:?}")
         };
-        assert_eq!(claim.get(1), Some(&Value::Int(0)), "the lease is free");
+        let [_, Value::BulkString(_), Value::BulkString(_)] = &*claim else {
+            panic!("the lease is not free")
+        };
 
         let next = self.next_version();
         self.entry[VERSION].copy_from_slice(&next);
@@ -268,19 +269,17 @@ impl Work for Bare {
             .arg(2)
             .arg(&self.key)
             .arg(&sidecar);
-        swap.arg(&expected)
+        swap.arg(NONCE)
+            .arg(&expected)
             .arg(&self.entry)
             .arg(&self.entry_ttl)
             .arg(&self.replay)
-            .arg(&self.replay_ttl)
-            .arg(NONCE);
+            .arg(&self.replay_ttl);
         let swap: Value = swap
             .query_async(&mut self.connection)
             .await
             .expect("an answer");
-        let Value::Array(swap) = swap else {
-            panic!("a result, not {swap:?}")
-        };
-        assert_eq!(swap.get(1), Some(&Value::Int(1)), "no other client writes");
+        let made = Value::BulkString(NONCE.into());
+        assert_eq!(swap, made, "no other client writes");
     }
 }

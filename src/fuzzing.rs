@@ -15,5 +15,5 @@ pub use crate::wire::token_response::{AnswerError, TokenResponse};
 /// The encoding of entries in Redis. The fuzz targets are built without the Redis client.
 #[cfg(not(feature = "redis"))]
 pub mod redis_entry {
-    pub use crate::store::redis::entry::{beginning, decode, encode, with_head};
+    pub use crate::store::redis::entry::{beginning, claimed, decode, encode};
 }

@@ -1,5 +1,5 @@
 use tower_oauth_refresh::Timestamp;
-use tower_oauth_refresh::fuzzing::redis_entry::{beginning, decode, encode, with_head};
+use tower_oauth_refresh::fuzzing::redis_entry::{beginning, claimed, decode, encode};
 use tower_oauth_refresh::store::{Entry, StoreError, Version};
 
 /// Checks the codec of entries in Redis. The input is the value of a Redis key.
@@ -20,11 +20,13 @@ pub fn redis_entry(input: &[u8]) {
                 entry.lease.is_none_or(|end| end.as_millis() > 0),
                 "a zero expiry was decoded as a lease"
             );
-            let claimed = Entry::new(Version::new([7; 8]), entry.tag, entry.value)
-                .with_lease(Some(Timestamp::from_millis(1_700_000_000_000)));
-            let written = with_head(input.to_vec(), &encode(&claimed)[1..15]);
+            let version = Version::new([7; 8]);
+            let after = Entry::new(version, entry.tag, entry.value)
+                .with_lease(Some(Timestamp::from_millis(1_700_000_000_001)));
+            let after = encode(&after);
+            let written = claimed(input.to_vec(), version, &after[9..15]);
             assert!(
-                written.is_some_and(|bytes| bytes == encode(&claimed)),
+                written.is_some_and(|written| written == (after, true)),
                 "a claim changes more than version and lease"
             );
         }

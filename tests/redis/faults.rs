@@ -100,7 +100,7 @@ pub(crate) fn asked(words: &[Bytes]) -> Asked {
         (b"GET", _) if words[1].windows(2).any(|pair| pair == b"}:") => Asked::Replay,
         (b"GET", _) => Asked::Get,
         (b"EVALSHA" | b"EVAL", Some(b"2" | b"3" | b"4")) => Asked::Commit,
-        (b"EVALSHA" | b"EVAL", Some(b"1")) => match (words[4].len(), words[5].is_empty()) {
+        (b"EVALSHA" | b"EVAL", Some(b"1")) => match (words[5].len(), words[6].is_empty()) {
             (32, _) => Asked::Claim,
             (_, true) => Asked::Remove,
             (0, false) => Asked::Insert,

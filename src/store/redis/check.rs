@@ -6,7 +6,7 @@ use super::connection::{Call, Connection};
 use super::entry::{beginning, encode};
 use super::error::{Failure, Kind, RedisConnectError};
 use super::link::Link;
-use super::scripts::{CLAIM, READ, SWAP};
+use super::scripts::{CLAIM, Nonce, READ, SWAP};
 use super::target::Place;
 use crate::store::printable::printable;
 use crate::store::{ClaimTag, Entry, Version};
@@ -45,22 +45,35 @@ pub(super) async fn check(connection: &Connection, place: &Place) -> Result<(), 
 pub(super) async fn rehearse(link: &Link, key: &[u8], sidecar: &[u8]) -> Result<(), Failure> {
     let [one, two, three] = [1, 2, 3].map(|version| Version::new([version; 8]));
     let entry = |version| encode(&Entry::new(version, ClaimTag::new([0; 32]), Bytes::new()));
-    let steps: [(&_, &[&[u8]], &[&[u8]]); 6] = [
+    let claim = Nonce::of_claim(three);
+    let steps: [(&_, Nonce, &[&[u8]], &[&[u8]]); 6] = [
         (
             &SWAP,
+            Nonce::next(),
             &[key, sidecar],
             &[b"", &entry(one), b"60000", &entry(one), b"60000"],
         ),
-        (&SWAP, &[key], &[&beginning(one), &entry(two), b""]),
-        (&CLAIM, &[key], &[&[0; 32], three.as_bytes(), b"1", b""]),
-        (&SWAP, &[key], &[&beginning(three), b"", b""]),
-        (&SWAP, &[sidecar], &[&beginning(one), b"", b""]),
-        (&READ, &[key], &[]),
+        (
+            &SWAP,
+            Nonce::next(),
+            &[key],
+            &[&beginning(one), &entry(two), b""],
+        ),
+        (&CLAIM, claim, &[key], &[&[0; 32], b"1", b""]),
+        (&SWAP, Nonce::next(), &[key], &[&beginning(three), b"", b""]),
+        (
+            &SWAP,
+            Nonce::next(),
+            &[sidecar],
+            &[&beginning(one), b"", b""],
+        ),
+        (&READ, Nonce::next(), &[key], &[]),
     ];
-    for (script, keys, args) in steps {
+    for (script, nonce, keys, args) in steps {
         let replicas = None;
         let call = Call::Run {
             script,
+            nonce,
             keys,
             args,
             replicas,

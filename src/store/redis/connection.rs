@@ -61,6 +61,7 @@ pub(super) enum Call<'a> {
     Publish(Cmd),
     Run {
         script: &'static Script,
+        nonce: Nonce,
         keys: &'a [&'a [u8]],
         args: &'a [&'a [u8]],
         replicas: Option<ReplicaWait>,
@@ -146,26 +147,21 @@ async fn send(connection: &mut impl ConnectionLike, call: &Call<'_>) -> Result<A
         Call::Publish(ref cmd) => call.command_answer(cmd.query_async(connection).await?),
         Call::Run {
             script,
+            ref nonce,
             keys,
             args,
             replicas,
         } => {
-            let nonce = Nonce::next();
-            let answer = match run(connection, script.by_hash(keys, args, &nonce), replicas).await {
+            let answer = match run(connection, script.by_hash(nonce, keys, args), replicas).await {
                 Err(failure) if failure.kind() == Kind::NoScript => {
                     // Boxed, because it is rare.
-                    Box::pin(run(
-                        connection,
-                        script.by_code(keys, args, &nonce),
-                        replicas,
-                    ))
-                    .await
+                    Box::pin(run(connection, script.by_code(nonce, keys, args), replicas)).await
                 }
                 answer => answer,
             };
             let (reply, replicas) = answer?;
             let values = script
-                .values(reply, &nonce)
+                .values(reply, nonce)
                 .ok_or_else(Failure::out_of_step)?;
             Ok(Answer { values, replicas })
         }

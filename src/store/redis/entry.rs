@@ -28,14 +28,15 @@ pub fn beginning(version: Version) -> [u8; LEASE] {
     bytes
 }
 
-/// Replaces the version and the lease of an encoded entry with those that a claim wrote. Returns
-/// `None` if the lengths do not match.
-pub fn with_head(mut entry: Vec<u8>, head: &[u8]) -> Option<Vec<u8>> {
-    let place = entry
-        .get_mut(VERSION..TAG)
-        .filter(|place| place.len() == head.len())?;
-    place.copy_from_slice(head);
-    Some(entry)
+/// Writes the version and the encoded lease of a claim into an encoded entry. Returns the entry, and
+/// whether the lease took over an expired one (see `claim.lua`). `None` if the lengths do not match.
+pub fn claimed(mut entry: Vec<u8>, version: Version, lease: &[u8]) -> Option<(Vec<u8>, bool)> {
+    let head = entry.get_mut(VERSION..TAG)?;
+    let (place, end) = head.split_at_mut(LEASE - VERSION);
+    let odd = lease.last().filter(|_| lease.len() == end.len())? % 2 == 1;
+    place.copy_from_slice(version.as_bytes());
+    end.copy_from_slice(lease);
+    Some((entry, odd))
 }
 
 pub fn encode(entry: &Entry) -> Vec<u8> {
@@ -120,28 +121,26 @@ mod tests {
     }
 
     #[test]
-    fn with_head_replaces_version_and_lease() {
-        let claimed = Entry::new(
-            Version::new([8; 8]),
-            ClaimTag::new([9; 32]),
-            Bytes::from_static(b"a value"),
-        )
-        .with_lease(Some(Timestamp::from_millis(1_700_000_000_000)));
-        let head = &encode(&claimed)[VERSION..TAG];
-        assert_eq!(
-            decode(with_head(encode(&entry(None)), head).unwrap()).unwrap(),
-            claimed
-        );
-        assert_eq!(
-            with_head(encode(&entry(None)), &head[1..]),
-            None,
-            "too short"
-        );
-        assert_eq!(
-            with_head(vec![FORMAT; TAG - 1], head),
-            None,
-            "entry too short"
-        );
+    fn a_claim_replaces_version_and_lease() {
+        let version = Version::new([8; 8]);
+        for (millis, taken_over) in [(1_700_000_000_000, false), (1_700_000_000_001, true)] {
+            let after = Entry::new(
+                version,
+                ClaimTag::new([9; 32]),
+                Bytes::from_static(b"a value"),
+            )
+            .with_lease(Some(Timestamp::from_millis(millis)));
+            let encoded = encode(&after);
+            let lease = &encoded[LEASE..TAG];
+            assert_eq!(
+                claimed(encode(&entry(None)), version, lease),
+                Some((encoded.clone(), taken_over))
+            );
+            for short in [&lease[1..], &[]] {
+                assert_eq!(claimed(encode(&entry(None)), version, short), None);
+            }
+            assert_eq!(claimed(vec![FORMAT; TAG - 1], version, lease), None);
+        }
     }
 
     #[test]

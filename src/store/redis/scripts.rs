@@ -4,11 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use redis::{Cmd, Value, cmd};
 
 use crate::random::{OsRandom, SecureRandom as _};
+use crate::store::Version;
 
 /// The number of digits in the count of keys.
 const COUNT_OF_KEYS: usize = 1;
 
-/// A Lua script that Redis runs atomically. Its reply begins with the nonce of the call.
+/// A Lua script that Redis runs atomically. Its first argument is the nonce of the call. Its reply is
+/// an array that begins with the nonce, or only the nonce.
 pub(super) struct Script {
     code: &'static str,
     hash: String,
@@ -21,9 +23,7 @@ pub(super) static CLAIM: LazyLock<Script> = LazyLock::new(|| {
     Script::new(include_str!("claim.lua"), |values| {
         matches!(
             values,
-            [Value::Nil]
-                | [Value::Int(_), Value::BulkString(_)]
-                | [Value::Int(_), Value::BulkString(_), Value::BulkString(_)]
+            [Value::Nil] | [Value::Int(_) | Value::BulkString(_), Value::BulkString(_)]
         )
     })
 });
@@ -31,7 +31,7 @@ pub(super) static CLAIM: LazyLock<Script> = LazyLock::new(|| {
 /// The script of [`Store::swap`](crate::store::Store::swap).
 pub(super) static SWAP: LazyLock<Script> = LazyLock::new(|| {
     Script::new(include_str!("swap.lua"), |values| {
-        matches!(values, [Value::Int(0 | 1) | Value::BulkString(_)])
+        matches!(values, [] | [Value::Int(0) | Value::BulkString(_)])
     })
 });
 
@@ -53,14 +53,14 @@ impl Script {
     }
 
     /// Returns the command that runs the script, if the server has loaded it.
-    pub(super) fn by_hash(&self, keys: &[&[u8]], args: &[&[u8]], nonce: &Nonce) -> Cmd {
-        invocation("EVALSHA", &self.hash, keys, args, nonce)
+    pub(super) fn by_hash(&self, nonce: &Nonce, keys: &[&[u8]], args: &[&[u8]]) -> Cmd {
+        invocation("EVALSHA", &self.hash, nonce, keys, args)
     }
 
     /// Returns the command that loads and runs the script: in one round trip and, on a cluster, on
     /// the node of the keys.
-    pub(super) fn by_code(&self, keys: &[&[u8]], args: &[&[u8]], nonce: &Nonce) -> Cmd {
-        invocation("EVAL", self.code, keys, args, nonce)
+    pub(super) fn by_code(&self, nonce: &Nonce, keys: &[&[u8]], args: &[&[u8]]) -> Cmd {
+        invocation("EVAL", self.code, nonce, keys, args)
     }
 
     /// Returns the command that loads the script.
@@ -73,14 +73,17 @@ impl Script {
     /// Returns the values after the nonce; `None` if `reply` cannot be the reply to the call with
     /// this nonce.
     pub(super) fn values(&self, reply: Value, nonce: &Nonce) -> Option<Vec<Value>> {
-        let Value::Array(mut values) = reply else {
-            return None;
-        };
-        match values.first() {
-            Some(Value::BulkString(echo)) if *echo == nonce.0 => {}
+        let is_nonce = |value: &Value| matches!(value, Value::BulkString(echo) if *echo == nonce.0);
+        let values = match reply {
+            Value::Array(mut values)
+                if values.len() > 1 && values.first().is_some_and(is_nonce) =>
+            {
+                values.remove(0);
+                values
+            }
+            nonce if is_nonce(&nonce) => Vec::new(),
             _ => return None,
-        }
-        values.remove(0);
+        };
         (self.returns)(&values).then_some(values)
     }
 }
@@ -101,9 +104,14 @@ impl Nonce {
         });
         Self(NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes())
     }
+
+    /// Identifies a claim by the version that it writes, which is random.
+    pub(super) fn of_claim(version: Version) -> Self {
+        Self(*version.as_bytes())
+    }
 }
 
-fn invocation(name: &str, script: &str, keys: &[&[u8]], args: &[&[u8]], nonce: &Nonce) -> Cmd {
+fn invocation(name: &str, script: &str, nonce: &Nonce, keys: &[&[u8]], args: &[&[u8]]) -> Cmd {
     let bytes = |parts: &[&[u8]]| parts.iter().map(|part| part.len()).sum::<usize>();
     let size =
         name.len() + script.len() + COUNT_OF_KEYS + bytes(keys) + bytes(args) + nonce.0.len();
@@ -113,8 +121,8 @@ fn invocation(name: &str, script: &str, keys: &[&[u8]], args: &[&[u8]], nonce: &
         .arg(script)
         .arg(keys.len())
         .arg(keys)
-        .arg(args)
-        .arg(&nonce.0);
+        .arg(&nonce.0)
+        .arg(args);
     invocation
 }
 
@@ -126,17 +134,22 @@ mod tests {
     fn only_the_reply_to_this_call_is_accepted() {
         let bulk = |bytes: &[u8]| Value::BulkString(bytes.to_vec());
         let (nonce, other) = (Nonce::next(), Nonce::next());
-        let scripts: [(&Script, Vec<Value>); 7] = [
+        let scripts: [(&Script, Vec<Value>); 8] = [
             (&CLAIM, vec![Value::Nil]),
             (&CLAIM, vec![Value::Int(5), bulk(b"entry")]),
-            (&CLAIM, vec![Value::Int(-1), bulk(b"entry"), bulk(b"head")]),
-            (&SWAP, vec![Value::Int(1)]),
+            (&CLAIM, vec![bulk(b"entry"), bulk(b"lease")]),
+            (&SWAP, vec![]),
+            (&SWAP, vec![Value::Int(0)]),
             (&SWAP, vec![bulk(b"entry")]),
             (&READ, vec![Value::Nil]),
             (&READ, vec![bulk(b"entry")]),
         ];
         for (script, values) in scripts {
-            let reply = |nonce: &Nonce| Value::Array([&[bulk(&nonce.0)], &values[..]].concat());
+            let is_bare = values.is_empty();
+            let reply = |nonce: &Nonce| match bulk(&nonce.0) {
+                nonce if is_bare => nonce,
+                nonce => Value::Array([&[nonce], &values[..]].concat()),
+            };
             assert_eq!(script.values(reply(&nonce), &nonce), Some(values.clone()));
             assert_eq!(
                 script.values(reply(&other), &nonce),
@@ -158,6 +171,10 @@ mod tests {
                 Value::Map(vec![(bulk(&nonce.0), Value::Int(1))]),
             ];
             for reply in others {
+                // The reply to a swap that was made.
+                if script.hash == SWAP.hash && reply == bulk(&nonce.0) {
+                    continue;
+                }
                 assert_eq!(
                     script.values(reply.clone(), &nonce),
                     None,

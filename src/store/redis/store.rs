@@ -10,12 +10,12 @@ use super::channel::Channel;
 use super::check;
 use super::connect::Connector;
 use super::connection::{Answer, Call, ReplicaWait};
-use super::entry::{beginning, decode, encode, with_head};
+use super::entry::{beginning, claimed, decode, encode};
 use super::error::{Failure, Kind, RedisConnectError};
 use super::key::{entry_key, sidecar_key};
 use super::known::Known;
 use super::link::Link;
-use super::scripts::{CLAIM, READ, SWAP, Script};
+use super::scripts::{CLAIM, Nonce, READ, SWAP, Script};
 use crate::clock::CENTURY;
 use crate::random::{OsRandom, SecureRandom as _};
 use crate::store::{
@@ -109,6 +109,7 @@ impl RedisStore {
     ) -> Result<Option<Vec<u8>>, Failure> {
         let call = Call::Run {
             script: &READ,
+            nonce: Nonce::next(),
             keys: &[key],
             args: &[],
             replicas: None,
@@ -126,12 +127,14 @@ impl RedisStore {
     async fn run(
         &self,
         script: &'static Script,
+        nonce: Nonce,
         keys: &[&[u8]],
         args: &[&[u8]],
         deadline: Instant,
     ) -> Result<Answer, Failure> {
         let call = Call::Run {
             script,
+            nonce,
             keys,
             args,
             replicas: self.replicated().map(|replicated| replicated.replicas),
@@ -174,6 +177,7 @@ impl RedisStore {
         let (keys, args): ([&[u8]; 1], [&[u8]; 3]) = ([key], [&nobody, &nobody, b""]);
         let call = Call::Run {
             script: &SWAP,
+            nonce: Nonce::next(),
             keys: &keys,
             args: &args,
             replicas: Some(*replicas),
@@ -263,12 +267,13 @@ impl Store for RedisStore {
             keys.push(key);
             args.extend([value, ttl.as_bytes()]);
         }
+        let deadline = self.shared.link.deadline();
         let Answer { values, replicas } = self
-            .run(&SWAP, &keys, &args, self.shared.link.deadline())
+            .run(&SWAP, Nonce::next(), &keys, &args, deadline)
             .await?;
         self.assert_replicated(replicas)?;
         match values.into_iter().next() {
-            Some(Value::Int(1)) => {
+            None => {
                 self.note(id, !entry.is_empty());
                 Ok(Swap::Swapped)
             }
@@ -310,42 +315,35 @@ impl Store for RedisStore {
             Box::pin(self.assert_absent(&key, deadline)).await?;
             return Ok(None);
         }
-        let (keys, args): ([&[u8]; 1], [&[u8]; 4]) = (
-            [&key],
-            [tag.as_bytes(), version.as_bytes(), lease.as_bytes(), waits],
-        );
-        let Answer { values, replicas } = self.run(&CLAIM, &keys, &args, deadline).await?;
+        let nonce = Nonce::of_claim(version);
+        let (keys, args): ([&[u8]; 1], [&[u8]; 3]) =
+            ([&key], [tag.as_bytes(), lease.as_bytes(), waits]);
+        let Answer { values, replicas } = self.run(&CLAIM, nonce, &keys, &args, deadline).await?;
         let mut values = values.into_iter();
-        let (left, entry) = match (values.next(), values.next(), values.next()) {
-            (Some(Value::Nil), None, None) => {
+        let (left, entry) = match (values.next(), values.next()) {
+            (Some(Value::Nil), None) => {
                 self.note(id, false);
                 Box::pin(self.assert_absent(&key, deadline)).await?;
                 return Ok(None);
             }
-            (Some(Value::Int(left)), Some(Value::BulkString(entry)), None) => (left, entry),
-            (
-                Some(Value::Int(left)),
-                Some(Value::BulkString(entry)),
-                Some(Value::BulkString(head)),
-            ) => (
-                left,
-                with_head(entry, &head).ok_or_else(Failure::out_of_step)?,
-            ),
+            (Some(Value::BulkString(entry)), Some(Value::BulkString(lease))) => {
+                let (entry, taken_over) =
+                    claimed(entry, version, &lease).ok_or_else(Failure::out_of_step)?;
+                let claim = Claim::new(Lease::Taken, decode(entry)?).taking_over(taken_over);
+                self.note(id, true);
+                // If a failover lost the lease, another request could use the same upstream token.
+                self.assert_replicated(replicas)?;
+                return Ok(Some(claim));
+            }
+            (Some(Value::Int(left)), Some(Value::BulkString(entry))) => (left, decode(entry)?),
             _ => return Err(Failure::out_of_step().into()),
         };
-        let entry = decode(entry)?;
         self.note(id, true);
-        let taken_over = left < 0;
         let left = u64::try_from(left)
             .ok()
             .filter(|left| *left > 0)
             .map(Duration::from_millis);
         let lease = match left {
-            _ if entry.version == version => {
-                // If a failover lost the lease, another request could use the same upstream token.
-                self.assert_replicated(replicas)?;
-                Lease::Taken
-            }
             left if entry.tag != *tag => {
                 // A token that a failover could lose must not be replayed, nor be the reason to
                 // refuse another.
@@ -356,7 +354,7 @@ impl Store for RedisStore {
             Some(left) => Lease::Held(left),
             None => return Err(Failure::out_of_step().into()),
         };
-        Ok(Some(Claim::new(lease, entry).taking_over(taken_over)))
+        Ok(Some(Claim::new(lease, entry)))
     }
 
     async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {
