@@ -1,11 +1,15 @@
 //! Verifies ID tokens (OpenID Connect Core §3.1.3.7, §3.1.3.8, §12.2).
 //!
-//! Only the claims that are checked here must have their types. A library for OpenID Connect does
-//! not replace this module: `openidconnect` 4.1 refuses an ID token if any standard claim has
-//! another type, such as the `locale` of users who come to Auth0 from LinkedIn (an object), or an
-//! `amr` that is text. It accepts RSA keys of any length below 4097 bits, refuses a signature if
-//! two published keys could have made it, and leaves `azp`, `nbf`, `iat` and the issuers of tenants
-//! to its user.
+//! Only the claims that are checked here must have their types. No library for OpenID Connect can
+//! replace this module: none of November 2026 checks `azp`, `iat`, `nbf`, `at_hash` and the issuers
+//! of tenants, and accepts what providers send besides. The nearest are:
+//!
+//! - `openidconnect` 4.1 refuses an ID token if any standard claim has another type, such as the
+//!   `locale` of users who come to Auth0 from LinkedIn (an object), or an `amr` that is text. It
+//!   accepts RSA keys of 512 bits and depends on the crate `rsa` (RUSTSEC-2023-0071).
+//! - `openid` 0.25 verifies neither ES256 nor `EdDSA`, and allows no difference between clocks.
+//! - `huskarl-core` 0.10 checks no `azp`, nonce or `at_hash`, and needs Rust 1.92.
+//! - `axum-security-oidc` 0.0.2 checks no `nbf` or `at_hash`, and keeps withdrawn keys.
 
 use std::time::SystemTime;
 
