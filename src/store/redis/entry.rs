@@ -28,8 +28,9 @@ pub fn beginning(version: Version) -> [u8; LEASE] {
     bytes
 }
 
-/// Writes the version and the encoded lease of a claim into an encoded entry. Returns the entry, and
-/// whether the lease took over an expired one (see `claim.lua`). `None` if the lengths do not match.
+/// Writes the version and the encoded lease of a claim into an encoded entry. Returns the entry,
+/// and whether the lease took over an expired one (see `claim.lua`). `None` if the lengths do not
+/// match.
 pub fn claimed(mut entry: Vec<u8>, version: Version, lease: &[u8]) -> Option<(Vec<u8>, bool)> {
     let head = entry.get_mut(VERSION..TAG)?;
     let (place, end) = head.split_at_mut(LEASE - VERSION);

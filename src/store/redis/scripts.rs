@@ -9,8 +9,8 @@ use crate::store::Version;
 /// The number of digits in the count of keys.
 const COUNT_OF_KEYS: usize = 1;
 
-/// A Lua script that Redis runs atomically. Its first argument is the nonce of the call. Its reply is
-/// an array that begins with the nonce, or only the nonce.
+/// A Lua script that Redis runs atomically. Its first argument is the nonce of the call. Its reply
+/// is an array that begins with the nonce, or only the nonce.
 pub(super) struct Script {
     code: &'static str,
     hash: String,
