@@ -379,7 +379,7 @@ pub enum ConfigError {
     /// [`cache_ttl`](crate::AccessLayerBuilder::cache_ttl) is longer than a day.
     #[error("cache_ttl must be at most a day")]
     CacheTtl,
-    /// A limit is zero, or larger than 16 MiB.
-    #[error("{0} must be at least 1 byte and at most 16 MiB")]
+    /// A size in bytes, or a number of requests, is zero or larger than 16,777,216.
+    #[error("{0} must be at least 1 and at most 16777216")]
     Limit(&'static str),
 }
