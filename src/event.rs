@@ -104,7 +104,7 @@ event_kinds! {
     /// grant has ended. [`Event::reuse`] helps to find out which it is.
     warn ReuseDetected = "reuse_detected",
     /// Like [`ReuseDetected`](Self::ReuseDetected), but the client of the grant authenticates
-    /// itself and the request did not prove to come from it. The grant continues.
+    /// itself, and the request did not prove that it comes from this client. The grant continues.
     warn ReuseUnproven = "reuse_unproven",
     /// A token was rejected because another client presented it. The grant continues.
     warn ClientMismatch = "client_mismatch",

@@ -54,8 +54,9 @@
 //!   next refresh token. If the same request is sent again within the
 //!   [`retry_window`](RefreshLayerBuilder::retry_window), the client gets the same response. Within
 //!   the [`shared_token_window`](RefreshLayerBuilder::shared_token_window) an old token still leads
-//!   to the current one. An old token whose windows are over, stolen or a stale copy, ends the
-//!   grant.
+//!   to the current one. An old token whose windows are over was stolen, or is a stale copy: it
+//!   ends the grant. If the client of the grant authenticates, the grant ends only if the inner
+//!   service accepts the credential of that request.
 //! - **`POST` to the token path with any other grant type**: forwarded unchanged. The refresh token
 //!   in the response is replaced, and the response states how long the new one is valid.
 //! - **`POST` to the revocation path** (RFC 7009): forwarded with the upstream token, then the
@@ -82,16 +83,17 @@
 //! `Router::layer` of axum covers only the routes that were added before it, and a layer in a
 //! nested router sees the path without the prefix of the nest.
 //!
-//! Do not add a time-out of your own, because the layer limits the call of the inner service
-//! itself. A time-out outside the layer only ends the client's wait; the rotation continues. A
-//! time-out inside the layer counts as an error of the inner service: the client's token stays
-//! valid in the layer, but tokens that the inner service has issued by then are lost. If the inner
-//! service rotates its own refresh tokens, the session is lost with them.
+//! The layer limits the calls of the inner service itself, so put a time-out of the server outside
+//! the layer. There it only ends the client's wait; the rotation continues. A time-out inside the
+//! layer counts as an error of the inner service: the client's token stays valid in the layer, but
+//! tokens that the inner service has issued by then are lost. If the inner service rotates its own
+//! refresh tokens, the session is lost with them.
 //!
 //! The layer binds tokens to clients but does not authenticate clients. The inner service does that
 //! on every rotation, before the rotation is committed. A replayed response does not reach the
 //! inner service. It is bound to the client secret or the `Authorization` header of the first
-//! request. A request with a client assertion is never replayed.
+//! request. A request with a client assertion or with a proof (`DPoP`, an attestation) never gets a
+//! replayed response.
 //!
 //! # Sessions
 //!
@@ -112,7 +114,7 @@
 //! - **Upstream token**: a token issued by the inner service.
 //! - **Grant**: one authorization given to one client. All refresh tokens that descend from it
 //!   belong to it. Other software calls this a token family.
-//! - **Generation**: how often a grant has been rotated.
+//! - **Generation**: how often a grant has been rotated. A recovery counts as two rotations.
 //! - **Current and previous token**: the newest refresh token of a grant, and the one that was
 //!   presented for the last rotation.
 //! - **Link**: the secret of a newer token, sealed under an older one. It leads from an old token
@@ -124,7 +126,8 @@
 //!   successor was never presented.
 //! - **Keep**: answer a refresh with the presented token again, because the [`RotationPolicy`] of
 //!   its client says so.
-//! - **Reuse**: an old token whose windows are over. It ends the grant.
+//! - **Reuse**: an old token whose windows are over. It ends the grant, unless the client of the
+//!   grant authenticates and the request does not.
 //! - **Adopt**: take in a grant that began before the layer was installed.
 //! - **Window**: the time after a rotation in which a replay, a convergence or a recovery is
 //!   allowed.

@@ -182,17 +182,18 @@ pub(crate) fn decide(
 /// clock of an instance, the window may end this much earlier or later.
 pub(crate) const SKEW: Duration = Duration::from_secs(30);
 
-/// Returns whether the stored answer of the last rotation or convergence is for the presented
-/// token, if it still exists.
+/// Returns whether a request with the presented token may get the stored answer of the last
+/// rotation or convergence. The caller then looks for that answer.
 ///
-/// The existence of that answer decides whether it is replayed, not the clock of this instance. If
-/// the clock decided and was ahead, the request of a second browser tab would rotate the grant, and
-/// the token that the first tab has just received would become an old one.
+/// For an old token, the existence of the answer decides and not the clock of this instance, which
+/// only bounds the search, with a margin of [`SKEW`]. If the clock decided and was ahead, the
+/// request of a second browser tab would rotate the grant, and the token that the first tab has
+/// just received would become an old one.
 ///
-/// An answer that contains the current token again is for the current token, too: requests with an
-/// old copy and with the current token that arrive at once share one call of the inner service. The
-/// previous token gets such an answer only while it is accepted anyway, because a thief would
-/// otherwise get the answer to the client.
+/// A convergence stores an answer that contains the current token again. Requests with the current
+/// token may get this answer, too, so that they share one call of the inner service with requests
+/// that present an old copy at the same time. The previous token gets such an answer only while it
+/// is accepted anyway. Otherwise a thief could read the answer that was meant for the client.
 pub(crate) fn may_replay(grant: StoredGrant<'_>, presented: Presented<'_>, now: Timestamp) -> bool {
     let StoredGrant { record, current } = grant;
     let now = record.time(now);
@@ -208,15 +209,15 @@ pub(crate) fn may_replay(grant: StoredGrant<'_>, presented: Presented<'_>, now: 
                 });
             previous.link.as_ref().map(|_| until.saturating_add(SKEW))
         }
-        // By the clock of this instance alone: later, the client wants a new access token.
+        // Without a margin: a client that refreshes later wants a new access token.
         None if *presented.hash == *current => record.repeat_until,
         None => None,
     };
     is_alive(record, presented, now) && until.is_some_and(|until| now < until)
 }
 
-/// Returns the verdict about a token for which [`may_replay`] returned true, if no stored answer is
-/// for the request.
+/// Returns the verdict about a token for which [`may_replay`] returned true, but for which the
+/// store has no answer to this request.
 pub(crate) fn without_answer(
     verdict: Verdict,
     record: &Record,

@@ -1,4 +1,4 @@
-//! The steps in the life of a grant: each returns the record after it.
+//! The steps in the life of a grant. Each function returns the record after one step.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use super::{Binding, Previous, Record, Renewal, Revision, Windows};
 use crate::clock::Timestamp;
 use crate::store::ClaimTag;
 
-/// The longest time for which the answer to an old token is for requests with the current token,
-/// too. It covers requests that arrive at once. A client that refreshes later wants a new
-/// access token.
+/// The longest time for which a request with the current token gets the stored answer to a request
+/// with an old token. It covers requests that arrive at once. A client that refreshes later wants a
+/// new access token.
 const REPEAT: Duration = Duration::from_secs(10);
 
 impl Record {
@@ -62,8 +62,8 @@ impl Record {
         self
     }
 
-    /// Returns the record of a grant that the index of the user lists at `now`: for twice the time
-    /// after which it expires without a refresh.
+    /// Returns the record of a grant that is added at `now` to the index of its user, which lists
+    /// it for twice the idle lifetime.
     pub(crate) fn listed(mut self, now: Timestamp, idle_lifetime: Duration) -> Self {
         self.listed_until = Some(now.saturating_add(idle_lifetime.saturating_mul(2)));
         self
@@ -85,7 +85,7 @@ impl Record {
         self.generation.saturating_add(if recovery { 2 } else { 1 })
     }
 
-    /// Returns the state of the grant that the record describes, as the record of this token.
+    /// Returns the revision that this record, with the current token `current`, stands for.
     pub(crate) fn revision(&self, current: ClaimTag) -> Revision {
         Revision {
             current,
@@ -197,8 +197,7 @@ impl Record {
         self
     }
 
-    /// Returns the link from the token with this hash to the current token, if it is the previous
-    /// token.
+    /// Returns the link to the current token if `hash` is that of the previous token.
     pub(crate) fn link_from(&self, hash: &ClaimTag) -> Option<&Bytes> {
         let previous = self.previous.as_ref()?;
         previous.link.as_ref().filter(|_| previous.hash == *hash)

@@ -150,14 +150,14 @@ impl<St: Store> RefreshLayer<St> {
     /// Ends every session of a user, like [`end_grant`](Self::end_grant). Returns how many this
     /// call has ended.
     ///
-    /// A log-in that has been answered before the call is ended. One that is answered during the
-    /// call may not be. A session that could not be listed is not ended
+    /// The call ends the session of every log-in that was answered before it, and may miss one that
+    /// is answered meanwhile. It does not end a session that could not be listed
     /// ([`EventKind::SessionUnlisted`](crate::EventKind::SessionUnlisted)).
     ///
     /// # Errors
     ///
-    /// The first [`StoreError`] if the store fails. The other sessions have ended nevertheless, and
-    /// calling again is safe.
+    /// The first [`StoreError`] if the store fails for a session. The call still ends the other
+    /// sessions. Calling again is safe.
     pub fn end_sessions(
         &self,
         subject: &Subject,
@@ -208,17 +208,19 @@ impl<St: Store> RefreshLayer<St> {
     /// Ends every grant of a client that has begun until now, and its access tokens, for example
     /// because the client was compromised. Its users can log in again.
     ///
-    /// It costs three calls of the store, however many grants there are: grants that began before
-    /// the call are refused from now on, and their entries stay until they expire. The tokens that
-    /// the inner service issued stay valid there (with
-    /// [`upstream_revocation`](RefreshLayerBuilder::upstream_revocation), until the client of the
-    /// grant next presents a refresh token), and an upstream token that was never adopted can
-    /// still be adopted. Other instances refuse the grants within a second. Instances
-    /// that guard resources refuse the access tokens as soon as they receive the announcement,
-    /// and after [`cache_ttl`](crate::AccessLayerBuilder::cache_ttl) at the latest.
+    /// The call makes three calls of the store, however many grants there are. This instance
+    /// refuses the grants from now on, and other instances within a second. Their entries stay in
+    /// the store until they expire. Instances that guard resources refuse the access tokens as soon
+    /// as they receive the announcement, and after
+    /// [`cache_ttl`](crate::AccessLayerBuilder::cache_ttl) at the latest.
     ///
-    /// Whether a grant began before the call is decided by the clocks of the instances: one that
-    /// began within their difference may survive the call. The event is
+    /// The tokens that the inner service issued stay valid there. With
+    /// [`upstream_revocation`](RefreshLayerBuilder::upstream_revocation), the layer revokes the
+    /// upstream token of a grant when its client next presents a refresh token. An upstream token
+    /// that was never adopted can still be adopted.
+    ///
+    /// The clocks of the instances decide whether a grant began before the call: a grant that began
+    /// within their difference may survive. The event is
     /// [`EndedByApplication`](crate::EventKind::EndedByApplication), without a grant.
     ///
     /// # Errors
@@ -257,12 +259,13 @@ impl<St: Store> RefreshLayer<St> {
     }
 
     /// Waits until no rotation, adoption or revocation is in progress, no session is being listed,
-    /// and no call that ends grants is running. A revocation of an upstream token that has failed
-    /// and waits for its next attempt is not waited for.
+    /// and no call that ends grants is running. It does not wait for the next attempt of a failed
+    /// revocation of an upstream token.
     ///
-    /// The graceful shutdown of a server waits for connections. Work that continues after its
-    /// client has disconnected belongs to no connection. So call this after the server has stopped
-    /// accepting requests and before the runtime is shut down. New requests are not rejected.
+    /// The graceful shutdown of a server waits for connections, but a rotation that continues after
+    /// its client has disconnected belongs to no connection. So call `drain` after the server has
+    /// stopped accepting requests and before the runtime is shut down. The layer still accepts new
+    /// requests.
     pub fn drain(&self) -> impl Future<Output = ()> + Send + use<St> {
         let in_flight = self.shared.in_flight().clone();
         async move {

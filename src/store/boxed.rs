@@ -15,16 +15,15 @@ use crate::clock::Timestamp;
 
 /// A [`Store`] of any type, to choose the store at run time.
 ///
-/// [`Store`] is not `dyn`-compatible, because its futures have types of their own. `BoxStore` is
-/// one type for all stores, so that there is one type of layer whichever store was chosen. It
-/// forwards every method to the store, including those with a default: its own
-/// [`claim`](Store::claim), the hints of a [`TieredStore`](super::TieredStore), its channel of
-/// announcements.
+/// [`Store`] is not `dyn`-compatible, because its methods return futures of unnamed types.
+/// `BoxStore` is one type for all stores, so the type of the layer does not depend on the store. It
+/// forwards every method to the store, including those with a default, such as
+/// [`claim`](Store::claim) or the hints of a [`TieredStore`](super::TieredStore).
 ///
 /// The cost is one allocation for each call that returns a future, which is negligible next to a
 /// round trip to a database. Methods that return at once ([`peek`](Store::peek),
-/// [`announcements`](Store::announcements), [`now`](Store::now)) need none. If the store is known
-/// at compile time, you do not need this type.
+/// [`announcements`](Store::announcements), [`now`](Store::now)) do not allocate. If the store is
+/// known at compile time, you do not need this type.
 ///
 /// ```
 /// use tower_oauth_refresh::store::BoxStore;

@@ -203,7 +203,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// With a hint the layer can refuse a request without a round trip to the store. The layer asks
     /// only about keys that are used once, as the keys of grants are. For such a key a hint
-    /// **must** stay true for ever: see [`Hint`].
+    /// **must** never become false: see [`Hint`].
     fn peek(&self, key: &Key) -> Option<Hint> {
         let _ = key;
         None

@@ -223,7 +223,7 @@ impl<St: Store> AccessLayerBuilder<St> {
     /// Sets whether requests without an access token are accepted, too. Default: `false`.
     ///
     /// With `true`, a request that has no `Authorization` header, or one of another scheme, passes
-    /// unchanged, whatever scope or resource is required. It has no
+    /// unchanged, even if a scope or a resource is required. It has no
     /// [`AccessGrant`](crate::AccessGrant). A request with a bearer token is checked as always, so
     /// that a client with an expired token refreshes it.
     pub fn allow_anonymous(mut self, allow: bool) -> Self {
@@ -238,9 +238,10 @@ impl<St: Store> AccessLayerBuilder<St> {
         self
     }
 
-    /// Sets the prefix of access tokens. It must be the one that
-    /// [was set](crate::RefreshLayerBuilder::access_token_prefix) for the
-    /// [`RefreshLayer`](crate::RefreshLayer). Default: `at_`.
+    /// Sets the prefix of access tokens. It must be the
+    /// [`access_token_prefix`](crate::RefreshLayerBuilder::access_token_prefix) of the
+    /// [`RefreshLayer`](crate::RefreshLayer). Default: `at_`, or the prefix of the `RefreshLayer`
+    /// that this layer was made from.
     pub fn access_token_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self

@@ -6,11 +6,12 @@ use super::RefreshLayerBuilder;
 use crate::store::Store;
 
 impl<St: Store> RefreshLayerBuilder<St> {
-    /// Sets how long a grant lives without a rotation. Default: 30 days. At least a millisecond.
+    /// Sets how long a grant lives without a rotation. Default: 30 days. At least a millisecond, at
+    /// most a hundred years.
     ///
-    /// It is shorter if the response of the inner service has a shorter `refresh_token_timeout`,
-    /// `refresh_expires_in` or `refresh_token_expires_in` (0 means no limit). A change of this
-    /// setting applies to a grant from its next rotation.
+    /// The lifetime of a grant is shorter if the response of the inner service has a shorter
+    /// `refresh_token_timeout`, `refresh_expires_in` or `refresh_token_expires_in` (0 means no
+    /// limit). A change of this setting applies to a grant from its next rotation.
     ///
     /// Every response with a refresh token of the layer states in `refresh_token_timeout` how many
     /// seconds the token is valid if it is not used ([draft-ietf-oauth-refresh-token-expiration]
@@ -25,7 +26,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
     }
 
     /// Sets how long a grant lives from its beginning, however often it is rotated. Default: no
-    /// limit. At least a millisecond.
+    /// limit. At least a millisecond, at most a hundred years.
     ///
     /// The limit is stored when a grant begins, so a change of this setting applies only to new
     /// grants. A grant ends earlier if the inner service names a shorter lifetime of the user's
@@ -47,7 +48,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
 
     /// Adopts grants that began before the layer was installed: until `time`, a refresh token that
     /// does not have the format of the layer is forwarded unchanged, and its grant becomes a grant
-    /// of the layer. Default: never; the users of such tokens must log in again.
+    /// of the layer. Default: no token is adopted, and the users of such tokens must log in again.
     ///
     /// An adopted token leads to its grant like any other old token, also after `time`: within the
     /// [`shared_token_window`](Self::shared_token_window), and after it as long as the token of the

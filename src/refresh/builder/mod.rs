@@ -70,8 +70,8 @@ impl<St: Store> RefreshLayerBuilder<St> {
         }
     }
 
-    /// Sets a callback that is called with every [`Event`]. Default: none. It runs within the
-    /// request and must not block.
+    /// Sets a callback that is called with every [`Event`]. Default: none. The callback runs within
+    /// the request and must not block.
     pub fn on_event(mut self, callback: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.on_event = Some(Arc::new(callback));
         self
@@ -110,7 +110,8 @@ impl<St: Store> RefreshLayerBuilder<St> {
         config.paths = paths.checked()?;
         config.windows =
             config::Windows::checked(retry_window, shared_token_window, recovery_window, strict)?;
-        // The default never contradicts a short idle lifetime.
+        // Only a window that the application has set can contradict the idle lifetime. The default
+        // may be longer than a short one.
         if shared_token_window.is_some_and(|window| window > config.idle_lifetime) {
             return Err(ConfigError::SharedTokenWindow);
         }

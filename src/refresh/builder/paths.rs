@@ -6,9 +6,10 @@ use crate::store::Store;
 impl<St: Store> RefreshLayerBuilder<St> {
     /// Sets the path of the token endpoint (RFC 6749 §3.2). Default: `/token`.
     ///
-    /// It is compared byte for byte with the path that the service sees. In a nested axum router
-    /// that is the path without the prefix of the nest. It is not a route pattern: `{`, `}`, `*`
-    /// and segments that begin with `:` are a [`ConfigError`](crate::ConfigError).
+    /// The layer compares it byte for byte with the path that the service sees. In a nested axum
+    /// router that is the path without the prefix of the nest. A route pattern is an error: a path
+    /// with `{`, `}`, `*` or a segment that begins with `:` is a
+    /// [`ConfigError`](crate::ConfigError).
     pub fn token_path(mut self, path: impl Into<String>) -> Self {
         self.paths.token = path.into();
         self

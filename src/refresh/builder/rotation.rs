@@ -8,7 +8,8 @@ use crate::store::Store;
 
 impl<St: Store> RefreshLayerBuilder<St> {
     /// Sets the time after a rotation in which the same request gets the same response again, with
-    /// any token that leads to the current one. Default: 60 s. Zero disables replay.
+    /// any token that leads to the current one. Default: 60 s. At most a hundred years. Zero
+    /// disables replay.
     ///
     /// A client that sends the same request twice stays logged in: from two tabs, as a retry, or
     /// because a response was lost. The stored response is sealed under the token that it contains.
@@ -22,13 +23,13 @@ impl<St: Store> RefreshLayerBuilder<St> {
 
     /// Sets the time for which a token that was rotated away still leads to the current one.
     /// Default: the [`retry_window`](Self::retry_window). At most the
-    /// [`idle_lifetime`](Self::idle_lifetime). Zero disables it.
+    /// [`idle_lifetime`](Self::idle_lifetime). Zero disables this window.
     ///
-    /// A request with such a token gets the current one, with a new access token, whether or not
-    /// its successor was presented. Each such request starts the window of its token again. With an
-    /// hour or a day, any number of processes with private copies of one token stay logged in:
+    /// A request with such a token gets the current token and a new access token, even if the
+    /// current token was already presented. It also starts the window of the old token again. With
+    /// an hour or a day, any number of processes with private copies of one token stay logged in:
     /// editors, command-line tools, agents. The price: within this window a stolen copy cannot be
-    /// told from a stale one, so neither ends the grant.
+    /// distinguished from a stale one, so neither ends the grant.
     ///
     /// A grant that is rotated again within the window keeps the link of each older token in the
     /// store, at most 256 bytes of Redis memory each. One request follows at most 64 links: a token
@@ -40,11 +41,12 @@ impl<St: Store> RefreshLayerBuilder<St> {
 
     /// Sets the time after a rotation in which the previous token may be rotated again, as long as
     /// its successor was never presented. Default: as long as the grant lives. Zero disables
-    /// recovery. Otherwise it must be longer than the [`retry_window`](Self::retry_window).
+    /// recovery. Any other value must be longer than the [`retry_window`](Self::retry_window) and
+    /// at most a hundred years.
     ///
-    /// It is for clients that lost the response and return after the other windows, such as laptops
-    /// that were closed over a weekend. FAPI 2.0 Security Profile §5.3.2.1 asks servers that rotate
-    /// refresh tokens to let such clients retry.
+    /// Recovery is for clients that lost the response and return after the other windows, such as
+    /// laptops that were closed over a weekend. FAPI 2.0 Security Profile §5.3.2.1 asks servers
+    /// that rotate refresh tokens to let such clients retry.
     pub fn recovery_window(mut self, window: Duration) -> Self {
         self.recovery_window = Some(window);
         self
@@ -64,9 +66,9 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// Sets the callback that returns the rotation policy of a client. Default:
     /// [`RotationPolicy::EveryUse`] for every client.
     ///
-    /// It is called once for each refresh request, before the layer reads or locks anything. A
-    /// change of the policy of a client applies from its next refresh. The callback runs within the
-    /// request and must not block. If it panics, only that request fails.
+    /// The callback is called once for each refresh request, before the layer reads or locks
+    /// anything. A new policy of a client applies from its next refresh. The callback runs within
+    /// the request and must not block. If it panics, only that request fails.
     ///
     /// RFC 9700 §4.14.2 requires that the refresh tokens of public clients are rotated or
     /// sender-constrained, so check [`authenticates`](ClientInfo::authenticates) or

@@ -28,10 +28,10 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// service.
     ///
     /// An [`AccessLayer`](crate::AccessLayer) on the routes of the resource server exchanges it for
-    /// the upstream access token, or removes it. It lives as long as the `expires_in` of the
-    /// response says (one hour if that is missing, see also
+    /// the upstream access token, or removes it. A reference access token is valid for as long as
+    /// the `expires_in` of the response says (one hour if that is missing, see also
     /// [`access_token_lifetime`](Self::access_token_lifetime)), but not longer than its grant. When
-    /// the grant is revoked, expires or ends because of reuse, its access tokens end too.
+    /// the grant is revoked, expires or ends because of reuse, its access tokens end, too.
     ///
     /// No token of the inner service reaches a client in a response of the token, revocation or
     /// introspection endpoint:
@@ -70,13 +70,13 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// At least a millisecond, at most a hundred years. [`build`](Self::build) returns an error
     /// without [`reference_access_tokens`](Self::reference_access_tokens).
     ///
-    /// It lives shorter if the `expires_in` of the inner service says that the upstream access
-    /// token does (unless the layer [renews](crate::AccessLayerBuilder::upstream_refresh)
-    /// that), and it ends with its
-    /// grant. With this setting, every token response of the layer
-    /// states the lifetime of its access token in `expires_in`, in whole seconds. If the inner
-    /// service states none, set it to the lifetime of the upstream access tokens or less, because
-    /// otherwise the layer accepts tokens that the inner service does not.
+    /// An access token expires earlier if the `expires_in` of the inner service says that its
+    /// upstream access token does, unless the layer
+    /// [renews](crate::AccessLayerBuilder::upstream_refresh) the upstream access token. It always
+    /// ends with its grant. With this setting, every token response of the layer states the
+    /// lifetime of its access token in `expires_in`, in whole seconds. If the responses of the
+    /// inner service have no `expires_in`, choose at most the lifetime of its access tokens:
+    /// otherwise the layer accepts access tokens that the inner service does not.
     ///
     /// A change of this setting applies to access tokens that are issued from then on.
     pub fn access_token_lifetime(mut self, lifetime: Duration) -> Self {

@@ -13,8 +13,8 @@ use crate::store::Store;
 
 impl<St: Store> RefreshLayerBuilder<St> {
     /// Sets a server key for which upstream refresh tokens are sealed a second time, so that the
-    /// layer itself can revoke them. Default: none, and then only a token of its client opens an
-    /// upstream token. [`build`](Self::build) returns an error without
+    /// layer itself can revoke them. Default: none. Only the client's token then opens the upstream
+    /// token. [`build`](Self::build) returns an error without
     /// [`upstream_revocation`](Self::upstream_revocation).
     ///
     /// The price: an attacker with this key and a copy of the store has the newest upstream refresh
@@ -34,14 +34,14 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// although no client can reach it. [`build`](Self::build) returns an error without
     /// [`revocation_key`](Self::revocation_key).
     ///
-    /// That is after [`end_grant`](crate::RefreshLayer::end_grant),
+    /// The layer revokes the upstream token after [`end_grant`](crate::RefreshLayer::end_grant),
     /// [`end_sessions`](crate::RefreshLayer::end_sessions) and reuse, and when a client revokes its
     /// grant with a token that is too old to open the upstream token. A refresh that finds that its
-    /// grant has ended revokes the upstream token that it has just received. After
+    /// grant has ended revokes the upstream token that it has just received.
     /// [`end_client`](crate::RefreshLayer::end_client) and
-    /// [`end_all`](crate::RefreshLayer::end_all), which do not know which grants there are, the
-    /// upstream token of a grant is revoked when its client next presents a refresh token. That of
-    /// an expired grant is not.
+    /// [`end_all`](crate::RefreshLayer::end_all) do not know which grants exist, so the layer
+    /// revokes the upstream token of such a grant when its client next presents a refresh token. It
+    /// does not revoke the upstream token of an expired grant.
     ///
     /// `service` gets `POST` requests for the [`revocation_path`](Self::revocation_path), which
     /// have not passed the layer, with the `client_id` of the grant and these `credentials`. It can

@@ -15,8 +15,11 @@ thread_local! {
     static TEST: RefCell<Option<FirstPanic>> = const { RefCell::new(None) };
 }
 
-/// Runs the test of a promise on a multi-threaded runtime. If it panics, panics with a message that
-/// begins with the promise.
+/// Runs the test of a promise on a multi-threaded runtime.
+///
+/// # Panics
+///
+/// If the test panics. The message names the promise before the cause.
 #[track_caller]
 pub fn run(promise: &str, test: impl Future<Output = ()>) {
     keep_panics_of_tests();

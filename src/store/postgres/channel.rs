@@ -102,8 +102,8 @@ impl Channel {
     }
 }
 
-/// Receives messages for ever, and reconnects when a connection breaks, or the store moves to
-/// another server.
+/// Receives messages until the task is aborted. Reconnects when a connection breaks, or when the
+/// store moves to another server.
 async fn listen(publisher: Publisher, servers: Option<Arc<Servers>>, announcer: Announcer) {
     let (name, link) = (&*publisher.name, &publisher.link);
     let mut moves = link.moves();
@@ -180,10 +180,11 @@ impl Subscription {
         // Messages may have been missed before this moment.
         announcer.lost();
         let mut random = [0; 12];
-        // If the random number generator fails, another instance may pass for this one.
+        // If the random number generator fails, the probe of another instance looks the same.
         let _ = OsRandom.fill(&mut random);
         let probe = format!("{PROBE}{}", URL_SAFE_NO_PAD.encode(random));
-        // Over another connection: a pooler delivers what arrives during a statement.
+        // Over another connection: a pooler would deliver a notification that arrives during a
+        // statement of this one.
         let published = publisher.publish(slice::from_ref(&probe)).await;
         published.map_err(|failure| match failure.kind() {
             // The message arrived in the session that sent it.

@@ -77,11 +77,12 @@ impl PostgresStore {
         PostgresStoreBuilder::with_pool(pool)
     }
 
-    /// Returns the SQL that creates the schema, for those who run their own migrations.
+    /// Returns the SQL that creates or updates the schema, for programs that run their own
+    /// migrations.
     ///
-    /// It is to be run once, in one transaction, by a role that may create schemas. Every migration
-    /// of a later version of the crate only adds to it; `from` is the version to begin after, 0 for
-    /// a new schema.
+    /// Run it once, in one transaction, with a role that may create schemas. `from` is the version
+    /// of the existing schema, or 0 if there is none. Later versions of the crate only add to the
+    /// schema.
     ///
     /// # Errors
     ///

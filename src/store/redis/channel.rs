@@ -84,7 +84,7 @@ impl Channel {
     }
 }
 
-/// Receives messages for ever, and reconnects when a connection breaks.
+/// Receives messages until the task is aborted, and reconnects when a connection breaks.
 async fn listen(connector: Arc<Connector>, name: String, announcer: Announcer) {
     let mut pauses = Pauses::up_to(PAUSE);
     let mut away = false;

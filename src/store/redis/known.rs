@@ -2,14 +2,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::store::Key;
 
-/// The number of places: a mebibyte of memory.
+/// The number of places. Together they take a mebibyte of memory.
 const PLACES: usize = 1 << 17;
 
 /// Keys that had an entry when this instance last claimed or wrote them. The table has a fixed
 /// size: a key may displace another one.
 ///
-/// A claim of any other key reads the key first. So a client can make this instance claim an absent
-/// key only once for each entry that has been removed or has expired.
+/// With `WAIT`, even a claim that finds no entry delays the calls behind it. So the store first
+/// reads a key that is not in this table, and claims it only if it has an entry. A client can then
+/// cause a claim of an absent key only once for each entry that was removed or has expired.
 pub(super) struct Known(Box<[AtomicU64]>);
 
 impl Known {

@@ -1,4 +1,4 @@
-//! [`Link`]: a connection that is reopened for ever.
+//! [`Link`]: a connection that reopens itself whenever it is lost.
 //!
 //! A task, the keeper, opens a new connection whenever the current one is lost or suspect, one at a
 //! time. Calls share the state of the link and report failures to the keeper.
@@ -17,9 +17,9 @@
 //!   time out until the operating system closes the connection.
 //! - **A server that is loading its data, or that rejects the credentials for a while, is used
 //!   again later.** If an attempt to connect fails with anything but an I/O error, the manager
-//!   keeps that error for ever.
+//!   returns that error for every later call.
 //! - **A reply to another call is never accepted.** The link closes a connection that is out of
-//!   step at once, for all calls. A manager has no call that drops its connection.
+//!   step at once, for all calls. The manager has no method that drops its connection.
 //! - **A failover is followed, and one hung node does not take a cluster down.** The manager holds
 //!   a connection to one fixed address. It does not ask sentinels, and does not work with a
 //!   cluster. For a cluster, the keeper replaces the client library's connection as a whole, and
@@ -48,8 +48,8 @@ const STEADY: Duration = Duration::from_secs(5);
 /// call waits for it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connection that is reopened for ever. Between the first failed attempt to reopen it and the
-/// next successful one, every call fails at once.
+/// A connection that reopens itself whenever it is lost. Between the first failed attempt to reopen
+/// it and the next successful one, every call fails at once.
 pub(super) struct Link {
     state: Arc<watch::Sender<State>>,
     limit: Duration,
@@ -109,7 +109,7 @@ impl Link {
         }
     }
 
-    /// Makes a call within the time limit of a call of the store.
+    /// Makes a call within the `command_timeout` of the store.
     pub(super) async fn call(&self, call: &Call<'_>) -> Result<Answer, Failure> {
         self.call_until(call, self.deadline()).await
     }
@@ -352,9 +352,9 @@ async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
     }
 }
 
-/// Decides whether to keep a suspect connection that could not be replaced. A connection to a
-/// cluster is kept as long as any node answers. The next failure causes another attempt to replace
-/// it, after a pause.
+/// Returns whether to keep a suspect connection that could not be replaced. If so, the connection
+/// is no longer suspect. A connection to a cluster is kept as long as any node answers. The next
+/// failure causes another attempt to replace it, after a pause.
 async fn keeps(connector: &Connector, state: &watch::Sender<State>) -> bool {
     let mut connection = match &*state.borrow() {
         State::Up(Line {

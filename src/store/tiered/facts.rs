@@ -183,8 +183,8 @@ impl Facts {
             });
     }
 
-    /// Forgets that `key` has ended. Call it before an entry is put under `key`: from then on it
-    /// may exist, whatever the reply is.
+    /// Forgets that `key` has ended. Call it before an entry is put under `key`: the entry may
+    /// exist even if the call fails.
     pub(super) fn forget_end(&self, key: &Key) {
         // Every rotation calls this, and few keys have ended.
         if self.gone.load(Ordering::Acquire) == 0

@@ -12,6 +12,8 @@ use crate::store::{
 
 /// The default size of the cache: 64 MiB, about 75,000 grants.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The default time for which the cache keeps a fact.
 const TTL: Duration = Duration::from_secs(10);
 
 /// A cache in the memory of this process, in front of another store.
@@ -26,14 +28,14 @@ const TTL: Duration = Duration::from_secs(10);
 /// Use it if clients may repeat requests with the tokens of ended grants, or present the tokens of
 /// other clients, in large numbers. It does not make a rotation faster.
 ///
-/// It learns from the calls that pass through it, and needs no messages from other instances. It
-/// does not learn from rotations, so they do not pay for it. It learns the client of a grant from
-/// the other calls: when the grant begins on this instance, or when the store answers a request
-/// that the layer then refuses. It concludes from the absence of an entry that its key has ended.
-/// This is right for keys that are used once, as the keys of grants are: **do not** call
-/// [`peek`](Store::peek) for keys that are inserted more than once. The layer does not. If the
-/// store loses a grant and has it again later (a restored backup), the tokens of that grant are
-/// refused for up to one [`ttl`](TieredStoreBuilder::ttl) more.
+/// The cache learns from the calls that pass through it, and needs no messages from other
+/// instances. It does not learn from rotations, so that they do not become slower. It learns the
+/// client of a grant when the grant begins on this instance, or when the store answers a request
+/// that the layer then refuses. If a key has no entry, the cache takes it for ended. This is right
+/// for keys that are used once, as the keys of grants are: **do not** call [`peek`](Store::peek)
+/// for keys that are inserted more than once. The layer does not. If the store loses a grant and
+/// has it again later (a restored backup), the tokens of that grant are refused for up to one
+/// [`ttl`](TieredStoreBuilder::ttl) more.
 ///
 /// ```
 /// use tower_oauth_refresh::store::{Hint, Key, MemoryStore, Store, TieredStore};
@@ -49,7 +51,7 @@ const TTL: Duration = Duration::from_secs(10);
 /// # }
 /// ```
 ///
-/// A clone shares the cache, and whatever a clone of `S` shares.
+/// A clone shares the cache, and has a clone of the store behind it.
 #[derive(Clone)]
 pub struct TieredStore<S> {
     inner: S,

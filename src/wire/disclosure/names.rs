@@ -16,8 +16,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A name of a token with one of these is that of a refresh token, unless it names an access token
-/// or an ID token.
+/// A token whose name contains one of these is a refresh token, unless the name contains
+/// `accesstoken` or `idtoken`.
 const REFRESHING: [&str; 3] = ["refresh", "offline", "renew"];
 
 /// Names that end with one of these hold a token. They are compared without case, and without
@@ -50,9 +50,11 @@ const ABOUT: [&str; 20] = [
 /// Parts of the names of anti-CSRF tokens, which authorize nothing by themselves.
 const FORGERY: [&str; 4] = ["csrf", "xsrf", "forgery", "verificationtoken"];
 
-/// The names of members that may say what another member of the same object holds, and of those
-/// others: `{"type":"refresh_token","value":"…"}`.
+/// Names of members whose value may name what another member of the same object holds, such as
+/// `type` in `{"type":"refresh_token","value":"…"}`.
 const LABELS: [&str; 6] = ["type", "name", "key", "kind", "id", "tokentype"];
+
+/// Names of members that may hold what such a member names.
 const LABELLED: [&str; 3] = ["value", "token", "secret"];
 
 /// Words in error codes that mention a token but do not name one, such as `invalid_token`.

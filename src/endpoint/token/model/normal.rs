@@ -6,7 +6,7 @@ use super::store::Call;
 use super::task::Task;
 
 impl State {
-    /// Removes what no request can reach any more, and orders the rest.
+    /// Removes links, answers and late calls that can have no effect any more, and orders the rest.
     pub(super) fn normalise(&mut self) {
         let mut held: Vec<_> = self
             .clients

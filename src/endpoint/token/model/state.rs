@@ -1,7 +1,8 @@
 //! The state of the model: one grant, its clients, their requests and the upstream session.
 //!
-//! Numbers are the smallest ones that are not in use, so that states that differ only in them are
-//! one state. For the same reason, what no request can reach any more is removed.
+//! States that differ only in their numbers must be one state. So a new number is the smallest one
+//! that is not in use, and links, answers and late calls that can have no effect any more are
+//! removed.
 
 use super::Layer;
 use super::grant::{
@@ -136,8 +137,8 @@ impl State {
         state
     }
 
-    /// Returns the state in which the thief has this token. A single owner has the other one. A
-    /// client with the old token sends one request less.
+    /// Returns the state in which the thief has this token, and a single owner has the other one.
+    /// A client with the old token sends one request less.
     pub(super) fn robbed(&self, token: Token) -> Self {
         let mut state = self.clone();
         state.clients[usize::from(THIEF)].token = Some(token);
@@ -321,7 +322,7 @@ impl State {
         (0..2).any(|owner| self.history.apart[owner] && holds(self, owner))
     }
 
-    /// Notes which owners the end of the shared token window separates from the thief.
+    /// Records which owners the end of the shared token window separates from the thief.
     pub(super) fn separate(&mut self, time: i32) {
         let thief = self.clients[usize::from(THIEF)].token;
         if time <= SHARED || thief.is_none() || !self.history.presented {
