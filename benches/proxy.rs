@@ -153,14 +153,14 @@ async fn rotate(proxy: SocketAddr, warm: Arc<Barrier>, load: Arc<Load>) {
     for _ in 0..GRANTS {
         let form = "grant_type=authorization_code&client_id=bench&code=x";
         tokens.push(
-            exchange(&mut stream, &mut buffer, TOKEN, form)
+            request_token(&mut stream, &mut buffer, TOKEN, form)
                 .await
                 .expect("an answer"),
         );
     }
     // Once for each token: the first rotation needs new memory, and every later one reuses it.
     for token in &mut tokens {
-        *token = exchange(&mut stream, &mut buffer, TOKEN, &refresh(token))
+        *token = request_token(&mut stream, &mut buffer, TOKEN, &refresh(token))
             .await
             .expect("an answer");
     }
@@ -170,7 +170,7 @@ async fn rotate(proxy: SocketAddr, warm: Arc<Barrier>, load: Arc<Load>) {
         let forward = load.forward.load(Ordering::Relaxed);
         let path = if forward { UNGUARDED } else { TOKEN };
         // The proxy is stopped when the measurement is over.
-        let Some(token) = exchange(&mut stream, &mut buffer, path, &form).await else {
+        let Some(token) = request_token(&mut stream, &mut buffer, path, &form).await else {
             return;
         };
         if !forward {
@@ -185,7 +185,7 @@ fn refresh(token: &str) -> String {
 }
 
 /// Sends a form, and returns the refresh token of the response.
-async fn exchange(
+async fn request_token(
     stream: &mut TcpStream,
     buffer: &mut Vec<u8>,
     path: &str,

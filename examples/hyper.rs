@@ -161,7 +161,7 @@ where
         ));
     };
     let form = Form(body.to_bytes());
-    match exchange(&sessions, &form) {
+    match token_response(&sessions, &form) {
         Ok(tokens) => {
             // The old token is used up and the client has no response yet. Without the layer, a
             // client that disconnects now loses its session.
@@ -183,7 +183,7 @@ struct Refusal {
     error: &'static str,
 }
 
-fn exchange(sessions: &Sessions, form: &Form) -> Result<Value, Refusal> {
+fn token_response(sessions: &Sessions, form: &Form) -> Result<Value, Refusal> {
     let refuse = |error| Refusal {
         status: StatusCode::BAD_REQUEST,
         error,

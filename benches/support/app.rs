@@ -100,7 +100,7 @@ impl App {
         }
         let next = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
         if !self
-            .exchange(&client, refresh_token.as_deref(), &next)
+            .replace_token(&client, refresh_token.as_deref(), &next)
             .await
         {
             return refuse("invalid_grant");
@@ -118,7 +118,7 @@ impl App {
     }
 
     /// Returns whether the old token was valid. From now on the next one is.
-    async fn exchange(&mut self, client: &str, old: Option<&str>, next: &str) -> bool {
+    async fn replace_token(&mut self, client: &str, old: Option<&str>, next: &str) -> bool {
         let Some(connection) = &mut self.tokens else {
             return true;
         };

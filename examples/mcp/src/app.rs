@@ -209,7 +209,7 @@ fn demo_provider(cli: &Cli, here: &Url) -> Result<ProviderConfig, Failure> {
     let rules = cli.rules().map_err(Failure::Usage)?;
     let config = demo::config(here, cli.scopes(), rules).map_err(Failure::Usage)?;
     Ok(ProviderConfig {
-        tells_users: cli.identity.tells_users(),
+        forwards_users: cli.identity.forwards_users(),
         groups_claim: cli.groups_claim(),
         ..config
     })

@@ -21,7 +21,7 @@ pub async fn oauth_http(mut request: oauth2::HttpRequest) -> io::Result<oauth2::
             .parse::<Uri>()
             .map_err(io::Error::other)?;
     }
-    let response = exchange(request.map(Full::from), false).await?;
+    let response = send(request.map(Full::from), false).await?;
     Ok(response.map(Vec::from))
 }
 
@@ -31,7 +31,7 @@ pub async fn post_form(
     fields: &[(&str, &str)],
     headers: &[(&str, &str)],
 ) -> (StatusCode, HeaderMap, Value) {
-    json(exchange(form(url, fields, headers), false).await.unwrap())
+    json(send(form(url, fields, headers), false).await.unwrap())
 }
 
 /// Posts a form over HTTP/2 with prior knowledge.
@@ -40,7 +40,7 @@ pub async fn post_form_http2(
     fields: &[(&str, &str)],
     headers: &[(&str, &str)],
 ) -> (StatusCode, HeaderMap, Value) {
-    json(exchange(form(url, fields, headers), true).await.unwrap())
+    json(send(form(url, fields, headers), true).await.unwrap())
 }
 
 /// Returns the `Authorization` value of a client with a secret (RFC 6749 §2.3.1).
@@ -80,7 +80,7 @@ fn form(url: &str, fields: &[(&str, &str)], headers: &[(&str, &str)]) -> Request
 }
 
 /// Sends a request on a new connection.
-async fn exchange(request: Request<Full<Bytes>>, http2: bool) -> io::Result<Response<Bytes>> {
+async fn send(request: Request<Full<Bytes>>, http2: bool) -> io::Result<Response<Bytes>> {
     let client = Client::builder(TokioExecutor::new())
         .http2_only(http2)
         .build_http();

@@ -21,7 +21,7 @@ use crate::parameters::Parameters;
 use crate::records::Handle;
 
 /// Shows the consent page.
-pub(super) async fn ask(
+pub(super) async fn show(
     State(app): State<App>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,

@@ -42,7 +42,7 @@ pub(crate) fn too_many_requests() -> Response {
 
 pub(crate) fn routes(app: &App) -> Router<App> {
     let limit = from_fn_with_state(app.clone(), rate_limit::authorizations);
-    let consent = get(consent::ask)
+    let consent = get(consent::show)
         .post(consent::answer)
         .layer(DefaultBodyLimit::max(LONGEST_FORM));
     Router::new()

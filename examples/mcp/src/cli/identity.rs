@@ -54,8 +54,8 @@ impl IdentityFlags {
         set.next().map(|(flag, _)| flag)
     }
 
-    /// Returns whether the MCP server learns who users are.
-    pub(crate) fn tells_users(&self) -> bool {
+    /// Returns whether this server forwards the identity of users to the MCP server.
+    pub(crate) fn forwards_users(&self) -> bool {
         self.first_set().is_some()
     }
 

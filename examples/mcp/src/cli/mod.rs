@@ -157,7 +157,7 @@ impl Cli {
     pub(crate) fn without_effect(&self) -> impl Iterator<Item = String> {
         let has_upstream = self.endpoint.mcp_upstream.is_some();
         let has_documents = self.clients.documents();
-        let has_groups = self.users.has_groups() || self.identity.tells_users();
+        let has_groups = self.users.has_groups() || self.identity.forwards_users();
         let flags = [
             (
                 "--mcp-upstream-timeout",
@@ -267,7 +267,7 @@ impl Cli {
             ));
         }
         Ok(config.map(|config| ProviderConfig {
-            tells_users: self.identity.tells_users(),
+            forwards_users: self.identity.forwards_users(),
             ..config
         }))
     }

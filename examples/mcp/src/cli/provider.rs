@@ -168,7 +168,7 @@ impl ProviderFlags {
             forward_resource: self.forward_resource,
             scopes,
             rules: users.rules()?,
-            tells_users: false,
+            forwards_users: false,
             groups_claim: users.groups_claim.clone(),
         };
         if config.issuer.is_none() {

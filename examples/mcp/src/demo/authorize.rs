@@ -28,7 +28,7 @@ struct Wanted {
     nonce: Option<String>,
 }
 
-pub(super) async fn ask(
+pub(super) async fn show(
     State(demo): State<Demo>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, OauthError> {

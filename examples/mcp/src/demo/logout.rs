@@ -28,7 +28,7 @@ const LIFETIME: u64 = 120;
 /// The time limit for the request to the client.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) async fn ask() -> Response {
+pub(super) async fn show() -> Response {
     page::log_out(StatusCode::OK)
 }
 
@@ -43,12 +43,12 @@ pub(super) async fn log_out(
         return Ok(page::log_out(StatusCode::BAD_REQUEST));
     };
     demo.sessions.end_all(user);
-    let is_told = tell(&demo, user).await;
-    Ok(page::logged_out(user, is_told))
+    let is_notified = notify_client(&demo, user).await;
+    Ok(page::logged_out(user, is_notified))
 }
 
 /// Sends a logout token to the client. Returns whether the client accepted it.
-async fn tell(demo: &Demo, user: &str) -> bool {
+async fn notify_client(demo: &Demo, user: &str) -> bool {
     let Ok(id) = random::<16>() else { return false };
     let now = now();
     let claims = json!({
@@ -76,7 +76,7 @@ async fn tell(demo: &Demo, user: &str) -> bool {
         Err(error) => {
             tracing::warn!(
                 error = causes(&error),
-                "the demo cannot tell its client of a log-out"
+                "the demo cannot notify its client of a log-out"
             );
             false
         }

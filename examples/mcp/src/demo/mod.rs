@@ -111,18 +111,18 @@ pub(crate) fn config(
         forward_resource: false,
         scopes,
         rules,
-        tells_users: false,
+        forwards_users: false,
         groups_claim: None,
     })
 }
 
 async fn serve(listener: TcpListener, demo: Demo) -> io::Result<()> {
     let router = Router::new()
-        .route("/authorize", get(authorize::ask).post(authorize::log_in))
+        .route("/authorize", get(authorize::show).post(authorize::log_in))
         .route("/token", post(token::token::<Demo>))
         .route("/revoke", post(token::revoke::<Demo>))
         .route("/userinfo", get(userinfo))
-        .route("/logout", get(logout::ask).post(logout::log_out))
+        .route("/logout", get(logout::show).post(logout::log_out))
         .route("/jwks.json", get(openid::keys))
         .route("/.well-known/openid-configuration", get(openid::discovery))
         .with_state(demo);

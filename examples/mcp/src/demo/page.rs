@@ -44,11 +44,11 @@ pub(super) fn log_out(status: StatusCode) -> Response {
 }
 
 /// Renders the page after a log-out.
-pub(super) fn logged_out(user: &str, is_told: bool) -> Response {
+pub(super) fn logged_out(user: &str, is_notified: bool) -> Response {
     let content = html! {
         p { "All sessions of " strong { (user) } " have ended here." }
         p {
-            @if is_told {
+            @if is_notified {
                 "The MCP server has ended its sessions, too."
             } @else {
                 "The MCP server did not accept the message: its sessions end at their next refresh."

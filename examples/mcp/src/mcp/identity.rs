@@ -70,7 +70,7 @@ impl Identity {
 
     /// Removes what the client or a reverse proxy says about the user, and adds what this server
     /// knows.
-    pub(super) fn tell(&self, mut request: Request) -> Request {
+    pub(super) fn replace_user(&self, mut request: Request) -> Request {
         remove_users(request.headers_mut());
         remove_all(request.headers_mut(), &[TOKEN]);
         let grant = request.extensions().get::<AccessGrant>();

@@ -66,9 +66,9 @@ pub(crate) fn endpoint(flags: &EndpointFlags, app: &App) -> Result<Endpoint, Fai
     let mut endpoint = match &flags.mcp_upstream {
         Some(upstream) => {
             let identity = app.identity.clone();
-            let tell = MapRequestLayer::new(move |request| identity.tell(request));
+            let replace_user = MapRequestLayer::new(move |request| identity.replace_user(request));
             Endpoint {
-                router: routes(Proxied::new(upstream, &app.issuer, flags)?).layer(tell),
+                router: routes(Proxied::new(upstream, &app.issuer, flags)?).layer(replace_user),
                 end: Box::new(|| {}),
             }
         }

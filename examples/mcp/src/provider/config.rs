@@ -41,7 +41,7 @@ pub(crate) struct ProviderConfig {
     /// The users who may come in.
     pub(crate) rules: Rules,
     /// Whether the MCP server learns the addresses and groups of users.
-    pub(crate) tells_users: bool,
+    pub(crate) forwards_users: bool,
     /// The claim with the groups of a user, if it is not that of the preset.
     pub(crate) groups_claim: Option<String>,
 }
@@ -346,7 +346,7 @@ impl ProviderConfig {
             forward_resource: false,
             scopes: vec!["openid".into()],
             rules: Rules::default(),
-            tells_users: false,
+            forwards_users: false,
             groups_claim: None,
         }
     }

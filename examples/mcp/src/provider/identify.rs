@@ -87,13 +87,13 @@ struct Needs {
 impl Provider {
     fn needs(&self, occasion: Occasion<'_>) -> Needs {
         let config = self.config();
-        let (rules, tells_users) = (&config.rules, config.tells_users);
+        let (rules, forwards_users) = (&config.rules, config.forwards_users);
         let is_refresh = matches!(occasion, Occasion::Refresh { .. });
         Needs {
             // A log-in does not depend on it without rules. A refresh can keep what is known.
-            answer: !rules.are_empty() || (tells_users && is_refresh),
-            email: rules.need_email() || tells_users,
-            groups: !rules.groups.is_empty() || tells_users,
+            answer: !rules.are_empty() || (forwards_users && is_refresh),
+            email: rules.need_email() || forwards_users,
+            groups: !rules.groups.is_empty() || forwards_users,
         }
     }
 

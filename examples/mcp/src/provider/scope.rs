@@ -18,14 +18,14 @@ impl ProviderConfig {
     pub(crate) fn whole_scope<'a>(&self, asked: impl Iterator<Item = &'a str>) -> String {
         let mut scopes: Vec<&str> = asked.collect();
         let preset = self.preset();
-        let needs_user = !self.rules.are_empty() || self.tells_users;
-        let needs_email = self.rules.need_email() || self.tells_users;
+        let needs_user = !self.rules.are_empty() || self.forwards_users;
+        let needs_email = self.rules.need_email() || self.forwards_users;
         let is_openid = self.issuer.is_some() && self.has_scope("openid");
         let own = OWN.into_iter().filter(|scope| {
             let is_needed = match *scope {
                 "openid" => self.issuer.is_some() || needs_user || self.max_age().is_some(),
                 "email" => needs_email,
-                "groups" => !self.rules.groups.is_empty() || self.tells_users,
+                "groups" => !self.rules.groups.is_empty() || self.forwards_users,
                 _ => true,
             };
             is_needed && self.has_scope(scope)

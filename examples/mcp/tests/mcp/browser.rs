@@ -52,7 +52,7 @@ impl Local {
 }
 
 /// Returns the parameters that the client receives at its redirect URI.
-async fn told(browser: &Chromium, redirect_uri: &str) -> Vec<(String, String)> {
+async fn returned_parameters(browser: &Chromium, redirect_uri: &str) -> Vec<(String, String)> {
     let url = browser.reach(redirect_uri).await;
     assert!(browser.text().await.unwrap().contains("Connected"), "{url}");
     query(&url)
@@ -105,10 +105,15 @@ async fn a_user_can_approve_and_log_in() {
 
     browser.click("button[value=approve]").await;
     browser.click("button[name=log_in]").await;
-    let told = told(&browser, &local.redirect_uri).await;
-    assert_eq!(one(&told, "state"), Some("the client's"));
-    assert_eq!(one(&told, "iss"), Some(&*local.server.url("")));
-    let tokens = mcp::exchange(&local.server, &local.request, one(&told, "code").unwrap()).await;
+    let parameters = returned_parameters(&browser, &local.redirect_uri).await;
+    assert_eq!(one(&parameters, "state"), Some("the client's"));
+    assert_eq!(one(&parameters, "iss"), Some(&*local.server.url("")));
+    let tokens = mcp::exchange(
+        &local.server,
+        &local.request,
+        one(&parameters, "code").unwrap(),
+    )
+    .await;
     assert!(
         tokens.string("access_token").starts_with("at_"),
         "{}",
@@ -139,9 +144,9 @@ async fn a_user_can_deny() {
     let browser = Chromium::start().await;
     let consent = local.reach_consent(&browser).await;
     browser.click("button[value=deny]").await;
-    let told = told(&browser, &local.redirect_uri).await;
+    let parameters = returned_parameters(&browser, &local.redirect_uri).await;
     assert_eq!(
-        (one(&told, "error"), one(&told, "code")),
+        (one(&parameters, "error"), one(&parameters, "code")),
         (Some("access_denied"), None)
     );
     assert!(provider.requests().is_empty());
@@ -192,12 +197,12 @@ async fn an_error_reaches_the_client_only_after_a_click() {
         0
     );
     browser.click("a.button").await;
-    let told = told(&browser, &local.redirect_uri).await;
+    let parameters = returned_parameters(&browser, &local.redirect_uri).await;
     assert_eq!(
-        (one(&told, "error"), one(&told, "code")),
+        (one(&parameters, "error"), one(&parameters, "code")),
         (Some("unsupported_response_type"), None)
     );
-    assert_eq!(one(&told, "state"), Some("the client's"));
+    assert_eq!(one(&parameters, "state"), Some("the client's"));
     assert_eq!(
         browser.value("document.referrer").await,
         "",
@@ -214,7 +219,13 @@ async fn a_double_click_is_harmless() {
     browser
         .value("(button => { button.click(); button.click() })(document.querySelector('button[value=approve]'))")
         .await;
-    assert!(one(&told(&browser, &local.redirect_uri).await, "code").is_some());
+    assert!(
+        one(
+            &returned_parameters(&browser, &local.redirect_uri).await,
+            "code"
+        )
+        .is_some()
+    );
     assert_eq!(provider.exchanged(), 1);
 }
 
@@ -260,9 +271,9 @@ async fn a_consent_is_remembered() {
     );
     browser.click("label[for=remember]").await;
     browser.click("button[value=approve]").await;
-    let first = told(&browser, &redirect_uri).await;
+    let first = returned_parameters(&browser, &redirect_uri).await;
     browser.open(&request).await;
-    let second = told(&browser, &redirect_uri).await;
+    let second = returned_parameters(&browser, &redirect_uri).await;
     assert!(one(&first, "code").is_some() && one(&second, "code").is_some());
     assert_ne!(one(&first, "code"), one(&second, "code"));
     assert_eq!(provider.requests().len(), 2);
@@ -343,7 +354,11 @@ async fn a_stolen_consent_url_does_not_work_in_another_browser() {
 
     owner.click("button[value=approve]").await;
     assert!(
-        one(&told(&owner, &local.redirect_uri).await, "code").is_some(),
+        one(
+            &returned_parameters(&owner, &local.redirect_uri).await,
+            "code"
+        )
+        .is_some(),
         "the owner can still approve"
     );
 }

@@ -45,7 +45,7 @@ impl Fixture {
 
     /// Logs in with the configured responses of the provider. Returns the parameters that the
     /// client receives.
-    async fn told(&self) -> Vec<(String, String)> {
+    async fn returned_parameters(&self) -> Vec<(String, String)> {
         let (mut browser, callback) = self.sent_back().await;
         let url = onward(&browser.get(&callback).await);
         assert!(url.starts_with(REDIRECT), "{url}");
@@ -105,25 +105,27 @@ async fn error_descriptions_of_the_provider_are_not_forwarded() {
     ];
     for (name, answer, error) in rows {
         fixture.provider.answer_requests(answer);
-        let told = fixture.told().await;
+        let parameters = fixture.returned_parameters().await;
         assert_eq!(
-            (one(&told, "error"), one(&told, "code")),
+            (one(&parameters, "error"), one(&parameters, "code")),
             (Some(error), None),
             "{name}"
         );
         assert_eq!(
-            (one(&told, "state"), told.len()),
+            (one(&parameters, "state"), parameters.len()),
             (Some("the client's"), 4),
-            "{name}: {told:?}"
+            "{name}: {parameters:?}"
         );
         assert!(
-            !one(&told, "error_description").unwrap().contains("script"),
+            !one(&parameters, "error_description")
+                .unwrap()
+                .contains("script"),
             "{name}"
         );
     }
     assert_eq!(fixture.provider.exchanged(), 0);
     fixture.provider.behave();
-    assert!(one(&fixture.told().await, "code").is_some());
+    assert!(one(&fixture.returned_parameters().await, "code").is_some());
     let log = fixture.server.stderr();
     assert!(
         !log.contains(&long) && log.contains("unauthorized_client"),
@@ -200,14 +202,16 @@ async fn an_invalid_token_response_fails_the_log_in() {
     ];
     for (at, (name, status, body, error)) in rows.into_iter().enumerate() {
         fixture.provider.answer_exchanges(status, body);
-        let told = fixture.told().await;
+        let parameters = fixture.returned_parameters().await;
         assert_eq!(
-            (one(&told, "error"), one(&told, "code")),
+            (one(&parameters, "error"), one(&parameters, "code")),
             (Some(error), None),
             "{name}"
         );
         assert!(
-            !one(&told, "error_description").unwrap().contains("script"),
+            !one(&parameters, "error_description")
+                .unwrap()
+                .contains("script"),
             "{name}"
         );
         assert_eq!(fixture.provider.exchanged(), at + 1, "{name}: once");
@@ -278,10 +282,14 @@ async fn a_response_of_another_issuer_is_rejected() {
     ];
     for (name, answer, right) in rows {
         fixture.provider.answer_requests(answer);
-        let told = fixture.told().await;
-        assert_eq!(one(&told, "code").is_some(), right, "{name}: {told:?}");
+        let parameters = fixture.returned_parameters().await;
         assert_eq!(
-            one(&told, "error"),
+            one(&parameters, "code").is_some(),
+            right,
+            "{name}: {parameters:?}"
+        );
+        assert_eq!(
+            one(&parameters, "error"),
             (!right).then_some("server_error"),
             "{name}"
         );
@@ -366,11 +374,11 @@ async fn a_code_has_the_scopes_that_the_provider_granted() {
     ] {
         let tokens = json!({ "access_token": "x", "token_type": "Bearer", "refresh_token": "y", "scope": given });
         fixture.provider.answer_exchanges(200, tokens.to_string());
-        let told = fixture.told().await;
+        let parameters = fixture.returned_parameters().await;
         let tokens = mcp::exchange(
             &fixture.server,
             &fixture.request,
-            one(&told, "code").unwrap(),
+            one(&parameters, "code").unwrap(),
         )
         .await;
         assert_eq!(tokens.string("scope"), scope, "{given}");

@@ -17,8 +17,8 @@ async fn log_in(server: &Example, client: &McpClient, user: &str) -> (String, St
     let url = onward(&browser.approve(&answer).await);
     let page = browser.get(&url).await;
     let answer = browser.submit(&url, &page, &[("user", user)]).await;
-    let told = query(&browser.follow(answer, REDIRECT).await);
-    let code = one(&told, "code").unwrap_or_else(|| panic!("no code: {told:?}"));
+    let parameters = query(&browser.follow(answer, REDIRECT).await);
+    let code = one(&parameters, "code").unwrap_or_else(|| panic!("no code: {parameters:?}"));
     let tokens = client.exchange(server, code, &[]).await;
     assert_eq!(tokens.status, 200, "{}", tokens.text());
     let (access, refresh) = (

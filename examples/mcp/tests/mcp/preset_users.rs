@@ -35,8 +35,8 @@ async fn admits(server: &Example, client: &McpClient) -> bool {
     if answer.status == 403 {
         return false;
     }
-    let told = query(&onward(&answer));
-    assert!(one(&told, "code").is_some(), "{told:?}");
+    let parameters = query(&onward(&answer));
+    assert!(one(&parameters, "code").is_some(), "{parameters:?}");
     true
 }
 
@@ -179,9 +179,9 @@ async fn entra_users_of_all_directories_come_from_their_own() {
         let claims = json!({ "oid": "0a1b", "tid": tenant, "iss": iss });
         idp.change(|now| now.id_token = Some(claims));
         let asked = request(&server, &client.id, REDIRECT, &[]);
-        let told = query(&Browser::default().log_in(&asked, REDIRECT).await);
-        let is_in = one(&told, "code").is_some();
-        assert_eq!(is_in, right, "{tenant} {iss}: {told:?}");
+        let parameters = query(&Browser::default().log_in(&asked, REDIRECT).await);
+        let is_in = one(&parameters, "code").is_some();
+        assert_eq!(is_in, right, "{tenant} {iss}: {parameters:?}");
     }
 }
 

@@ -270,11 +270,11 @@ impl Model for Layer {
         state.normalise();
         // The honest copies are alike.
         if self.copies > 1 {
-            let exchanged = state.exchanged();
-            if exchanged.clients < state.clients
-                || (exchanged.clients == state.clients && exchanged < state)
+            let swapped = state.with_copies_swapped();
+            if swapped.clients < state.clients
+                || (swapped.clients == state.clients && swapped < state)
             {
-                return Some(exchanged);
+                return Some(swapped);
             }
         }
         Some(state)

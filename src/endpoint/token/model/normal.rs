@@ -73,8 +73,8 @@ impl State {
         });
     }
 
-    /// Returns the same state with the two honest copies exchanged.
-    pub(super) fn exchanged(&self) -> Self {
+    /// Returns the same state with the two honest copies swapped.
+    pub(super) fn with_copies_swapped(&self) -> Self {
         let mut state = self.clone();
         state.clients.swap(0, 1);
         state.history.apart.swap(0, 1);

@@ -85,7 +85,7 @@ async fn both_kinds_of_tokens_can_be_revoked() {
     );
     let refresh = answer.string("refresh_token");
 
-    let told = identity.counts().revoked;
+    let revoked = identity.counts().revoked;
     let other = McpClient::register(&server).await;
     for (name, client, token) in [
         ("an unknown token", &client, "foreign"),
@@ -107,7 +107,7 @@ async fn both_kinds_of_tokens_can_be_revoked() {
     }
     assert_eq!(
         identity.counts().revoked,
-        told,
+        revoked,
         "the provider is not contacted"
     );
     let nobody = post(

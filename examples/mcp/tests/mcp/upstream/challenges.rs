@@ -74,8 +74,8 @@ async fn requests_without_an_access_token_do_not_reach_the_upstream() {
     .await;
     let scope = [("scope", "openid profile")];
     let asked = request(&strict.server, &strict.client.id, REDIRECT, &scope);
-    let told = query(&Browser::default().log_in(&asked, REDIRECT).await);
-    let code = one(&told, "code").unwrap();
+    let parameters = query(&Browser::default().log_in(&asked, REDIRECT).await);
+    let code = one(&parameters, "code").unwrap();
     let tokens = strict.client.exchange(&strict.server, code, &[]).await;
     let authorization = format!("Bearer {}", tokens.string("access_token"));
     let answer = send(

@@ -69,13 +69,13 @@ async fn a_log_in_with_an_invalid_id_token_fails() {
         json!({ "sub": null }),
     ] {
         idp.change(|behaviour| behaviour.id_token = Some(claims.clone()));
-        let told = query(&onward(&returned(&server, &client).await));
+        let parameters = query(&onward(&returned(&server, &client).await));
         assert_eq!(
-            one(&told, "error"),
+            one(&parameters, "error"),
             Some("server_error"),
-            "{claims}: {told:?}"
+            "{claims}: {parameters:?}"
         );
-        assert!(one(&told, "code").is_none());
+        assert!(one(&parameters, "code").is_none());
     }
     idp.change(|behaviour| behaviour.id_token = Some(json!({})));
     for signature in [
@@ -85,8 +85,12 @@ async fn a_log_in_with_an_invalid_id_token_fails() {
         Signature::OfAccessToken,
     ] {
         idp.change(|behaviour| behaviour.signature = signature);
-        let told = query(&onward(&returned(&server, &client).await));
-        assert_eq!(one(&told, "error"), Some("server_error"), "{signature:?}");
+        let parameters = query(&onward(&returned(&server, &client).await));
+        assert_eq!(
+            one(&parameters, "error"),
+            Some("server_error"),
+            "{signature:?}"
+        );
     }
     for reason in [
         "it has another issuer",
@@ -120,15 +124,23 @@ async fn a_log_in_must_be_as_recent_as_max_age_requires() {
         (json!({}), false),
     ] {
         idp.change(|behaviour| behaviour.id_token = Some(claims.clone()));
-        let told = query(&onward(&returned(&server, &client).await));
-        assert_eq!(one(&told, "code").is_some(), is_in, "{claims}: {told:?}");
+        let parameters = query(&onward(&returned(&server, &client).await));
+        assert_eq!(
+            one(&parameters, "code").is_some(),
+            is_in,
+            "{claims}: {parameters:?}"
+        );
         let error = (!is_in).then_some("server_error");
-        assert_eq!(one(&told, "error"), error, "{claims}");
+        assert_eq!(one(&parameters, "error"), error, "{claims}");
         assert_eq!(one(&idp.last("/authorize").form, "max_age"), Some("3600"));
     }
     idp.change(|behaviour| behaviour.id_token = None);
-    let told = query(&onward(&returned(&server, &client).await));
-    assert_eq!(one(&told, "error"), Some("server_error"), "no ID token");
+    let parameters = query(&onward(&returned(&server, &client).await));
+    assert_eq!(
+        one(&parameters, "error"),
+        Some("server_error"),
+        "no ID token"
+    );
     for reason in [
         "the log-in at the provider is older than max_age allows",
         "there is no ID token with an auth_time",
@@ -153,8 +165,8 @@ async fn an_id_token_has_an_algorithm_of_the_discovery_document() {
         })
         .await;
         let (server, client) = start(&idp, &[]).await;
-        let told = query(&onward(&returned(&server, &client).await));
-        (one(&told, "code").is_some(), server)
+        let parameters = query(&onward(&returned(&server, &client).await));
+        (one(&parameters, "code").is_some(), server)
     };
     let (is_in, _) = log_in(json!(["RS256", "ES256"])).await;
     assert!(is_in);
@@ -206,8 +218,8 @@ async fn without_keys_the_claims_of_an_id_token_are_checked_nevertheless() {
         json!({ "nonce": null }),
     ] {
         idp.change(|behaviour| behaviour.id_token = Some(claims.clone()));
-        let told = query(&onward(&returned(&server, &client).await));
-        assert_eq!(one(&told, "error"), Some("server_error"), "{claims}");
+        let parameters = query(&onward(&returned(&server, &client).await));
+        assert_eq!(one(&parameters, "error"), Some("server_error"), "{claims}");
     }
     idp.change(|behaviour| behaviour.id_token = Some(json!({})));
     let refresh = client.log_in(&server).await.string("refresh_token");
@@ -267,8 +279,8 @@ async fn userinfo_must_name_the_user_of_the_id_token() {
     let idp = Idp::with(says(json!({ "sub": "ada" }))).await;
     idp.change(|now| now.userinfo = json!({ "groups": ["staff"] }));
     let (server, client) = start(&idp, &["--allow-group=staff"]).await;
-    let told = query(&onward(&returned(&server, &client).await));
-    assert_eq!(one(&told, "error"), Some("server_error"));
+    let parameters = query(&onward(&returned(&server, &client).await));
+    assert_eq!(one(&parameters, "error"), Some("server_error"));
     idp.change(|now| now.userinfo = json!({ "sub": "ada", "groups": ["staff"] }));
     client.log_in(&server).await;
 }
@@ -290,9 +302,9 @@ async fn a_refresh_during_a_change_of_keys_keeps_the_session() {
     idp.rotate_key("newer");
     let tokens = client.refresh(&server, &refresh, &[]).await;
     assert_eq!(tokens.status, 200, "{}", tokens.text());
-    let told = query(&onward(&returned(&server, &client).await));
-    assert_eq!(one(&told, "error"), Some("temporarily_unavailable"));
-    let description = one(&told, "error_description").unwrap();
+    let parameters = query(&onward(&returned(&server, &client).await));
+    assert_eq!(one(&parameters, "error"), Some("temporarily_unavailable"));
+    let description = one(&parameters, "error_description").unwrap();
     assert!(description.contains("log in again"), "{description}");
     // A wrong signature of a known key is final.
     idp.rotate_key("new");

@@ -14,8 +14,8 @@ async fn a_log_in_does_not_depend_on_userinfo_without_rules() {
     let (server, client) = start(&idp, &[]).await;
     client.log_in(&server).await;
     let (server, client) = start(&idp, &["--allow-user=ada"]).await;
-    let told = query(&onward(&returned(&server, &client).await));
-    assert_eq!(one(&told, "error"), Some("temporarily_unavailable"));
+    let parameters = query(&onward(&returned(&server, &client).await));
+    assert_eq!(one(&parameters, "error"), Some("temporarily_unavailable"));
 }
 
 #[tokio::test]
@@ -77,9 +77,9 @@ async fn a_missing_email_or_group_is_read_from_userinfo() {
         "another address is verified"
     );
     idp.change(|behaviour| behaviour.userinfo = more("eve"));
-    let told = query(&onward(&returned(&server, &client).await));
+    let parameters = query(&onward(&returned(&server, &client).await));
     assert_eq!(
-        one(&told, "error"),
+        one(&parameters, "error"),
         Some("server_error"),
         "userinfo is about another user"
     );
