@@ -18,9 +18,9 @@ async fn log_in(app: &App) -> (String, String, GrantKey) {
     (token, access, grant)
 }
 
-type Told<'a> = (EventKind, Option<&'a str>, Option<GrantKey>, Option<u32>);
+type Summary<'a> = (EventKind, Option<&'a str>, Option<GrantKey>, Option<u32>);
 
-fn told(event: &Event) -> Told<'_> {
+fn summary(event: &Event) -> Summary<'_> {
     (
         event.kind,
         event.client_id.as_ref().map(|client| client.as_str()),
@@ -59,7 +59,7 @@ async fn an_ended_token_emits_an_event_with_its_client_and_grant() {
         let events = app.take_events();
         let expected = (EventKind::AccessRefused, Some("app"), Some(grant), Some(0));
         assert_eq!(
-            events.iter().map(told).collect::<Vec<_>>(),
+            events.iter().map(summary).collect::<Vec<_>>(),
             [expected; 2],
             "{name}"
         );
@@ -95,7 +95,7 @@ async fn a_load_overtaken_by_the_end_of_the_grant_emits_an_event() {
     assert_eq!(slow.await.unwrap(), 401);
     let events = app.take_events();
     assert_eq!(
-        events.iter().map(told).collect::<Vec<_>>(),
+        events.iter().map(summary).collect::<Vec<_>>(),
         [(EventKind::AccessRefused, Some("app"), Some(grant), Some(0))]
     );
 }
@@ -117,7 +117,7 @@ async fn every_request_that_the_store_fails_emits_one_event() {
         assert_eq!(guarded.status(&access).await, status);
         let events = app.take_events();
         assert_eq!(
-            events.iter().map(told).collect::<Vec<_>>(),
+            events.iter().map(summary).collect::<Vec<_>>(),
             [(kind, None, Some(grant), Some(0))]
         );
     }

@@ -100,8 +100,8 @@ fn a_cache_hit_allocates_only_the_header_value_and_the_extension() {
             .build()
             .unwrap();
         let token = issue(&layer).await;
-        let told = |event: &Event| panic!("unexpected event: {event:?}");
-        let builder = || layer.access().cache_ttl(HOUR).on_event(told);
+        let no_event = |event: &Event| panic!("unexpected event: {event:?}");
+        let builder = || layer.access().cache_ttl(HOUR).on_event(no_event);
         let swap: AccessLayer<MemoryStore> = builder().build().unwrap();
         let strip = builder().strip(true).build().unwrap();
         let orders = Requirements::new().require_any_scope(["none", "read"]);

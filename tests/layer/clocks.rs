@@ -85,15 +85,15 @@ async fn a_slow_clock_or_a_boot_in_1970_ends_no_session() {
                 assert_eq!(answer.json()["refresh_expires_in"], 1800, "{name}");
                 token = answer.token();
                 let now = right.clock.now().as_millis() / 1000;
-                let told = right.post("/introspect", &[("token", &token)]).await.json();
-                assert_eq!(told["exp"], now + 1800, "{name}: {told}");
+                let introspection = right.post("/introspect", &[("token", &token)]).await.json();
+                assert_eq!(introspection["exp"], now + 1800, "{name}: {introspection}");
                 if reference {
                     let access = answer.get("access_token").unwrap();
-                    let told = right
+                    let introspection = right
                         .post("/introspect", &[("token", &access)])
                         .await
                         .json();
-                    assert_eq!(told["active"], true, "{name}: {told}");
+                    assert_eq!(introspection["active"], true, "{name}: {introspection}");
                 }
                 right.clock.advance(20 * MINUTE);
                 token = right.refresh(&token).await.token();
@@ -337,8 +337,8 @@ async fn an_expired_grant_is_rejected_while_its_entry_is_kept() {
     let access = answer.get("access_token").unwrap();
     app.clock.advance(MINUTE);
     for token in [&answer.token(), &access] {
-        let told = app.post("/introspect", &[("token", token)]).await;
-        assert_eq!(told.json(), serde_json::json!({ "active": false }));
+        let introspection = app.post("/introspect", &[("token", token)]).await;
+        assert_eq!(introspection.json(), serde_json::json!({ "active": false }));
     }
     assert_eq!(app.revoke(&answer.token()).await.status, 200);
     assert_eq!(app.events(), [EventKind::Expired]);

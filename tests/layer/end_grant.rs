@@ -32,9 +32,9 @@ async fn no_token_of_an_ended_grant_is_valid() {
     let (elsewhere, _) = log_in(&app).await;
     let second = app.refresh(&first).await.token();
     app.events();
-    let told = app.another();
-    assert!(told.layer.end_grant(&grant).await.unwrap());
-    let event = told.take_events().remove(0);
+    let other = app.another();
+    assert!(other.layer.end_grant(&grant).await.unwrap());
+    let event = other.take_events().remove(0);
     let client = event.client_id.as_ref().map(|client| client.as_str());
     assert_eq!(
         (event.kind, client, event.grant),

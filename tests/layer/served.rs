@@ -230,8 +230,8 @@ impl Dropped {
 
 impl Drop for Dropped {
     fn drop(&mut self) {
-        if let Some(told) = &self.0 {
-            told.notify_one();
+        if let Some(notify) = &self.0 {
+            notify.notify_one();
         }
     }
 }
@@ -241,10 +241,10 @@ async fn a_client_that_disconnects_during_a_rotation_gets_its_response_on_retry(
     let upstream = Upstream::new();
     let layer = layer();
     let dropped = Arc::new(Notify::new());
-    let told = Arc::clone(&dropped);
+    let notify = Arc::clone(&dropped);
     let service = ServiceBuilder::new()
         .map_future(move |future| {
-            let dropped = Dropped(Some(Arc::clone(&told)));
+            let dropped = Dropped(Some(Arc::clone(&notify)));
             async move {
                 let answer: Result<_, BoxError> = future.await;
                 dropped.answered();

@@ -274,16 +274,16 @@ async fn a_too_long_scope_in_a_response_counts_as_unknown() {
             "adoption: {foreign}"
         );
         for token in [answer.token(), answer.get("access_token").unwrap()] {
-            let told = app.post("/introspect", &[("token", &token)]).await.json();
+            let introspection = app.post("/introspect", &[("token", &token)]).await.json();
             assert_eq!(
-                (&told["active"], told.get("scope")),
+                (&introspection["active"], introspection.get("scope")),
                 (&true.into(), None),
-                "adoption: {foreign}: {told}"
+                "adoption: {foreign}: {introspection}"
             );
         }
         app.upstream.then(Act::With(long));
         let answer = app.refresh(&answer.token()).await;
-        let told = app
+        let introspection = app
             .post(
                 "/introspect",
                 &[("token", &answer.get("access_token").unwrap())],
@@ -291,9 +291,9 @@ async fn a_too_long_scope_in_a_response_counts_as_unknown() {
             .await
             .json();
         assert_eq!(
-            (&told["active"], told.get("scope")),
+            (&introspection["active"], introspection.get("scope")),
             (&true.into(), None),
-            "adoption: {foreign}: {told}"
+            "adoption: {foreign}: {introspection}"
         );
         assert!(!app.events().contains(&EventKind::UpstreamUnreadable));
     }

@@ -272,9 +272,12 @@ async fn at_step(outage: Outage, step: Step) {
     }
     let (idle_lost, rest) = go_on(&instances, &idle).await;
     tokens.extend(rest);
-    let told = events(&instances);
-    assert_eq!((lost, idle_lost), (0, 0), "{case}: {told:?}");
-    assert!(!told.contains(&EventKind::CommitLost), "{case}: {told:?}");
+    let emitted = events(&instances);
+    assert_eq!((lost, idle_lost), (0, 0), "{case}: {emitted:?}");
+    assert!(
+        !emitted.contains(&EventKind::CommitLost),
+        "{case}: {emitted:?}"
+    );
     assert_eq!(upstream.reuses(), 0, "{case}");
 }
 
@@ -365,7 +368,7 @@ fn hold_calls(
     (arrived, gate)
 }
 
-/// Checks that requests consume nothing and that clients are told to retry.
+/// Checks that requests consume nothing and that clients are emitted to retry.
 async fn while_away(instances: &[Instance], upstream: &Upstream, idle: &[String]) {
     let seen = upstream.refreshes();
     for (instance, token) in instances.iter().zip(idle) {

@@ -62,10 +62,13 @@ async fn a_full_pool_loses_no_session() {
 
     let (lost, left) = go_on(&app, &tokens).await;
     app[0].layer.drain().await;
-    let told = events(&app);
-    assert_eq!((lost, left.len()), (0, SESSIONS), "{told:?}");
-    assert!(told.contains(&EventKind::StoreUnavailable), "{told:?}");
-    assert!(!told.contains(&EventKind::CommitLost), "{told:?}");
+    let emitted = events(&app);
+    assert_eq!((lost, left.len()), (0, SESSIONS), "{emitted:?}");
+    assert!(
+        emitted.contains(&EventKind::StoreUnavailable),
+        "{emitted:?}"
+    );
+    assert!(!emitted.contains(&EventKind::CommitLost), "{emitted:?}");
     assert_eq!(upstream.reuses(), 0);
 }
 

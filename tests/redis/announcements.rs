@@ -1,4 +1,4 @@
-//! Instances that share a Redis receive announcements, or are told that some may have been lost,
+//! Instances that share a Redis receive announcements, or are received that some may have been lost,
 //! whatever happens to the connection.
 
 use std::time::{Duration, Instant};
@@ -181,19 +181,19 @@ async fn a_message_contains_only_keys() {
             server
                 .command(&[b"PUBLISH", &b"app:ended"[..], &message])
                 .await;
-            let mut told = Vec::new();
+            let mut received = Vec::new();
             while let Ok(Some(next)) = tokio::time::timeout(AGAIN, announcements.next()).await {
-                told.push(next);
+                received.push(next);
             }
-            if told == expected {
+            if received == expected {
                 break;
             }
             // On a busy machine, the server may have been silent for long enough to be given up.
             assert!(
-                told.is_empty() || told.contains(&Announcement::Lost),
-                "{name}: {told:?}"
+                received.is_empty() || received.contains(&Announcement::Lost),
+                "{name}: {received:?}"
             );
-            assert!(Instant::now() < end, "{name}: {told:?}");
+            assert!(Instant::now() < end, "{name}: {received:?}");
         }
     }
 }

@@ -146,12 +146,15 @@ async fn at_step(outage: Outage, step: Step, length: Duration) -> usize {
     }
     let (idle_lost, rest) = go_on(&instances, &idle).await;
     tokens.extend(rest);
-    let told = events(&instances);
+    let emitted = events(&instances);
     assert!(
-        told.contains(&EventKind::StoreUnavailable),
-        "{case}: {told:?}"
+        emitted.contains(&EventKind::StoreUnavailable),
+        "{case}: {emitted:?}"
     );
-    assert!(!told.contains(&EventKind::CommitLost), "{case}: {told:?}");
+    assert!(
+        !emitted.contains(&EventKind::CommitLost),
+        "{case}: {emitted:?}"
+    );
     // Clients that log in during the outage get no refresh token, although the upstream has their
     // session.
     assert_eq!(
@@ -162,7 +165,7 @@ async fn at_step(outage: Outage, step: Step, length: Duration) -> usize {
     lost + idle_lost
 }
 
-/// Checks that requests consume nothing and that clients are told to retry.
+/// Checks that requests consume nothing and that clients are emitted to retry.
 async fn while_away(case: &str, instances: &[RedisApp], upstream: &Upstream, idle: &[String]) {
     let seen = upstream.refreshes();
     for (instance, token) in instances.iter().zip(idle) {

@@ -46,43 +46,43 @@ async fn two_instances(wire: &Wire, upstream: &Upstream) -> [RedisApp; 2] {
 /// Runs a client through every kind of request. Returns a summary of the responses.
 async fn life([one, other]: &[RedisApp; 2]) -> Vec<(u16, String)> {
     let mut answers = Vec::new();
-    let mut told = |answer: Answer| {
+    let mut noted = |answer: Answer| {
         answers.push(answer.error());
         answer
     };
     let pass =
         |seconds| [one, other].map(|instance| instance.clock.advance(Duration::from_secs(seconds)));
     let first = one.log_in("app").await;
-    let second = told(one.refresh(&first).await).token();
+    let second = noted(one.refresh(&first).await).token();
     assert_eq!(
-        told(other.refresh(&first).await).token(),
+        noted(other.refresh(&first).await).token(),
         second,
         "the replay"
     );
     one.upstream.then(Act::Answer(500, "text/plain", "down"));
-    told(one.refresh(&second).await);
-    let third = told(other.refresh(&second).await).token();
-    told(one.refresh(&second).await);
+    noted(one.refresh(&second).await);
+    let third = noted(other.refresh(&second).await).token();
+    noted(one.refresh(&second).await);
     pass(7200);
-    let recovered = told(other.refresh(&second).await).token();
+    let recovered = noted(other.refresh(&second).await).token();
     assert_ne!(recovered, third);
-    told(one.refresh_as("thief", &recovered).await);
-    told(one.refresh(&recovered).await).token();
-    told(other.refresh(&third).await);
+    noted(one.refresh_as("thief", &recovered).await);
+    noted(one.refresh(&recovered).await).token();
+    noted(other.refresh(&third).await);
     pass(7200);
-    told(one.refresh(&first).await);
+    noted(one.refresh(&first).await);
 
     let token = other.log_in("app").await;
     one.upstream.then(Act::Answer(500, "text/plain", "down"));
-    told(one.revoke(&token).await);
-    told(other.revoke(&token).await);
-    told(one.refresh(&token).await);
+    noted(one.revoke(&token).await);
+    noted(other.revoke(&token).await);
+    noted(one.refresh(&token).await);
     let foreign = log_in_before_at(&one.upstream, "app").await;
-    let adopted = told(one.refresh(&foreign).await).token();
-    assert_eq!(told(other.refresh(&foreign).await).token(), adopted);
-    let next = told(other.refresh(&adopted).await).token();
+    let adopted = noted(one.refresh(&foreign).await).token();
+    assert_eq!(noted(other.refresh(&foreign).await).token(), adopted);
+    let next = noted(other.refresh(&adopted).await).token();
     // This grant is not ended.
-    told(one.refresh(&next).await).token();
+    noted(one.refresh(&next).await).token();
     answers
 }
 

@@ -146,7 +146,7 @@ fn begin(world: &Arc<World>, life: Life) -> Instance {
         (plan.tiered || !breakage.is_of_tier()) && (life.hands_back || !breakage.is_of_hand_back())
     });
     let store = Broken::new(breakage, tier.clone());
-    let told = Arc::clone(world);
+    let recorder = Arc::clone(world);
     let mut builder = RefreshLayer::builder(store)
         .clock(Skewed {
             world: Arc::clone(world),
@@ -158,9 +158,12 @@ fn begin(world: &Arc<World>, life: Life) -> Instance {
         .rotation_timeout(plan.rotation_timeout)
         .rotation_policy(rotation_policy)
         .on_event(move |event| {
-            if told.cluster.is_alive(life) {
-                told.note(|| format!("i{} tells {} {:?}", life.instance, event.kind, event.grant));
-                told.ledger().told(event, life, told.elapsed());
+            if recorder.cluster.is_alive(life) {
+                recorder
+                    .note(|| format!("i{} emits {} {:?}", life.instance, event.kind, event.grant));
+                recorder
+                    .ledger()
+                    .record_event(event, life, recorder.elapsed());
             }
         });
     builder = if plan.strict {

@@ -44,7 +44,7 @@ struct Journey {
 }
 
 impl Fate {
-    fn draw(world: &World, call: &Call) -> Self {
+    fn random(world: &World, call: &Call) -> Self {
         let crash = world
             .strikes(world.plan.crashes)
             .then(|| world.one_in(2, 1));
@@ -189,7 +189,7 @@ impl Link {
                 key
             }
         };
-        let answer = match Fate::draw(world, &call) {
+        let answer = match Fate::random(world, &call) {
             Fate::Refused => None,
             Fate::Prompt => arrive(world, *life, &call),
             Fate::Travels(journey) => {

@@ -114,7 +114,7 @@ impl Upstream {
             form,
         };
         let (answer, arrives) = oneshot::channel();
-        tokio::spawn(Journey::draw(&world).run(Arc::clone(&world), arrival, answer));
+        tokio::spawn(Journey::random(&world).run(Arc::clone(&world), arrival, answer));
         let served = arrives.await;
         if !world.cluster.is_alive(life) {
             return pending().await;

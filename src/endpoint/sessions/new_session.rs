@@ -271,11 +271,11 @@ mod tests {
     #[tokio::test]
     async fn a_full_list_drops_ended_sessions_and_then_the_oldest() {
         let events = Arc::new(Mutex::new(Vec::new()));
-        let told = Arc::clone(&events);
+        let recorded = Arc::clone(&events);
         let clock = ManualClock::new();
         let layer = RefreshLayer::builder(MemoryStore::with_clock(clock.clone()))
             .clock(clock)
-            .on_event(move |event| told.lock().unwrap().push(event.kind))
+            .on_event(move |event| recorded.lock().unwrap().push(event.kind))
             .build()
             .unwrap();
         let shared = layer.shared();

@@ -39,7 +39,7 @@ async fn layers_of_several_resources_share_a_cache() {
         builder.resource("https://one").require_scope("read")
     });
     let two = Guarded::of(one.layer.with_resource("https://two").unwrap());
-    let told = Guarded::of(
+    let described = Guarded::of(
         two.layer
             .with_resource_metadata("https://two/meta")
             .unwrap(),
@@ -47,17 +47,18 @@ async fn layers_of_several_resources_share_a_cache() {
     assert_eq!(one.status(&token).await, 200);
     app.store.calls();
     assert_eq!(
-        (two.status(&token).await, told.status(&token).await),
+        (two.status(&token).await, described.status(&token).await),
         (401, 401)
     );
     assert_eq!(app.store.calls(), []);
-    let challenges = [&one, &two, &told].map(async |guarded: &Guarded| guarded.send(&[]).await.0);
-    let [one_says, two_says, told_says] = challenges;
+    let challenges =
+        [&one, &two, &described].map(async |guarded: &Guarded| guarded.send(&[]).await.0);
+    let [one_says, two_says, described_says] = challenges;
     assert_eq!(
         header(&one_says.await, "www-authenticate"),
         header(&two_says.await, "www-authenticate")
     );
-    let challenge = header(&told_says.await, "www-authenticate").remove(0);
+    let challenge = header(&described_says.await, "www-authenticate").remove(0);
     assert_eq!(
         challenge,
         r#"Bearer realm="oauth", scope="read", resource_metadata="https://two/meta""#

@@ -154,9 +154,9 @@ async fn an_access_token_keeps_its_scope_and_resources() {
             .allowed_resources([one, two])
     });
     let guarded = Guarded::new(&app);
-    let told = async |answer: &Answer| {
-        let told = guarded.get(&access_token(answer)).await.json();
-        (told["scopes"].clone(), told["resources"].clone())
+    let scope_and_resources = async |answer: &Answer| {
+        let claims = guarded.get(&access_token(answer)).await.json();
+        (claims["scopes"].clone(), claims["resources"].clone())
     };
     let bare = [
         ("grant_type", "password"),
@@ -167,7 +167,7 @@ async fn an_access_token_keeps_its_scope_and_resources() {
     ];
     let first = granted("stated by the server", &app, post("/token", &bare)).await;
     assert_eq!(
-        told(&first).await,
+        scope_and_resources(&first).await,
         (
             serde_json::json!(["read", "write"]),
             serde_json::json!([one, two])
@@ -183,14 +183,14 @@ async fn an_access_token_keeps_its_scope_and_resources() {
     .concat();
     let second = granted("requested by the client", &app, post("/token", &less)).await;
     assert_eq!(
-        told(&second).await,
+        scope_and_resources(&second).await,
         (serde_json::json!(["read"]), serde_json::json!([two]))
     );
 
     app.upstream.then(Act::With(r#"{"scope":null}"#));
     let third = granted("granted before", &app, refresh(&second.token())).await;
     assert_eq!(
-        told(&third).await,
+        scope_and_resources(&third).await,
         (
             serde_json::json!(["read", "write"]),
             serde_json::json!([one, two])
@@ -200,7 +200,7 @@ async fn an_access_token_keeps_its_scope_and_resources() {
     app.upstream.then(Act::With(r#"{"scope":null}"#));
     let nothing = granted("nothing is known", &app, post("/token", &LOG_IN)).await;
     assert_eq!(
-        told(&nothing).await,
+        scope_and_resources(&nothing).await,
         (serde_json::json!([]), serde_json::json!([]))
     );
     let answer = guarded.get(&access_token(&nothing)).await.json();

@@ -144,12 +144,12 @@ async fn a_commit_whose_reply_was_lost_is_not_reported_as_lost() {
         }
         away.store(false, Ordering::Relaxed);
         app.layer.drain().await;
-        let told = [
+        let expected = [
             EventKind::Issued,
             EventKind::StoreUnavailable,
             EventKind::Rotated,
         ];
-        assert_eq!(app.events(), told, "rotated since: {rotated_since}");
+        assert_eq!(app.events(), expected, "rotated since: {rotated_since}");
     }
 }
 

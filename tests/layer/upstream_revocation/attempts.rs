@@ -24,10 +24,10 @@ async fn a_token_that_the_key_does_not_open_is_reported() {
         if name == "rotated without" {
             plain.refresh(&token).await.token();
         }
-        let told = another(&app, if name == "another key" { [8; 32] } else { KEY });
-        assert!(told.layer.end_grant(&grant).await.unwrap(), "{name}");
+        let instance = another(&app, if name == "another key" { [8; 32] } else { KEY });
+        assert!(instance.layer.end_grant(&grant).await.unwrap(), "{name}");
         assert_eq!(
-            drained(&told).await,
+            drained(&instance).await,
             [
                 EventKind::EndedByApplication,
                 EventKind::UpstreamRevocationFailed

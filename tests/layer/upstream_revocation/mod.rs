@@ -96,10 +96,10 @@ async fn end_grant_revokes_the_newest_upstream_token() {
     let (first, grant) = log_in(&app).await;
     app.refresh(&first).await.token();
     app.events();
-    let told = another(&app, KEY);
-    assert!(told.layer.end_grant(&grant).await.unwrap());
-    told.layer.drain().await;
-    let events = told.take_events();
+    let instance = another(&app, KEY);
+    assert!(instance.layer.end_grant(&grant).await.unwrap());
+    instance.layer.drain().await;
+    let events = instance.take_events();
     let kinds: Vec<_> = events.iter().map(|event| event.kind).collect();
     assert_eq!(
         kinds,
@@ -128,8 +128,8 @@ async fn end_grant_revokes_the_newest_upstream_token() {
         ]
     );
     assert_eq!(app.upstream.alive(), 0);
-    assert!(!told.layer.end_grant(&grant).await.unwrap());
-    assert_eq!(drained(&told).await, [], "it is not revoked again");
+    assert!(!instance.layer.end_grant(&grant).await.unwrap());
+    assert_eq!(drained(&instance).await, [], "it is not revoked again");
 }
 
 #[tokio::test]
@@ -256,9 +256,9 @@ async fn a_rotation_whose_grant_has_ended_revokes_its_new_upstream_token() {
             async move { app.refresh(&token).await }
         });
         settle().await;
-        let told = another(&app, KEY);
-        assert!(told.layer.end_grant(&grant).await.unwrap());
-        told.layer.drain().await;
+        let instance = another(&app, KEY);
+        assert!(instance.layer.end_grant(&grant).await.unwrap());
+        instance.layer.drain().await;
         assert_eq!(revoked(&app), ["upstream-0-0"]);
         app.events();
         if in_background {

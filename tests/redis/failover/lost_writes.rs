@@ -56,8 +56,8 @@ async fn tokens_of_writes_lost_in_a_failover_are_rejected_and_reported() {
         let answer = refresh_patiently(&instances, number, token).await;
         assert_eq!(answer.error(), (400, "invalid_grant".into()), "{answer:?}");
     }
-    let told = events(&instances);
-    assert_eq!(count(&told, EventKind::Ahead), SESSIONS, "{told:?}");
+    let emitted = events(&instances);
+    assert_eq!(count(&emitted, EventKind::Ahead), SESSIONS, "{emitted:?}");
     assert_eq!(upstream.refreshes(), refreshes, "none of them is used");
     assert_eq!(
         promoted.dump().await.len(),
@@ -133,16 +133,16 @@ async fn no_client_gets_a_token_that_a_failover_would_lose() {
     sentinels.kill_master_and_wait().await;
     sentinels.replica().restart().await;
     let (lost, left) = go_on(&instances, &tokens).await;
-    let told = events(&instances);
+    let emitted = events(&instances);
     assert_eq!(
         (lost, upstream.reuses(), upstream.alive()),
         (0, 0, SESSIONS),
-        "{told:?}"
+        "{emitted:?}"
     );
     assert_nothing_lost(
         "commits that only the old master has",
         &upstream,
         &left,
-        &told,
+        &emitted,
     );
 }

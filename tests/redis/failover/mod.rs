@@ -111,8 +111,8 @@ async fn under_load(
     .await;
     let tokens = load.end().await;
     let (lost, left) = go_on(instances, &tokens).await;
-    let told: Vec<_> = instances.iter().map(App::take_events).collect();
-    let rotated = told
+    let emitted: Vec<_> = instances.iter().map(App::take_events).collect();
+    let rotated = emitted
         .iter()
         .flatten()
         .filter(|event| event.kind == EventKind::Rotated)
@@ -127,7 +127,7 @@ async fn under_load(
         EventKind::Ahead,
         EventKind::ReuseDetected,
     ];
-    let wrong = told
+    let wrong = emitted
         .iter()
         .flatten()
         .filter(|event| kinds.contains(&event.kind))
@@ -137,24 +137,24 @@ async fn under_load(
         outcome,
         (0, 0, SESSIONS, 0),
         "{case}\n{}\n{servers:?}",
-        histories(&told)
+        histories(&emitted)
     );
 }
 
 /// Returns all events of the grants with an unexpected event.
-fn histories(told: &[Vec<Event>]) -> String {
+fn histories(emitted: &[Vec<Event>]) -> String {
     let usual = [
         EventKind::Issued,
         EventKind::Rotated,
         EventKind::Replayed,
         EventKind::StoreUnavailable,
     ];
-    let odd = told
+    let odd = emitted
         .iter()
         .flatten()
         .filter(|event| !usual.contains(&event.kind));
     let grants: HashSet<_> = odd.map(|event| event.grant).collect();
-    let of_each = told.iter().enumerate();
+    let of_each = emitted.iter().enumerate();
     let all = of_each.flat_map(|(number, events)| events.iter().map(move |event| (number, event)));
     let theirs = all.filter(|(_, event)| grants.contains(&event.grant));
     theirs

@@ -131,8 +131,8 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn told(&mut self, event: &Event, life: Life, now: Duration) {
-        self.told_of_user(event, life, now);
+    pub(crate) fn record_event(&mut self, event: &Event, life: Life, now: Duration) {
+        self.record_user_event(event, life, now);
         self.complete.extend(access::minted(event));
         let why = match event.kind {
             EventKind::ReuseDetected => "a token was reused",

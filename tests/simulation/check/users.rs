@@ -172,7 +172,7 @@ impl Ledger {
     }
 
     /// Records what an event says about the beginning of a grant and about its listing.
-    pub(super) fn told_of_user(&mut self, event: &Event, life: Life, now: Duration) {
+    pub(super) fn record_user_event(&mut self, event: &Event, life: Life, now: Duration) {
         let Some(grant) = event.grant.filter(|_| !self.users.owners.is_empty()) else {
             return;
         };

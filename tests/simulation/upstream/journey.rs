@@ -46,7 +46,7 @@ pub(super) struct Journey {
 }
 
 impl Journey {
-    pub(super) fn draw(world: &World) -> Self {
+    pub(super) fn random(world: &World) -> Self {
         let mut journey = Self {
             out: world.millis(0, 20),
             back: world.millis(0, 20),
