@@ -198,7 +198,8 @@ fn look_back(before: &mut BytesMut, piece: &[u8]) {
 fn check_block(block: &[u8], length: usize) -> Result<(), Refusal> {
     let mut count = 0;
     for at in words(block, NAME).take_while(|at| *at < length) {
-        if let Some(value) = value(block.get(at + NAME.len()..).unwrap_or_default())? {
+        let rest = block.get(at + NAME.len()..).unwrap_or_default();
+        if let Some(value) = value(rest)? {
             count += 1;
             // Some servers decode encoded words (RFC 2047) in a name.
             let first = lines(&value).next().unwrap_or_default();
@@ -206,6 +207,9 @@ fn check_block(block: &[u8], length: usize) -> Result<(), Refusal> {
                 return Err(Refusal::Encoding);
             }
             check_lines(&value)?;
+            if is_section(rest) {
+                return Err(Refusal::Encoding);
+            }
         }
         if count > MOST_NAMES {
             return Err(Refusal::TooLong);
@@ -305,6 +309,14 @@ fn words<'a>(text: &'a [u8], word: &'a [u8]) -> impl Iterator<Item = usize> + 'a
                 .get(*at..*at + word.len())
                 .is_some_and(|found| found.eq_ignore_ascii_case(word))
     })
+}
+
+/// Returns whether the name after this word is divided into sections (`name*0=response_`,
+/// `name*1=type`), which some servers join in the order of their numbers (RFC 2231 §3). Clients do
+/// not send such names (RFC 7578 §4.2).
+fn is_section(rest: &[u8]) -> bool {
+    let mut between = rest.iter().take_while(|byte| **byte != b'=');
+    between.any(|byte| *byte == b'*') && between.any(u8::is_ascii_digit)
 }
 
 /// Returns the value of the parameter `name` after this word, as some parser reads it: lenient

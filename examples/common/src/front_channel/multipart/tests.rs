@@ -163,6 +163,15 @@ fn parts_named_like_an_inspected_parameter_are_refused() {
             "Content-Disposition: form-data; name==?utf-8?Q?response=5ftype?=",
             Refusal::Encoding,
         ),
+        // Names in sections.
+        (
+            "Content-Disposition: form-data; name*0=response_; name*1=type",
+            Refusal::Encoding,
+        ),
+        (
+            "Content-Disposition: form-data; NAME * 1 =\"type\"; name*0*=utf-8''response%5F",
+            Refusal::Encoding,
+        ),
     ] {
         let body = format!(
             "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nb\r\n--x\r\n{header}\r\n\r\ntoken\r\n--x--"
