@@ -13,6 +13,7 @@ use http::header::{HOST, HeaderMap, HeaderName};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::Service;
@@ -268,6 +269,9 @@ where
             }
             *response.version_mut() = Version::HTTP_11;
             headers::remove_hop_by_hop(response.headers_mut(), false);
+            // A reason phrase is free text, in which the layer does not look for tokens. Clients
+            // ignore it (RFC 9112 §4).
+            response.extensions_mut().remove::<ReasonPhrase>();
             Ok(response)
         })
     }

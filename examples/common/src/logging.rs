@@ -15,7 +15,7 @@ pub enum LogFormat {
 }
 
 /// Logs the events of `program` and of the layer to standard error, from `level` up. Other crates
-/// log warnings and errors only.
+/// log warnings and errors only, and `h2` only errors.
 ///
 /// Returns an error if a subscriber was set before.
 pub fn init(
@@ -23,9 +23,11 @@ pub fn init(
     format: LogFormat,
     level: LevelFilter,
 ) -> Result<(), TryInitError> {
-    // The lower levels of the HTTP libraries are verbose and not useful to operators.
+    // The lower levels of the HTTP libraries are verbose and not useful to operators. `h2` warns of
+    // connections that it closes, so that clients could fill the log.
     let targets = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
+        .with_target("h2", level.min(LevelFilter::ERROR))
         .with_target(program, level)
         .with_target(env!("CARGO_CRATE_NAME"), level)
         .with_target("tower_oauth_refresh", level);

@@ -5,6 +5,8 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use test_support::http::{Answer, Recorder, get, post, send, serve_upstream};
 use test_support::{Upstream, refresh_form};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tower_oauth_refresh::EventKind;
 
 use crate::proxy;
@@ -320,4 +322,35 @@ async fn clients_cannot_forge_log_lines_or_fields() {
             assert!(line.contains(expected), "{line}");
         }
     }
+}
+
+#[tokio::test]
+async fn connections_that_reset_their_streams_do_not_fill_the_log() {
+    let upstream = serve_upstream(Upstream::new()).await;
+    let proxy = proxy::start(&format!("http://{upstream}"), &[]).await;
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let head = [length[1], length[2], length[3], kind, flags];
+        [&head[..], &stream.to_be_bytes(), payload].concat()
+    };
+    let mut attack = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    attack.extend(frame(4, 0, 0, &[]));
+    for stream in (1..400).step_by(2) {
+        // `GET / http`, `:authority: a`, and a reset.
+        attack.extend(frame(1, 5, stream, b"\x82\x84\x86\x41\x01a"));
+        attack.extend(frame(3, 0, stream, &8_u32.to_be_bytes()));
+    }
+    for _ in 0..5 {
+        let mut connection = TcpStream::connect(proxy.addr()).await.unwrap();
+        connection.write_all(&attack).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = connection.read_to_end(&mut answer).await;
+        let calm = [0, 0, 0, 0xb];
+        assert!(
+            answer.windows(4).any(|part| part == calm),
+            "the proxy closes the connection with ENHANCE_YOUR_CALM: {answer:?}"
+        );
+    }
+    let log = proxy.stderr();
+    assert!(!log.contains("h2::"), "{log}");
 }
