@@ -7,6 +7,7 @@ pub mod admin;
 pub mod bearer;
 pub mod causes;
 pub mod connect;
+pub mod cookie;
 pub mod demo;
 pub mod flags;
 pub mod forward;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use axum::http::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
+use axum::http::header::{HeaderMap, HeaderValue, SET_COOKIE};
 use axum::response::Response;
+use server_common::cookie;
 use tower_oauth_refresh::store::StoreError;
 
 use crate::issuer::Issuer;
@@ -15,22 +16,10 @@ pub(super) struct Browser(Handle);
 impl Browser {
     /// Returns the browser that sent these headers, if it has the cookie.
     pub(super) fn find(headers: &HeaderMap, issuer: &Issuer) -> Option<Self> {
-        let name = cookie_name(issuer);
-        let lines = headers
-            .get_all(COOKIE)
-            .iter()
-            .filter_map(|line| line.to_str().ok());
-        let cookies = lines
-            .flat_map(|line| line.split(';'))
-            .filter_map(|cookie| cookie.trim().split_once('='));
-        let mut values = cookies
-            .filter(|(key, _)| *key == name)
-            .map(|(_, value)| value);
-        // If there are two cookies, an attacker has set one of them.
-        let (value, None) = (values.next()?, values.next()) else {
-            return None;
-        };
-        value.parse().ok().map(Self)
+        cookie::only(headers, &cookie_name(issuer))?
+            .parse()
+            .ok()
+            .map(Self)
     }
 
     pub(super) fn new() -> Result<Self, StoreError> {

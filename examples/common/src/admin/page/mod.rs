@@ -26,6 +26,7 @@ use tokio::sync::Semaphore;
 
 use self::sign_in::{Operator, SignedIn};
 use super::Console;
+use crate::listener::Throttle;
 use crate::metrics::Scrape;
 
 /// Scripts and styles come from this server only, and no form leads elsewhere.
@@ -56,6 +57,8 @@ struct Inner {
     console: Console,
     scrape: Scrape,
     signed_in: SignedIn,
+    /// Limits the log lines of refused sign-ins.
+    refusals: Throttle,
     live: Arc<Semaphore>,
 }
 
@@ -64,6 +67,7 @@ pub(super) fn routes(console: Console, scrape: Scrape) -> Router {
         console,
         scrape,
         signed_in: SignedIn::default(),
+        refusals: Throttle::default(),
         live: Arc::new(Semaphore::new(MOST_LIVE)),
     }));
     Router::new()

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Form;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::{COOKIE, HeaderMap, HeaderValue, LOCATION, SET_COOKIE};
+use axum::http::header::{HeaderMap, HeaderValue, LOCATION, SET_COOKIE};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,6 +19,7 @@ use subtle::ConstantTimeEq as _;
 use tokio::time::Instant;
 
 use super::{Page, message, render};
+use crate::cookie;
 
 /// The name of the cookie. With the prefix, browsers accept it only with `Secure` and only from
 /// this host (RFC 6265bis §4.1.3.2). They treat this computer like a server with TLS.
@@ -47,18 +48,7 @@ impl SignedIn {
 
     /// Returns the operator who sent these headers.
     pub(super) fn find(&self, headers: &HeaderMap) -> Option<Operator> {
-        let lines = headers
-            .get_all(COOKIE)
-            .iter()
-            .filter_map(|line| line.to_str().ok());
-        let mut values = lines
-            .flat_map(|line| line.split(';'))
-            .filter_map(|cookie| cookie.trim().split_once('='))
-            .filter(|(name, _)| *name == COOKIE_NAME)
-            .map(|(_, value)| value);
-        let (Some(secret), None) = (values.next(), values.next()) else {
-            return None;
-        };
+        let secret = cookie::only(headers, COOKIE_NAME)?;
         // The table has hashes only, so that the time of the search says nothing about a cookie.
         let end = self.lock().get(&hash(secret)).copied()?;
         (Instant::now() < end).then(|| Operator {
@@ -165,7 +155,12 @@ pub(super) struct Credentials {
 
 pub(super) async fn sign_in(State(page): State<Page>, Form(sent): Form<Credentials>) -> Response {
     if !page.0.console.token.matches(sent.token.trim()) {
-        tracing::warn!("a sign-in to the admin page was refused: the token is wrong");
+        if let Some(suppressed) = page.0.refusals.line() {
+            tracing::warn!(
+                suppressed,
+                "a sign-in to the admin page was refused: the token is wrong"
+            );
+        }
         return form(
             &page,
             StatusCode::UNAUTHORIZED,

@@ -237,6 +237,8 @@ async fn the_cookie_is_sent_to_this_host_only() {
             onward(&first).starts_with(&format!("{issuer}/consent?")),
             "{first:?}"
         );
+        // Another program on the same host has set a cookie that is not ASCII.
+        browser.cookies.insert("a".into(), "caf\u{e9}".into());
         let again = browser.get(&request).await;
         assert!(
             !again.headers.contains_key("set-cookie"),

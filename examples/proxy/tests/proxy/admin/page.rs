@@ -63,7 +63,7 @@ async fn the_page_needs_the_token_and_shows_nothing_without_it() {
     assert_eq!(admin.sessions("subject=ada").await.len(), 1);
 
     let cookie = admin.sign_in().await;
-    let page = admin.page(&cookie).await;
+    let page = admin.page(&format!("a=caf\u{e9}; {cookie}")).await;
     for (name, value) in [
         ("cache-control", "no-store"),
         ("x-frame-options", "DENY"),
@@ -180,4 +180,19 @@ async fn the_figures_are_live_until_the_operator_signs_out() {
     admin.submit(&cookie, "/sign-out", &out).await;
     // The server ends the response, and with it the connection.
     stream.read_to_end(&mut Vec::new()).await.unwrap();
+}
+
+#[tokio::test]
+async fn refused_sign_ins_do_not_fill_the_log() {
+    let admin = Admin::start().await;
+    for _ in 0..50 {
+        let answer = post(&admin.url("/sign-in"), &[("token", "x")]).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    }
+    admin
+        .proxy
+        .wait_for("a sign-in to the admin page was refused");
+    let log = admin.proxy.stderr();
+    let lines = log.lines().filter(|line| line.contains("sign-in"));
+    assert!(lines.count() < 50, "{log}");
 }
