@@ -232,20 +232,10 @@ impl Client {
         element.extend_from_slice(b";proto=");
         element.extend_from_slice(place.proto.as_bytes());
         if let Some(host) = &place.host {
-            // Quoted, because a host with a port is not a token.
+            // Quoted, because a host with a port is not a token. The listener accepts only hosts
+            // without characters that would need an escape.
             element.extend_from_slice(b";host=\"");
-            for part in host
-                .as_bytes()
-                .split_inclusive(|byte| matches!(byte, b'"' | b'\\'))
-            {
-                match part {
-                    [plain @ .., special @ (b'"' | b'\\')] => {
-                        element.extend_from_slice(plain);
-                        element.extend_from_slice(&[b'\\', *special]);
-                    }
-                    plain => element.extend_from_slice(plain),
-                }
-            }
+            element.extend_from_slice(host.as_bytes());
             element.extend_from_slice(b"\"");
         }
         HeaderValue::from_maybe_shared(element.freeze())

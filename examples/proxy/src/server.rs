@@ -9,8 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::HOST;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -95,15 +94,16 @@ async fn answer<S: Store>(
             request.uri().path().to_owned(),
         )
     });
-    let response = match refuse(&request) {
-        Some((status, why)) => answer::error(status, why).map(Either::Right),
-        None if receivers.receives(request.uri().path()) => {
-            receivers.answer(request).await.map(Either::Right)
-        }
-        None => match service.oneshot(request).await {
+    let response = if *request.method() == Method::CONNECT {
+        let why = "CONNECT is not supported";
+        answer::error(StatusCode::NOT_IMPLEMENTED, why).map(Either::Right)
+    } else if receivers.receives(request.uri().path()) {
+        receivers.answer(request).await.map(Either::Right)
+    } else {
+        match service.oneshot(request).await {
             Ok(response) => response.map(Either::Left),
             Err(error) => failed(&error, &failures).map(Either::Right),
-        },
+        }
     };
     if let Some((start, method, path)) = logged {
         let status = response.status().as_u16();
@@ -113,24 +113,6 @@ async fn answer<S: Store>(
         body,
         _in_flight: in_flight,
     }))
-}
-
-/// Returns the error response to a request that a reverse proxy cannot serve.
-fn refuse<B>(request: &Request<B>) -> Option<(StatusCode, &'static str)> {
-    if *request.method() == Method::CONNECT {
-        return Some((StatusCode::NOT_IMPLEMENTED, "CONNECT is not supported"));
-    }
-    // RFC 9112 §3.2.
-    match request.headers().get_all(HOST).iter().count() {
-        0 if request.uri().authority().is_none() && request.version() == Version::HTTP_11 => {
-            Some((StatusCode::BAD_REQUEST, "the request has no Host header"))
-        }
-        0 | 1 => None,
-        _ => Some((
-            StatusCode::BAD_REQUEST,
-            "the request has more than one Host header",
-        )),
-    }
 }
 
 fn failed(error: &ForwardError, failures: &Throttle) -> Response<Full<Bytes>> {

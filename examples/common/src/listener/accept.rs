@@ -308,7 +308,7 @@ where
 {
     let in_flight = Arc::clone(&shared.in_flight).try_acquire_owned().ok();
     let refusal = match &in_flight {
-        Some(_) => Refusal::of_method(request.method()),
+        Some(_) => Refusal::of_request(&request),
         None => Some(Refusal::InFlight),
     };
     let response = match refusal {
@@ -391,7 +391,7 @@ impl Shared {
                     );
                 }
             }
-            Refusal::Method | Refusal::Echo | Refusal::Stalled => {
+            Refusal::Method | Refusal::Echo | Refusal::Host | Refusal::Stalled => {
                 tracing::debug!(?refusal, "a request was refused")
             }
         }

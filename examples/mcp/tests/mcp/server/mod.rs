@@ -233,7 +233,7 @@ async fn pages_of_other_origins_cannot_call_the_mcp_endpoint() {
         (
             "a Host with a user",
             &[("host", &format!("evil@127.0.0.1:{port}"))],
-            403,
+            400,
         ),
         (
             "an origin with a prefix of an allowed one",

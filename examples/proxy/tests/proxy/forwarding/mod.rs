@@ -5,6 +5,8 @@ mod headers;
 
 use axum::http::StatusCode;
 use test_support::http::{Recorder, get, raw, send};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use crate::proxy;
 
@@ -78,7 +80,30 @@ async fn preserve_host_forwards_the_host_of_the_client() {
 }
 
 #[tokio::test]
-async fn a_request_without_exactly_one_host_is_refused() {
+async fn no_reason_phrase_of_the_upstream_reaches_a_client() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 4096]).await;
+            let answer =
+                "HTTP/1.1 200 upstream-secret\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    let proxy = proxy::start(&format!("http://{upstream}"), &[]).await;
+    for request in [
+        "GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        "POST /token HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 24\r\n\r\ngrant_type=a&client_id=b",
+    ] {
+        let answer = raw(proxy.addr(), request).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(!answer.contains("upstream-secret"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_without_exactly_one_valid_host_is_refused() {
     let upstream = Recorder::start(|_| "ok").await;
     let proxy = proxy::start(&upstream.url(), &["--public-url", "http://proxy.example"]).await;
     for (name, request) in [
@@ -95,7 +120,57 @@ async fn a_request_without_exactly_one_host_is_refused() {
             "{name}"
         );
     }
+    for host in [
+        "a, b",
+        "a,b",
+        "user@a",
+        "user:password@a",
+        "a/b",
+        "a\\b",
+        "a?b",
+        "a#b",
+        "a b",
+        "a%2fb",
+        "\"a\"",
+        "<a>",
+        "a;b",
+        "a=b",
+        "\u{e9}",
+        "a:b",
+        "a:1:2",
+        "a:1, b",
+        ":80",
+        "[::1",
+        "[::1]x",
+        "[::1]:x",
+        "[::1%25lo]",
+        "[a]",
+        "::1",
+    ] {
+        let request = format!("GET /x HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let answer = raw(proxy.addr(), &request).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{host}: {answer}");
+    }
+    for target in ["http://user@a/x", "http://a,b/x"] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let answer = raw(proxy.addr(), &request).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{target}: {answer}");
+    }
     assert!(upstream.all().iter().all(|seen| seen.target != "/x"));
+    for host in [
+        "",
+        "a",
+        "A.example:",
+        "my_host-1.example.:65535",
+        "127.0.0.1:80",
+        "[::1]",
+        "[2001:db8::1]:8080",
+        "[::ffff:127.0.0.1]",
+    ] {
+        let request = format!("GET /ok HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let answer = raw(proxy.addr(), &request).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{host}: {answer}");
+    }
     let old = raw(proxy.addr(), "GET /old HTTP/1.0\r\n\r\n").await;
     assert!(old.starts_with("HTTP/1.0 200 "), "{old}");
     let tunnel = raw(
