@@ -225,6 +225,38 @@ async fn a_hanging_node_does_not_affect_the_others() {
     }
 }
 
+/// Only one node of three answers, and the URL does not name it. The existing connections are kept,
+/// however often the store tries to replace them.
+#[tokio::test]
+async fn one_node_that_answers_keeps_the_connections() {
+    let cluster = Cluster::start_with(|node| {
+        // The nodes must not notice that the others hang.
+        node.config("cluster-node-timeout", "600000")
+    })
+    .await;
+    let url = format!("redis-cluster://127.0.0.1:{}", cluster.nodes()[0].port());
+    let store = RedisStore::builder(&url)
+        .command_timeout(Duration::from_secs(2))
+        .connect()
+        .await
+        .unwrap();
+    let keys = a_key_on_each_node(&cluster, &store).await;
+    assert_eq!(put(&store, &keys[2], None, 1).await.unwrap(), Swap::Swapped);
+    cluster.nodes()[0].freeze();
+    cluster.nodes()[1].freeze();
+    for round in 0..10 {
+        let outcome = tokio::time::timeout(PATIENCE, store.get(&keys[round % 2]))
+            .await
+            .expect("it fails within the time limit");
+        assert!(
+            matches!(outcome, Err(StoreError::Unavailable(_))),
+            "{outcome:?}"
+        );
+        let found = eventually("the node that answers", async || store.get(&keys[2]).await).await;
+        assert_eq!(found, Some(entry(1)), "round {round}");
+    }
+}
+
 /// A slot that moves to another node is followed.
 #[tokio::test]
 async fn a_moved_slot_is_followed() {

@@ -335,7 +335,7 @@ async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
                     break;
                 }
                 Err(failure) => {
-                    if keeps(&connector, &state).await {
+                    if keeps(limit, &state).await {
                         tracing::debug!(%failure, "cannot reconnect to the cluster: keeping the current connection");
                         break;
                     }
@@ -353,9 +353,9 @@ async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
 }
 
 /// Returns whether to keep a suspect connection that could not be replaced. If so, the connection
-/// is no longer suspect. A connection to a cluster is kept as long as any node answers. The next
-/// failure causes another attempt to replace it, after a pause.
-async fn keeps(connector: &Connector, state: &watch::Sender<State>) -> bool {
+/// is no longer suspect. A connection to a cluster is kept as long as any node answers within
+/// `limit`. The next failure causes another attempt to replace it, after a pause.
+async fn keeps(limit: Duration, state: &watch::Sender<State>) -> bool {
     let mut connection = match &*state.borrow() {
         State::Up(Line {
             connection: connection @ Connection::Cluster(_),
@@ -363,10 +363,7 @@ async fn keeps(connector: &Connector, state: &watch::Sender<State>) -> bool {
         }) => connection.clone(),
         State::Up(_) | State::Opening { .. } | State::Down(_) => return false,
     };
-    if within(connector.limit, connection.send(&Call::Ping))
-        .await
-        .is_err()
-    {
+    if within(limit, connection.send(&Call::Ping)).await.is_err() {
         return false;
     }
     state.send_if_modified(|state| match state {
