@@ -368,7 +368,7 @@ fn hold_calls(
     (arrived, gate)
 }
 
-/// Checks that requests consume nothing and that clients are emitted to retry.
+/// Checks that requests consume nothing and that clients are asked to retry.
 async fn while_away(instances: &[Instance], upstream: &Upstream, idle: &[String]) {
     let seen = upstream.refreshes();
     for (instance, token) in instances.iter().zip(idle) {

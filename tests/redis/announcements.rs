@@ -1,4 +1,4 @@
-//! Instances that share a Redis receive announcements, or are received that some may have been lost,
+//! Instances that share a Redis receive announcements, or learn that some may have been lost,
 //! whatever happens to the connection.
 
 use std::time::{Duration, Instant};

@@ -165,7 +165,7 @@ async fn at_step(outage: Outage, step: Step, length: Duration) -> usize {
     lost + idle_lost
 }
 
-/// Checks that requests consume nothing and that clients are emitted to retry.
+/// Checks that requests consume nothing and that clients are asked to retry.
 async fn while_away(case: &str, instances: &[RedisApp], upstream: &Upstream, idle: &[String]) {
     let seen = upstream.refreshes();
     for (instance, token) in instances.iter().zip(idle) {
