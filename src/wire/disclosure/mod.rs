@@ -22,7 +22,7 @@ use serde_core::de::IgnoredAny;
 use zeroize::Zeroizing;
 
 use self::names::is_assigned;
-use self::tree::{Scalar, Tree};
+use self::tree::{Member, Scalar, Tree};
 use crate::wire::secret_str::{Needle, any_decoding, unescaped};
 
 /// Members of a token answer, other than tokens, that are standard or that the layer reads (RFC
@@ -113,6 +113,14 @@ impl Withheld {
         }
     }
 
+    /// Returns whether a name is only the first word of the name of a withheld token.
+    fn shortens(self, name: &str) -> bool {
+        match self {
+            Self::RefreshTokens => names::is_refresh(name),
+            Self::AllTokens { .. } => names::is_refresh(name) || names::is_access(name),
+        }
+    }
+
     /// Returns whether a text assigns a value to such a name, or contains a JWT if no token may
     /// pass.
     fn found_in(self, text: &[u8]) -> bool {
@@ -164,6 +172,7 @@ impl Withheld {
             roles.push(role);
         }
         self.set_labelled(text, &tree, &roles, &mut goes);
+        self.set_short(text, &tree, &roles, &mut goes);
         for Scalar { at, owner } in tree.scalars() {
             let Some(owner) = *owner else { continue };
             if tree.is_within(owner, &goes) {
@@ -258,6 +267,31 @@ impl Withheld {
         for (at, member) in others() {
             if objects.binary_search(&member.object).is_ok()
                 && names::is_labelled(&decoded(text, &member.name))
+                && let Some(value) = tree.string(text, at)
+                && is_opaque(&decoded(text, &value))
+            {
+                set(goes, at);
+            }
+        }
+    }
+
+    /// Sets the flags of members that hold a token under the first word of its name
+    /// (`{"refresh":"…"}`), or below it (`{"refresh":{"token":"…"}}`).
+    fn set_short(self, text: &str, tree: &Tree, roles: &[Role], goes: &mut [bool]) {
+        let is_short = |(at, member): (usize, &Member)| {
+            roles.get(at) == Some(&Role::Other) && self.shortens(&decoded(text, &member.name))
+        };
+        let members = || tree.members().iter().enumerate();
+        // Most responses have no such member, and cost no allocation.
+        if !members().any(is_short) {
+            return;
+        }
+        let short: Vec<_> = members().map(is_short).collect();
+        for (at, member) in members() {
+            let is_short = short.get(at).copied().unwrap_or_default();
+            let is_below =
+                || names::is_labelled(&decoded(text, &member.name)) && tree.is_within(at, &short);
+            if (is_short || is_below())
                 && let Some(value) = tree.string(text, at)
                 && is_opaque(&decoded(text, &value))
             {

@@ -70,6 +70,17 @@ pub(super) fn is_labelled(name: &str) -> bool {
     LABELLED.iter().any(|labelled| is_spelling(name, labelled))
 }
 
+/// Returns whether a member of this name may hold a refresh token: some servers drop the word
+/// `token` from the names of their tokens.
+pub(super) fn is_refresh(name: &str) -> bool {
+    is_spelling(name, "refresh")
+}
+
+/// Returns whether a member of this name may hold an access token.
+pub(super) fn is_access(name: &str) -> bool {
+    is_spelling(name, "access")
+}
+
 /// Returns whether a text is nothing but the name of a token, unlike `invalid_token`.
 pub(super) fn is_exact(text: &str) -> bool {
     let text = folded(text);

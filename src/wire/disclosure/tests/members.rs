@@ -295,6 +295,48 @@ fn members_are_removed_at_any_depth_and_every_other_byte_is_kept() {
 }
 
 #[test]
+fn a_token_under_the_first_word_of_its_name_is_removed() {
+    for (withheld, body, expected) in [
+        (
+            REFRESH,
+            r#"{"access":"fedcba9876543210","refresh":"0123456789abcdef","a":1}"#,
+            r#"{"access":"fedcba9876543210","a":1}"#,
+        ),
+        (
+            ALL,
+            r#"{"a":1,"Access":"fedcba9876543210","re\u0066resh":"0123456789abcdef"}"#,
+            r#"{"a":1}"#,
+        ),
+        (
+            REFRESH,
+            r#"{"x":[{"refresh":{"token":"0123456789abcdef","b":1}}],"y":"0123456789abcdef"}"#,
+            r#"{"x":[{"refresh":{"b":1}}]}"#,
+        ),
+        (
+            ALL,
+            r#"{"access":{"z":[{"value":"0123456789abcdef"}]}}"#,
+            r#"{"access":{"z":[{}]}}"#,
+        ),
+    ] {
+        assert_eq!(
+            answer(withheld, body, &[]).as_deref(),
+            Ok(expected),
+            "{body}"
+        );
+    }
+    for body in [
+        r#"{"access":"offline","refresh":3600,"a":1}"#,
+        r#"{"access":"read and write all","refresh":true}"#,
+        r#"{"access":["0123456789abcdef"],"refresh":{"url":"https://as.example/r"}}"#,
+        r#"{"refresh_policy":"0123456789abcdef","accessible":"0123456789abcdef"}"#,
+    ] {
+        assert_eq!(answer(ALL, body, &[]).as_deref(), Ok(body));
+    }
+    let error = br#"{"error":"x","refresh":"0123456789abcdef"}"#;
+    assert!(REFRESH.discloses(&HeaderMap::new(), error, &[]));
+}
+
+#[test]
 fn a_member_that_another_one_labels_is_removed() {
     let rows = [
         (
