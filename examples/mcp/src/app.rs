@@ -117,7 +117,7 @@ pub(crate) async fn serve(
     let config = provider.config();
     if config.is_public() && config.rules.are_empty() {
         tracing::warn!(
-            "every account at the identity provider can log in, and accounts there are open to the public: --allow-user, --allow-email-domain and --allow-group say who may"
+            "every account at the identity provider can log in, and accounts there are open to the public: set --allow-user, --allow-email-domain or --allow-group"
         );
     }
     provider.discover().await.map_err(Failure::Usage)?;

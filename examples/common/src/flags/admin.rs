@@ -25,13 +25,13 @@ pub struct AdminFlags {
 
     /// Token for the page and the API at --admin, which show and end the sessions of users; at
     /// least 32 characters, such as the output of `openssl rand -hex 32`; set it in the environment
-    /// to keep it out of process lists; needs --admin [default: neither exists]
+    /// to keep it out of process lists; needs --admin [default: neither page nor API]
     #[arg(long, value_name = "TOKEN", hide_env_values = true)]
     admin_token: Option<BearerToken>,
 
     /// Bearer token with which another server, such as the identity provider, ends all sessions of
-    /// a user at POST /global-token-revocation (draft-parecki-oauth-global-token-revocation); as
-    /// long as --admin-token [default: the endpoint does not exist]
+    /// a user at POST /global-token-revocation (draft-parecki-oauth-global-token-revocation); at
+    /// least 32 characters [default: the endpoint does not exist]
     ///
     /// The endpoint is at the address for clients. The token permits nothing else.
     #[arg(long, value_name = "TOKEN", hide_env_values = true)]

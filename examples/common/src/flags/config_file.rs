@@ -29,7 +29,7 @@ pub struct ConfigFlags {
     /// Check the configuration and exit: with status 0 if it is valid, otherwise with status 2 and
     /// every problem
     ///
-    /// It neither listens nor opens the store, and it does not contact the provider.
+    /// The check neither listens nor opens the store, and it does not contact the provider.
     #[arg(long)]
     pub check_config: bool,
 }

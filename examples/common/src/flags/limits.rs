@@ -17,12 +17,12 @@ pub struct LimitFlags {
     #[arg(long, value_name = "COUNT", default_value = "10000", value_parser = count)]
     max_connections: usize,
 
-    /// Most requests that are in flight at the same time, including streamed responses, and a
-    /// quarter of it for token, revocation and introspection requests, which may continue after
-    /// their clients have disconnected; at the limit, clients get 503
+    /// Most requests that are in flight at the same time, including streamed responses; at the
+    /// limit, clients get 503
     ///
-    /// If the descriptor limit of the process (`ulimit -n`) is too low, this value is lowered and a
-    /// warning is logged.
+    /// A quarter of this number is the limit for token, revocation and introspection requests,
+    /// which may continue after their clients have disconnected. If the descriptor limit of the
+    /// process (`ulimit -n`) is too low, this value is lowered and a warning is logged.
     #[arg(long, value_name = "COUNT", default_value = "4096", value_parser = count)]
     max_in_flight: usize,
 

@@ -16,7 +16,7 @@ pub fn warn_without_tls(public_url: &Url) {
     if public_url.scheme() == "http" && !is_private(public_url) {
         tracing::warn!(
             url = %public_url,
-            "--public-url is not https: tokens, authorization codes and secrets cross the network in clear, end TLS in front of this server and set an https URL"
+            "--public-url is not https: tokens, authorization codes and secrets are sent unencrypted, terminate TLS in front of this server and set an https URL"
         );
     }
 }

@@ -11,9 +11,9 @@ pub struct RevocationFlags {
     /// Revoke the upstream's refresh token when this server ends a session by itself: at the admin
     /// server, for another server, or because an old token was reused; needs --revocation-key-file
     ///
-    /// It is revoked in the background. Without it, the upstream keeps a session that no client can
-    /// reach. Some upstreams revoke more than one token: Google ends all sessions of the user at
-    /// this client.
+    /// The revocation is sent in the background. Without this flag, the upstream keeps a session
+    /// that no client can reach. Some upstreams revoke more than one token: Google ends all
+    /// sessions of the user at this client.
     #[arg(long)]
     upstream_revocation: bool,
 
@@ -21,8 +21,8 @@ pub struct RevocationFlags {
     /// hexadecimal digits or in base64, such as the output of `openssl rand -hex 32`
     ///
     /// The risk: this key and a copy of the store open the newest upstream refresh token of every
-    /// session. Keep it out of the store and its backups. If it changes, a session that was
-    /// not refreshed since cannot be revoked.
+    /// session. Keep the key out of the store and its backups. After a change of the key, a session
+    /// cannot be revoked at the upstream until its next refresh.
     #[arg(long, value_name = "FILE")]
     revocation_key_file: Option<PathBuf>,
 }

@@ -8,8 +8,8 @@ use super::seconds;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Sessions")]
 pub struct RotationFlags {
-    /// Refreshes that replace the refresh token of the client: `every-use`, `never`, or SECS for
-    /// those with a token that is at least this many seconds old
+    /// When a refresh replaces the refresh token of the client: `every-use`, `never`, or SECS: if
+    /// the token is at least this many seconds old
     ///
     /// The risk of `never` and SECS: a stolen copy of a token is not noticed while the token is
     /// kept. RFC 9700 §4.14.2 requires `every-use` for public clients, unless the upstream binds

@@ -42,14 +42,14 @@ pub struct SessionFlags {
     #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     absolute_lifetime: Option<Duration>,
 
-    /// Time in seconds for which an access token of the proxy is valid; shorter if the upstream's
+    /// Time in seconds for which an access token of this server is valid; shorter if the upstream's
     /// access token expires earlier, except with --upstream-refresh [default: as long as the
     /// upstream's access token]
     #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     pub access_token_lifetime: Option<Duration>,
 
-    /// Claim of the ID token that is the id of the user, by which sessions are listed and ended;
-    /// `oid` for Microsoft Entra ID [default: sub]
+    /// Claim of the ID token with the id of the user, by which the sessions of a user are listed
+    /// and ended; `oid` for Microsoft Entra ID [default: sub]
     #[arg(long, value_name = "NAME")]
     subject_claim: Option<String>,
 

@@ -10,12 +10,12 @@ use crate::store::{OpenStore, Settings, StoreChoice};
 #[derive(Clone, Debug, clap::Args)]
 pub struct StoreFlags {
     /// Store of this server: `memory` (lost when this process ends), `redb:PATH` (a file that only
-    /// this process can use), or a database that any number of servers can share:
-    /// redis://[USER:PASSWORD@]HOST[:PORT][/DB], redis-cluster://HOST:PORT,HOST:PORT or
-    /// redis-sentinel://HOST:PORT,HOST:PORT/SERVICE; rediss…:// uses TLS;
-    /// postgres://USER:PASSWORD@HOST[:PORT],…/DB?sslmode=verify-full, if it was built with the
-    /// feature `postgres` [default: memory; for mcp-oauth-proxy with a provider, a file in its
-    /// state directory]
+    /// this process can use), or the URL of a Redis or PostgreSQL that any number of servers can
+    /// share [default: memory; for mcp-oauth-proxy with a provider, a file in its state directory]
+    ///
+    /// URLs: redis://[USER:PASSWORD@]HOST[:PORT][/DB], redis-cluster://HOST:PORT,HOST:PORT or
+    /// redis-sentinel://HOST:PORT,HOST:PORT/SERVICE; rediss…:// uses TLS. With the feature
+    /// `postgres`: postgres://USER:PASSWORD@HOST[:PORT],…/DB?sslmode=verify-full.
     #[arg(long, value_name = "STORE", hide_env_values = true)]
     store: Option<String>,
 

@@ -17,10 +17,11 @@ pub enum ClientAuth {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Sessions")]
 pub struct UpstreamClientFlags {
-    /// ID of the client as which this server authenticates the requests that it sends by itself
-    /// for sessions of that client (--upstream-refresh, --upstream-revocation); needs
-    /// --upstream-client-secret [default: none; such requests are then sent only for sessions of
-    /// public clients]
+    /// Client ID of the confidential client for whose sessions this server itself refreshes
+    /// (--upstream-refresh) and revokes (--upstream-revocation); needs --upstream-client-secret
+    /// [default: none; only for sessions of public clients]
+    ///
+    /// This server authenticates these requests as this client.
     #[arg(long, value_name = "ID")]
     upstream_client_id: Option<ClientId>,
 

@@ -125,7 +125,7 @@ impl Registry {
     }
 
     /// Closes up to `most` idle connections, starting with the one that has been idle longest.
-    /// Returns the number of connections.
+    /// Returns how many it closes.
     ///
     /// An honest client sends its request within a round trip, so its connection has been idle for
     /// only a short time. Therefore silent connections displace each other, not the clients that

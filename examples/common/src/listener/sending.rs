@@ -94,7 +94,8 @@ impl Sending {
         }
     }
 
-    /// Returns whether so little data waits to be sent that the body may end before it is sent.
+    /// Returns whether at most [`PROGRESS`] bytes wait to be sent. The body may then end before
+    /// they are sent.
     pub(crate) fn is_little(&self) -> bool {
         self.state().waiting <= PROGRESS
     }

@@ -22,7 +22,8 @@ use tower_oauth_refresh::{Store, TieredStore};
 use super::{OpenStore, StateDirectory};
 use crate::program::Failure;
 
-/// The store that the operator chose. Its address is checked completely only when it is opened.
+/// The store that the operator chose. Parsing does not check its address completely:
+/// [`open`](Self::open) does.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StoreChoice {
     Memory,

@@ -122,7 +122,7 @@ async fn identify(
     identified.await.map_err(|error| {
         tracing::error!(
             error = causes(&error),
-            "the log-in failed: it is not known who the user is"
+            "the log-in failed: the provider did not identify the user"
         );
         at_provider(if error.is_temporary() {
             "temporarily_unavailable"

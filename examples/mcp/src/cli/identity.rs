@@ -8,15 +8,16 @@ use crate::signing::SigningKey;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "MCP endpoint")]
 pub(crate) struct IdentityFlags {
-    /// Tell --mcp-upstream who the user is: X-Forwarded-User is the id, X-Forwarded-Email a
-    /// verified address, and X-Forwarded-Groups the groups, separated by commas
+    /// Send the identity of the user to --mcp-upstream: X-Forwarded-User is the id,
+    /// X-Forwarded-Email a verified address, and X-Forwarded-Groups the groups, separated by commas
     ///
-    /// Such headers of requests are removed, with and without this flag.
+    /// If a client sends such headers, they are removed, with and without this flag.
     #[arg(long)]
     pub(crate) identity_headers: bool,
 
-    /// Tell --mcp-upstream who the user is, in the header X-Identity-Token: a JWT that lives for a
-    /// minute, signed with --identity-key, whose public key is at /.well-known/jwks.json
+    /// Send the identity of the user to --mcp-upstream in the header X-Identity-Token: a JWT that
+    /// is valid for a minute, signed with --identity-key, whose public key is at
+    /// /.well-known/jwks.json
     #[arg(long)]
     identity_jwt: bool,
 

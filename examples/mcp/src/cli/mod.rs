@@ -74,9 +74,9 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "SECS", value_parser = seconds, allow_negative_numbers = true)]
     retry_window: Option<Duration>,
 
-    /// Refresh at the provider when an access token of this server is used and the provider's ends,
-    /// so that clients that never refresh stay logged in for --access-token-lifetime, which is then
-    /// 86400 (a day) by default
+    /// Refresh at the provider when a client uses an access token whose access token of the
+    /// provider expires, so that clients that never refresh stay logged in; with `true`,
+    /// --access-token-lifetime is 86400 (a day) by default
     ///
     /// The risk: an access token and a copy of the store open its session.
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
@@ -213,8 +213,9 @@ impl Cli {
         self.users.groups_claim.clone()
     }
 
-    /// A session of an assertion has no token of the provider that `--mcp-upstream` could get. Ids
-    /// and groups mean something else at another issuer.
+    /// Checks the flags that cannot be combined with `--trusted-issuer`. A session that an
+    /// assertion opens has no token of the provider that `--mcp-upstream` could get. The ids and
+    /// groups of another issuer can be those of other users.
     pub(crate) fn check_trusted_issuers(&self) -> Result<(), String> {
         if self.trusted_issuer.is_empty() {
             return Ok(());
@@ -272,7 +273,7 @@ impl Cli {
         }))
     }
 
-    /// Returns the rules that say who may come in.
+    /// Returns the rules that say who may log in.
     pub(crate) fn rules(&self) -> Result<Rules, String> {
         self.users.rules()
     }

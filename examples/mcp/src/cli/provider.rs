@@ -50,8 +50,7 @@ pub(crate) struct ProviderFlags {
     /// Additional parameter for the provider's authorization endpoint, such as access_type=offline
     /// for Google; may be repeated, in the environment one in each line
     ///
-    /// With max_age, a log-in also needs an ID token that says when the user has logged in
-    /// (auth_time), and that this was recently enough.
+    /// With max_age, a log-in also needs an ID token whose auth_time is at most that old.
     #[arg(long, value_name = "NAME=VALUE", value_delimiter = '\n', value_parser = authorization_pair)]
     authorization_param: Vec<(String, String)>,
 

@@ -1,14 +1,14 @@
-//! The flags that say who may come in.
+//! The flags that say who may log in.
 
 use crate::users::Rules;
 
-/// The flags that say who may come in.
+/// The flags that say who may log in.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Users")]
 pub(crate) struct UserFlags {
-    /// User who may come in: the id at the provider, a verified e-mail address (every value with
+    /// User who may log in: the id at the provider, a verified e-mail address (every value with
     /// `@`), or the name at GitHub or Discord; may be repeated. Without any of the --allow-… flags,
-    /// every user of the provider may come in
+    /// every user of the provider may log in
     ///
     /// A user needs to match only one of these flags. They are checked at the log-in and at every
     /// refresh. The risk of names: their owner can change them, and another user can take them.
@@ -16,12 +16,12 @@ pub(crate) struct UserFlags {
     #[arg(long, value_name = "USER", value_delimiter = ',')]
     allow_user: Vec<String>,
 
-    /// Domain whose users may come in, by their verified e-mail addresses, such as example.com; may
+    /// Domain whose users may log in, by their verified e-mail addresses, such as example.com; may
     /// be repeated
     #[arg(long, value_name = "DOMAIN", value_delimiter = ',', value_parser = domain)]
     allow_email_domain: Vec<String>,
 
-    /// Group at the provider whose users may come in; may be repeated
+    /// Group at the provider whose users may log in; may be repeated
     #[arg(long, value_name = "GROUP", value_delimiter = ',')]
     allow_group: Vec<String>,
 
@@ -29,18 +29,18 @@ pub(crate) struct UserFlags {
     #[arg(long, value_name = "NAME")]
     pub(super) groups_claim: Option<String>,
 
-    /// Text for a user who may not come in: whom to ask, such as `it@example.com`
+    /// Text for a user who may not log in: whom to ask, such as `it@example.com`
     #[arg(long, value_name = "TEXT")]
     pub(super) contact: Option<String>,
 }
 
 impl UserFlags {
-    /// Returns whether only some users may come in.
+    /// Returns whether only some users may log in.
     pub(super) const fn has_rules(&self) -> bool {
         !self.allow_user.is_empty() || !self.allow_email_domain.is_empty() || self.has_groups()
     }
 
-    /// Returns whether groups decide who may come in.
+    /// Returns whether groups decide who may log in.
     pub(super) const fn has_groups(&self) -> bool {
         !self.allow_group.is_empty()
     }

@@ -24,13 +24,12 @@ pub(crate) struct ClientFlags {
     #[arg(long, value_name = "PATTERN", value_delimiter = ' ')]
     allow_redirect: Vec<RedirectPattern>,
 
-    /// Pattern of redirect URIs that clients may use, instead of the defaults and of
-    /// --allow-redirect; may be repeated [default: none]
+    /// Pattern of redirect URIs that clients may use, instead of the defaults; --allow-redirect
+    /// adds to these patterns; may be repeated [default: none]
     #[arg(long, value_name = "PATTERN", value_delimiter = ' ')]
     only_redirect: Vec<RedirectPattern>,
 
-    /// Treatment of scopes in requests of clients that are not in --scope; `offline_access` is
-    /// accepted in any case
+    /// Treatment of requested scopes that are not in --scope; `offline_access` is always accepted
     #[arg(long, value_enum, default_value = "drop")]
     pub(crate) unknown_scopes: UnknownScopes,
 
@@ -39,12 +38,12 @@ pub(crate) struct ClientFlags {
     #[arg(long, value_name = "SECS", value_parser = lifetime, default_value = "7776000")]
     client_lifetime: Duration,
 
-    /// Accept registered clients only, and no client IDs that are URLs of client ID metadata
-    /// documents; registered clients cannot have a jwks_uri
+    /// Accept no client IDs that are URLs of client ID metadata documents; registered clients
+    /// cannot have a jwks_uri
     #[arg(long)]
     no_metadata_documents: bool,
 
-    /// Certificate authority (PEM file) to trust for these documents and for the keys of
+    /// Certificate authority (PEM file) to trust for client ID metadata documents and the keys of
     /// clients, in addition to those of the system
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_ca: Option<PathBuf>,
@@ -63,7 +62,7 @@ impl ClientFlags {
         self.client_lifetime
     }
 
-    /// Returns whether this server fetches what clients name.
+    /// Returns whether this server fetches the documents and keys that clients name.
     pub(crate) const fn documents(&self) -> bool {
         !self.no_metadata_documents
     }

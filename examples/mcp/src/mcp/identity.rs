@@ -1,4 +1,4 @@
-//! Tells the MCP server behind this one who the user is.
+//! Sends the identity of the user to the MCP server behind this one.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -39,7 +39,7 @@ struct Inner {
     groups_claim: String,
 }
 
-/// A user, as the guarded server learns it.
+/// The user, as the guarded server receives it.
 struct KnownUser<'a> {
     id: &'a str,
     email: Option<String>,
@@ -68,8 +68,8 @@ impl Identity {
         (!keys.is_empty()).then(|| SigningKey::key_set(keys))
     }
 
-    /// Removes what the client or a reverse proxy says about the user, and adds what this server
-    /// knows.
+    /// Replaces the headers that name the user: removes those of the client or of a reverse proxy,
+    /// and adds those for the user of the access token.
     pub(super) fn replace_user(&self, mut request: Request) -> Request {
         remove_users(request.headers_mut());
         remove_all(request.headers_mut(), &[TOKEN]);

@@ -1,4 +1,5 @@
-//! The settings of the provider: what the flags say, and what is in force.
+//! The settings of the provider: those of the flags, and those that follow from them and from the
+//! discovery document.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ pub(crate) struct ProviderConfig {
     pub(crate) issuer: Option<Issuer>,
     /// The endpoints of the flags, which replace those of the document and of the preset.
     pub(crate) endpoints: Endpoints,
-    /// The value of `iss` in authorization responses, if no discovery document says it.
+    /// The value of `iss` in authorization responses, for a provider without a discovery document.
     pub(crate) response_issuer: Option<String>,
     pub(crate) client_id: String,
     pub(crate) credential: Credential,
@@ -38,7 +39,7 @@ pub(crate) struct ProviderConfig {
     pub(crate) forward_resource: bool,
     /// The scopes of this server.
     pub(crate) scopes: Vec<String>,
-    /// The users who may come in.
+    /// The rules that say who may log in.
     pub(crate) rules: Rules,
     /// Whether the MCP server learns the addresses and groups of users.
     pub(crate) forwards_users: bool,
@@ -47,7 +48,7 @@ pub(crate) struct ProviderConfig {
 }
 
 impl ProviderConfig {
-    /// Returns the client that this server is at the provider.
+    /// Returns this server's own client at the provider.
     pub(crate) fn as_client(&self) -> ProviderClient<'_> {
         ProviderClient {
             id: &self.client_id,
@@ -68,7 +69,7 @@ pub(crate) struct Endpoints {
     pub(crate) userinfo: Option<Url>,
 }
 
-/// The settings in force: a snapshot, because the discovery document may change.
+/// The settings that requests use. A snapshot, because the discovery document may change.
 #[derive(Clone, Debug)]
 pub(crate) struct ProviderSettings {
     pub(crate) authorization_endpoint: Url,
@@ -134,8 +135,8 @@ impl ProviderConfig {
     /// Returns the names of the claims that describe a user.
     pub(crate) fn claim_names(&self) -> &'static ClaimNames {
         let issuer = self.issuer.as_ref().map(Issuer::as_str);
-        // Its addresses prove less than those of others: the rules must know, even without the
-        // preset.
+        // An e-mail address at Google proves less than one elsewhere. So Google's claim names apply
+        // even if its preset is not selected.
         let of_google = Preset::find("google").filter(|_| issuer == Some(GOOGLE));
         &self.preset.or(of_google).unwrap_or(&NONE).claims
     }
@@ -162,7 +163,7 @@ impl ProviderConfig {
         }
         if preset.has_no_groups && !self.rules.groups.is_empty() && self.groups_claim.is_none() {
             return Err(format!(
-                "--allow-group: --provider {} does not name the groups of users, so that no user could come in",
+                "--allow-group: --provider {} does not name the groups of users, so no user could log in",
                 preset.name
             ));
         }
@@ -196,7 +197,8 @@ impl ProviderConfig {
     ///
     /// # Errors
     ///
-    /// If the flags and the document do not fit together. The text names the flag.
+    /// If the flags contradict the document or the document lacks something. The text names the
+    /// flag.
     pub(crate) fn settings(
         &self,
         document: Option<&Document>,

@@ -37,7 +37,7 @@ pub(crate) enum Occasion<'a> {
     Refresh { known: Option<&'a User> },
 }
 
-/// The reason why it is not known who a user is, although it must be.
+/// The reason why the user of a log-in or a refresh could not be identified.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IdentifyError {
     #[error("the ID token is invalid")]

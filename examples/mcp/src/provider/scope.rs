@@ -47,7 +47,7 @@ impl ProviderConfig {
     /// Returns the scope of a refresh that the client requests as `asked`, with the scopes that
     /// this server itself needs. It is empty if the client requests no scope.
     pub(crate) fn refreshed_scope(&self, asked: &str) -> String {
-        // It is added if it is configured.
+        // `whole_scope` adds `offline_access` if it is configured.
         let asked = asked
             .split_whitespace()
             .filter(|scope| *scope != OFFLINE_ACCESS);
@@ -58,8 +58,9 @@ impl ProviderConfig {
         self.whole_scope(asked)
     }
 
-    /// Returns the granted scope in the words of the request: some providers answer with other
-    /// names. What the user did not consent to here is left out, whatever else the provider grants.
+    /// Returns the granted scope by the names that the request used, because some providers answer
+    /// with other names. Leaves out scopes that the provider grants without the user's consent
+    /// here.
     pub(crate) fn granted_scope(&self, granted: &str, asked: &str) -> String {
         let asked: Vec<_> = asked.split(' ').collect();
         let granted = granted
@@ -69,7 +70,7 @@ impl ProviderConfig {
         granted.join(" ")
     }
 
-    /// Returns the name under which a granted scope was asked for.
+    /// Returns the name by which the request asked for a granted scope.
     fn renamed<'a>(&self, granted: &'a str, asked: &[&'a str]) -> &'a str {
         if asked.contains(&granted) {
             return granted;

@@ -35,24 +35,24 @@ pub(crate) struct RateFlags {
     /// Most registrations of clients per minute from one IPv4 address or one /64 of IPv6; beyond
     /// it, clients get 429; 0: no limit
     ///
-    /// Behind a reverse proxy, set --trust-forwarded. Otherwise all clients count as one. This
-    /// holds for the following limits, too.
+    /// Behind a reverse proxy, set --trust-forwarded. Otherwise all clients count as one, for this
+    /// limit and the other ones.
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
     limit_registrations: u32,
 
-    /// Most authorization requests per minute from one such network; each may fetch one document of
-    /// a client; 0: no limit
+    /// Most authorization requests per minute from one network, as for --limit-registrations; each
+    /// may fetch one document of a client; 0: no limit
     #[arg(long, value_name = "COUNT", default_value_t = 120)]
     limit_authorizations: u32,
 
-    /// Most failed token requests and useless revocations per minute from one such network; beyond
-    /// it, all its token and revocation requests get 429; 0: no limit
+    /// Most failed token requests, and revocations of unknown tokens, per minute from one network;
+    /// beyond it, all its token and revocation requests get 429; 0: no limit
     ///
     /// A request in progress counts until it succeeds.
     #[arg(long, value_name = "COUNT", default_value_t = 120)]
     limit_token_failures: u32,
 
-    /// Most fetches of client documents and key sets per minute that requests from one such network
+    /// Most fetches of client documents and key sets per minute that requests from one network
     /// cause; beyond it, they get cached documents and keys only; 0: no limit [default: 30]
     ///
     /// All networks together have a limit of 600 fetches per minute.
@@ -124,8 +124,8 @@ impl Network {
     }
 }
 
-/// A flag in the extensions of requests to `/token` and `/revoke`: a request that sets it counts as
-/// failed, whatever its response is.
+/// A mark in the extensions of requests to `/token` and `/revoke`. A marked request counts as
+/// failed even if its response is a success.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wasted(Arc<AtomicBool>);
 

@@ -142,7 +142,7 @@ pub(super) async fn exchange(
     }
 }
 
-/// Checks that the user may come in, as at a log-in.
+/// Checks that the rules allow the user, as at a log-in.
 fn check_user(app: &App, claims: &Map<String, Value>) -> Result<User, OauthError> {
     let config = app.provider.config();
     let user = User::read(

@@ -80,7 +80,7 @@ pub(super) async fn refresh(provider: &Provider, form: &Parameters) -> Result<An
 ///
 /// # Errors
 ///
-/// If it is not known who the user is. The provider has refreshed already, so that the session
+/// If the provider does not identify the user. It has already replaced its tokens, so the session
 /// ends.
 async fn user(
     provider: &Provider,
@@ -106,7 +106,7 @@ async fn user(
         Err(error) => {
             tracing::error!(
                 error = causes(&error),
-                "a session ended: it is not known who the user is"
+                "a session ended: the provider did not identify its user"
             );
             Err(OauthError::invalid_grant(
                 "the identity provider did not say who you are: log in again",

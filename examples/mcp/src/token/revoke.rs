@@ -32,7 +32,7 @@ pub(super) async fn revoke(
         .get::<Presented>()
         .is_some_and(|presented| presented.is(token))
     {
-        // A client assertion may have been stored for it.
+        // Counts as failed, because the request may have stored the ID of a client assertion.
         Wasted::mark(&head.extensions);
         return Ok(StatusCode::OK);
     }

@@ -1,4 +1,4 @@
-//! The users whom the provider names, and who of them may come in.
+//! The users whom the provider names, and the rules that say who may log in.
 
 mod rules;
 mod user;

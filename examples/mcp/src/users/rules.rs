@@ -1,6 +1,6 @@
 use super::user::User;
 
-/// The users who may come in. Without any rule, every user of the provider may.
+/// The rules that say who may log in. Without any rule, every user of the provider may.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rules {
     /// Ids, verified e-mail addresses, and names at GitHub and Discord.
@@ -8,12 +8,12 @@ pub(crate) struct Rules {
     /// Domains of verified e-mail addresses.
     pub(crate) email_domains: Vec<String>,
     pub(crate) groups: Vec<String>,
-    /// The contact for a user who may not come in.
+    /// The contact for a user who may not log in.
     pub(crate) contact: Option<String>,
 }
 
 impl Rules {
-    /// Returns whether every user of the provider may come in.
+    /// Returns whether every user of the provider may log in.
     pub(crate) fn are_empty(&self) -> bool {
         self.users.is_empty() && self.email_domains.is_empty() && self.groups.is_empty()
     }
@@ -27,7 +27,7 @@ impl Rules {
         self.groups.iter().any(|named| named == group)
     }
 
-    /// Returns whether the user may come in: if any rule names the user.
+    /// Returns whether the user may log in: if any rule names the user.
     pub(crate) fn admit(&self, user: &User) -> bool {
         let is_named = |named: &String| {
             let kind = Named::of(named);

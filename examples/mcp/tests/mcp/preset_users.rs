@@ -1,4 +1,4 @@
-//! The users of the providers that the presets of the example `mcp` are for: who may come in.
+//! The users of the providers that the presets of the example `mcp` are for: who may log in.
 
 use serde_json::{Value, json};
 use test_support::process::Example;

@@ -180,11 +180,12 @@ pub(crate) struct Cli {
     #[arg(long)]
     hand_back: bool,
 
-    /// Refresh at the upstream when an access token of the proxy is used and the upstream's ends,
-    /// so that clients that never refresh stay logged in; needs --access-token-lifetime
+    /// Refresh at the upstream when a client uses an access token of the proxy whose upstream
+    /// access token expires, so that clients that never refresh stay logged in; needs
+    /// --access-token-lifetime
     ///
-    /// It is for public clients, and for the confidential one of --upstream-client-id. The risk: an
-    /// access token and a copy of the store open its session.
+    /// The proxy does this for public clients and for the confidential client of
+    /// --upstream-client-id. The risk: an access token and a copy of the store open its session.
     #[arg(long)]
     pub(crate) upstream_refresh: bool,
 

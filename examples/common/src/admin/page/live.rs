@@ -20,7 +20,7 @@ use super::{Page, figures};
 /// The interval between two events.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The figures, once a second, while the operator is signed in.
+/// A body that sends the figures once a second, while the operator is signed in.
 struct Figures {
     page: Page,
     headers: HeaderMap,
@@ -30,7 +30,7 @@ struct Figures {
 
 pub(super) async fn stream(State(page): State<Page>, headers: HeaderMap) -> Response {
     if page.0.signed_in.find(&headers).is_none() {
-        // A browser does not try again after this status.
+        // After this status, a browser does not reconnect.
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let Ok(permit) = page.0.live.clone().try_acquire_owned() else {

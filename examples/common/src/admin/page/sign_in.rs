@@ -21,8 +21,8 @@ use tokio::time::Instant;
 use super::{Page, message, render};
 use crate::cookie;
 
-/// The name of the cookie. With the prefix, browsers accept it only with `Secure` and only from
-/// this host (RFC 6265bis §4.1.3.2). They treat this computer like a server with TLS.
+/// The name of the cookie. Because of its prefix, browsers accept it only with `Secure` and only
+/// from this host (RFC 6265bis §4.1.3.2). From localhost they accept `Secure` without TLS.
 const COOKIE_NAME: &str = "__Host-admin";
 
 /// The time after which an operator must sign in again.
@@ -56,7 +56,8 @@ impl SignedIn {
         })
     }
 
-    /// Signs a new operator in. The session that ends first makes room.
+    /// Signs a new operator in. If [`MOST`] operators are signed in, signs out the one whose
+    /// session ends first.
     fn add(&self) -> Result<Operator, getrandom::Error> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;
@@ -104,7 +105,8 @@ impl Operator {
         html! { input type="hidden" name="csrf" value=(self.form_token(action)); }
     }
 
-    fn sent(&self, action: &str, csrf: &str) -> bool {
+    /// Returns whether the form with this action was rendered for this operator.
+    fn has_form_token(&self, action: &str, csrf: &str) -> bool {
         self.form_token(action)
             .as_bytes()
             .ct_eq(csrf.as_bytes())
@@ -112,7 +114,8 @@ impl Operator {
     }
 }
 
-/// Returns the operator who submitted the form with this action, or the response to others.
+/// Returns the operator who submitted the form with this action, or the response that refuses the
+/// form.
 pub(super) fn submitter(
     page: &Page,
     headers: &HeaderMap,
@@ -122,14 +125,14 @@ pub(super) fn submitter(
     let Some(operator) = page.0.signed_in.find(headers) else {
         return Err(form(page, StatusCode::UNAUTHORIZED, None).into());
     };
-    if !operator.sent(action, csrf) {
+    if !operator.has_form_token(action, csrf) {
         let text = "The form does not come from this page. Nothing was changed.";
         return Err(message(page, StatusCode::FORBIDDEN, Some(&operator), text).into());
     }
     Ok(operator)
 }
 
-/// Shows the form to sign in.
+/// Returns the page with the form to sign in.
 pub(super) fn form(page: &Page, status: StatusCode, error: Option<&str>) -> Response {
     let content = html! {
         h1 { "Sign in" }
@@ -194,8 +197,8 @@ pub(super) async fn sign_out(
     }
 }
 
-/// Sets the cookie and leads to the overview. The path is relative, because a reverse proxy may
-/// serve the page below a path.
+/// Returns a redirect to the overview that sets the cookie. The path is relative, because a reverse
+/// proxy may serve the page below a path.
 fn to_overview(value: &str, lifetime: Duration) -> Response {
     let cookie = format!(
         "{COOKIE_NAME}={value}; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age={}",

@@ -74,7 +74,7 @@ fn parts_named_like_an_inspected_parameter_are_refused() {
             "Content-Disposition: form-data; name=\"re\u{17f}ponse_type\"",
             Refusal::ResponseType,
         ),
-        // Names of parts without one.
+        // Other headers that name a part for some servers.
         ("Content-ID: response_type", Refusal::ResponseType),
         ("content-id :\t<Request_URI>", Refusal::RequestUri),
         (
@@ -93,7 +93,7 @@ fn parts_named_like_an_inspected_parameter_are_refused() {
             "Content-Type: Content-ID: response_type",
             Refusal::ResponseType,
         ),
-        // Headers that begin elsewhere.
+        // Headers that do not begin at the start of a line.
         (
             "X-Content-Disposition: form-data; name=\"response_type\"",
             Refusal::ResponseType,

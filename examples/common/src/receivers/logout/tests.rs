@@ -150,10 +150,10 @@ async fn a_logout_token_whose_key_is_published_late_can_be_sent_again() {
 }
 
 #[tokio::test]
-async fn a_subject_whose_sessions_cannot_end_does_not_keep_those_of_the_next() {
+async fn a_failure_for_one_subject_does_not_keep_the_sessions_of_the_next() {
     let server = Server::start().await;
     let app = &server.app;
-    // The ID alone, and the ID at the provider, may both be the user.
+    // The subject without an issuer and the one of the provider may both be the user.
     let unnamed = Subject::new("ada").unwrap();
     next_extension(app, unnamed.clone());
     app.log_in("app").await;

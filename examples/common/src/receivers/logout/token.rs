@@ -105,7 +105,8 @@ impl Claims {
         if self.jti.is_empty() || self.jti.len() > LONGEST_ID {
             return Err(Refused::invalid("the claim jti is invalid"));
         }
-        // The layer ignores longer ones. With `sub`, the sessions of which it knows none end.
+        // The layer stores no longer `sid`. Without `sub`, such a token could end nothing. With
+        // `sub`, it ends the sessions of the user whose `sid` is unknown.
         let longest = self.sub.as_ref().map_or(LONGEST_SID, |_| usize::MAX);
         if let Some(sid) = &self.sid
             && !(1..=longest).contains(&sid.len())

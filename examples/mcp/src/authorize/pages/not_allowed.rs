@@ -1,4 +1,4 @@
-//! The page for a user who has logged in, but may not come in.
+//! The page for a user who has logged in at the provider, but may not use this server.
 
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -10,8 +10,8 @@ use super::consent::host;
 use crate::app::App;
 use crate::users::User;
 
-/// Says that the user may not come in, and whom to ask. The browser goes to the client only if the
-/// user clicks the link.
+/// Says that the user may not use this server, and whom to ask. The browser goes to the client only
+/// if the user clicks the link.
 pub(in crate::authorize) fn not_allowed(
     app: &App,
     user: &User,

@@ -1,4 +1,4 @@
-//! The users of the example `mcp`: who they are, and who may come in.
+//! The users of the example `mcp`: who they are, and who may log in.
 
 mod rules;
 
