@@ -13,7 +13,10 @@
 //! 4. Other spellings of these headers: CGI, WSGI and their successors read `Content_Type` as
 //!    `Content-Type`.
 
-use http::header::{CONNECTION, COOKIE, Entry, HeaderMap, HeaderName, HeaderValue};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, Entry, HeaderMap, HeaderName, HeaderValue,
+    TRANSFER_ENCODING,
+};
 
 /// Headers that replace the path or the method. They are removed even if they come from a trusted
 /// network.
@@ -202,6 +205,9 @@ const IDENTITY_PARTS: [&str; 16] = [
 
 /// Removes hop-by-hop headers from a request or a response and, unless a trusted reverse proxy has
 /// sent it, the headers that `Connection` nominates.
+///
+/// A `Content-Length` beside `Transfer-Encoding` is not the length of the content and goes, too
+/// (RFC 9112 §6.3).
 pub fn remove_hop_by_hop(headers: &mut HeaderMap, trusted: bool) {
     // Most messages have no such header.
     if !headers.keys().any(|name| is_hop_by_hop(name.as_str())) {
@@ -211,6 +217,9 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap, trusted: bool) {
         for name in nominated(headers) {
             headers.remove(name);
         }
+    }
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
     }
     remove_if(headers, is_hop_by_hop);
 }

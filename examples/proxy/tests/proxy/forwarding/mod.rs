@@ -79,19 +79,23 @@ async fn preserve_host_forwards_the_host_of_the_client() {
     );
 }
 
-#[tokio::test]
-async fn no_reason_phrase_of_the_upstream_reaches_a_client() {
+/// Starts a server that sends this response to every request. Returns its URL.
+async fn serve_raw(answer: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let upstream = listener.local_addr().unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let _ = stream.read(&mut [0; 4096]).await;
-            let answer =
-                "HTTP/1.1 200 upstream-secret\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
             let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
-    let proxy = proxy::start(&format!("http://{upstream}"), &[]).await;
+    url
+}
+
+#[tokio::test]
+async fn no_reason_phrase_of_the_upstream_reaches_a_client() {
+    let answer = "HTTP/1.1 200 upstream-secret\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+    let proxy = proxy::start(&serve_raw(answer).await, &[]).await;
     for request in [
         "GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
         "POST /token HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 24\r\n\r\ngrant_type=a&client_id=b",
@@ -99,6 +103,18 @@ async fn no_reason_phrase_of_the_upstream_reaches_a_client() {
         let answer = raw(proxy.addr(), request).await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         assert!(!answer.contains("upstream-secret"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_with_two_lengths_is_forwarded_by_its_chunks() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nwhole\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 9\r\nConnection: close\r\n\r\n5\r\nwhole\r\n0\r\n\r\n",
+    ] {
+        let proxy = proxy::start(&serve_raw(answer).await, &[]).await;
+        let seen = get(&proxy.url("/x")).await;
+        assert_eq!((seen.status, &*seen.text()), (StatusCode::OK, "whole"));
     }
 }
 
