@@ -114,7 +114,7 @@ async fn a_response_with_two_lengths_is_forwarded_by_its_chunks() {
     ] {
         let proxy = proxy::start(&serve_raw(answer).await, &[]).await;
         let seen = get(&proxy.url("/x")).await;
-        assert_eq!((seen.status, &*seen.text()), (StatusCode::OK, "whole"));
+        assert_eq!((seen.status, seen.text()), (StatusCode::OK, "whole"));
     }
 }
 
