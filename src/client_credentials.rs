@@ -13,7 +13,8 @@ use crate::wire::client::ClientId;
 /// The client authentication of the requests that the layer itself sends to the inner service, such
 /// as those of [`upstream_refresh`](crate::AccessLayerBuilder::upstream_refresh).
 ///
-/// No client is there to authenticate in such a request. It always names the client of the grant.
+/// Such a request always names the client of the grant, but the client itself takes no part in it.
+/// So the layer needs credentials of its own for clients that authenticate.
 ///
 /// ```
 /// use tower_oauth_refresh::ClientCredentials;
@@ -36,29 +37,32 @@ enum Kind {
 }
 
 impl ClientCredentials {
-    /// Only for grants of public clients: the `client_id` of the grant in the form (RFC 6749
-    /// §3.2.1). The layer sends no request about the grant of a client that has authenticated.
+    /// Returns credentials for the grants of public clients only: the form has the `client_id` of
+    /// the grant (RFC 6749 §3.2.1). The layer sends no request about the grant of a client that has
+    /// authenticated.
     #[must_use]
     pub const fn public() -> Self {
         Self(Kind::Public)
     }
 
-    /// For one confidential client, with its secret in `Authorization` (`client_secret_basic`, RFC
-    /// 6749 §2.3.1). The grants of other clients are treated as with [`public`](Self::public).
+    /// Returns the credentials of one confidential client, with the secret in `Authorization`
+    /// (`client_secret_basic`, RFC 6749 §2.3.1). The grants of other clients are treated as with
+    /// [`public`](Self::public).
     #[must_use]
     pub fn basic(client_id: ClientId, client_secret: impl Into<String>) -> Self {
         Self(Kind::Basic(client_id, client_secret.into().into()))
     }
 
-    /// Like [`basic`](Self::basic), with the secret in the form (`client_secret_post`).
+    /// Returns the same credentials as [`basic`](Self::basic), with the secret in the form
+    /// (`client_secret_post`).
     #[must_use]
     pub fn post(client_id: ClientId, client_secret: impl Into<String>) -> Self {
         Self(Kind::Post(client_id, client_secret.into().into()))
     }
 
-    /// For all grants: the service authenticates the request itself, for example with a signed
-    /// assertion or mutual TLS, or because it trusts the layer. The form has the `client_id` of the
-    /// grant.
+    /// Returns credentials for all grants. The form has the `client_id` of the grant, and the
+    /// service that sends the request adds the authentication, for example a signed assertion or
+    /// mutual TLS, or needs none because the inner service trusts the layer.
     #[must_use]
     pub const fn added_by_service() -> Self {
         Self(Kind::Service)

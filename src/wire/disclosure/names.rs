@@ -37,12 +37,12 @@ const TOKENS: [&str; 11] = [
 ];
 
 /// Names that contain one of these hold a token, unless the rest of the name begins with one of
-/// [`ABOUT`].
+/// [`DESCRIPTIONS`].
 const STANDARD: [&str; 3] = ["accesstoken", "refreshtoken", "idtoken"];
 
 /// The beginnings of what follows a name of [`STANDARD`] in names that only describe a token:
 /// `access_token_type`, `refresh_token_expires_in`.
-const ABOUT: [&str; 20] = [
+const DESCRIPTIONS: [&str; 20] = [
     "id", "expir", "type", "lifetime", "timeout", "ttl", "valid", "issued", "created", "updated",
     "format", "scope", "hash", "version", "status", "endpoint", "uri", "url", "alg", "signing",
 ];
@@ -58,7 +58,7 @@ const LABELS: [&str; 6] = ["type", "name", "key", "kind", "id", "tokentype"];
 const LABELLED: [&str; 3] = ["value", "token", "secret"];
 
 /// Words in error codes that mention a token but do not name one, such as `invalid_token`.
-const ABOUT_ONE: [&str; 3] = ["invalid", "expired", "missing"];
+const ERROR_WORDS: [&str; 3] = ["invalid", "expired", "missing"];
 
 /// Returns whether a member of this name may be a label: its value names what another one holds.
 pub(super) fn is_label(name: &str) -> bool {
@@ -85,7 +85,7 @@ pub(super) fn is_access(name: &str) -> bool {
 pub(super) fn is_exact(text: &str) -> bool {
     let text = folded(text);
     let has = |part: &&str| text.contains(*part);
-    (TOKENS.contains(&&*text) || STANDARD.iter().any(has)) && !ABOUT_ONE.iter().any(has)
+    (TOKENS.contains(&&*text) || STANDARD.iter().any(has)) && !ERROR_WORDS.iter().any(has)
 }
 
 /// Returns whether `known` is the folded form of a name.
@@ -143,7 +143,7 @@ fn without_version(name: &str) -> &str {
 }
 
 fn describes(rest: &str) -> bool {
-    ABOUT.iter().any(|about| rest.starts_with(about))
+    DESCRIPTIONS.iter().any(|about| rest.starts_with(about))
 }
 
 /// Returns whether a text assigns a value to a name for which `names` is true, in the syntax of a
