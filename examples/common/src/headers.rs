@@ -18,11 +18,20 @@ use http::header::{
     TRANSFER_ENCODING,
 };
 
-/// Headers that replace the path or the method. They are removed even if they come from a trusted
-/// network.
-const REWRITING: [&str; 20] = [
+/// Headers that replace the path, the query or the method. They are removed even if they come from
+/// a trusted network. Some have the names of CGI variables (RFC 3875 §4.1): gunicorn removes
+/// `SCRIPT_NAME` from the beginning of the path, by default.
+const REWRITING: [&str; 29] = [
     "http-method-override",
     "method-override",
+    "path-info",
+    "path-translated",
+    "query-string",
+    "request-method",
+    "request-uri",
+    "script-filename",
+    "script-name",
+    "x-envoy-original-dst-host",
     "x-envoy-original-method",
     "x-envoy-original-path",
     "x-http-method",
@@ -40,46 +49,44 @@ const REWRITING: [&str; 20] = [
     "x-rewrite-path",
     "x-rewrite-uri",
     "x-rewrite-url",
+    "x-traversal-path",
     "x-tunnel-method",
 ];
 
-/// Headers, other than `X-Forward…`, that describe the client or the URL that it used.
-const FORWARDING: [&str; 35] = [
-    "cf-connecting-ip",
+/// Headers, other than `X-Forward…`, `…Forwarded…` and those with one of [`ADDRESS_ENDINGS`], that
+/// describe the client or the URL that it used.
+const FORWARDING: [&str; 19] = [
     "cf-connecting-ipv6",
     "cf-visitor",
-    "client-ip",
-    "cloudfront-forwarded-proto",
     "cloudfront-viewer-address",
     "coming-from",
-    "fastly-client-ip",
-    "fly-client-ip",
-    "forwarded",
-    "forwarded-for",
     "front-end-https",
-    "http-client-ip",
-    "http-x-forwarded-for",
-    "remote-addr",
-    "true-client-ip",
     "x-appengine-user-ip",
-    "x-azure-clientip",
     "x-azure-socketip",
-    "x-client-ip",
-    "x-cluster-client-ip",
+    "x-coming-from",
     "x-envoy-external-address",
     "x-host",
+    "x-http-host-override",
     "x-nf-client-connection-ip",
-    "x-original-forwarded-for",
     "x-original-host",
     "x-originating-ip",
+    "x-proxied-https",
     "x-proxyuser-ip",
-    "x-real-ip",
-    "x-remote-addr",
-    "x-remote-ip",
     "x-scheme",
     "x-script-name",
-    "x-true-client-ip",
     "x-url-scheme",
+];
+
+/// The ends of the names of headers with the address of the client. Each content delivery network
+/// has a name of its own for it.
+const ADDRESS_ENDINGS: [&str; 7] = [
+    "client-ip",
+    "clientip",
+    "connecting-ip",
+    "real-ip",
+    "remote-addr",
+    "remote-ip",
+    "src-ip",
 ];
 
 /// Headers in which reverse proxies and gateways name the user or the client whom they have
@@ -102,7 +109,9 @@ const IDENTITY: [&str; 15] = [
     "x-username",
 ];
 
-const IDENTITY_PREFIXES: [&str; 26] = [
+const IDENTITY_PREFIXES: [&str; 27] = [
+    // `$WSRU` and others of WebSphere.
+    "-ws",
     "cf-access-",
     "iv-",
     "mellon-",
@@ -260,9 +269,7 @@ pub fn remove_misleading(headers: &mut HeaderMap, trusted: bool) {
 /// Removes headers that name a user, also those of a trusted network.
 pub fn remove_users(headers: &mut HeaderMap) {
     // `X-Remote-Addr` names no user.
-    remove_if(headers, |name| {
-        is_identity(name) && !is_any(name, &FORWARDING)
-    });
+    remove_if(headers, |name| is_identity(name) && !names_an_address(name));
 }
 
 /// Removes headers with these names, which are in lower case, and other spellings of them.
@@ -315,7 +322,13 @@ fn is_standard(name: &str) -> bool {
 }
 
 fn is_forwarding(name: &str) -> bool {
-    begins_with_any(name, &["x-forward"]) || is_any(name, &FORWARDING)
+    begins_with_any(name, &["x-forward"])
+        || is_any(name, &FORWARDING)
+        || names_an_address(name)
+        || (0..name.len()).any(|at| {
+            name.get(at..)
+                .is_some_and(|rest| begins_with_any(rest, &["forwarded"]))
+        })
 }
 
 fn is_identity(name: &str) -> bool {
@@ -347,6 +360,14 @@ fn begins_with_any(name: &str, prefixes: &[&str]) -> bool {
     prefixes.iter().any(|prefix| {
         name.get(..prefix.len())
             .is_some_and(|start| is_same(start, prefix))
+    })
+}
+
+fn names_an_address(name: &str) -> bool {
+    ADDRESS_ENDINGS.iter().any(|ending| {
+        let end = name.len().checked_sub(ending.len());
+        end.and_then(|end| name.get(end..))
+            .is_some_and(|end| is_same(end, ending))
     })
 }
 

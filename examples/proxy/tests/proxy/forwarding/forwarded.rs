@@ -44,7 +44,7 @@ async fn connection_removes_nothing_that_a_trusted_proxy_has_added() {
 }
 
 /// Headers with which a client can forge its identity.
-const FORGED: [(&str, &str); 31] = [
+const FORGED: [(&str, &str); 43] = [
     ("x-forwarded-for", "192.0.2.1"),
     ("x-forwarded-for", "192.0.2.2, 127.0.0.9"),
     ("x-forwarded-host", "forged.example"),
@@ -61,6 +61,18 @@ const FORGED: [(&str, &str); 31] = [
     ("cf-connecting-ip", "192.0.2.9"),
     ("front-end-https", "on"),
     ("http-client-ip", "192.0.2.9"),
+    ("Remote_Addr", "192.0.2.9"),
+    ("x-real-client-ip", "192.0.2.9"),
+    ("do-connecting-ip", "192.0.2.9"),
+    ("cf-connecting-ipv6", "2001:db8::9"),
+    ("x-cdn-src-ip", "192.0.2.9"),
+    ("x-vercel-forwarded-for", "192.0.2.9"),
+    ("x-ms-forwarded-client-ip", "192.0.2.9"),
+    ("forwarded-host", "forged.example"),
+    ("x-http-host-override", "forged.example"),
+    ("x-proxied-https", "on"),
+    ("x-script-name", "/forged"),
+    ("$WSRU", "forged"),
     ("client-cert", ":YQ==:"),
     ("Client_Cert_Chain", ":YQ==:"),
     ("ssl-client-cert", "forged"),

@@ -172,6 +172,14 @@ async fn headers_that_replace_the_path_or_the_method_are_removed() {
         "x_http_method",
         "x-method-override",
         "X_METHOD_OVERRIDE",
+        // CGI variables that some servers take from headers.
+        "SCRIPT_NAME",
+        "script-name",
+        "PATH_INFO",
+        "query_string",
+        "request.method",
+        "REQUEST_URI",
+        "x-traversal-path",
         // Other spellings of checked headers and of hop-by-hop headers.
         "content_type",
         "content_length",
