@@ -27,7 +27,7 @@ const ROUNDS: usize = 21;
 const SLICE: Duration = Duration::from_millis(250);
 /// For this long, every rotation leaves a kilobyte behind.
 const RETRY_WINDOW: Duration = Duration::from_secs(5);
-/// The same queue length as in the store.
+/// The length of the queue, as in the store.
 const QUEUE: usize = 1024;
 
 fn main() -> ExitCode {

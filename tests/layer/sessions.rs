@@ -287,7 +287,7 @@ async fn a_session_in_use_is_listed_anew_before_its_listing_ends() {
     }
     assert_eq!(app.layer.sessions(&ann()).await.unwrap().len(), 1);
     assert_eq!(app.layer.end_sessions(&ann()).await.unwrap(), 1);
-    // What is used no more leaves the store.
+    // An index that is not used any more expires.
     log_in(&app, "app", "ann").await;
     app.clock.advance(3 * day);
     app.store.calls();

@@ -26,7 +26,7 @@ async fn the_subject_is_that_of_the_extension_then_of_the_id_token() {
     next_id_token(&app, ANN);
     app.log_in("app").await;
     assert_eq!(count(&app, &ann()).await, 1);
-    // The same id of no issuer is another user.
+    // A subject with this id and without an issuer is another user.
     assert_eq!(count(&app, &Subject::new("ann").unwrap()).await, 0);
 
     next_extension(&app, Subject::new("bob").unwrap());

@@ -281,7 +281,7 @@ async fn at_step(outage: Outage, step: Step) {
     assert_eq!(upstream.reuses(), 0, "{case}");
 }
 
-/// What makes the server hold the calls that write.
+/// A session that makes the server hold the calls that write: by a lock, or without a standby.
 struct Hold {
     /// Returns how many calls it holds.
     waiting: &'static str,

@@ -164,7 +164,7 @@ async fn wrong_clients_and_dead_tokens_rarely_reach_redis() {
     // On a busy machine, 256 requests that wait for each other take longer than the defaults.
     let store = RedisStore::builder(&wire.url()).command_timeout(crate::faults::LIMIT);
     let store = store.connect().await.unwrap();
-    // What the cache knows stays known for the whole test, however long that takes.
+    // The facts in the cache outlive the test, even on a slow machine.
     let store = TieredStore::builder(store).ttl(Duration::from_secs(3600));
     let app = App::over(
         ManualClock::new(),

@@ -14,7 +14,7 @@ const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 /// The only crate that is published. The others are `publish = false`.
 const LIBRARY: &str = "tower-oauth-refresh";
 
-/// What users build: the library, and the programs from a checkout.
+/// The packages that users build: the library, and the programs from a checkout.
 const FOR_USERS: [&str; 3] = [LIBRARY, "mcp-oauth-proxy", "oauth-refresh-proxy"];
 
 /// Features that need a newer Rust than the crate, the crates that need it, and the version. The

@@ -52,7 +52,7 @@ pub(crate) struct Pass {
     pub(crate) session: usize,
     /// The refresh token in the same response.
     pub(crate) with: ClaimTag,
-    /// When its first upstream access token ends.
+    /// The expiry of its first upstream access token.
     pub(crate) upstream_until: Duration,
     /// The time of its expiry, by a clock that is right within [`Pass::MARGIN`].
     pub(crate) until: Duration,

@@ -94,7 +94,7 @@ struct Line {
     kept: bool,
     /// Whether a response has contained the current token again.
     converged: bool,
-    /// When and why the grant became invalid.
+    /// The time at which the grant became invalid, and the reason.
     dead: Option<(Duration, &'static str)>,
     /// Requests in progress, and the total number of requests.
     open: u32,
@@ -102,11 +102,11 @@ struct Line {
     touched: Duration,
     commit_lost: bool,
     removed: bool,
-    /// When a token was reused last without the proof of the client.
+    /// The time of the last reuse without the proof of the client.
     unproven: Option<Duration>,
-    /// When the response was stored, for a token from before the layer.
+    /// For a token from before the layer: the time at which the response was stored.
     adopted: Option<Duration>,
-    /// When the grant began.
+    /// The beginning of the grant.
     born: Option<Born>,
     /// The instance that has stored the first rotation.
     named_by: Option<Life>,

@@ -24,7 +24,7 @@ pub(crate) struct User {
     pub(crate) foreign: bool,
     /// The person who uses the device, if the authorization server names persons.
     pub(crate) person: Option<usize>,
-    /// How often each tab refreshes.
+    /// The number of refreshes of each tab.
     pub(crate) steps: usize,
 }
 
@@ -36,7 +36,7 @@ pub(crate) enum Rotates {
     Never,
 }
 
-/// When the long outage of the store begins.
+/// The beginning of the long outage of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begins {
     At(Duration),
@@ -76,13 +76,13 @@ pub(crate) struct Plan {
     /// Whether every instance has a cache in front of the store.
     pub(crate) tiered: bool,
     pub(crate) access: Guard,
-    /// How long an access token of the authorization server lives, if the layer renews them.
+    /// The lifetime of access tokens of the authorization server, if the layer renews them.
     pub(crate) renewed_after: Option<Duration>,
     /// Until when sessions from before the layer are adopted.
     pub(crate) adopt_until: Duration,
-    /// When the instances are replaced, one after the other, by instances that hand grants back.
+    /// The time from which instances that hand grants back replace the others, one by one.
     pub(crate) hand_back: Option<Duration>,
-    /// How far the clock of each instance is ahead.
+    /// The time by which the clock of each instance is ahead.
     pub(crate) skews: Vec<Duration>,
     /// Store calls that are lost, delayed, repeated or rejected.
     pub(crate) store_faults: u32,

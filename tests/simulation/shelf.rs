@@ -71,9 +71,9 @@ pub(crate) struct Shelf {
     slots: BTreeMap<Key, Slot>,
     /// The previous value of each write, for a replica that has not received it.
     journal: Vec<(Timestamp, Key, Option<Slot>)>,
-    /// How far the clock of the store is ahead.
+    /// The time by which the clock of the store is ahead.
     ahead: Duration,
-    /// When the store is unreachable.
+    /// The time in which the store is unreachable.
     away: Option<Range<Duration>>,
 }
 

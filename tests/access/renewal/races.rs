@@ -67,7 +67,7 @@ async fn a_rotation_and_a_renewal_take_turns() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_ends_during_a_renewal_stays_ended() {
+async fn a_token_or_grant_that_ends_during_a_renewal_stays_ended() {
     for ending in 0..4 {
         let app = app();
         let other = another(&app);

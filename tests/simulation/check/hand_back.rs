@@ -14,7 +14,7 @@ type Answer = [String; 2];
 /// The end of a grant that was handed back.
 #[derive(Debug, Default)]
 pub(super) struct Retirement {
-    /// When it was handed back last.
+    /// The time at which it was last handed back.
     at: Option<Duration>,
     /// The first response to each token, and when that token was presented.
     answers: BTreeMap<[u8; 32], (Duration, Answer)>,

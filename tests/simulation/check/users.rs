@@ -29,19 +29,19 @@ pub(crate) struct Owner {
     pub(crate) late: bool,
 }
 
-/// When a grant began, by the clock of its instance.
+/// The beginning of a grant, by the clock of its instance.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Born {
     earliest: Duration,
     latest: Duration,
 }
 
-/// What the instances have reported about the entry of a grant in the index of its user.
+/// The events about the entry of a grant in the index of its user.
 #[derive(Debug, Default)]
 struct Listing {
-    /// When the log-in or adoption was complete.
+    /// The time at which the log-in or the adoption was complete.
     issued: Option<Duration>,
-    /// When the rotation was complete that was the first to name the user.
+    /// The time at which the first rotation that named the user was complete.
     named: Option<Duration>,
     /// The instance that failed to list it, and when.
     failed: Option<(Life, Duration)>,
@@ -53,7 +53,7 @@ struct Listing {
 #[derive(Debug)]
 struct Epoch {
     client: Option<String>,
-    /// When it was made, by the clock of its instance.
+    /// The time of the call, by the clock of its instance.
     at: Duration,
     /// The time from which every instance must know it. `None` if it did not succeed.
     since: Option<Duration>,
@@ -85,7 +85,7 @@ pub(crate) struct Ending {
 
 #[derive(Debug, Default)]
 pub(super) struct Users {
-    /// How far the clock of each instance is ahead.
+    /// The time by which the clock of each instance is ahead.
     skews: Vec<Duration>,
     owners: BTreeMap<usize, Owner>,
     listings: BTreeMap<GrantKey, Listing>,

@@ -49,7 +49,7 @@ struct Start {
     latest: Duration,
 }
 
-/// What a grant knows about its older tokens.
+/// The current and previous tokens of a grant, and the starts of the windows of older ones.
 #[derive(Debug, Default)]
 pub(super) struct Trail {
     current: Option<ClaimTag>,

@@ -24,7 +24,7 @@ pub(crate) struct Sessions {
     replaced: u32,
     /// The client assertions that it has accepted, each once.
     assertions: BTreeSet<String>,
-    /// When each access token was issued, by its number in its session.
+    /// The time at which each access token was issued, by its number in its session.
     issued: BTreeMap<(usize, u32), Duration>,
 }
 

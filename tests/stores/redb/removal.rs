@@ -81,7 +81,7 @@ async fn the_space_of_expired_entries_is_reclaimed() {
         }
         sizes.push(fs::metadata(file.path()).unwrap().len());
     }
-    // How full the pages are depends on which writes shared a commit.
+    // The fill of the pages depends on which writes shared a commit.
     assert!(
         sizes[4] < 2 * sizes[0].max(sizes[1]),
         "the file grows: {sizes:?}"

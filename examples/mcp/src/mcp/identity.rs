@@ -144,7 +144,9 @@ impl Identity {
         }
         let signed = key.sign("JWT", &claims);
         if signed.is_err() {
-            tracing::error!("an identity token could not be signed: the request has none");
+            tracing::error!(
+                "an identity token could not be signed: the request is sent without one"
+            );
         }
         signed.ok()
     }

@@ -50,7 +50,7 @@ pub(crate) enum IdentifyError {
     Keys,
     #[error("the userinfo endpoint is unavailable")]
     Userinfo,
-    #[error("the userinfo endpoint does not say who the user is")]
+    #[error("the userinfo endpoint does not name the user")]
     NotSaid,
     #[error("the refresh is for another user than the log-in")]
     OtherUser,
@@ -305,10 +305,7 @@ fn read_userinfo(
         Err(error @ ProviderError::TooLarge) => (IdentifyError::NotSaid, causes(&error)),
         Err(error) => (IdentifyError::Userinfo, causes(&error)),
     };
-    tracing::warn!(
-        error = why,
-        "the userinfo endpoint did not say who a user is"
-    );
+    tracing::warn!(error = why, "the userinfo endpoint did not name the user");
     Err(error)
 }
 

@@ -99,7 +99,7 @@ async fn user(
             answer.remove("id_token");
             tracing::warn!(
                 error = causes(&error),
-                "a refresh keeps the user of the log-in: the provider did not say who it is now"
+                "the provider did not identify the user at a refresh: the rules apply to the user as known before"
             );
             Ok(known)
         }

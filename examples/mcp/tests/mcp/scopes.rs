@@ -138,7 +138,7 @@ async fn an_unknown_scope_is_refused_if_the_operator_wants_it() {
 
 /// Keycloak adds default scopes, and Google adds the scopes that the user granted before.
 #[tokio::test]
-async fn what_the_provider_adds_is_not_granted() {
+async fn scopes_that_the_provider_adds_are_not_granted() {
     let fixture = Fixture::start(&["--scope", "openid profile email"]).await;
     let answer = |scope| {
         fixture
@@ -151,7 +151,7 @@ async fn what_the_provider_adds_is_not_granted() {
     let token = tokens.string("refresh_token");
     let tokens = fixture.refresh(&token, "").await;
     assert_eq!(tokens.string("scope"), "openid profile");
-    // What it does not grant is not granted here, either.
+    // This server does not grant a scope that the provider has not granted.
     answer("email admin");
     let token = tokens.string("refresh_token");
     let tokens = fixture.refresh(&token, "").await;

@@ -56,7 +56,7 @@ const MOST_LINES: usize = 8;
 pub struct MultipartCheck {
     /// The last bytes that were received, without blanks: at most [`LOOK_BACK`].
     before: BytesMut,
-    /// What follows the colon of `header`, as far as it has arrived and is held back.
+    /// The bytes behind the colon of `header` that have arrived and are held back.
     held: BytesMut,
     /// The header in whose value the last received byte is.
     header: Option<Header>,

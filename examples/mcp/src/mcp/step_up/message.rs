@@ -265,7 +265,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_can_be_read_in_two_ways_is_refused() {
+    fn an_ambiguous_or_invalid_message_is_refused() {
         for body in [
             "x",
             "5",

@@ -333,7 +333,7 @@ async fn a_refresh_without_news_keeps_the_user_of_the_log_in() {
 }
 
 #[tokio::test]
-async fn what_only_this_server_asks_for_is_not_granted_to_clients() {
+async fn scopes_that_only_this_server_requests_are_not_granted_to_clients() {
     let idp = Idp::with(says(
         json!({ "email": "ada@example.com", "email_verified": true }),
     ))

@@ -118,7 +118,7 @@ async fn a_form_of_another_site_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_clients_and_users_choose_is_text_in_the_page() {
+async fn text_of_clients_and_users_is_escaped_in_the_page() {
     let admin = Admin::start().await;
     let client = "<script>alert(1)</script>\u{202e}\"'&";
     let user = "\"><img src=x onerror=alert(1)>";
