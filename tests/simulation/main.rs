@@ -137,7 +137,7 @@ fn every_possible_event_occurs() {
     };
     for kind in KINDS {
         assert!(
-            happened(&format!(" tells {kind} ")),
+            happened(&format!(" emits {kind} ")),
             "{kind} never happened"
         );
     }
