@@ -77,34 +77,35 @@ impl PostgresStoreBuilder {
     }
 
     /// Sets the time limit of a call of the store, including the wait for a connection and
-    /// repetitions. Default: two seconds; at most an hour. A call that takes longer fails with
-    /// [`StoreError::Unavailable`](crate::StoreError::Unavailable), and may have taken effect.
+    /// repetitions. Default: two seconds. At least a millisecond, at most an hour. A call that
+    /// takes longer fails with [`StoreError::Unavailable`](crate::StoreError::Unavailable), and may
+    /// have taken effect.
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = timeout;
         self
     }
 
     /// Sets the most connections of the pool that the store opens for its URL, without the one for
-    /// `LISTEN`. Default: 10. Has no effect on the pool of a program.
+    /// `LISTEN`. Default: 10. At least one. Has no effect on the pool of a program.
     pub fn max_connections(mut self, count: u32) -> Self {
         self.max_connections = count;
         self
     }
 
-    /// Sets whether `connect` creates the schema, or brings it up to date. Default: `true`. An
-    /// up-to-date schema needs no right to change it. Without migrations, run the SQL of
+    /// Sets whether `connect` creates the schema, or brings it up to date. Default: `true`. If the
+    /// schema is up to date, the role needs no right to change it. With `false`, run the SQL of
     /// [`schema_sql`](PostgresStore::schema_sql) before the instances start.
     pub fn migrate(mut self, migrate: bool) -> Self {
         self.migrate = migrate;
         self
     }
 
-    /// Sets whether statements are prepared. Default: `true`, which is faster. Without, each call
-    /// is one message of the simple query protocol, for poolers in transaction mode that do not
-    /// track prepared statements: PgBouncer before 1.21, or with `max_prepared_statements = 0`. (An
-    /// empty statement cache of sqlx is not enough there, because sqlx still sends two messages.)
-    /// Then the text of a statement contains the sealed values, which a server that logs statements
-    /// writes to its log.
+    /// Sets whether statements are prepared. Default: `true`, which is faster. With `false`, each
+    /// call is one message of the simple query protocol, for poolers in transaction mode that do
+    /// not track prepared statements: PgBouncer before 1.21, or with `max_prepared_statements = 0`.
+    /// (An empty statement cache of sqlx is not enough there, because sqlx still sends two
+    /// messages.) The text of a statement then contains the sealed values, so a server that logs
+    /// statements writes these values to its log.
     pub fn prepared_statements(mut self, prepared: bool) -> Self {
         self.prepared_statements = prepared;
         self
@@ -118,15 +119,16 @@ impl PostgresStoreBuilder {
         self
     }
 
-    /// Sets how often this instance deletes expired rows. Default: a minute. Zero turns it off;
-    /// then another instance must do it, because the tables would grow for ever.
+    /// Sets the interval at which this instance deletes expired rows. Default: a minute. With zero
+    /// it deletes none. Then another instance must do it, because the tables would grow without
+    /// limit.
     pub fn purge_every(mut self, interval: Duration) -> Self {
         self.purge_every = interval;
         self
     }
 
-    /// Sets how long an expired row is kept. Default: a day. It is absent for every call, but is
-    /// still there if the clock of the server was ahead and is set back.
+    /// Sets how long an expired row is kept. Default: a day. No call finds such a row. But if the
+    /// clock of the server was ahead and is set back, the grant exists again.
     pub fn keep_expired(mut self, time: Duration) -> Self {
         self.keep_expired = time;
         self

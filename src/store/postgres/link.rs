@@ -166,7 +166,7 @@ pub(super) async fn read_time(connection: &mut PgConnection) -> Result<i64, sqlx
 ///
 /// The pool tests each returned connection: it waits for the reply to a cancelled call, and for the
 /// reply to a message of its own, without a time limit. If the server hangs, the connection would
-/// count as in use for ever. So the connection is closed if the test takes longer than the time
+/// count as in use permanently. So the connection is closed if the test takes longer than the time
 /// limit of a call.
 pub(super) struct Lent {
     connection: Option<PoolConnection<Postgres>>,

@@ -52,7 +52,7 @@ impl RedisStoreBuilder {
     }
 
     /// Sets the time limit of a call of the store, including reconnects and repetitions. Default:
-    /// one second; at most an hour. A call that takes longer fails with
+    /// one second. At least a millisecond, at most an hour. A call that takes longer fails with
     /// [`StoreError::Unavailable`](crate::StoreError::Unavailable), and may have taken effect.
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = timeout;
@@ -60,15 +60,16 @@ impl RedisStoreBuilder {
     }
 
     /// Makes every write, including that of a lease, wait until `count` replicas have acknowledged
-    /// it, for at most `timeout`. `timeout` must be shorter than
-    /// [`command_timeout`](Self::command_timeout). By default no replica is waited for.
+    /// it, for at most `timeout`. Default: writes do not wait for replicas. `count` must be at
+    /// least one, and `timeout` at least a millisecond and shorter than
+    /// [`command_timeout`](Self::command_timeout).
     ///
     /// Redis replicates asynchronously: when a master fails, its last writes are lost. With this
     /// setting, a write that a failover could lose fails with
     /// [`StoreError::Unavailable`](crate::StoreError::Unavailable):
     ///
-    /// - A rotation does not begin before the replicas have its lease. A rotation that was made is
-    ///   stored again until the replicas have it.
+    /// - A rotation does not begin before the replicas have its lease. The layer repeats the commit
+    ///   of a rotation until the replicas have it, for at most a minute.
     /// - The layer does not replay a response or refuse a token because of a write that a failover
     ///   could lose, or because of the reply of a master that has been replaced and does not know
     ///   it yet.
@@ -89,8 +90,9 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// Sets the user and the password for the sentinels. An empty `user` is the default user. The
-    /// user of the URL is only used for the master.
+    /// Sets the user and the password for the sentinels. Default: the store does not authenticate
+    /// at the sentinels, because the user of the URL is only for the master. An empty `user` is the
+    /// default user.
     pub fn sentinel_credentials(
         mut self,
         user: impl Into<String>,
@@ -104,9 +106,10 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// Sets the certificate authorities to trust, as PEM: one certificate after the other. By
-    /// default those of the operating system. They apply to every server of the URL: with Sentinel,
-    /// to the sentinels and to the master.
+    /// Sets the certificate authorities to trust, as PEM: one certificate after the other. Default:
+    /// those of the operating system. They apply to every server of the URL: with Sentinel, to the
+    /// sentinels and to the master. [`connect`](Self::connect) returns an error if the URL does not
+    /// use TLS.
     #[cfg(feature = "redis-tls")]
     pub fn tls_root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.roots = Some(pem.into());
@@ -114,7 +117,8 @@ impl RedisStoreBuilder {
     }
 
     /// Sets the client certificate for servers and sentinels that request one: the certificate
-    /// chain and its key, as PEM.
+    /// chain and its key, as PEM. Default: none. [`connect`](Self::connect) returns an error if the
+    /// URL does not use TLS.
     #[cfg(feature = "redis-tls")]
     pub fn tls_client_certificate(
         mut self,
