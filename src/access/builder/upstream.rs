@@ -18,25 +18,26 @@ impl<St: Store> AccessLayerBuilder<St> {
     /// [`access_token_lifetime`](crate::RefreshLayerBuilder::access_token_lifetime).
     ///
     /// Many clients never refresh. With this setting an access token lives for its
-    /// `access_token_lifetime`, however short the upstream access token lives. When a request
-    /// presents it, and the upstream access token ends within a minute (or a quarter of its
-    /// lifetime, if that is less) or has ended, the layer refreshes the grant at the inner service.
-    /// The tokens of the client stay as they are. All requests of all instances share one refresh,
-    /// and a rotation by the client never runs at the same time.
+    /// `access_token_lifetime`, even if its upstream access token expires earlier. When a request
+    /// presents the access token, and the upstream access token has expired or expires within a
+    /// minute (or a quarter of its lifetime, if that is less), the layer refreshes the grant at the
+    /// inner service. The tokens of the client stay as they are. All requests of all instances
+    /// share one refresh, and a rotation by the client never runs at the same time.
     ///
     /// - Requests wait for the refresh: for at most a second while the upstream access token is
     ///   still valid, otherwise for
     ///   [`rotation_timeout`](crate::RefreshLayerBuilder::rotation_timeout). If the inner service
-    ///   or the store is unavailable, requests go on with the old token until it ends, and get 503
-    ///   with `Retry-After` after that.
+    ///   or the store is unavailable, requests continue with the earlier upstream access token
+    ///   until it expires. After that they get 503 with `Retry-After`.
     /// - If the inner service refuses the refresh with an error code, or the refresh token that was
     ///   issued with the access token does not lead to the current one, the access token ends with
     ///   the upstream access token: the client gets 401 and must refresh. The grant does not end,
-    ///   not even with `invalid_grant`, because only a request of its client proves that.
+    ///   not even with `invalid_grant`, because only a request of its client can show that it has
+    ///   ended at the inner service.
     /// - Each refresh extends [`idle_lifetime`](crate::RefreshLayerBuilder::idle_lifetime), so a
-    ///   grant whose access token is not used for that long ends. The time does not begin anew with
-    ///   every use, but the layer refreshes before half of it has passed if the token is in use: a
-    ///   grant lives for at least half of it after each use.
+    ///   grant whose access token is not used for that long ends. A use alone does not extend it.
+    ///   But while the token is in use, the layer refreshes before half of the lifetime has passed,
+    ///   so a grant lives for at least half of it after each use.
     ///   [`absolute_lifetime`](crate::RefreshLayerBuilder::absolute_lifetime) ends it in any case.
     /// - No upstream access token is renewed for a client that sends a proof
     ///   ([`SenderConstrained`](crate::SenderConstrained), `DPoP`, `OAuth-Client-Attestation`),
