@@ -5,7 +5,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use http::Response;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use pin_project::pin_project;
 
 use crate::access::body::AccessBody;
@@ -31,6 +33,10 @@ enum Kind<F, B, E> {
         future: F,
         watch: Option<Box<Watch>>,
     },
+    Preflight {
+        #[pin]
+        future: F,
+    },
     Refused {
         response: Option<Response<AccessBody<B>>>,
     },
@@ -43,6 +49,14 @@ impl<F, B, E> ResponseFuture<F, B, E> {
     pub(crate) fn inner(future: F, watch: Option<Box<Watch>>) -> Self {
         Self {
             kind: Kind::Inner { future, watch },
+        }
+    }
+
+    /// The response has no content: browsers need only the headers, and a handler that does not
+    /// distinguish methods answers with what it guards.
+    pub(crate) fn preflight(future: F) -> Self {
+        Self {
+            kind: Kind::Preflight { future },
         }
     }
 
@@ -74,6 +88,21 @@ where
                 let watched = |body| AccessBody::new(ResponseBody::inner(body), watch.take());
                 Poll::Ready(response.map(|response| response.map(watched)))
             }
+            KindProj::Preflight { future } => {
+                let response = ready!(future.poll(cx));
+                Poll::Ready(response.map(|mut response| {
+                    let headers = response.headers_mut();
+                    for name in [
+                        CONTENT_LENGTH,
+                        CONTENT_TYPE,
+                        CONTENT_ENCODING,
+                        TRANSFER_ENCODING,
+                    ] {
+                        headers.remove(name);
+                    }
+                    response.map(|_| AccessBody::new(ResponseBody::full(Bytes::new()), None))
+                }))
+            }
             KindProj::Refused { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),
                 None => panic!("`ResponseFuture` polled after completion"),
@@ -87,6 +116,7 @@ impl<F, B, E> fmt::Debug for ResponseFuture<F, B, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
             Kind::Inner { .. } => "inner",
+            Kind::Preflight { .. } => "preflight",
             Kind::Refused { .. } => "refused",
             Kind::Loading { .. } => "loading",
         };

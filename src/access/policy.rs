@@ -3,7 +3,10 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, ORIGIN};
+use http::header::{
+    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN,
+    TRANSFER_ENCODING,
+};
 use http::{Method, Request};
 
 use crate::access::requirements::{Requirements, ScopePolicy};
@@ -68,6 +71,8 @@ struct Table {
 pub(crate) enum Place<'a> {
     /// The request needs no token.
     Open,
+    /// The request needs no token because it is a CORS preflight.
+    Preflight,
     Guarded(&'a Arc<Route>),
     /// Servers could resolve the path to different resources, or to a resource although it is not
     /// one.
@@ -123,13 +128,13 @@ impl ValidatedPolicy {
             Place::Open if self.policy.open_elsewhere => return Place::Open,
             Place::Open => &self.elsewhere,
             Place::Guarded(route) => route,
-            Place::Refused => return Place::Refused,
+            other => return other,
         };
         if self.policy.pass_preflights && is_preflight(request) {
             request.headers_mut().remove(AUTHORIZATION);
             #[cfg(feature = "axum")]
             route.mark_anonymous(request);
-            return Place::Open;
+            return Place::Preflight;
         }
         Place::Guarded(route)
     }
@@ -234,10 +239,13 @@ impl Table {
 }
 
 /// Returns whether this is a CORS preflight (Fetch §3.3.2), which a browser sends without
-/// credentials before a request with credentials.
+/// credentials before a request with credentials. A preflight has no content.
 fn is_preflight<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
-    *request.method() == Method::OPTIONS
+    let content = [CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING];
+    let has_content = |name| headers.get(name).is_some_and(|value| value != "0");
+    !content.iter().any(has_content)
+        && *request.method() == Method::OPTIONS
         && headers.contains_key(ORIGIN)
         && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }

@@ -88,6 +88,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let route = match self.policy.place(&mut request) {
             Place::Open => return ResponseFuture::inner(self.inner.call(request), None),
+            Place::Preflight => return ResponseFuture::preflight(self.inner.call(request)),
             Place::Refused => {
                 let elsewhere = self.policy.elsewhere();
                 return ResponseFuture::refused(refused(AccessError::AmbiguousPath, elsewhere));

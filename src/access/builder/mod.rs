@@ -215,6 +215,9 @@ impl<St: Store> AccessLayerBuilder<St> {
     /// Sets whether CORS preflights (Fetch §3.3.2) pass without a token, and without any
     /// `Authorization` header. Default: `false`; they must be answered outside this layer. Use it
     /// if the inner service answers them itself.
+    ///
+    /// A request with content is not a preflight. The response loses its content, because a handler
+    /// that does not distinguish methods would disclose what it guards.
     pub fn pass_preflights(mut self, pass: bool) -> Self {
         self.policy.pass_preflights = pass;
         self

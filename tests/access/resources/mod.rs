@@ -36,15 +36,16 @@ async fn issued(app: &App, members: &'static str, resources: &[&str]) -> String 
     access_token(&app.send(post("/token", &form)).await.unwrap())
 }
 
-/// Responds with what has reached the inner service.
-async fn echo(request: Request) -> axum::Json<Value> {
+/// Responds with what has reached the inner service, in the content and in a header.
+async fn echo(request: Request) -> ([(&'static str, String); 1], axum::Json<Value>) {
     let headers = request.headers().get_all("authorization").iter();
     let grant = request.extensions().get::<AccessGrant>();
-    axum::Json(json!({
+    let seen = json!({
         "path": request.uri().to_string(),
         "authorization": headers.map(|value| value.to_str().unwrap()).collect::<Vec<_>>(),
         "client": grant.map(AccessGrant::client_id),
-    }))
+    });
+    ([("seen", seen.to_string())], axum::Json(seen))
 }
 
 /// A guarded server.
@@ -53,6 +54,7 @@ struct Server(SocketAddr);
 struct Reply {
     status: StatusCode,
     challenge: String,
+    seen: Value,
     body: Value,
 }
 
@@ -70,12 +72,11 @@ impl Server {
         let answer = raw(self.0, &request).await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let challenge = head
-            .lines()
-            .find_map(|line| line.strip_prefix("www-authenticate: "));
+        let header = |name| head.lines().find_map(|line| line.strip_prefix(name));
         Reply {
             status,
-            challenge: challenge.unwrap_or_default().to_owned(),
+            challenge: header("www-authenticate: ").unwrap_or_default().to_owned(),
+            seen: serde_json::from_str(header("seen: ").unwrap_or_default()).unwrap_or_default(),
             body: serde_json::from_str(body).unwrap_or_default(),
         }
     }
@@ -317,12 +318,23 @@ async fn preflights_pass_without_credentials() {
     for (path, forwarded) in [("/x", "/x"), ("/ONE/x", "/one/x")] {
         let headers = [ORIGIN, METHOD, credentials];
         let reply = passing.send("OPTIONS", path, &headers).await;
+        assert_eq!(reply.status, 200, "{path}");
         let expected = json!({"path": forwarded, "authorization": [], "client": null});
+        assert_eq!(reply.seen, expected, "{path}");
         assert_eq!(
-            (reply.status.as_u16(), reply.body),
-            (200, expected),
-            "{path}"
+            reply.body,
+            Value::Null,
+            "a handler of any method discloses nothing"
         );
+        for content in [
+            "Content-Length: 2",
+            "Content-Type: application/json",
+            "Transfer-Encoding: chunked",
+        ] {
+            let headers = [ORIGIN, METHOD, content];
+            let reply = passing.send("OPTIONS", path, &headers).await;
+            assert_eq!(reply.status, 401, "{content}");
+        }
         let refused = strict.send("OPTIONS", path, &headers).await;
         assert_eq!(refused.status, 401, "{path}");
         for (method, headers) in [

@@ -132,7 +132,8 @@ pub(crate) struct Cli {
     /// /orders:batchGet. If the upstream has such resources, add a prefix for each.
     ///
     /// If a prefix is below another prefix, the requirements of both apply. CORS preflight requests
-    /// are forwarded without a token, and without any Authorization header.
+    /// are forwarded without a token, and without any Authorization header; their responses lose
+    /// their content.
     #[arg(long, value_name = "PATH", value_delimiter = ',')]
     pub(crate) resource_prefix: Vec<PathPrefix>,
 
