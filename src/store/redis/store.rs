@@ -287,10 +287,9 @@ impl Store for RedisStore {
         // On the connection of the claim that found it: another connection may lead to a server
         // that lags behind.
         let link = self.writes();
-        Ok(self
-            .read(link, &self.sidecar_key(key, name), link.deadline())
-            .await?
-            .map(Bytes::from))
+        let key = self.sidecar_key(key, name);
+        let value = self.read(link, &key, link.deadline()).await?;
+        Ok(value.map(Bytes::from))
     }
 
     async fn claim(

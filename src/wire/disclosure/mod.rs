@@ -14,7 +14,6 @@
 mod names;
 mod tree;
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -22,8 +21,8 @@ use serde_core::de::IgnoredAny;
 use zeroize::Zeroizing;
 
 use self::names::is_assigned;
-use self::tree::{Member, Scalar, Tree};
-use crate::wire::secret_str::{Needle, any_decoding, unescaped};
+use self::tree::{Member, Scalar, Tree, decoded};
+use crate::wire::secret_str::{Needle, any_decoding};
 
 /// Members of a token answer, other than tokens, that are standard or that the layer reads (RFC
 /// 6749 §5, RFC 8693 §2.2, draft-ietf-oauth-refresh-token-expiration §6.1). They are never removed
@@ -384,16 +383,6 @@ fn is_opaque(text: &str) -> bool {
 fn set(flags: &mut [bool], at: usize) {
     if let Some(flag) = flags.get_mut(at) {
         *flag = true;
-    }
-}
-
-/// Returns the decoded text of a scalar. Half a surrogate pair stays escaped.
-fn decoded<'a>(text: &'a str, at: &Range<usize>) -> Cow<'a, str> {
-    let raw = text.get(at.clone()).unwrap_or_default();
-    if raw.contains('\\') {
-        Cow::Owned(String::from_utf8_lossy(&unescaped(raw.as_bytes())).into_owned())
-    } else {
-        Cow::Borrowed(raw)
     }
 }
 

@@ -1,8 +1,11 @@
 //! Parses a JSON text into its members at every depth, with their positions.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use memchr::memchr2;
+
+use crate::wire::secret_str::unescaped;
 
 /// The deepest nesting that is parsed.
 const DEEPEST: usize = 64;
@@ -246,5 +249,15 @@ fn string(bytes: &[u8], at: usize) -> Option<Range<usize>> {
             return Some(at + 1..end);
         }
         end += 2;
+    }
+}
+
+/// Returns the decoded text of a scalar. Half a surrogate pair stays escaped.
+pub(super) fn decoded<'a>(text: &'a str, at: &Range<usize>) -> Cow<'a, str> {
+    let raw = text.get(at.clone()).unwrap_or_default();
+    if raw.contains('\\') {
+        Cow::Owned(String::from_utf8_lossy(&unescaped(raw.as_bytes())).into_owned())
+    } else {
+        Cow::Borrowed(raw)
     }
 }

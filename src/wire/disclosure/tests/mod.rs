@@ -1,5 +1,6 @@
 //! Tokens that a response discloses: in members, error bodies and headers.
 
+mod labels;
 mod members;
 mod properties;
 mod secrets;
