@@ -66,7 +66,7 @@ impl Site {
     }
 
     async fn instance(&self, upstream: &Upstream) -> Instance {
-        let store = PostgresStore::builder(&self.url).command_timeout(Duration::from_secs(3));
+        let store = PostgresStore::builder(&self.url).command_timeout(Duration::from_secs(10));
         let store = TieredStore::new(store.connect().await.unwrap());
         App::over(
             ManualClock::new(),
