@@ -3,11 +3,11 @@
 use http::HeaderMap;
 use http::header::COOKIE;
 
-/// Returns the value of the cookie with this name. Returns `None` if there is none, or more than
-/// one: an attacker has then set one of them.
+/// Returns the value of the cookie with this name.
 ///
-/// Other cookies do not matter, whatever bytes they consist of: another program on the same host
-/// may have set them.
+/// Returns `None` if the request has no such cookie, or several, because an attacker may have set
+/// one of several. Other cookies may contain any bytes: another program on the same host may have
+/// set them.
 pub fn only<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let lines = headers.get_all(COOKIE).iter();
     let cookies = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));

@@ -81,7 +81,7 @@ impl PostgresStore {
     /// migrations.
     ///
     /// Run it once, in one transaction, with a role that may create schemas. `from` is the version
-    /// of the existing schema, or 0 if there is none. Later versions of the crate only add to the
+    /// of the existing schema, or 0 for a new database. Later versions of the crate only add to the
     /// schema.
     ///
     /// # Errors

@@ -1,5 +1,4 @@
-//! The settings of the provider: those of the flags, and those that follow from them and from the
-//! discovery document.
+//! The settings of the provider, from the flags and from the discovery document.
 
 use std::sync::Arc;
 use std::time::Duration;
