@@ -334,8 +334,9 @@ impl Withheld {
     }
 
     fn in_header(self, name: &HeaderName, value: &HeaderValue, needles: &[Needle<'_>]) -> bool {
+        let names = !names::COMMON_HEADERS.contains(name) && self.names(name.as_str());
         // A number is a count of tokens, such as that of a rate limit.
-        (self.names(name.as_str()) && !value.as_bytes().iter().all(u8::is_ascii_digit))
+        (names && !value.as_bytes().iter().all(u8::is_ascii_digit))
             || needles.iter().any(|needle| needle.is_in(value.as_bytes()))
             || self.found_in(value.as_bytes())
     }

@@ -3,6 +3,8 @@
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use http::HeaderName;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, PRAGMA, VARY};
 use memchr::{memchr_iter, memchr3};
 
 /// The beginning of the base64url encoding of a JSON object.
@@ -59,6 +61,17 @@ const LABELLED: [&str; 3] = ["value", "token", "secret"];
 
 /// Words in error codes that mention a token but do not name one, such as `invalid_token`.
 const ERROR_WORDS: [&str; 3] = ["invalid", "expired", "missing"];
+
+/// Headers of most answers. None of them is named like a token, and their names need no comparison
+/// with those of tokens.
+pub(super) static COMMON_HEADERS: [HeaderName; 6] = [
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    CACHE_CONTROL,
+    PRAGMA,
+    DATE,
+    VARY,
+];
 
 /// Returns whether a member of this name may be a label: its value names what another one holds.
 pub(super) fn is_label(name: &str) -> bool {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use memchr::memchr2;
+use memchr::{memchr, memchr2};
 
 use crate::wire::secret_str::unescaped;
 
@@ -255,7 +255,7 @@ fn string(bytes: &[u8], at: usize) -> Option<Range<usize>> {
 /// Returns the decoded text of a scalar. Half a surrogate pair stays escaped.
 pub(super) fn decoded<'a>(text: &'a str, at: &Range<usize>) -> Cow<'a, str> {
     let raw = text.get(at.clone()).unwrap_or_default();
-    if raw.contains('\\') {
+    if memchr(b'\\', raw.as_bytes()).is_some() {
         Cow::Owned(String::from_utf8_lossy(&unescaped(raw.as_bytes())).into_owned())
     } else {
         Cow::Borrowed(raw)

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::names::COMMON_HEADERS;
 use super::{MOST_SECRETS, Undisclosable, Withheld, add_secret};
 use crate::wire::token_response::cut;
 
@@ -102,6 +103,13 @@ fn error_bodies_with_tokens_are_recognized() {
             refresh,
             "{sentence}: refresh tokens"
         );
+    }
+}
+
+#[test]
+fn no_common_header_is_named_like_a_token() {
+    for name in &COMMON_HEADERS {
+        assert!(!Withheld::ALL.names(name.as_str()), "{name}");
     }
 }
 
