@@ -68,7 +68,9 @@ enum LeaseState {
     /// The claim was granted. Releasing the lease leaves the entry with this tag and value.
     Held {
         tag: ClaimTag,
-        value: Value,
+        value: Bytes,
+        /// Whether the release also marks the current token as presented.
+        presented: bool,
         /// Whether the claim replaced an expired lease, whose holder may still commit. Releasing
         /// such a lease leaves an expired lease behind, so that the next request waits for that
         /// commit, too.
@@ -79,23 +81,6 @@ enum LeaseState {
     HeldOnPlaceholder,
     /// There is nothing to release.
     Over,
-}
-
-/// The value of the entry after its lease was released.
-enum Value {
-    /// The value that the claim returned.
-    Unchanged(Bytes),
-    /// This record, with its current token marked as presented. Encoded only when it is needed.
-    Presented(Box<Record>),
-}
-
-impl Value {
-    fn encode(&self, key: &Key, tag: &ClaimTag) -> Bytes {
-        match self {
-            Self::Unchanged(value) => value.clone(),
-            Self::Presented(record) => Record::clone(record).presented().encode(key, tag),
-        }
-    }
 }
 
 impl<St: Store> LeaseGuard<St> {
@@ -127,7 +112,8 @@ impl<St: Store> LeaseGuard<St> {
         self.state = match &claim {
             Some(claim) if claim.lease == Lease::Taken => LeaseState::Held {
                 tag: claim.entry.tag,
-                value: Value::Unchanged(claim.entry.value.clone()),
+                value: claim.entry.value.clone(),
+                presented: false,
                 overdue: claim.taken_over,
             },
             _ => LeaseState::Over,
@@ -151,11 +137,8 @@ impl<St: Store> LeaseGuard<St> {
 
     /// Makes the release of the lease also mark the current token as presented.
     pub(crate) fn presented(&mut self, record: &Record) {
-        if let LeaseState::Held { value, .. } = &mut self.state
-            && record.previous.is_some()
-            && !record.presented
-        {
-            *value = Value::Presented(Box::new(record.clone()));
+        if let LeaseState::Held { presented, .. } = &mut self.state {
+            *presented |= record.previous.is_some() && !record.presented;
         }
     }
 
@@ -255,10 +238,18 @@ async fn release<St: Store>(
         LeaseState::Held {
             tag,
             value,
+            presented,
             overdue,
         } => {
-            let expired = overdue.then(|| Purpose::of(version));
-            put(*tag, value.encode(&key, tag), expired)?
+            let value = match presented {
+                // The record is encoded only here, because few leases are released.
+                true => Record::decode(&key, tag, value)
+                    .map_err(StoreError::corrupt)?
+                    .presented()
+                    .encode(&key, tag),
+                false => value.clone(),
+            };
+            put(*tag, value, overdue.then(|| Purpose::of(version)))?
         }
         LeaseState::Claiming => match shared.store().get(&key).await? {
             // The claim was granted, but its reply was lost. It may have replaced an expired lease,
