@@ -1,9 +1,8 @@
 //! [`MemoryStore`]: grants in the memory of one process.
 //!
-//! An entry with its sidecars is a `Slot` behind a lock. A concurrent cache maps keys to slots, and
-//! frees the memory of expired ones.
+//! Each key belongs to a [`shard`], a map behind a lock.
 
-mod slot;
+mod shard;
 mod store;
 
 pub use self::store::MemoryStore;

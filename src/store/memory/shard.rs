@@ -1,0 +1,151 @@
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::clock::{CENTURY, Timestamp};
+use crate::store::decide::{self, MAX_SIDECARS};
+use crate::store::{Change, Claim, ClaimTag, Entry, Key, Sidecar, SidecarName, Swap, Ttl, Version};
+
+/// The most expired entries that one swap removes, so that no call takes long.
+const PORTION: usize = 8;
+
+/// A part of the entries of a store.
+#[derive(Default)]
+pub(super) struct Shard {
+    slots: HashMap<Key, Slot>,
+    /// The keys in the order in which their memory is freed.
+    queue: BTreeSet<(Instant, Key)>,
+}
+
+/// An entry with its sidecars.
+struct Slot {
+    entry: Entry,
+    end: Timestamp,
+    /// The oldest first.
+    sidecars: VecDeque<(SidecarName, Bytes, Timestamp)>,
+    /// The time at which its memory is freed. The clock of the store does not influence it.
+    freed_at: Instant,
+}
+
+impl Shard {
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn entry(&self, key: &Key, now: Timestamp) -> Option<&Entry> {
+        self.live(key, now).map(|slot| &slot.entry)
+    }
+
+    pub(super) fn sidecar(&self, key: &Key, name: &SidecarName, now: Timestamp) -> Option<Bytes> {
+        let mut sidecars = self.live(key, now)?.sidecars.iter();
+        let found = sidecars.find(|(known, _, end)| known == name && *end > now);
+        found.map(|(_, value, _)| value.clone())
+    }
+
+    pub(super) fn claim(
+        &mut self,
+        key: &Key,
+        tag: &ClaimTag,
+        version: Version,
+        lease: Duration,
+        now: Timestamp,
+    ) -> Option<Claim> {
+        let slot = self.slots.get_mut(key).filter(|slot| slot.end > now)?;
+        Some(decide::claim(&mut slot.entry, tag, version, lease, now))
+    }
+
+    pub(super) fn swap(
+        &mut self,
+        key: &Key,
+        expected: Option<Version>,
+        change: Change,
+        sidecars: &[Sidecar],
+        now: Timestamp,
+    ) -> Swap {
+        self.free_expired(PORTION);
+        if let Some(answer) = decide::swap(self.entry(key, now), expected, &change) {
+            return answer;
+        }
+        let old = self.remove(key).filter(|old| old.end > now);
+        let Change::Put { mut entry, ttl } = change else {
+            return Swap::Swapped;
+        };
+        // A copy of exactly its size: the buffer of an encoded record is larger.
+        entry.value = Bytes::copy_from_slice(&entry.value);
+        let mut slot = match old {
+            Some(old) => Slot { entry, ..old },
+            None => Slot {
+                entry,
+                end: now,
+                sidecars: VecDeque::new(),
+                freed_at: Instant::now(),
+            },
+        };
+        if let Ttl::After(ttl) = ttl {
+            slot.end = now.saturating_add(ttl);
+            slot.freed_at = Instant::now() + hold(ttl);
+        }
+        slot.put_sidecars(sidecars, now);
+        self.queue.insert((slot.freed_at, *key));
+        self.slots.insert(*key, slot);
+        Swap::Swapped
+    }
+
+    /// Removes up to `most` entries whose memory can be freed.
+    pub(super) fn free_expired(&mut self, most: usize) {
+        let now = Instant::now();
+        for _ in 0..most {
+            let Some((_, key)) = self.queue.first().filter(|(at, _)| *at <= now).copied() else {
+                break;
+            };
+            self.remove(&key);
+        }
+        self.slots.shrink_to(2 * self.slots.len());
+    }
+
+    fn live(&self, key: &Key, now: Timestamp) -> Option<&Slot> {
+        self.slots.get(key).filter(|slot| slot.end > now)
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Slot> {
+        let slot = self.slots.remove(key)?;
+        self.queue.remove(&(slot.freed_at, *key));
+        Some(slot)
+    }
+}
+
+impl Slot {
+    /// Writes these sidecars, and removes the expired ones.
+    fn put_sidecars(&mut self, new: &[Sidecar], now: Timestamp) {
+        let stays = |(known, _, end): &(SidecarName, Bytes, Timestamp)| {
+            *end > now && new.iter().all(|sidecar| sidecar.name != *known)
+        };
+        if !self.sidecars.iter().all(stays) {
+            self.sidecars.retain(stays);
+        }
+        let surplus = (self.sidecars.len() + new.len()).saturating_sub(MAX_SIDECARS);
+        self.sidecars.drain(..surplus);
+        let new = new.iter().map(|Sidecar { name, value, ttl }| {
+            let value = match value.len() {
+                ..SHORT => Bytes::copy_from_slice(value),
+                _ => value.clone(),
+            };
+            (*name, value, now.saturating_add(*ttl))
+        });
+        self.sidecars.extend(new);
+        // A burst of rotations must not leave room for all of their sidecars behind.
+        self.sidecars.shrink_to(2 * self.sidecars.len() + 4);
+    }
+}
+
+/// The length below which the value of a sidecar is copied: it may be a part of a much larger
+/// buffer, which it would keep alive.
+const SHORT: usize = 256;
+
+/// Returns how long an entry that lives for `ttl` stays in memory: somewhat longer, because the
+/// clock of the store may run slower. It is bounded because an [`Instant`] is.
+fn hold(ttl: Duration) -> Duration {
+    let ttl = ttl.min(CENTURY);
+    ttl + ttl / 16
+}
