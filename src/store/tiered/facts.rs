@@ -6,6 +6,7 @@ use bytes::Bytes;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
+use super::store::CacheStats;
 use crate::clock::CENTURY;
 use crate::store::{ClaimTag, Entry, Hint, Key};
 
@@ -19,8 +20,7 @@ const OVERHEAD: u32 = 512;
 // old it is. So a value always replaces `Gone`. `Gone` replaces a value only if that value was
 // recorded before the call began that found no entry: a reply that was on its way since before an
 // insert cannot hide the inserted entry. Every change goes through `and_compute_with`, which runs
-// one closure at a time for a key. When the same value is seen again, only its `learnt` number is
-// raised, unless `Gone` is about to replace it.
+// one closure at a time for a key.
 //
 // Three cases are not detected: an insert by another instance, an insert whose reply was lost, and
 // a value that was evicted while a call was in flight. None of them can happen to the key of a
@@ -43,45 +43,19 @@ pub(super) struct Facts {
 #[derive(Clone)]
 enum Fact {
     Gone,
-    Value(Arc<Value>),
-}
-
-struct Value {
-    /// The logical time at which the store returned this value last. [`ENDING`] if `Gone` is about
-    /// to replace it.
-    learnt: AtomicU64,
-    tag: ClaimTag,
-    value: Bytes,
-}
-
-/// A logical time that is never reached.
-const ENDING: u64 = u64::MAX;
-
-impl Value {
-    /// Records that the store returned this value at the logical time `learnt`. Returns `false` if
-    /// `Gone` is about to replace it.
-    fn is_there(&self, learnt: u64) -> bool {
-        let later = |last| (last != ENDING).then(|| learnt.max(last));
-        self.learnt
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, later)
-            .is_ok()
-    }
-
-    /// Marks the value as ending if it was not seen since `began`, the start of a call that found
-    /// no entry. Returns whether it is marked.
-    fn ends(&self, began: Began) -> bool {
-        let end = |last| (last <= began.0 || last == ENDING).then_some(ENDING);
-        self.learnt
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, end)
-            .is_ok()
-    }
+    Value {
+        /// The logical time at which the store returned this value last.
+        learnt: u64,
+        tag: ClaimTag,
+        value: Bytes,
+    },
 }
 
 impl Fact {
     fn weight(&self) -> u32 {
         let value = match self {
             Self::Gone => 0,
-            Self::Value(known) => known.value.len(),
+            Self::Value { value, .. } => value.len(),
         };
         u32::try_from(value)
             .unwrap_or(u32::MAX)
@@ -124,10 +98,7 @@ impl Facts {
     pub(super) fn hint(&self, key: &Key) -> Option<Hint> {
         let hint = self.cache.get(key).map(|fact| match fact {
             Fact::Gone => Hint::Gone,
-            Fact::Value(known) => Hint::Value {
-                tag: known.tag,
-                value: known.value.clone(),
-            },
+            Fact::Value { tag, value, .. } => Hint::Value { tag, value },
         });
         let count = if hint.is_some() {
             &self.hits
@@ -152,30 +123,23 @@ impl Facts {
     }
 
     fn learn_value(&self, key: &Key, entry: &Entry) {
-        let learnt = self.learnt.fetch_add(1, Ordering::Relaxed) + 1;
-        if let Some(Fact::Value(known)) = self.cache.get(key)
-            && known.tag == entry.tag
-            && known.value == entry.value
-            && known.is_there(learnt)
-        {
-            return;
-        }
         // Copied, because the value may be a small slice of a large buffer, which it would keep
         // alive.
         let value = Bytes::copy_from_slice(&entry.value);
-        let fact = Fact::Value(Arc::new(Value {
-            learnt: AtomicU64::new(learnt),
-            tag: entry.tag,
-            value,
-        }));
-        self.cache.entry(*key).and_compute_with(|_| Op::Put(fact));
+        self.cache.entry(*key).and_compute_with(|_| {
+            Op::Put(Fact::Value {
+                learnt: self.learnt.fetch_add(1, Ordering::Relaxed) + 1,
+                tag: entry.tag,
+                value,
+            })
+        });
     }
 
     fn learn_end(&self, key: &Key, began: Began) {
         self.cache
             .entry(*key)
             .and_compute_with(|found| match found.map(moka::Entry::into_value) {
-                Some(Fact::Value(known)) if !known.ends(began) => Op::Nop,
+                Some(Fact::Value { learnt, .. }) if learnt > began.0 => Op::Nop,
                 Some(_) | None => {
                     self.gone.fetch_add(1, Ordering::AcqRel);
                     Op::Put(Fact::Gone)
@@ -196,22 +160,19 @@ impl Facts {
             .entry(*key)
             .and_compute_with(|found| match found.map(moka::Entry::into_value) {
                 Some(Fact::Gone) => Op::Remove,
-                Some(Fact::Value(_)) | None => Op::Nop,
+                Some(Fact::Value { .. }) | None => Op::Nop,
             });
     }
 
-    pub(super) fn hits(&self) -> u64 {
-        self.hits.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn misses(&self) -> u64 {
-        self.misses.load(Ordering::Relaxed)
-    }
-
-    /// Returns the number of facts and their size in bytes, after dropping what has expired.
-    pub(super) fn size(&self) -> (u64, u64) {
+    /// Returns the state of the cache, after dropping what has expired.
+    pub(super) fn stats(&self) -> CacheStats {
         self.cache.run_pending_tasks();
-        (self.cache.entry_count(), self.cache.weighted_size())
+        CacheStats {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            entries: self.cache.entry_count(),
+            bytes: self.cache.weighted_size(),
+        }
     }
 }
 

@@ -92,16 +92,8 @@ impl<S> TieredStore<S> {
     /// Drops expired facts first, which can take a while after a long pause.
     #[must_use]
     pub fn cache_stats(&self) -> CacheStats {
-        let Some(facts) = &self.facts else {
-            return CacheStats::default();
-        };
-        let (entries, bytes) = facts.size();
-        CacheStats {
-            hits: facts.hits(),
-            misses: facts.misses(),
-            entries,
-            bytes,
-        }
+        let stats = self.facts.as_ref().map(|facts| facts.stats());
+        stats.unwrap_or_default()
     }
 }
 
@@ -163,14 +155,6 @@ pub struct CacheStats {
     pub bytes: u64,
 }
 
-/// The state of a key after a successful swap.
-enum Left {
-    Nothing,
-    Entry(Entry),
-    /// The entry of a grant that was rotated.
-    Rotated,
-}
-
 impl<S: Store> Store for TieredStore<S> {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
         let Some(facts) = &self.facts else {
@@ -192,26 +176,27 @@ impl<S: Store> Store for TieredStore<S> {
         let Some(facts) = &self.facts else {
             return self.inner.swap(key, expected, change, sidecars).await;
         };
-        let left = match &change {
-            Change::Put { entry, ttl } => {
-                facts.forget_end(key);
-                match (expected, ttl) {
-                    // A rotation. The cache does not learn from it: a rotation does not need the
-                    // cache, and this write would be most of its cost.
-                    (Some(_), Ttl::After(_)) => Left::Rotated,
-                    // A new grant, or a lease that is released after a refusal.
-                    _ => Left::Entry(entry.clone()),
+        // The cache does not learn from a rotation: a rotation does not need the cache, and this
+        // write would be most of its cost.
+        let is_rotation = expected.is_some()
+            && matches!(
+                change,
+                Change::Put {
+                    ttl: Ttl::After(_),
+                    ..
                 }
-            }
-            Change::Remove => Left::Nothing,
-        };
+            );
+        let mut left = None;
+        if let Change::Put { entry, .. } = &change {
+            facts.forget_end(key);
+            left = (!is_rotation).then(|| entry.clone());
+        }
         let began = facts.begin();
         let swap = self.inner.swap(key, expected, change, sidecars).await?;
-        match (&swap, &left) {
-            (Swap::Swapped, Left::Rotated) => facts.forget_end(key),
-            (Swap::Swapped, Left::Entry(entry)) => facts.learn(key, Some(entry), began),
-            (Swap::Swapped, Left::Nothing) => facts.learn(key, None, began),
-            (Swap::Conflict(found), _) => facts.learn(key, found.as_ref(), began),
+        match &swap {
+            Swap::Swapped if is_rotation => facts.forget_end(key),
+            Swap::Swapped => facts.learn(key, left.as_ref(), began),
+            Swap::Conflict(found) => facts.learn(key, found.as_ref(), began),
         }
         Ok(swap)
     }
