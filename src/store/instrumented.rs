@@ -1,13 +1,11 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use pin_project::pin_project;
-use tracing::Span;
+use futures_util::FutureExt as _;
 use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use super::{
     Announcements, Change, Claim, ClaimTag, Entry, Hint, Key, Sidecar, SidecarName, Store,
@@ -48,7 +46,8 @@ impl<St> InstrumentedStore<St> {
 
 impl<St: Store> Store for InstrumentedStore<St> {
     fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send {
-        StoreCall::new(span!("get", self.0), || self.0.get(key))
+        let span = span!("get", self.0);
+        in_span(span, async move { self.0.get(key).await })
     }
 
     fn swap(
@@ -58,8 +57,9 @@ impl<St: Store> Store for InstrumentedStore<St> {
         change: Change,
         sidecars: &[Sidecar],
     ) -> impl Future<Output = Result<Swap, StoreError>> + Send {
-        StoreCall::new(span!("swap", self.0), || {
-            self.0.swap(key, expected, change, sidecars)
+        let span = span!("swap", self.0);
+        in_span(span, async move {
+            self.0.swap(key, expected, change, sidecars).await
         })
     }
 
@@ -68,7 +68,8 @@ impl<St: Store> Store for InstrumentedStore<St> {
         key: &Key,
         name: &SidecarName,
     ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
-        StoreCall::new(span!("sidecar", self.0), || self.0.sidecar(key, name))
+        let span = span!("sidecar", self.0);
+        in_span(span, async move { self.0.sidecar(key, name).await })
     }
 
     fn claim(
@@ -78,9 +79,11 @@ impl<St: Store> Store for InstrumentedStore<St> {
         version: Version,
         lease: Duration,
     ) -> impl Future<Output = Result<Option<Claim>, StoreError>> + Send {
-        StoreCall::new(span!("claim", self.0), || {
-            self.0.claim(key, tag, version, lease)
-        })
+        let span = span!("claim", self.0);
+        in_span(
+            span,
+            async move { self.0.claim(key, tag, version, lease).await },
+        )
     }
 
     fn peek(&self, key: &Key) -> Option<Hint> {
@@ -88,7 +91,8 @@ impl<St: Store> Store for InstrumentedStore<St> {
     }
 
     fn announce(&self, ended: &[Key]) -> impl Future<Output = Result<(), StoreError>> + Send {
-        StoreCall::new(span!("announce", self.0), || self.0.announce(ended))
+        let span = span!("announce", self.0);
+        in_span(span, async move { self.0.announce(ended).await })
     }
 
     fn announcements(&self) -> Option<Announcements> {
@@ -104,41 +108,20 @@ impl<St: Store> Store for InstrumentedStore<St> {
     }
 }
 
-/// A store call that runs in its span and returns an error if it panics.
-#[pin_project]
-struct StoreCall<F> {
-    // `None` if the store panicked before it returned a future.
-    #[pin]
-    call: Option<F>,
+/// Runs a call in its span, and returns an error if the store panics.
+fn in_span<T>(
     span: Span,
-}
-
-impl<F> StoreCall<F> {
-    fn new(span: Span, call: impl FnOnce() -> F) -> Self {
-        Self {
-            call: span.in_scope(|| catch_unwind(AssertUnwindSafe(call)).ok()),
-            span,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> impl Future<Output = Result<T, StoreError>> {
+    let recorded = span.clone();
+    // Unwind-safe, because a future that has panicked is never polled again.
+    let caught = AssertUnwindSafe(call).catch_unwind().map(move |called| {
+        let result = called.unwrap_or_else(|_| Err(StoreError::unavailable("the store panicked")));
+        if let Err(error) = &result {
+            recorded.record("otel.status_code", "ERROR");
+            recorded.record("error.type", error.as_str());
         }
-    }
-}
-
-impl<T, F: Future<Output = Result<T, StoreError>>> Future for StoreCall<F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let _entered = this.span.enter();
-        // Unwind-safe, because a future that has panicked is never polled again.
-        let polled = this
-            .call
-            .as_pin_mut()
-            .and_then(|call| catch_unwind(AssertUnwindSafe(|| call.poll(cx))).ok());
-        let polled = polled
-            .unwrap_or_else(|| Poll::Ready(Err(StoreError::unavailable("the store panicked"))));
-        if let Poll::Ready(Err(error)) = &polled {
-            this.span.record("otel.status_code", "ERROR");
-            this.span.record("error.type", error.as_str());
-        }
-        polled
-    }
+        result
+    });
+    caught.instrument(span)
 }
