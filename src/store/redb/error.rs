@@ -2,8 +2,6 @@ use std::error::Error;
 use std::io;
 use std::sync::Arc;
 
-use redb::{StorageError, TableError};
-
 use super::super::StoreError;
 
 /// The reason why a file could not be opened as a [`RedbStore`](super::RedbStore).
@@ -77,23 +75,6 @@ impl RedbOpenError {
     }
 }
 
-/// The reason why a call got no reply from the database.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum NoAnswer {
-    #[error("the disk did not respond in time")]
-    TimedOut,
-    #[error("the worker thread of the store has stopped")]
-    Stopped,
-    #[error("the database panicked")]
-    Panicked,
-}
-
-impl From<NoAnswer> for StoreError {
-    fn from(error: NoAnswer) -> Self {
-        Self::unavailable(error)
-    }
-}
-
 /// The error for a record that this version cannot read.
 #[derive(Debug, thiserror::Error)]
 #[error("the record is corrupt or has an unknown format")]
@@ -114,14 +95,8 @@ impl From<Unreadable> for Failure {
     }
 }
 
-impl From<TableError> for Failure {
-    fn from(error: TableError) -> Self {
-        Self::Database(error.into())
-    }
-}
-
-impl From<StorageError> for Failure {
-    fn from(error: StorageError) -> Self {
+impl<E: Into<redb::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
         Self::Database(error.into())
     }
 }
@@ -130,15 +105,8 @@ impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Record(error) => Self::corrupt(error),
-            Failure::Database(error) => store_error(error),
+            Failure::Database(error @ redb::Error::Corrupted(_)) => Self::corrupt(error),
+            Failure::Database(error) => Self::unavailable(error),
         }
-    }
-}
-
-/// Converts a failure of the database for the callers.
-pub(super) fn store_error(error: redb::Error) -> StoreError {
-    match error {
-        redb::Error::Corrupted(_) => StoreError::corrupt(error),
-        error => StoreError::unavailable(error),
     }
 }

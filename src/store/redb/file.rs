@@ -1,12 +1,12 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{Builder, Database, ReadableDatabase as _, TableDefinition, TableError};
 
 use super::super::StoreError;
-use super::error::RedbOpenError;
+use super::error::{Failure, RedbOpenError};
 use super::tables::Tables;
 
 /// The one table that exists in every layout.
@@ -21,21 +21,18 @@ const KNOWN: u64 = 1;
 pub(super) struct Opened {
     path: PathBuf,
     cache_size: usize,
-    database: RwLock<Result<Database, StoreError>>,
-    identity: RwLock<Option<Identity>>,
+    state: RwLock<State>,
+}
+
+struct State {
+    /// The error of the last attempt to reopen the database, if that failed.
+    database: Result<Database, StoreError>,
+    /// The identity of the file that was opened last.
+    identity: Option<Identity>,
 }
 
 /// The identity of a file: its device and its inode.
 type Identity = (u64, u64);
-
-/// The reason why a write would be lost at a restart.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-pub(super) enum Missing {
-    #[error("the store's file was removed while it was open")]
-    Removed,
-    #[error("the store's file was replaced by another file while it was open")]
-    Replaced,
-}
 
 impl Opened {
     /// Opens the file, or creates it with read permission for the owner only.
@@ -50,12 +47,14 @@ impl Opened {
             sync_directory(&path).map_err(RedbOpenError::io)?;
         }
         prepare(&database)?;
-        let identity = RwLock::new(identity(&path).ok().flatten());
+        let state = RwLock::new(State {
+            database: Ok(database),
+            identity: identity(&path).ok().flatten(),
+        });
         Ok(Self {
             path,
             cache_size,
-            database: RwLock::new(Ok(database)),
-            identity,
+            state,
         })
     }
 
@@ -63,19 +62,21 @@ impl Opened {
         &self.path
     }
 
-    /// Returns the reason if the path no longer leads to the open file. Always `None` on systems
-    /// other than Unix.
-    pub(super) fn missing(&self) -> Option<Missing> {
-        let known = (*self.identity.read().unwrap_or_else(PoisonError::into_inner))?;
+    /// Returns the reason why a write would be lost at a restart, if the path no longer leads to
+    /// the open file. Always `None` on systems other than Unix.
+    pub(super) fn missing(&self) -> Option<&'static str> {
+        let known = self.state().identity?;
         match identity(&self.path) {
-            Ok(Some(found)) if found != known => Some(Missing::Replaced),
+            Ok(Some(found)) if found != known => {
+                Some("the store's file was replaced by another file while it was open")
+            }
             Err(error)
                 if matches!(
                     error.kind(),
                     io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
                 ) =>
             {
-                Some(Missing::Removed)
+                Some("the store's file was removed while it was open")
             }
             // A process that may no longer read the directory can still write the file.
             Ok(_) | Err(_) => None,
@@ -89,49 +90,39 @@ impl Opened {
     /// The error of the last attempt to reopen the database, or the error of `work`.
     pub(super) fn with<T>(
         &self,
-        work: impl FnOnce(&Database) -> Result<T, StoreError>,
+        work: impl FnOnce(&Database) -> Result<T, Failure>,
     ) -> Result<T, StoreError> {
-        match &*self.database.read().unwrap_or_else(PoisonError::into_inner) {
-            Ok(database) => work(database),
+        match &self.state().database {
+            Ok(database) => Ok(work(database)?),
             Err(error) => Err(error.clone()),
         }
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.database
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_ok()
+        self.state().database.is_ok()
     }
 
     /// Closes the database without a commit, and opens the file in its last committed state.
     pub(super) fn reopen(&self) {
-        let mut database = self
-            .database
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         // The lock on the file must be released first.
-        drop(std::mem::replace(
-            &mut *database,
-            Err(StoreError::unavailable("the database is being reopened")),
-        ));
-        *database = self
-            .open_existing()
-            .map_err(RedbOpenError::into_store_error);
-        if database.is_ok() {
-            *self
-                .identity
-                .write()
-                .unwrap_or_else(PoisonError::into_inner) = identity(&self.path).ok().flatten();
-        }
-        match &*database {
-            Ok(_) => {
-                tracing::info!(path = %self.path.display(), "reopened the store's database")
+        state.database = Err(StoreError::unavailable("the database is being reopened"));
+        match self.open_existing() {
+            Ok(database) => {
+                state.database = Ok(database);
+                state.identity = identity(&self.path).ok().flatten();
+                tracing::info!(path = %self.path.display(), "reopened the store's database");
             }
             Err(error) => {
+                let error = error.into_store_error();
                 tracing::error!(path = %self.path.display(), %error, "cannot reopen the store's database: calls fail until a later attempt succeeds");
+                state.database = Err(error);
             }
         }
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open_existing(&self) -> Result<Database, RedbOpenError> {
@@ -180,17 +171,14 @@ fn prepare(database: &Database) -> Result<(), RedbOpenError> {
 fn layout_is_known(database: &Database) -> Result<bool, RedbOpenError> {
     let look = || -> Result<_, redb::Error> {
         let read = database.begin_read()?;
-        let empty =
+        let is_empty =
             read.list_tables()?.next().is_none() && read.list_multimap_tables()?.next().is_none();
-        if empty {
-            return Ok((true, None));
-        }
         let found = match read.open_table(FORMAT) {
             Ok(table) => table.get(LAYOUT)?.map(|layout| layout.value()),
             Err(TableError::Storage(error)) => return Err(error.into()),
             Err(_) => None,
         };
-        Ok((false, found))
+        Ok((is_empty, found))
     };
     match look().map_err(RedbOpenError::of)? {
         (true, _) => Ok(false),
@@ -234,9 +222,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     if cfg!(not(unix)) {
         return Ok(());
     }
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    // An absolute path of a file has a parent.
+    let directory = path.parent().unwrap_or(path);
     File::open(directory)?.sync_all()
 }

@@ -23,16 +23,6 @@ pub(super) struct Claimed {
     end: Timestamp,
 }
 
-impl Claimed {
-    /// Applies the claim to the entry, unless it belongs to another version.
-    pub(super) fn apply(self, entry: &mut Entry) {
-        if self.record == entry.version {
-            entry.version = self.version;
-            entry.lease = Some(self.end);
-        }
-    }
-}
-
 impl Leases {
     pub(super) fn get(&self, key: &Key) -> Option<Claimed> {
         self.lock().get(key).copied()
@@ -64,4 +54,15 @@ impl Leases {
         // Poisoning is harmless: no code between two dependent changes can panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns the entry with the claim applied to it, if there is one and it belongs to this version.
+pub(super) fn with_lease(mut entry: Entry, claimed: Option<Claimed>) -> Entry {
+    if let Some(claimed) = claimed
+        && claimed.record == entry.version
+    {
+        entry.version = claimed.version;
+        entry.lease = Some(claimed.end);
+    }
+    entry
 }

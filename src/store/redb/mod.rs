@@ -18,7 +18,7 @@ mod record;
 mod removal;
 mod store;
 mod tables;
-mod threads;
+mod worker;
 mod writer;
 
 pub use self::builder::RedbStoreBuilder;

@@ -11,13 +11,13 @@ use super::super::{
     StoreError, Swap, Version, decide,
 };
 use super::builder::RedbStoreBuilder;
-use super::error::{NoAnswer, RedbOpenError};
+use super::error::RedbOpenError;
 use super::file::Opened;
 use super::leases::Leases;
-use super::reader::{self, Read};
-use super::tables::Asked;
-use super::threads::Worker;
-use super::writer::{AskedClaim, Job, Writer};
+use super::reader;
+use super::tables::SwapArguments;
+use super::worker::{Reply, Task, Worker, stopped, task};
+use super::writer::{Job, Writer};
 use crate::clock::{Clock, Timestamp};
 
 /// Grants in one file, for one process: for deployments on one machine without Redis (feature
@@ -73,7 +73,7 @@ pub struct RedbStore(Arc<Handle>);
 struct Handle {
     // The workers end before the file is closed.
     writer: Worker<Job>,
-    reader: Worker<Read>,
+    reader: Worker<Task>,
     shared: Arc<Shared>,
     announcer: Announcer,
     timeout: Duration,
@@ -105,30 +105,23 @@ impl RedbStore {
     }
 
     pub(super) fn start(settings: RedbStoreBuilder) -> Result<Self, RedbOpenError> {
-        let RedbStoreBuilder {
-            path,
-            clock,
-            cache_size,
-            timeout,
-        } = settings;
-        let file = Opened::create(path, cache_size)?;
         let shared = Arc::new(Shared {
-            file,
+            file: Opened::create(settings.path, settings.cache_size)?,
             leases: Leases::default(),
-            clock,
+            clock: settings.clock,
         });
-        let writer = Writer::new(Arc::clone(&shared));
-        let writer = Worker::start("redb-writer", move |jobs| writer.run(&jobs))
+        let writer = Writer::new(Arc::clone(&shared)).map_err(RedbOpenError::io)?;
+        let writer = Worker::start("redb-writer", move |jobs| writer.run(jobs))
             .map_err(RedbOpenError::io)?;
         let for_reader = Arc::clone(&shared);
-        let reader = Worker::start("redb-reader", move |jobs| reader::run(&for_reader, &jobs))
+        let reader = Worker::start("redb-reader", move |reads| reader::run(&for_reader, reads))
             .map_err(RedbOpenError::io)?;
         Ok(Self(Arc::new(Handle {
             writer,
             reader,
             shared,
             announcer: Announcer::new(),
-            timeout,
+            timeout: settings.timeout,
         })))
     }
 
@@ -136,17 +129,17 @@ impl RedbStore {
     async fn send<J: Send + 'static, T>(
         &self,
         worker: &Worker<J>,
-        job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> J,
+        job: impl FnOnce(Reply<T>) -> J,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let job = job(reply);
         let answered = async {
             worker.send(job).await?;
-            answer.await.map_err(|_| NoAnswer::Stopped)?
+            answer.await.map_err(|_| stopped())?
         };
         timeout(self.0.timeout, answered)
             .await
-            .map_err(|_| NoAnswer::TimedOut)?
+            .map_err(|_| StoreError::unavailable("the disk did not respond in time"))?
     }
 }
 
@@ -154,8 +147,9 @@ redacted_debug!(self: RedbStore { path: self.0.shared.file.path() });
 
 impl Store for RedbStore {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        self.send(&self.0.reader, |reply| Read::Entry(*key, reply))
-            .await
+        let key = *key;
+        let get = move |shared: &Shared| shared.entry(&key);
+        self.send(&self.0.reader, |reply| task(reply, get)).await
     }
 
     async fn swap(
@@ -166,23 +160,20 @@ impl Store for RedbStore {
         sidecars: &[Sidecar],
     ) -> Result<Swap, StoreError> {
         decide::check_sidecars(sidecars)?;
-        self.send(&self.0.writer, |reply| {
-            Job::Swap(
-                Asked {
-                    key: *key,
-                    expected,
-                    change,
-                    sidecars: sidecars.to_vec(),
-                },
-                reply,
-            )
-        })
-        .await
+        let arguments = SwapArguments {
+            key: *key,
+            expected,
+            change,
+            sidecars: sidecars.to_vec(),
+        };
+        self.send(&self.0.writer, |reply| Job::Swap(arguments, reply))
+            .await
     }
 
     async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
-        self.send(&self.0.reader, |reply| Read::Sidecar(*key, *name, reply))
-            .await
+        let (key, name) = (*key, *name);
+        let get = move |shared: &Shared| shared.sidecar(&key, &name);
+        self.send(&self.0.reader, |reply| task(reply, get)).await
     }
 
     async fn claim(
@@ -192,24 +183,14 @@ impl Store for RedbStore {
         version: Version,
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {
-        self.send(&self.0.writer, |reply| {
-            Job::Claim(
-                AskedClaim {
-                    key: *key,
-                    tag: *tag,
-                    version,
-                    lease,
-                },
-                reply,
-            )
-        })
-        .await
+        let (key, tag) = (*key, *tag);
+        let claim = move |shared: &Shared| shared.claim(&key, &tag, version, lease);
+        self.send(&self.0.writer, |reply| Job::Claim(task(reply, claim)))
+            .await
     }
 
     async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {
-        for key in ended {
-            self.0.announcer.ended(*key);
-        }
+        ended.iter().for_each(|key| self.0.announcer.ended(*key));
         Ok(())
     }
 

@@ -1,76 +1,61 @@
+use bytes::Bytes;
 use redb::{
     ReadTransaction, ReadableTable, StorageError, Table, TableDefinition, WriteTransaction,
 };
 
 use super::super::decide::{self, MAX_SIDECARS};
-use super::super::{Change, Entry, Key, Sidecar, SidecarName, Swap, Ttl, Version};
+use super::super::{Change, Key, Sidecar, SidecarName, Swap, Ttl, Version};
 use super::error::Failure;
-use super::leases::Claimed;
+use super::leases::{Claimed, with_lease};
 use super::record::{Record, SidecarRecord, end_row, sidecar_key};
 use super::removal::GRACE;
 use crate::clock::Timestamp;
 
-type Grants = TableDefinition<'static, &'static [u8; 32], &'static [u8]>;
-type Sidecars = TableDefinition<'static, &'static [u8; 48], &'static [u8]>;
-type Ends = TableDefinition<'static, &'static [u8], ()>;
-
 /// Entries, by key.
-const GRANTS: Grants = TableDefinition::new("grants");
+const GRANTS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("grants");
 /// Sidecars, by the key of their entry and their name.
-const SIDECARS_TABLE: Sidecars = TableDefinition::new("sidecars");
+const SIDECARS: TableDefinition<'_, &[u8; 48], &[u8]> = TableDefinition::new("sidecars");
 /// The removal queue. A row is a time, followed by the key of an entry or a sidecar, so that due
 /// rows come first. A sidecar may be removed at its expiry, an entry [`GRACE`] after it.
-const ENDS: Ends = TableDefinition::new("ends");
+const ENDS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("ends");
 
 /// The most rows that one commit removes, so that no call waits long for it.
-const PORTION: usize = 256;
+pub(super) const PORTION: usize = 256;
 
 /// Returns the committed record under `key`.
 pub(super) fn read_record(read: &ReadTransaction, key: &Key) -> Result<Option<Record>, Failure> {
     record(&read.open_table(GRANTS)?, key)
 }
 
-/// Passes the committed sidecar `name` of the entry under `key` to `take`, and returns its result;
-/// `None` if there is no such sidecar.
-pub(super) fn read_sidecar<T>(
+/// Returns the value of the committed sidecar `name` of the entry under `key`, unless it has
+/// expired.
+pub(super) fn read_sidecar(
     read: &ReadTransaction,
     key: &Key,
     name: &SidecarName,
-    take: impl FnOnce(&SidecarRecord<'_>) -> T,
-) -> Result<Option<T>, Failure> {
-    let sidecars = read.open_table(SIDECARS_TABLE)?;
-    let found = sidecars.get(&sidecar_key(key, name))?;
-    found
-        .map(|found| Ok(take(&SidecarRecord::decode(found.value())?)))
-        .transpose()
+    now: Timestamp,
+) -> Result<Option<Bytes>, Failure> {
+    let sidecars = read.open_table(SIDECARS)?;
+    let Some(found) = sidecars.get(&sidecar_key(key, name))? else {
+        return Ok(None);
+    };
+    let sidecar = SidecarRecord::decode(found.value())?;
+    Ok((sidecar.end > now).then(|| Bytes::copy_from_slice(sidecar.value)))
 }
 
 /// Returns whether an expired entry or sidecar can be removed.
-pub(super) fn is_sweep_due(read: &ReadTransaction, now: Timestamp) -> Result<bool, redb::Error> {
+pub(super) fn is_sweep_due(read: &ReadTransaction, now: Timestamp) -> Result<bool, Failure> {
     let ends = read.open_table(ENDS)?;
-    let Some((row, _)) = ends.first()? else {
-        return Ok(false);
-    };
-    Ok(row.value() < after(now).as_slice())
+    let first = ends.first()?;
+    Ok(first.is_some_and(|(row, _)| row.value() < after(now).as_slice()))
 }
 
 /// The arguments of a `swap`.
-pub(super) struct Asked {
+pub(super) struct SwapArguments {
     pub(super) key: Key,
     pub(super) expected: Option<Version>,
     pub(super) change: Change,
     pub(super) sidecars: Vec<Sidecar>,
-}
-
-/// The result of a sweep.
-#[derive(Default)]
-pub(super) struct Swept {
-    /// The entries that were removed.
-    pub(super) gone: Vec<Key>,
-    /// Whether anything changed: perhaps only sidecars were removed.
-    pub(super) changed: bool,
-    /// Whether more rows may be due.
-    pub(super) behind: bool,
 }
 
 /// The tables within one transaction.
@@ -84,45 +69,38 @@ impl<'txn> Tables<'txn> {
     pub(super) fn open(write: &'txn WriteTransaction) -> Result<Self, redb::Error> {
         Ok(Self {
             grants: write.open_table(GRANTS)?,
-            sidecars: write.open_table(SIDECARS_TABLE)?,
+            sidecars: write.open_table(SIDECARS)?,
             ends: write.open_table(ENDS)?,
         })
     }
 
-    /// Decides a swap and makes its change. Returns whether anything changed, and the result.
+    /// Decides a swap. Returns `None` if the change was made, and otherwise the result of the swap.
     pub(super) fn swap(
         &mut self,
-        asked: &Asked,
+        arguments: &SwapArguments,
         claimed: Option<Claimed>,
         now: Timestamp,
-    ) -> Result<(bool, Swap), Failure> {
-        let Asked {
+    ) -> Result<Option<Swap>, Failure> {
+        let SwapArguments {
             key,
             expected,
             change,
             sidecars,
-        } = asked;
+        } = arguments;
         let old = record(&self.grants, key)?;
         let live = old.as_ref().filter(|old| old.end > now);
         let current = live.map(|live| with_lease(live.entry.clone(), claimed));
         if let Some(answer) = decide::swap(current.as_ref(), *expected, change) {
-            return Ok((false, answer));
+            return Ok(Some(answer));
         }
-        let end = match (change, live) {
-            (
-                Change::Put {
-                    ttl: Ttl::After(ttl),
-                    ..
-                },
-                _,
-            ) => now.saturating_add(*ttl),
-            (Change::Put { ttl: Ttl::Keep, .. }, Some(live)) => live.end,
-            // An absent entry has no expiry to keep.
-            (Change::Put { ttl: Ttl::Keep, .. }, None) => return Ok((false, Swap::Conflict(None))),
-            (Change::Remove, _) => {
-                self.remove(key, old.map(|old| old.end))?;
-                return Ok((true, Swap::Swapped));
-            }
+        let old_end = old.as_ref().map(|old| old.end);
+        let Change::Put { entry, ttl } = change else {
+            self.remove(key, old_end)?;
+            return Ok(None);
+        };
+        let end = match ttl {
+            Ttl::After(ttl) => now.saturating_add(*ttl),
+            Ttl::Keep => live.map_or(now, |live| live.end),
         };
         // Read before anything is written: a swap that fails because of an unreadable sidecar must
         // change nothing.
@@ -131,58 +109,48 @@ impl<'txn> Tables<'txn> {
         } else {
             Vec::new()
         };
-        let old_end = old.as_ref().map(|old| old.end);
-        if live.is_none() {
-            self.remove(key, old_end)?;
-        } else if let Some(old_end) = old_end.filter(|old_end| *old_end != end) {
-            self.ends.remove(entry_row(old_end, key).as_slice())?;
+        match live {
+            Some(live) => drop(self.ends.remove(entry_row(live.end, key).as_slice())?),
+            None => self.remove(key, old_end)?,
         }
-        if live.is_none() || old_end != Some(end) {
-            self.ends.insert(entry_row(end, key).as_slice(), ())?;
-        }
-        if let Change::Put { entry, .. } = change {
-            let record = Record {
-                entry: entry.clone(),
-                end,
-            };
-            self.grants
-                .insert(key.as_bytes(), record.encode().as_slice())?;
-        }
+        self.ends.insert(entry_row(end, key).as_slice(), ())?;
+        let record = Record {
+            entry: entry.clone(),
+            end,
+        };
+        self.grants
+            .insert(key.as_bytes(), record.encode().as_slice())?;
         self.put_sidecars(key, sidecars, others, now)?;
-        Ok((true, Swap::Swapped))
+        Ok(None)
     }
 
-    /// Removes entries and sidecars that are due, as many as one commit may remove.
-    pub(super) fn sweep(&mut self, now: Timestamp) -> Result<Swept, StorageError> {
+    /// Removes entries and sidecars that are due, as many as one commit may remove. Adds the
+    /// entries to `gone`. Returns the number of rows that it has taken from the queue.
+    pub(super) fn sweep(&mut self, now: Timestamp, gone: &mut Vec<Key>) -> Result<usize, Failure> {
         let mut due = Vec::new();
         for row in self
             .ends
-            .range::<&[u8]>(..after(now).as_slice())?
+            .extract_from_if::<&[u8], _>(..after(now).as_slice(), |_, ()| true)?
             .take(PORTION)
         {
             due.push(row?.0.value().to_vec());
         }
-        let mut gone = Vec::new();
         for row in &due {
-            self.ends.remove(row.as_slice())?;
             let Some((_, key)) = row.split_first_chunk::<8>() else {
                 continue;
             };
             // An unreadable record is removed as well when it is due.
             if let Ok(key) = <&[u8; 32]>::try_from(key) {
                 let key = Key::new(*key);
-                let record = self
-                    .grants
-                    .get(key.as_bytes())?
-                    .map(|found| Record::decode(found.value()));
-                match record {
+                match record(&self.grants, &key) {
                     // In a file from before the grace period, the row of an entry has the expiry
                     // itself. Queue it again.
-                    Some(Ok(record)) if record.end.saturating_add(GRACE) > now => {
+                    Ok(Some(record)) if record.end.saturating_add(GRACE) > now => {
                         self.ends
                             .insert(entry_row(record.end, &key).as_slice(), ())?;
                     }
-                    Some(_) | None => {
+                    Err(failure @ Failure::Database(_)) => return Err(failure),
+                    Ok(_) | Err(Failure::Record(_)) => {
                         self.remove(&key, None)?;
                         gone.push(key);
                     }
@@ -197,11 +165,7 @@ impl<'txn> Tables<'txn> {
                 }
             }
         }
-        Ok(Swept {
-            gone,
-            changed: !due.is_empty(),
-            behind: due.len() == PORTION,
-        })
+        Ok(due.len())
     }
 
     /// Removes an entry with its sidecars, and its row in the removal queue if its expiry `end` is
@@ -211,33 +175,25 @@ impl<'txn> Tables<'txn> {
         if let Some(end) = end {
             self.ends.remove(entry_row(end, key).as_slice())?;
         }
-        let mut sidecars = Vec::new();
+        let [first, last] = sidecar_bounds(key);
         for sidecar in self
             .sidecars
-            .range::<&[u8; 48]>(&first_sidecar(key)..=&last_sidecar(key))?
+            .extract_from_if::<&[u8; 48], _>(&first..=&last, |_, _| true)?
         {
-            let (name, value) = sidecar?;
-            sidecars.push((
-                *name.value(),
-                SidecarRecord::decode(value.value()).map(|sidecar| sidecar.end),
-            ));
-        }
-        for (sidecar, end) in sidecars {
-            self.sidecars.remove(&sidecar)?;
+            let (sidecar, value) = sidecar?;
             // The row of an unreadable sidecar is removed when it is due.
-            if let Ok(end) = end {
-                self.ends.remove(end_row(end, &sidecar).as_slice())?;
+            if let Ok(found) = SidecarRecord::decode(value.value()) {
+                self.ends
+                    .remove(end_row(found.end, sidecar.value()).as_slice())?;
             }
         }
         Ok(())
     }
 
     fn sidecars_of(&self, key: &Key) -> Result<Vec<Neighbour>, Failure> {
+        let [first, last] = sidecar_bounds(key);
         let mut sidecars = Vec::new();
-        for sidecar in self
-            .sidecars
-            .range::<&[u8; 48]>(&first_sidecar(key)..=&last_sidecar(key))?
-        {
+        for sidecar in self.sidecars.range::<&[u8; 48]>(&first..=&last)? {
             let (key, value) = sidecar?;
             let SidecarRecord { end, order, .. } = SidecarRecord::decode(value.value())?;
             sidecars.push(Neighbour {
@@ -289,14 +245,6 @@ struct Neighbour {
     order: u64,
 }
 
-/// Returns the entry with the claim applied to it, if there is one.
-pub(super) fn with_lease(mut entry: Entry, claimed: Option<Claimed>) -> Entry {
-    if let Some(claimed) = claimed {
-        claimed.apply(&mut entry);
-    }
-    entry
-}
-
 fn record(
     grants: &impl ReadableTable<&'static [u8; 32], &'static [u8]>,
     key: &Key,
@@ -312,20 +260,13 @@ fn entry_row(end: Timestamp, key: &Key) -> Vec<u8> {
     end_row(end.saturating_add(GRACE), key.as_bytes())
 }
 
-fn first_sidecar(key: &Key) -> [u8; 48] {
-    sidecar_key(key, &SidecarName::new([0; 16]))
-}
-
-fn last_sidecar(key: &Key) -> [u8; 48] {
-    sidecar_key(key, &SidecarName::new([0xff; 16]))
+/// Returns the first and the last key that a sidecar of an entry can have.
+fn sidecar_bounds(key: &Key) -> [[u8; 48]; 2] {
+    [0, 0xff].map(|byte| sidecar_key(key, &SidecarName::new([byte; 16])))
 }
 
 /// Returns a bound that is greater than every row that is due at `now`, and not greater than any
 /// other row.
-fn after(now: Timestamp) -> Vec<u8> {
-    match now.as_millis().checked_add(1) {
-        Some(next) => next.to_be_bytes().to_vec(),
-        // At the latest possible time, every row is due.
-        None => vec![0xff; 57],
-    }
+fn after(now: Timestamp) -> [u8; 8] {
+    now.as_millis().saturating_add(1).to_be_bytes()
 }

@@ -1,17 +1,20 @@
+use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use redb::Database;
-use tokio::sync::oneshot;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::Receiver;
+use tokio::time::timeout;
 
 use super::super::decide;
-use super::super::{Claim, ClaimTag, Key, Lease, StoreError, Swap, Version};
-use super::error::{Failure, store_error};
+use super::super::{Claim, ClaimTag, Key, StoreError, Swap, Version};
+use super::error::Failure;
+use super::leases::with_lease;
 use super::removal::RemovalGate;
 use super::store::Shared;
-use super::tables::{Asked, Swept, Tables, is_sweep_due, read_record, with_lease};
-use super::threads::{Jobs, without_panic};
+use super::tables::{PORTION, SwapArguments, Tables, is_sweep_due, read_record};
+use super::worker::{Reply, Task, without_panic};
 use crate::clock::Timestamp;
 
 /// The most jobs for one commit.
@@ -26,26 +29,18 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The time between two log lines about a missing file.
 const WARN: Duration = Duration::from_secs(60);
 
-type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
-
-/// A job of the writer, and the channel for its reply.
+/// A job of the writer.
 pub(super) enum Job {
-    Swap(Asked, Reply<Swap>),
-    Claim(AskedClaim, Reply<Option<Claim>>),
-}
-
-/// The arguments of a `claim`.
-pub(super) struct AskedClaim {
-    pub(super) key: Key,
-    pub(super) tag: ClaimTag,
-    pub(super) version: Version,
-    pub(super) lease: Duration,
+    Claim(Task),
+    Swap(SwapArguments, Reply<Swap>),
 }
 
 /// The writer: the only code that changes the file and the leases. It makes a batch of swaps in one
 /// transaction with one durable commit.
 pub(super) struct Writer {
     shared: Arc<Shared>,
+    /// Has a timer, and no other task.
+    runtime: Runtime,
     /// The earliest time of the next attempt to reopen the file, if it is not open.
     retry_at: Instant,
     /// Whether more rows may be due than the last commit removed.
@@ -56,72 +51,68 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>) -> io::Result<Self> {
         let removal_gate = RemovalGate::new(&*shared.clock);
-        Self {
+        Ok(Self {
             shared,
+            runtime: Builder::new_current_thread().enable_time().build()?,
             retry_at: Instant::now(),
             behind: false,
             removal_gate,
             warn_at: Instant::now(),
-        }
+        })
     }
 
     /// Runs until the worker is dropped and all jobs are done.
-    pub(super) fn run(mut self, jobs: &Jobs<Job>) {
+    pub(super) fn run(mut self, mut jobs: Receiver<Job>) {
         loop {
             let patience = if self.behind { Duration::ZERO } else { IDLE };
-            let first = match jobs.recv_timeout(patience) {
-                Ok(job) => Some(job),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            self.round(first.into_iter().chain(jobs.waiting()).take(BATCH));
+            let mut batch = Vec::new();
+            let received = self
+                .runtime
+                .block_on(async { timeout(patience, jobs.recv_many(&mut batch, BATCH)).await });
+            if received == Ok(0) {
+                return;
+            }
+            self.round(batch);
         }
     }
 
     /// Handles a batch of jobs. The jobs are concurrent, so any order is correct. Claims come
     /// first: they are decided by the committed data, and need not wait for the commit of the
     /// swaps.
-    fn round(&mut self, jobs: impl Iterator<Item = Job>) {
+    fn round(&mut self, jobs: Vec<Job>) {
         if !self.shared.file.is_open() && self.retry_at <= Instant::now() {
             self.reopen();
         }
-        // Take all jobs before checking the file. A job that is sent after the file is back at its
+        // The jobs were taken before this check: a job that is sent after the file is back at its
         // path must not fail because of an earlier check.
-        let jobs: Vec<_> = jobs.collect();
-        if let Some(error) = self.file_has_gone() {
-            for job in jobs {
-                match job {
-                    Job::Claim(_, reply) => drop(reply.send(Err(error.clone()))),
-                    Job::Swap(_, reply) => drop(reply.send(Err(error.clone()))),
-                }
-            }
-            self.behind = false;
-            return;
-        }
+        let gone = self.file_has_gone();
+        let is_gone = gone.is_some();
         let mut swaps = Vec::new();
         for job in jobs {
             match job {
-                // If the caller has gone, the lease would not be released.
-                Job::Claim(asked, reply) if !reply.is_closed() => {
-                    let claim = without_panic(|| self.claim(&asked));
-                    let _ = reply.send(claim);
-                }
-                Job::Claim(..) => {}
+                Job::Claim(task) => task(match &gone {
+                    Some(error) => Err(error.clone()),
+                    None => Ok(&self.shared),
+                }),
                 // The entry may be stored nowhere else, so it is written even if the caller has
                 // gone.
-                Job::Swap(asked, reply) => swaps.push((asked, reply)),
+                Job::Swap(arguments, reply) => swaps.push((arguments, reply)),
             }
         }
-        let Err(error) = without_panic(|| self.write(&mut swaps)) else {
+        let written = match gone {
+            Some(error) => Err(error),
+            None => without_panic(|| self.write(&mut swaps)),
+        };
+        let Err(error) = written else {
             return;
         };
         for (_, reply) in swaps {
             let _ = reply.send(Err(error.clone()));
         }
         self.behind = false;
-        if self.shared.file.is_open() {
+        if !is_gone && self.shared.file.is_open() {
             tracing::error!(%error, cause = %source(&error), "cannot write the store's file: reopening it");
             self.reopen();
         }
@@ -141,44 +132,20 @@ impl Writer {
         Some(StoreError::unavailable(missing))
     }
 
-    fn claim(&self, asked: &AskedClaim) -> Result<Option<Claim>, StoreError> {
-        let AskedClaim {
-            key,
-            tag,
-            version,
-            lease,
-        } = asked;
-        let Shared { leases, clock, .. } = &*self.shared;
-        let claimed = leases.get(key);
-        let record = self.shared.read(|read| Ok(read_record(read, key)?))?;
-        let now = clock.now();
-        let Some(record) = record.filter(|record| record.end > now) else {
-            return Ok(None);
-        };
-        let written = record.entry.version;
-        let mut entry = with_lease(record.entry, claimed);
-        let before = entry.version;
-        let claim = decide::claim(&mut entry, tag, *version, *lease, now);
-        if claim.lease == Lease::Taken && before != claim.entry.version {
-            leases.take(key, written, &claim.entry);
-        }
-        Ok(Some(claim))
-    }
-
     /// Makes the swaps, removes some expired entries, commits, and replies. On failure, the swaps
     /// without a reply stay in `swaps`.
-    fn write(&mut self, swaps: &mut Vec<(Asked, Reply<Swap>)>) -> Result<(), StoreError> {
-        let shared = Arc::clone(&self.shared);
+    fn write(&mut self, swaps: &mut Vec<(SwapArguments, Reply<Swap>)>) -> Result<(), StoreError> {
+        let shared = &*self.shared;
         let horizon = self.removal_gate.horizon(&*shared.clock);
-        let is_due = |now| shared.read(|read| is_sweep_due(read, now).map_err(store_error));
+        let is_due = |now| shared.read(|read| is_sweep_due(read, now));
         if swaps.is_empty() && !horizon.map_or(Ok(false), is_due)? {
             self.behind = false;
             return Ok(());
         }
         let round = shared
             .file
-            .with(|database| commit(&shared, database, swaps, horizon).map_err(store_error))?;
-        shared.leases.forget(&round.written);
+            .with(|database| commit(shared, database, swaps, horizon))?;
+        shared.leases.forget(&round.changed);
         self.behind = round.behind;
         for ((_, reply), answer) in swaps.drain(..).zip(round.answers) {
             let _ = reply.send(answer);
@@ -192,11 +159,38 @@ impl Writer {
     }
 }
 
+impl Shared {
+    /// Must be called on the thread of the writer.
+    pub(super) fn claim(
+        &self,
+        key: &Key,
+        tag: &ClaimTag,
+        version: Version,
+        lease: Duration,
+    ) -> Result<Option<Claim>, StoreError> {
+        let Shared { leases, clock, .. } = self;
+        let claimed = leases.get(key);
+        let record = self.read(|read| read_record(read, key))?;
+        let now = clock.now();
+        let Some(record) = record.filter(|record| record.end > now) else {
+            return Ok(None);
+        };
+        let written = record.entry.version;
+        let mut entry = with_lease(record.entry, claimed);
+        let before = entry.version;
+        let claim = decide::claim(&mut entry, tag, version, lease, now);
+        if before != claim.entry.version {
+            leases.take(key, written, &claim.entry);
+        }
+        Ok(Some(claim))
+    }
+}
+
 /// The result of a commit.
 struct Round {
     answers: Vec<Result<Swap, StoreError>>,
     /// The keys of entries that were written or removed.
-    written: Vec<Key>,
+    changed: Vec<Key>,
     behind: bool,
 }
 
@@ -204,43 +198,40 @@ struct Round {
 fn commit(
     shared: &Shared,
     database: &Database,
-    swaps: &[(Asked, Reply<Swap>)],
+    swaps: &[(SwapArguments, Reply<Swap>)],
     horizon: Option<Timestamp>,
-) -> Result<Round, redb::Error> {
+) -> Result<Round, Failure> {
     let write = database.begin_write()?;
-    let mut round = Round {
-        answers: Vec::with_capacity(swaps.len()),
-        written: Vec::new(),
-        behind: false,
-    };
     let mut tables = Tables::open(&write)?;
-    for (asked, _) in swaps {
-        let answer = match tables.swap(asked, shared.leases.get(&asked.key), shared.clock.now()) {
-            Ok((changed, swap)) => {
-                if changed {
-                    round.written.push(asked.key);
-                }
-                Ok(swap)
+    let (mut answers, mut changed) = (Vec::with_capacity(swaps.len()), Vec::new());
+    for (arguments, _) in swaps {
+        let claimed = shared.leases.get(&arguments.key);
+        let answer = match tables.swap(arguments, claimed, shared.clock.now()) {
+            Ok(None) => {
+                changed.push(arguments.key);
+                Ok(Swap::Swapped)
             }
-            Err(Failure::Database(error)) => return Err(error),
+            Ok(Some(answer)) => Ok(answer),
+            Err(failure @ Failure::Database(_)) => return Err(failure),
             Err(failure @ Failure::Record(_)) => Err(failure.into()),
         };
-        round.answers.push(answer);
+        answers.push(answer);
     }
-    let Swept {
-        gone,
-        changed,
-        behind,
-    } = horizon.map_or(Ok(Swept::default()), |horizon| tables.sweep(horizon))?;
+    let removed = match horizon {
+        Some(horizon) => tables.sweep(horizon, &mut changed)?,
+        None => 0,
+    };
     drop(tables);
-    round.behind = behind;
-    if round.written.is_empty() && !changed {
+    if changed.is_empty() && removed == 0 {
         write.abort()?;
-        return Ok(round);
+    } else {
+        write.commit()?;
     }
-    round.written.extend(gone);
-    write.commit()?;
-    Ok(round)
+    Ok(Round {
+        answers,
+        changed,
+        behind: removed == PORTION,
+    })
 }
 
 /// Returns the source of an error, for the log.
