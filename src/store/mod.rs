@@ -28,16 +28,10 @@ mod boxed;
 pub mod conformance;
 pub mod decide;
 mod instrumented;
-#[cfg(any(feature = "postgres", feature = "redis"))]
-mod listener;
 #[cfg(feature = "memory")]
 mod memory;
-#[cfg(any(feature = "postgres", feature = "redis"))]
-mod pauses;
 #[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(any(feature = "postgres", feature = "redis"))]
-mod printable;
 #[cfg(feature = "redb")]
 mod redb;
 #[cfg(feature = "redis")]
@@ -47,6 +41,8 @@ mod redis;
 pub(crate) mod redis {
     pub(crate) mod entry;
 }
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod remote;
 #[allow(clippy::module_inception, reason = "the room is named for its trait")]
 mod store;
 #[cfg(feature = "tiered")]

@@ -1,7 +1,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
@@ -9,16 +8,13 @@ use zeroize::Zeroizing;
 use super::channel::Channel;
 use super::error::{Failure, PostgresConnectError};
 use super::failover;
-use super::link::Link;
+use super::pool::BoundedPool;
 use super::purge;
 use super::schema::Schema;
 use super::server_time::ServerTime;
 use super::servers::Servers;
-use super::store::{PostgresStore, Shared, Statements};
-use crate::random::{OsRandom, SecureRandom as _};
-use crate::store::{
-    Change, ClaimTag, Entry, Key, Sidecar, SidecarName, Store as _, StoreError, Ttl, Version,
-};
+use super::store::{PostgresStore, Shared};
+use crate::store::remote::rehearsal::rehearse;
 
 /// The time limit for connecting, which includes waiting for another instance that migrates.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,21 +36,13 @@ pub struct PostgresStoreBuilder {
     keep_expired: Duration,
 }
 
-enum Source {
+pub(super) enum Source {
     Url(Zeroizing<String>),
     Pool(PgPool),
 }
 
 impl PostgresStoreBuilder {
-    pub(super) fn with_url(url: &str) -> Self {
-        Self::new(Source::Url(Zeroizing::new(url.to_owned())))
-    }
-
-    pub(super) fn with_pool(pool: PgPool) -> Self {
-        Self::new(Source::Pool(pool))
-    }
-
-    fn new(source: Source) -> Self {
+    pub(super) fn new(source: Source) -> Self {
         Self {
             source,
             schema: "oauth_refresh".to_owned(),
@@ -184,33 +172,31 @@ impl PostgresStoreBuilder {
                 .connect_lazy_with(primary.options)
         });
         schema.prepare(&pool, self.migrate).await?;
-        let link = Arc::new(Link::new(
+        let pool = Arc::new(BoundedPool::new(
             pool,
+            &schema,
             self.command_timeout,
             self.prepared_statements,
             time,
         ));
         let failover = servers
             .are_several()
-            .then(|| failover::start(Arc::clone(&link), servers, primary.index));
-        let purge = (!self.purge_every.is_zero()).then(|| {
-            purge::start(
-                Arc::clone(&link),
-                &schema,
-                self.purge_every,
-                self.keep_expired,
-            )
-        });
-        let store = PostgresStore::new(Shared {
-            channel: Channel::new(&schema, Arc::clone(&link), listen),
-            statements: Statements::new(&schema),
-            link,
+            .then(|| failover::start(Arc::clone(&pool), servers, primary.index));
+        let purge = (!self.purge_every.is_zero())
+            .then(|| purge::start(Arc::clone(&pool), self.purge_every, self.keep_expired));
+        let shared = Arc::new(Shared {
+            channel: Channel::new(&schema, Arc::clone(&pool), listen),
+            pool,
             schema,
             _purge: purge,
             _failover: failover,
         });
-        rehearse(&store).await?;
-        Ok(store)
+        let store = PostgresStore { shared };
+        match rehearse(&store).await.map_err(Failure::of) {
+            Ok(()) => Ok(store),
+            Err(Ok(failure)) => Err(failure.into()),
+            Err(Err(cause)) => Err(PostgresConnectError::Unusable(cause)),
+        }
     }
 }
 
@@ -230,48 +216,5 @@ fn check_limits(timeout: Duration, connections: u32) -> Result<(), PostgresConne
     if connections == 0 {
         return wrong("max_connections", "it must be at least one");
     }
-    Ok(())
-}
-
-/// Makes every call of the store once, on an entry of its own.
-async fn rehearse(store: &PostgresStore) -> Result<(), PostgresConnectError> {
-    let unusable = |error: StoreError| match error {
-        StoreError::Unavailable(source) | StoreError::Corrupt(source) => {
-            match source.downcast_ref::<Failure>() {
-                Some(failure) => failure.clone().into(),
-                None => PostgresConnectError::Unusable(source),
-            }
-        }
-    };
-    let mut random = [0; 32];
-    OsRandom
-        .fill(&mut random)
-        .map_err(|error| PostgresConnectError::Unusable(Arc::new(error)))?;
-    let (key, tag, name) = (
-        Key::new(random),
-        ClaimTag::new(random),
-        SidecarName::new([0; 16]),
-    );
-    let [first, second] = [1, 2].map(|version| Version::new([version; 8]));
-    let minute = Duration::from_secs(60);
-    let put = Change::Put {
-        entry: Entry::new(first, tag, Bytes::new()),
-        ttl: Ttl::After(minute),
-    };
-    let sidecar = Sidecar::new(name, Bytes::new(), minute);
-    let _ = store
-        .swap(&key, None, put, &[sidecar])
-        .await
-        .map_err(unusable)?;
-    store
-        .claim(&key, &tag, second, minute)
-        .await
-        .map_err(unusable)?;
-    store.get(&key).await.map_err(unusable)?;
-    store.sidecar(&key, &name).await.map_err(unusable)?;
-    let _ = store
-        .swap(&key, Some(second), Change::Remove, &[])
-        .await
-        .map_err(unusable)?;
     Ok(())
 }

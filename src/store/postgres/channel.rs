@@ -18,13 +18,13 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::error::{Failure, Kind};
-use super::link::Link;
+use super::pool::BoundedPool;
 use super::schema::Schema;
 use super::servers::Servers;
-use super::statement::{Argument, Statement};
+use super::statement::Argument;
 use crate::random::{OsRandom, SecureRandom as _};
-use crate::store::listener::{Listener, PAUSE, REFUSED};
-use crate::store::pauses::Pauses;
+use crate::store::remote::listener::{Listener, PAUSE, REFUSED};
+use crate::store::remote::pauses::Pauses;
 use crate::store::{Announcements, Announcer, Key};
 
 /// The interval between two probes of the connection.
@@ -41,37 +41,35 @@ const PROBE: char = '?';
 
 /// The channel of the instances that share a database and a schema.
 pub(super) struct Channel {
-    publisher: Publisher,
-    /// The servers of a URL for `LISTEN`. Without one, the server of the pool is used.
-    servers: Option<Arc<Servers>>,
+    topic: Arc<Topic>,
     listener: Listener,
 }
 
-/// Publishes messages over the pool.
-#[derive(Clone)]
-struct Publisher {
-    name: Arc<str>,
-    statement: Arc<Statement>,
-    link: Arc<Link>,
+/// The part of a channel that its task needs.
+struct Topic {
+    name: String,
+    /// The pool over which messages are published.
+    pool: Arc<BoundedPool>,
+    /// The servers of a URL for `LISTEN`. Without one, the server of the pool is used.
+    servers: Option<Servers>,
 }
 
-impl Publisher {
+impl Topic {
     async fn publish(&self, messages: &[String]) -> Result<(), Failure> {
         let arguments = vec![Argument::Text(&self.name), Argument::Texts(messages)];
-        self.link.call(&self.statement, arguments).await.map(drop)
+        self.pool.call("announce_1", arguments).await.map(drop)
     }
 }
 
 impl Channel {
     /// Creates the channel. It connects at the first subscription. Must be called inside a runtime.
-    pub(super) fn new(schema: &Schema, link: Arc<Link>, servers: Option<Servers>) -> Self {
+    pub(super) fn new(schema: &Schema, pool: Arc<BoundedPool>, servers: Option<Servers>) -> Self {
         Self {
-            publisher: Publisher {
-                name: schema.channel().into(),
-                statement: Arc::new(Statement::new(&schema.quoted(), "announce_1", 3)),
-                link,
-            },
-            servers: servers.map(Arc::new),
+            topic: Arc::new(Topic {
+                name: schema.channel(),
+                pool,
+                servers,
+            }),
             listener: Listener::new(),
         }
     }
@@ -80,7 +78,7 @@ impl Channel {
     /// `self` is dropped.
     pub(super) fn subscribe(&self) -> Announcements {
         self.listener
-            .subscribe(|announcer| listen(self.publisher.clone(), self.servers.clone(), announcer))
+            .subscribe(|announcer| listen(Arc::clone(&self.topic), announcer))
     }
 
     /// Notifies the subscribers of this process, for which no server is needed, and then the other
@@ -98,39 +96,39 @@ impl Channel {
         if messages.is_empty() {
             return Ok(());
         }
-        self.publisher.publish(&messages).await
+        self.topic.publish(&messages).await
     }
 }
 
 /// Receives messages until the task is aborted. Reconnects when a connection breaks, or when the
 /// store moves to another server.
-async fn listen(publisher: Publisher, servers: Option<Arc<Servers>>, announcer: Announcer) {
-    let (name, link) = (&*publisher.name, &publisher.link);
-    let mut moves = link.moves();
+async fn listen(topic: Arc<Topic>, announcer: Announcer) {
+    let Topic { name, pool, .. } = &*topic;
+    let mut moves = pool.moves();
     let mut pauses = Pauses::up_to(PAUSE);
     let mut away = false;
     loop {
         sleep(pauses.next()).await;
         moves.mark_unchanged();
-        match Subscription::open(&publisher, servers.as_deref(), &announcer).await {
+        match Subscription::open(&topic, &announcer).await {
             Ok(subscription) => {
                 if std::mem::take(&mut away) {
                     tracing::info!(channel = name, "subscribed to the PostgreSQL channel again");
                 }
-                let broken = pin!(subscription.broken(link.limit, &announcer));
+                let broken = pin!(subscription.broken(pool.limit, &announcer));
                 let (failure, steady) = match select(broken, pin!(moves.changed())).await {
                     Either::Left((broken, _)) => broken,
                     Either::Right(_) => (Failure::moved(), true),
                 };
                 announcer.lost();
-                link.failed.notify_one();
+                pool.failed.notify_one();
                 tracing::debug!(channel = name, %failure, "lost the subscription to the PostgreSQL channel");
                 if steady {
                     pauses = Pauses::up_to(PAUSE);
                 }
             }
             Err(failure) => {
-                link.failed.notify_one();
+                pool.failed.notify_one();
                 if !std::mem::replace(&mut away, true) {
                     tracing::warn!(
                         channel = name,
@@ -151,15 +149,11 @@ struct Subscription(PgListener);
 impl Subscription {
     /// Subscribes, and waits for a message of this instance: behind a pooler, `LISTEN` succeeds,
     /// and no message ever arrives.
-    async fn open(
-        publisher: &Publisher,
-        servers: Option<&Servers>,
-        announcer: &Announcer,
-    ) -> Result<Self, Failure> {
-        let limit = publisher.link.limit;
-        let options = match servers {
+    async fn open(topic: &Topic, announcer: &Announcer) -> Result<Self, Failure> {
+        let limit = topic.pool.limit;
+        let options = match &topic.servers {
             Some(servers) => servers.primary(limit).await?.options,
-            None => PgConnectOptions::clone(&publisher.link.pool().connect_options()),
+            None => PgConnectOptions::clone(&topic.pool.current().connect_options()),
         };
         let opening = async {
             let pool = PgPoolOptions::new()
@@ -171,7 +165,7 @@ impl Subscription {
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.eager_reconnect(false);
             listener.ignore_pool_close_event(true);
-            listener.listen(&publisher.name).await?;
+            listener.listen(&topic.name).await?;
             Ok::<_, Failure>(listener)
         };
         let mut listener = timeout(limit, opening)
@@ -185,7 +179,7 @@ impl Subscription {
         let probe = format!("{PROBE}{}", URL_SAFE_NO_PAD.encode(random));
         // Over another connection: a pooler would deliver a notification that arrives during a
         // statement of this one.
-        let published = publisher.publish(slice::from_ref(&probe)).await;
+        let published = topic.publish(slice::from_ref(&probe)).await;
         published.map_err(|failure| match failure.kind() {
             // The message arrived in the session that sent it.
             Kind::OutOfStep => not_received(),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use sqlx::Error as SqlError;
 
 use crate::store::StoreError;
-use crate::store::printable::printable;
+use crate::store::remote::failure;
+use crate::store::remote::printable::printable;
 
 /// The reason why a [`PostgresStore`](super::PostgresStore) could not be connected.
 ///
@@ -55,7 +56,7 @@ pub enum PostgresConnectError {
 
 impl From<Failure> for PostgresConnectError {
     fn from(failure: Failure) -> Self {
-        let kind = failure.kind;
+        let kind = failure.kind();
         let source = Arc::new(failure);
         match kind {
             Kind::Gone | Kind::Slow => Self::Unreachable(source),
@@ -72,13 +73,8 @@ impl From<Failure> for PostgresConnectError {
     }
 }
 
-/// An error of a call to PostgreSQL. It quotes nothing that was sent.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
-pub(super) struct Failure {
-    kind: Kind,
-    message: String,
-}
+/// An error of a call to PostgreSQL.
+pub(super) type Failure = failure::Failure<Kind>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -102,13 +98,6 @@ pub(super) enum Kind {
 }
 
 impl Failure {
-    pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-        }
-    }
-
     pub(super) fn slow() -> Self {
         Self::new(Kind::Slow, "PostgreSQL did not answer in time")
     }
@@ -121,27 +110,23 @@ impl Failure {
         Self::new(Kind::Corrupt, message)
     }
 
-    pub(super) fn kind(&self) -> Kind {
-        self.kind
-    }
-
     /// Returns whether the connection may still be used.
     pub(super) fn keeps_connection(&self) -> bool {
         !matches!(
-            self.kind,
+            self.kind(),
             Kind::Gone | Kind::Slow | Kind::OutOfStep | Kind::ReadOnly
         )
     }
 
     /// Returns whether the reason may be that another server is the primary now.
     pub(super) fn may_be_a_failover(&self) -> bool {
-        matches!(self.kind, Kind::Gone | Kind::Slow | Kind::ReadOnly)
+        matches!(self.kind(), Kind::Gone | Kind::Slow | Kind::ReadOnly)
     }
 
     /// Returns whether the same call may succeed at once. None of these errors leaves a copy of the
     /// call that can still take effect.
     pub(super) fn may_be_repeated(&self) -> bool {
-        matches!(self.kind, Kind::Gone | Kind::Conflict | Kind::Late)
+        matches!(self.kind(), Kind::Gone | Kind::Conflict | Kind::Late)
     }
 }
 
@@ -168,13 +153,13 @@ impl From<SqlError> for Failure {
             }
             _ => (Kind::Other, printable(&error.to_string())),
         };
-        Self { kind, message }
+        Self::new(kind, message)
     }
 }
 
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
-        match failure.kind {
+        match failure.kind() {
             Kind::Corrupt => Self::corrupt(failure),
             _ => Self::unavailable(failure),
         }

@@ -4,9 +4,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::link::Link;
+use super::pool::BoundedPool;
 use super::servers::Servers;
-use crate::store::pauses::{Pauses, jittered};
+use crate::store::remote::pauses::{Pauses, jittered};
 
 /// The longest pause between two searches for the primary.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -15,17 +15,17 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// There is one for each store, so the calls that fail together make one search. `current` is the
 /// index of the server in use. Must be called inside a runtime.
 pub(super) fn start(
-    link: Arc<Link>,
+    pool: Arc<BoundedPool>,
     servers: Servers,
     mut current: usize,
 ) -> AbortOnDropHandle<()> {
     let task = async move {
         loop {
-            link.failed.notified().await;
+            pool.failed.notified().await;
             let mut pauses = Pauses::up_to(PAUSE);
             let primary = loop {
                 sleep(pauses.next()).await;
-                match servers.primary(link.limit).await {
+                match servers.primary(pool.limit).await {
                     Ok(primary) => break primary,
                     Err(failure) => tracing::debug!(%failure, "no PostgreSQL primary"),
                 }
@@ -37,7 +37,7 @@ pub(super) fn start(
                     port = primary.options.get_port(),
                     "using another PostgreSQL server, which is the primary now"
                 );
-                link.move_to(primary);
+                pool.move_to(primary);
             }
             // An overloaded server, whose calls fail one after the other, is asked rarely.
             sleep(jittered(PAUSE)).await;

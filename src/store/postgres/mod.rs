@@ -1,14 +1,14 @@
 //! [`PostgresStore`]: grants in PostgreSQL.
 //!
 //! Each call of the store is one call of a function in the database ([`schema`]), over a pool of
-//! connections ([`link`]). The functions decide with the rules of [`decide`](super::decide), in
+//! connections ([`pool`]). The functions decide with the rules of [`decide`](super::decide), in
 //! SQL.
 
 mod builder;
 mod channel;
 mod error;
 mod failover;
-mod link;
+mod pool;
 mod purge;
 mod schema;
 mod server_time;

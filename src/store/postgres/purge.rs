@@ -6,11 +6,10 @@ use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::Failure;
-use super::link::Link;
-use super::schema::Schema;
+use super::pool::BoundedPool;
 use super::server_time::millis;
-use super::statement::{Argument, Statement};
-use crate::store::pauses::jittered;
+use super::statement::Argument;
+use crate::store::remote::pauses::jittered;
 
 /// The most rows of a table that one transaction deletes.
 const BATCH: i64 = 500;
@@ -18,17 +17,15 @@ const BATCH: i64 = 500;
 /// Starts a task that deletes rows that have expired. Any number of instances may do so: none waits
 /// for another, or makes a writer wait for more than one batch. Must be called inside a runtime.
 pub(super) fn start(
-    link: Arc<Link>,
-    schema: &Schema,
+    pool: Arc<BoundedPool>,
     every: Duration,
     keep: Duration,
 ) -> AbortOnDropHandle<()> {
-    let statement = Statement::new(&schema.quoted(), "purge_1", 3);
     let task = async move {
         loop {
             // Instances that start together do not purge together.
             sleep(jittered(every)).await;
-            if let Err(failure) = purge(&link, &statement, keep).await {
+            if let Err(failure) = purge(&pool, keep).await {
                 tracing::debug!(%failure, "expired rows were not deleted: trying again later");
             }
         }
@@ -36,13 +33,13 @@ pub(super) fn start(
     AbortOnDropHandle::new(tokio::spawn(task))
 }
 
-async fn purge(link: &Link, statement: &Statement, keep: Duration) -> Result<(), Failure> {
+async fn purge(pool: &BoundedPool, keep: Duration) -> Result<(), Failure> {
     loop {
         let arguments = vec![
             Argument::Number(Some(millis(keep))),
             Argument::Number(Some(BATCH)),
         ];
-        let row = link.call(statement, arguments).await?;
+        let row = pool.call("purge_1", arguments).await?;
         let deleted: i64 = row.try_get("o_most_deleted")?;
         if deleted < BATCH {
             return Ok(());

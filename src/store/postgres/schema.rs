@@ -24,11 +24,8 @@ impl Schema {
     /// Checks the name. It needs no escaping, neither in an identifier nor in a string.
     pub(super) fn new(name: String) -> Result<Self, PostgresConnectError> {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-        let starts = name
-            .bytes()
-            .next()
-            .is_some_and(|byte| !byte.is_ascii_digit());
-        if starts && name.len() <= LONGEST && name.bytes().all(plain) && !name.starts_with("pg_") {
+        let is_reserved = name.starts_with("pg_") || name.starts_with(|c: char| c.is_ascii_digit());
+        if (1..=LONGEST).contains(&name.len()) && name.bytes().all(plain) && !is_reserved {
             return Ok(Self(name));
         }
         Err(PostgresConnectError::Setting {

@@ -75,20 +75,16 @@ impl Servers {
             }
             answers[index] = answer;
         }
-        let mut failures = Vec::new();
-        let mut found: Option<Primary> = None;
+        let (mut primaries, mut failures) = (Vec::new(), Vec::new());
         for answer in answers {
             match answer {
+                Ok(primary) => primaries.push(primary),
                 Err(failure) => failures.push(failure),
-                Ok(primary) => {
-                    let is_later = |found: &Primary| primary.timeline > found.timeline;
-                    if found.as_ref().is_none_or(is_later) {
-                        found = Some(primary);
-                    }
-                }
             }
         }
-        found.ok_or_else(|| self.joined(failures))
+        // Of equal ones, `max_by_key` returns the last one.
+        let latest = primaries.into_iter().rev().max_by_key(|of| of.timeline);
+        latest.ok_or_else(|| self.joined(failures))
     }
 
     /// Joins the reasons why no server can be used, one for each.

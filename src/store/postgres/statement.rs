@@ -1,13 +1,5 @@
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
-
-/// A function of the schema, as a statement that calls it.
-pub(super) struct Statement {
-    /// The name of the function, with that of its schema.
-    function: String,
-    /// The call with a placeholder for each argument.
-    prepared: SqlStr,
-}
 
 /// An argument of a function.
 pub(super) enum Argument<'a> {
@@ -19,80 +11,66 @@ pub(super) enum Argument<'a> {
     Texts(&'a [String]),
 }
 
-impl Statement {
-    /// Creates a statement that calls a function of `arguments` arguments. `schema` must be quoted.
-    pub(super) fn new(schema: &str, function: &str, arguments: usize) -> Self {
-        let function = format!("{schema}.{function}");
-        let places = (1..=arguments)
-            .map(|number| format!("${number}"))
-            .collect::<Vec<_>>()
-            .join(", ");
-        let prepared = AssertSqlSafe(format!("SELECT * FROM {function}({places})")).into_sql_str();
-        Self { function, prepared }
+/// Calls a function.
+///
+/// With `prepared`, the statement is prepared first, if that has not been done on this connection.
+/// Without, the arguments are written into its text, and it is one message of the simple query
+/// protocol. So it needs neither a prepared statement nor a second message that must reach the same
+/// server.
+pub(super) async fn call(
+    connection: &mut PgConnection,
+    prepared: bool,
+    function: &str,
+    arguments: &[Argument<'_>],
+) -> Result<PgRow, sqlx::Error> {
+    if !prepared {
+        let literals: Vec<_> = arguments.iter().map(Argument::literal).collect();
+        let query = sqlx::raw_sql(text(function, &literals));
+        return query.fetch_one(connection).await;
     }
+    let places: Vec<_> = (1..=arguments.len())
+        .map(|number| format!("${number}"))
+        .collect();
+    let mut query = sqlx::query(text(function, &places));
+    for argument in arguments {
+        query = match argument {
+            Argument::Bytes(bytes) => query.bind(*bytes),
+            Argument::Number(number) => query.bind(*number),
+            Argument::Text(text) => query.bind(*text),
+            Argument::ListOfBytes(list) => query.bind(list),
+            Argument::Numbers(list) => query.bind(list),
+            Argument::Texts(list) => query.bind(*list),
+        };
+    }
+    query.fetch_one(connection).await
+}
 
-    /// Prepares the statement, if that has not been done on this connection, and runs it.
-    pub(super) async fn run_prepared(
-        &self,
-        connection: &mut PgConnection,
-        arguments: &[Argument<'_>],
-    ) -> Result<PgRow, sqlx::Error> {
-        let mut query = sqlx::query(self.prepared.clone());
-        for argument in arguments {
-            query = match argument {
-                Argument::Bytes(bytes) => query.bind(*bytes),
-                Argument::Number(number) => query.bind(*number),
-                Argument::Text(text) => query.bind(*text),
-                Argument::ListOfBytes(list) => query.bind(list),
-                Argument::Numbers(list) => query.bind(list),
-                Argument::Texts(list) => query.bind(*list),
-            };
-        }
-        query.fetch_one(connection).await
-    }
-
-    /// Runs the statement with its arguments written into its text, in one message of the simple
-    /// query protocol. So it needs neither a prepared statement nor a second message that must
-    /// reach the same server.
-    pub(super) async fn run_unprepared(
-        &self,
-        connection: &mut PgConnection,
-        arguments: &[Argument<'_>],
-    ) -> Result<PgRow, sqlx::Error> {
-        sqlx::raw_sql(AssertSqlSafe(self.text(arguments)))
-            .fetch_one(connection)
-            .await
-    }
-
-    fn text(&self, arguments: &[Argument<'_>]) -> String {
-        let arguments: Vec<_> = arguments.iter().map(Argument::literal).collect();
-        format!("SELECT * FROM {}({})", self.function, arguments.join(", "))
-    }
+fn text(function: &str, arguments: &[String]) -> AssertSqlSafe<String> {
+    AssertSqlSafe(format!(
+        "SELECT * FROM {function}({})",
+        arguments.join(", ")
+    ))
 }
 
 impl Argument<'_> {
     fn literal(&self) -> String {
-        let list =
-            |literals: Vec<String>, of: &str| format!("ARRAY[{}]::{of}[]", literals.join(","));
+        let null = || "NULL".to_owned();
         match self {
-            Self::Bytes(bytes) => bytes.map_or_else(|| "NULL".to_owned(), literal_bytes),
-            Self::Number(number) => {
-                number.map_or_else(|| "NULL".to_owned(), |number| number.to_string())
-            }
+            Self::Bytes(bytes) => bytes.map_or_else(null, literal_bytes),
+            Self::Number(number) => number.map_or_else(null, |number| number.to_string()),
             Self::Text(text) => literal_text(text),
-            Self::ListOfBytes(values) => list(
-                values.iter().map(|bytes| literal_bytes(bytes)).collect(),
-                "bytea",
-            ),
-            Self::Numbers(values) => {
-                list(values.iter().map(ToString::to_string).collect(), "bigint")
+            Self::ListOfBytes(list) => {
+                array("bytea", list.iter().map(|bytes| literal_bytes(bytes)))
             }
-            Self::Texts(values) => list(
-                values.iter().map(|text| literal_text(text)).collect(),
-                "text",
-            ),
+            Self::Numbers(list) => array("bigint", list.iter().map(ToString::to_string)),
+            Self::Texts(list) => array("text", list.iter().map(|text| literal_text(text))),
         }
     }
+}
+
+fn array(of: &str, literals: impl Iterator<Item = String>) -> String {
+    let literals: Vec<_> = literals.collect();
+    format!("ARRAY[{}]::{of}[]", literals.join(","))
 }
 
 /// Only hexadecimal digits, so that nothing needs to be escaped. The prefix `E` makes the backslash
@@ -120,17 +98,17 @@ mod tests {
 
     #[test]
     fn arguments_cannot_leave_their_literal() {
-        let statement = Statement::new("\"s\"", "f", 6);
-        let text = statement.text(&[
+        let arguments = [
             Argument::Bytes(Some(b"'\\\0")),
             Argument::Bytes(None),
             Argument::Number(Some(-1)),
             Argument::Text("'); DROP"),
             Argument::ListOfBytes(vec![b"'"]),
             Argument::Numbers(vec![]),
-        ]);
+        ];
+        let literals: Vec<_> = arguments.iter().map(Argument::literal).collect();
         assert_eq!(
-            text,
+            text("\"s\".f", &literals).0,
             "SELECT * FROM \"s\".f(E'\\\\x275c00'::bytea, NULL, -1, \
              convert_from(E'\\\\x27293b2044524f50'::bytea, 'UTF8'), \
              ARRAY[E'\\\\x27'::bytea]::bytea[], ARRAY[]::bigint[])"

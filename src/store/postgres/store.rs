@@ -1,4 +1,3 @@
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -6,15 +5,17 @@ use bytes::Bytes;
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row as _};
 use tokio_util::task::AbortOnDropHandle;
+use zeroize::Zeroizing;
 
-use super::builder::PostgresStoreBuilder;
+use super::builder::{PostgresStoreBuilder, Source};
 use super::channel::Channel;
 use super::error::{Failure, PostgresConnectError};
-use super::link::Link;
+use super::pool::BoundedPool;
 use super::schema::Schema;
 use super::server_time::millis;
-use super::statement::{Argument, Statement};
-use crate::clock::{CENTURY, Timestamp};
+use super::statement::Argument;
+use crate::clock::Timestamp;
+use crate::store::remote::{bounded, not_taken};
 use crate::store::{
     Announcements, Change, Claim, ClaimTag, Entry, Key, Lease, Sidecar, SidecarName, Store,
     StoreError, Swap, Ttl, Version, decide,
@@ -23,37 +24,17 @@ use crate::store::{
 #[doc = include_str!("postgres.md")]
 #[derive(Clone)]
 pub struct PostgresStore {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 pub(super) struct Shared {
-    pub(super) link: Arc<Link>,
+    pub(super) pool: Arc<BoundedPool>,
     pub(super) schema: Schema,
-    pub(super) statements: Statements,
     pub(super) channel: Channel,
     /// Deletes expired rows until it is dropped.
     pub(super) _purge: Option<AbortOnDropHandle<()>>,
     /// Follows the primary until it is dropped, if there are several servers.
     pub(super) _failover: Option<AbortOnDropHandle<()>>,
-}
-
-pub(super) struct Statements {
-    get: Statement,
-    swap: Statement,
-    sidecar: Statement,
-    claim: Statement,
-}
-
-impl Statements {
-    pub(super) fn new(schema: &Schema) -> Self {
-        let schema = schema.quoted();
-        Self {
-            get: Statement::new(&schema, "get_1", 2),
-            swap: Statement::new(&schema, "swap_1", 11),
-            sidecar: Statement::new(&schema, "sidecar_1", 3),
-            claim: Statement::new(&schema, "claim_1", 5),
-        }
-    }
 }
 
 impl PostgresStore {
@@ -69,12 +50,12 @@ impl PostgresStore {
 
     /// Returns a builder for a store with a pool of its own. `connect` parses the URL.
     pub fn builder(url: &str) -> PostgresStoreBuilder {
-        PostgresStoreBuilder::with_url(url)
+        PostgresStoreBuilder::new(Source::Url(Zeroizing::new(url.to_owned())))
     }
 
     /// Returns a builder for a store that uses the pool of the program.
     pub fn builder_with_pool(pool: PgPool) -> PostgresStoreBuilder {
-        PostgresStoreBuilder::with_pool(pool)
+        PostgresStoreBuilder::new(Source::Pool(pool))
     }
 
     /// Returns the SQL that creates or updates the schema, for programs that run their own
@@ -90,30 +71,12 @@ impl PostgresStore {
     pub fn schema_sql(schema: &str, from: u16) -> Result<String, PostgresConnectError> {
         Ok(Schema::new(schema.to_owned())?.sql(from.into()))
     }
-
-    pub(super) fn new(shared: Shared) -> Self {
-        Self {
-            shared: Arc::new(shared),
-        }
-    }
-
-    async fn call(
-        &self,
-        statement: impl Fn(&Statements) -> &Statement,
-        arguments: Vec<Argument<'_>>,
-    ) -> Result<PgRow, Failure> {
-        let Shared {
-            link, statements, ..
-        } = &*self.shared;
-        link.call(statement(statements), arguments).await
-    }
 }
 
 impl Store for PostgresStore {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        let row = self
-            .call(|of| &of.get, vec![Argument::Bytes(Some(key.as_bytes()))])
-            .await?;
+        let arguments = vec![Argument::Bytes(Some(key.as_bytes()))];
+        let row = self.shared.pool.call("get_1", arguments).await?;
         Ok(entry(&row)?)
     }
 
@@ -150,7 +113,7 @@ impl Store for PostgresStore {
             Argument::ListOfBytes(values.collect()),
             Argument::Numbers(ttls.collect()),
         ];
-        let row = self.call(|of| &of.swap, arguments).await?;
+        let row = self.shared.pool.call("swap_1", arguments).await?;
         if row.try_get("o_swapped").map_err(Failure::from)? {
             return Ok(Swap::Swapped);
         }
@@ -162,7 +125,7 @@ impl Store for PostgresStore {
             Argument::Bytes(Some(key.as_bytes())),
             Argument::Bytes(Some(name.as_bytes())),
         ];
-        let row = self.call(|of| &of.sidecar, arguments).await?;
+        let row = self.shared.pool.call("sidecar_1", arguments).await?;
         let value: Option<Vec<u8>> = row.try_get("o_value").map_err(Failure::from)?;
         Ok(value.map(Bytes::from))
     }
@@ -180,7 +143,7 @@ impl Store for PostgresStore {
             Argument::Bytes(Some(version.as_bytes())),
             Argument::Number(Some(stored_millis(lease))),
         ];
-        let row = self.call(|of| &of.claim, arguments).await?;
+        let row = self.shared.pool.call("claim_1", arguments).await?;
         let Some(entry) = entry(&row)? else {
             return Ok(None);
         };
@@ -191,15 +154,8 @@ impl Store for PostgresStore {
             ));
         }
         let left: Option<i64> = row.try_get("o_left").map_err(Failure::from)?;
-        let left = left
-            .and_then(|left| u64::try_from(left).ok())
-            .filter(|left| *left > 0)
-            .map(Duration::from_millis);
-        let lease = match left {
-            left if entry.tag != *tag => Lease::OtherTag(left),
-            Some(left) => Lease::Held(left),
-            None => return Err(Failure::corrupt("the claim has no result").into()),
-        };
+        let lease = not_taken(left.unwrap_or_default(), entry.tag == *tag)
+            .ok_or_else(|| Failure::corrupt("the claim has no result"))?;
         Ok(Some(Claim::new(lease, entry)))
     }
 
@@ -212,7 +168,7 @@ impl Store for PostgresStore {
     }
 
     fn now(&self) -> Timestamp {
-        self.shared.link.time.now()
+        self.shared.pool.time.now()
     }
 
     fn system_name(&self) -> Option<&'static str> {
@@ -220,18 +176,12 @@ impl Store for PostgresStore {
     }
 }
 
-impl fmt::Debug for PostgresStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let options = self.shared.link.pool().connect_options();
-        f.debug_struct("PostgresStore")
-            .field("host", &options.get_host())
-            .field("port", &options.get_port())
-            .field("database", &options.get_database())
-            .field("schema", &self.shared.schema.name())
-            .field("command_timeout", &self.shared.link.limit)
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: PostgresStore {
+    host: self.shared.pool.current().connect_options().get_host(),
+    port: self.shared.pool.current().connect_options().get_port(),
+    database: self.shared.pool.current().connect_options().get_database(),
+    schema: self.shared.schema.name(), command_timeout: self.shared.pool.limit,
+});
 
 /// Reads the entry of a row; `None` if the row has none.
 fn entry(row: &PgRow) -> Result<Option<Entry>, Failure> {
@@ -256,12 +206,6 @@ fn entry(row: &PgRow) -> Result<Option<Entry>, Failure> {
     Ok(Some(entry.with_lease(lease.map(Timestamp::from_millis))))
 }
 
-/// The longest time to live. It is longer than a grant can live, because an entry is kept for some
-/// time after its grant has expired.
-const LONGEST_TTL: Duration = CENTURY.saturating_mul(2);
-
-/// Returns a duration as it is stored: at least a millisecond, and at most [`LONGEST_TTL`], so that
-/// no sum overflows.
 fn stored_millis(time: Duration) -> i64 {
-    millis(time.clamp(Duration::from_millis(1), LONGEST_TTL))
+    millis(bounded(time))
 }

@@ -17,8 +17,8 @@ use super::connect::Connector;
 use super::connection::Server;
 use super::error::{Failure, Kind, within};
 use super::link::PATIENCE;
-use crate::store::listener::{Listener, PAUSE, REFUSED};
-use crate::store::pauses::Pauses;
+use crate::store::remote::listener::{Listener, PAUSE, REFUSED};
+use crate::store::remote::pauses::Pauses;
 use crate::store::{Announcements, Announcer, Key};
 
 /// The interval between two probes of the connection, and the time limit of a probe.

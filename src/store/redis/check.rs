@@ -8,7 +8,7 @@ use super::error::{Failure, Kind, RedisConnectError};
 use super::link::Link;
 use super::scripts::{CLAIM, Nonce, READ, SWAP};
 use super::target::Place;
-use crate::store::printable::printable;
+use crate::store::remote::printable::printable;
 use crate::store::{ClaimTag, Entry, Version};
 
 /// The first version with `SET … KEEPTTL` and ACLs.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::target::RedisUrlError;
 use crate::store::StoreError;
-use crate::store::printable::printable;
+use crate::store::remote::printable::printable;
 
 /// The reason why a [`RedisStore`](super::RedisStore) could not be connected.
 ///

@@ -39,7 +39,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::connect::Connector;
 use super::connection::{Answer, Call, Connection};
 use super::error::{Failure, Kind, until, within};
-use crate::store::pauses::Pauses;
+use crate::store::remote::pauses::Pauses;
 
 /// A connection that lasted this long resets the pauses between attempts to connect.
 const STEADY: Duration = Duration::from_secs(5);

@@ -1,5 +1,5 @@
 /// Returns the text of a server for the log: at most 200 characters of printable ASCII.
-pub(super) fn printable(text: &str) -> String {
+pub(in crate::store) fn printable(text: &str) -> String {
     const LONGEST: usize = 200;
     let mut printable = String::new();
     for character in text.chars() {

@@ -6,17 +6,17 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Announcements, Announcer, Key};
+use crate::store::{Announcements, Announcer, Key};
 
 /// The longest pause between two attempts to subscribe.
-pub(super) const PAUSE: Duration = Duration::from_secs(1);
+pub(in crate::store) const PAUSE: Duration = Duration::from_secs(1);
 
 /// The additional pause if the server rejects the subscription, which only an administrator can
 /// change.
-pub(super) const REFUSED: Duration = Duration::from_secs(30);
+pub(in crate::store) const REFUSED: Duration = Duration::from_secs(30);
 
 /// The subscribers of this process, and the task that receives announcements for them.
-pub(super) struct Listener {
+pub(in crate::store) struct Listener {
     announcer: Announcer,
     /// The runtime in which the store was connected. A subscriber may call from outside of it.
     runtime: Handle,
@@ -25,7 +25,7 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Must be called inside a runtime.
-    pub(super) fn new() -> Self {
+    pub(in crate::store) fn new() -> Self {
         Self {
             announcer: Announcer::new(),
             runtime: Handle::current(),
@@ -35,7 +35,7 @@ impl Listener {
 
     /// Adds a subscriber. The first one starts the task `receive`, which runs until `self` is
     /// dropped.
-    pub(super) fn subscribe<F: Future<Output = ()> + Send + 'static>(
+    pub(in crate::store) fn subscribe<F: Future<Output = ()> + Send + 'static>(
         &self,
         receive: impl FnOnce(Announcer) -> F,
     ) -> Announcements {
@@ -48,7 +48,7 @@ impl Listener {
     }
 
     /// Notifies the subscribers of this process that these keys have ended. Needs no server.
-    pub(super) fn ended(&self, keys: &[Key]) {
+    pub(in crate::store) fn ended(&self, keys: &[Key]) {
         keys.iter().for_each(|key| self.announcer.ended(*key));
     }
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::random::{OsRandom, SecureRandom as _};
 
 /// The pauses between attempts to connect: none before the first one, then increasing.
-pub(super) struct Pauses {
+pub(in crate::store) struct Pauses {
     number: u32,
     longest: Duration,
 }
@@ -18,13 +18,13 @@ impl Pauses {
     const FIRST: Duration = Duration::from_millis(50);
     const LONGEST: Duration = Duration::from_secs(2);
 
-    pub(super) fn up_to(longest: Duration) -> Self {
+    pub(in crate::store) fn up_to(longest: Duration) -> Self {
         Self { number: 0, longest }
     }
 
     /// Returns a random time between half of the current pause and all of it, so that instances
     /// that lost the server together do not reconnect together.
-    pub(super) fn next(&mut self) -> Duration {
+    pub(in crate::store) fn next(&mut self) -> Duration {
         let number = self.number;
         self.number = number.saturating_add(1);
         if number == 0 {
@@ -38,7 +38,7 @@ impl Pauses {
 }
 
 /// Returns a random time between half of `due` and all of it.
-pub(super) fn jittered(due: Duration) -> Duration {
+pub(in crate::store) fn jittered(due: Duration) -> Duration {
     let mut random = [0];
     // If the random number generator fails, it is half of the time.
     let _ = OsRandom.fill(&mut random);

@@ -26,16 +26,20 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::error::{Failure, Kind};
+use super::schema::Schema;
 use super::server_time::ServerTime;
 use super::servers::Primary;
-use super::statement::{Argument, Statement};
+use super::statement::{Argument, call};
 
 /// The pause before a call is repeated once more, after it has found as many closed connections as
 /// the pool can hold.
 const PAUSE: Duration = Duration::from_millis(20);
 
-pub(super) struct Link {
+/// The pool of the server in use, and what its calls need.
+pub(super) struct BoundedPool {
     pool: watch::Sender<PgPool>,
+    /// The quoted name of the schema that contains the functions.
+    schema: String,
     /// The time limit of a call.
     pub(super) limit: Duration,
     prepared: bool,
@@ -44,10 +48,17 @@ pub(super) struct Link {
     pub(super) failed: Notify,
 }
 
-impl Link {
-    pub(super) fn new(pool: PgPool, limit: Duration, prepared: bool, time: ServerTime) -> Self {
+impl BoundedPool {
+    pub(super) fn new(
+        pool: PgPool,
+        schema: &Schema,
+        limit: Duration,
+        prepared: bool,
+        time: ServerTime,
+    ) -> Self {
         Self {
             pool: watch::Sender::new(pool),
+            schema: schema.quoted(),
             limit,
             prepared,
             time,
@@ -56,7 +67,7 @@ impl Link {
     }
 
     /// Returns the pool of the server in use.
-    pub(super) fn pool(&self) -> PgPool {
+    pub(super) fn current(&self) -> PgPool {
         self.pool.borrow().clone()
     }
 
@@ -69,22 +80,23 @@ impl Link {
     /// repeated here.
     pub(super) fn move_to(&self, primary: Primary) {
         self.time.observe(primary.now());
-        let options = self.pool().options().clone();
+        let options = self.current().options().clone();
         self.pool
             .send_replace(options.connect_lazy_with(primary.options));
     }
 
-    /// Calls a function, whose last argument is the deadline. Returns its row.
+    /// Calls a function of the schema, whose last argument is the deadline. Returns its row.
     pub(super) async fn call(
         &self,
-        statement: &Statement,
+        function: &str,
         mut arguments: Vec<Argument<'_>>,
     ) -> Result<PgRow, Failure> {
+        let function = format!("{}.{function}", self.schema);
         let deadline = Instant::now() + self.limit;
         let mut repeats = 0;
         loop {
             arguments.push(Argument::Number(Some(self.time.at(deadline))));
-            let called = self.attempt(statement, &arguments, deadline).await;
+            let called = self.attempt(&function, &arguments, deadline).await;
             if let Err(failure) = &called
                 && failure.may_be_a_failover()
             {
@@ -98,7 +110,7 @@ impl Link {
             }
             arguments.pop();
             repeats += 1;
-            if repeats > self.pool().options().get_max_connections() {
+            if repeats > self.current().options().get_max_connections() {
                 sleep(PAUSE).await;
             }
         }
@@ -106,18 +118,13 @@ impl Link {
 
     async fn attempt(
         &self,
-        statement: &Statement,
+        function: &str,
         arguments: &[Argument<'_>],
         deadline: Instant,
     ) -> Result<PgRow, Failure> {
         let mut lent = self.borrow(deadline).await?;
-        let connection = lent.get();
-        let called = if self.prepared {
-            timeout_at(deadline, statement.run_prepared(connection, arguments)).await
-        } else {
-            timeout_at(deadline, statement.run_unprepared(connection, arguments)).await
-        };
-        let called = match called {
+        let called = call(lent.get(), self.prepared, function, arguments);
+        let called = match timeout_at(deadline, called).await {
             Ok(called) => called.map_err(Failure::from),
             Err(_) => Err(Failure::slow()),
         };
