@@ -5,15 +5,17 @@ use std::time::Duration;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::channel::Channel;
 use super::check;
 use super::connect::Connector;
-use super::connection::{Connection, ReplicaWait};
+use super::connection::ReplicaWait;
 use super::error::{Failure, RedisConnectError};
 use super::known::Known;
-use super::link::{Link, PATIENCE};
-use super::store::{RedisStore, Replicated};
+use super::managed::{ManagedConnection, PATIENCE};
+use super::store::{RedisStore, Replicated, Shared};
 use super::target::{Credentials, Target};
 use super::tls::Tls;
+use crate::store::remote::rehearsal::rehearse;
 
 /// The number of keys to try on a cluster until one belongs to a node that can be reached.
 const REHEARSALS: u32 = 16;
@@ -98,11 +100,7 @@ impl RedisStoreBuilder {
         user: impl Into<String>,
         password: impl Into<String>,
     ) -> Self {
-        let user = Some(user.into()).filter(|user| !user.is_empty());
-        self.sentinel_credentials = Some(Credentials {
-            user,
-            password: Zeroizing::new(password.into()),
-        });
+        self.sentinel_credentials = Some(Credentials::new(user.into(), password.into()));
         self
     }
 
@@ -143,54 +141,56 @@ impl RedisStoreBuilder {
     pub async fn connect(self) -> Result<RedisStore, RedisConnectError> {
         let target = Target::parse(&self.url)?;
         self.check()?;
-        let tls = self.tls(&target)?;
         let connector = Arc::new(Connector {
+            tls: Tls::new(target.tls, self.roots, self.client)?,
             target,
             sentinel_credentials: self.sentinel_credentials,
-            tls,
             limit: self.command_timeout,
             first_sentinel: AtomicUsize::new(0),
         });
         let limit = self.command_timeout.max(PATIENCE);
-        let scout = Connection::Server(connector.scout(limit).await?);
+        let scout = connector.reach(limit, None).await?;
         let checked = timeout(limit, check::check(&scout, &connector.target.place)).await;
         checked.map_err(|_| Failure::slow())??;
         let connection = connector.connect(limit).await?;
         // The warnings are skipped if `INFO` is too slow.
-        let _ = timeout(
-            limit,
-            check::warn(&connection, self.replicas.map(|wait| wait.count)),
-        )
-        .await;
-        let replicated = match self.replicas {
-            Some(replicas) => {
-                let (writes, probes) = (
-                    connector.connect(limit).await?,
-                    connector.connect(limit).await?,
-                );
-                let [writes, probes] =
-                    [writes, probes].map(|own| Link::new(own, Arc::clone(&connector)));
-                Some(Replicated {
-                    replicas,
-                    writes,
-                    probes,
-                    known: Known::new(),
-                })
-            }
-            None => None,
+        let warnings = check::warn(&connection, self.replicas.map(|wait| wait.count));
+        let _ = timeout(limit, warnings).await;
+        let managed = |connection| ManagedConnection::new(connection, Arc::clone(&connector));
+        let shared = Arc::new(Shared {
+            channel: Channel::new(Arc::clone(&connector), &self.key_prefix),
+            key_prefix: self.key_prefix,
+            connection: managed(connection),
+            connector: Arc::clone(&connector),
+        });
+        let mut store = RedisStore {
+            shared,
+            replicated: None,
         };
-        let link = Link::new(connection, Arc::clone(&connector));
-        let chances = if connector.joins() { REHEARSALS } else { 1 };
-        let store = RedisStore::new(connector, self.key_prefix, link, replicated);
-        let mut rehearsed = store.rehearse().await;
-        for _ in 1..chances {
+        let mut rehearsed = Ok(());
+        let most = if connector.joins() { REHEARSALS } else { 1 };
+        for _ in 0..most {
+            rehearsed = match rehearse(&store).await.map_err(Failure::of) {
+                Ok(()) => Ok(()),
+                Err(Ok(failure)) => Err(failure.into()),
+                Err(Err(cause)) => Err(RedisConnectError::Unusable(cause)),
+            };
             // One node of a cluster may be down. Another key probably belongs to another node.
             if !matches!(rehearsed, Err(RedisConnectError::Unreachable(_))) {
                 break;
             }
-            rehearsed = store.rehearse().await;
         }
-        rehearsed.map(|()| store)
+        rehearsed?;
+        // The rehearsal does not wait for replicas: they may connect later.
+        if let Some(replicas) = self.replicas {
+            store.replicated = Some(Arc::new(Replicated {
+                replicas,
+                writes: managed(connector.connect(limit).await?),
+                probes: managed(connector.connect(limit).await?),
+                known: Known::new(),
+            }));
+        }
+        Ok(store)
     }
 
     fn check(&self) -> Result<(), RedisConnectError> {
@@ -221,39 +221,6 @@ impl RedisStoreBuilder {
                 )
             }
             _ => Ok(()),
-        }
-    }
-
-    #[cfg(feature = "redis-tls")]
-    fn tls(&self, target: &Target) -> Result<Option<Tls>, RedisConnectError> {
-        if !target.tls {
-            let given = self.roots.is_some() || self.client.is_some();
-            let reason = "certificates need a URL that begins with rediss";
-            return if given {
-                Err(RedisConnectError::Setting {
-                    setting: "tls",
-                    reason,
-                })
-            } else {
-                Ok(None)
-            };
-        }
-        Tls::new(
-            self.roots.clone(),
-            self.client
-                .as_ref()
-                .map(|(chain, key)| (chain.clone(), key.to_vec())),
-        )
-        .map(Some)
-    }
-
-    #[cfg(not(feature = "redis-tls"))]
-    #[allow(clippy::unused_self, reason = "must match the version with TLS")]
-    fn tls(&self, target: &Target) -> Result<Option<Tls>, RedisConnectError> {
-        if target.tls {
-            Err(RedisConnectError::TlsFeature)
-        } else {
-            Ok(None)
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::connect::Connector;
 use super::connection::Server;
 use super::error::{Failure, Kind, within};
-use super::link::PATIENCE;
+use super::managed::PATIENCE;
 use crate::store::remote::listener::{Listener, PAUSE, REFUSED};
 use crate::store::remote::pauses::Pauses;
 use crate::store::{Announcements, Announcer, Key};
@@ -134,7 +134,7 @@ impl Subscription {
         let limit = connector.limit.max(PATIENCE);
         let closed = Arc::new(Notify::new());
         let push = push_sender(name.to_owned(), announcer.clone(), Arc::clone(&closed));
-        let connection = connector.listener(limit, push).await?;
+        let connection = connector.reach(limit, Some(&push)).await?;
         within(limit, connection.subscribe(name)).await?;
         Ok(Self { connection, closed })
     }
@@ -147,13 +147,8 @@ impl Subscription {
         loop {
             beat = beat.wrapping_add(1);
             if timeout(BEAT, self.closed.notified()).await.is_ok() {
-                return (
-                    Failure::new(
-                        Kind::Gone,
-                        "the connection was closed or received an unexpected message",
-                    ),
-                    steady,
-                );
+                let message = "the connection was closed or received an unexpected message";
+                return (Failure::new(Kind::Gone, message), steady);
             }
             let echo = beat.to_string();
             let mut ping = cmd("PING");

@@ -1,23 +1,18 @@
-use bytes::Bytes;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use redis::{Value, cmd};
 
-use super::connection::{Call, Connection};
-use super::entry::{beginning, encode};
+use super::connection::{Connection, Server};
 use super::error::{Failure, Kind, RedisConnectError};
-use super::link::Link;
-use super::scripts::{CLAIM, Nonce, READ, SWAP};
 use super::target::Place;
 use crate::store::remote::printable::printable;
-use crate::store::{ClaimTag, Entry, Version};
 
 /// The first version with `SET … KEEPTTL` and ACLs.
 const OLDEST: (u32, u32) = (6, 0);
 
 /// Checks that a server is of the expected kind and not too old. Checks nothing if the server does
 /// not reveal it.
-pub(super) async fn check(connection: &Connection, place: &Place) -> Result<(), RedisConnectError> {
-    let info = match connection.query(&cmd("INFO")).await.map_err(Failure::from) {
+pub(super) async fn check(server: &Server, place: &Place) -> Result<(), RedisConnectError> {
+    let info = match server.query(&cmd("INFO")).await.map_err(Failure::from) {
         Ok(Value::BulkString(text)) => String::from_utf8_lossy(&text).into_owned(),
         Ok(_) => return Ok(()),
         Err(failure) if matches!(failure.kind(), Kind::Permission | Kind::Other) => {
@@ -36,51 +31,9 @@ pub(super) async fn check(connection: &Connection, place: &Place) -> Result<(), 
     }
     match (field(&info, "cluster_enabled"), place) {
         (Some("0"), Place::Cluster(_)) => Err(RedisConnectError::NotACluster),
-        (Some("1"), Place::Server(_) | Place::Socket(_)) => Err(RedisConnectError::PartOfACluster),
+        (Some("1"), Place::Server(_)) => Err(RedisConnectError::PartOfACluster),
         _ => Ok(()),
     }
-}
-
-/// Runs every script once, on the entry under `key` and its sidecar, and removes both.
-pub(super) async fn rehearse(link: &Link, key: &[u8], sidecar: &[u8]) -> Result<(), Failure> {
-    let [one, two, three] = [1, 2, 3].map(|version| Version::new([version; 8]));
-    let entry = |version| encode(&Entry::new(version, ClaimTag::new([0; 32]), Bytes::new()));
-    let claim = Nonce::of_claim(three);
-    let steps: [(&_, Nonce, &[&[u8]], &[&[u8]]); 6] = [
-        (
-            &SWAP,
-            Nonce::next(),
-            &[key, sidecar],
-            &[b"", &entry(one), b"60000", &entry(one), b"60000"],
-        ),
-        (
-            &SWAP,
-            Nonce::next(),
-            &[key],
-            &[&beginning(one), &entry(two), b""],
-        ),
-        (&CLAIM, claim, &[key], &[&[0; 32], b"1", b""]),
-        (&SWAP, Nonce::next(), &[key], &[&beginning(three), b"", b""]),
-        (
-            &SWAP,
-            Nonce::next(),
-            &[sidecar],
-            &[&beginning(one), b"", b""],
-        ),
-        (&READ, Nonce::next(), &[key], &[]),
-    ];
-    for (script, nonce, keys, args) in steps {
-        let replicas = None;
-        let call = Call::Run {
-            script,
-            nonce,
-            keys,
-            args,
-            replicas,
-        };
-        link.call(&call).await?;
-    }
-    Ok(())
 }
 
 /// Logs a warning about settings of each master that lose grants, and about fewer connected
@@ -88,7 +41,7 @@ pub(super) async fn rehearse(link: &Link, key: &[u8], sidecar: &[u8]) -> Result<
 pub(super) async fn warn(connection: &Connection, replicas: Option<u32>) {
     let info = cmd("INFO");
     let reply = match connection {
-        Connection::Server(_) => connection.query(&info).await,
+        Connection::Server(server) => server.query(&info).await,
         Connection::Cluster(nodes) => {
             let masters = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
             nodes.clone().route_command(info, masters).await

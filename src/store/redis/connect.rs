@@ -6,17 +6,15 @@ use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::cluster::ClusterClientBuilder;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, FromRedisValue as _,
-    IntoConnectionInfo as _, ProtocolVersion, RedisConnectionInfo, RedisError, RedisResult, Value,
-    cmd,
+    AsyncConnectionConfig, FromRedisValue as _, ProtocolVersion, RedisConnectionInfo, RedisError,
+    Value, cmd,
 };
 use tokio::time::{Instant, timeout};
 
 use super::connection::{Connection, Server};
 use super::error::{Failure, Kind, until, within};
-use super::scripts::{CLAIM, READ, SWAP, Script};
-use super::stream::Endpoint;
-use super::target::{Credentials, Host, Place, Target};
+use super::stream::Bounded;
+use super::target::{Address, Credentials, Place, Target};
 use super::tls::Tls;
 
 /// The number of commands that may wait to be written before a caller has to wait.
@@ -40,52 +38,29 @@ impl Connector {
     /// Opens a connection that is ready for use, within `limit`.
     pub(super) async fn connect(&self, limit: Duration) -> Result<Connection, Failure> {
         let connecting = async {
-            let connection = match &self.target.place {
-                Place::Server(host) => {
-                    Connection::Server(self.dial(Endpoint::Host(host), None).await?)
-                }
-                Place::Socket(path) => {
-                    Connection::Server(self.dial(Endpoint::Socket(path), None).await?)
-                }
-                Place::Cluster(nodes) => self.join(nodes, limit).await?,
-                Place::Sentinels { sentinels, service } => {
-                    Connection::Server(self.master(sentinels, service, limit, None).await?)
-                }
-            };
-            match &connection {
-                Connection::Server(_) => connection.load(&scripts()).await?,
-                // The store does not wait for a node that hangs. That node gets the scripts when
-                // they are first needed.
-                Connection::Cluster(_) => {
-                    let loaded = timeout(self.share(), connection.load(&scripts())).await;
-                    loaded.unwrap_or(Ok(()))?;
-                }
+            if let Place::Cluster(nodes) = &self.target.place {
+                let cluster = self.join(nodes, limit).await?;
+                // The store does not wait for a node that hangs or is down.
+                let _ = timeout(self.share(), cluster.load()).await;
+                return Ok(cluster);
             }
-            Ok::<_, Failure>(connection)
+            let server = Connection::Server(self.reach(limit, None).await?);
+            server.load().await?;
+            Ok::<_, Failure>(server)
         };
         within(limit, connecting).await
     }
 
-    /// Connects to one server to find out its kind: the server itself, or the first node of the
-    /// cluster that answers.
-    pub(super) async fn scout(&self, limit: Duration) -> Result<Server, Failure> {
-        self.reach(limit, None).await
-    }
-
-    /// Connects to one server (any node of a cluster), and passes its push messages to `push`.
-    pub(super) async fn listener(
+    /// Connects to one server (the first node of a cluster that answers), and passes its push
+    /// messages to `push`.
+    pub(super) async fn reach(
         &self,
         limit: Duration,
-        push: PushSender,
+        push: Option<&PushSender>,
     ) -> Result<Server, Failure> {
-        self.reach(limit, Some(&push)).await
-    }
-
-    async fn reach(&self, limit: Duration, push: Option<&PushSender>) -> Result<Server, Failure> {
         let reaching = async {
             match &self.target.place {
-                Place::Server(host) => self.dial(Endpoint::Host(host), push).await,
-                Place::Socket(path) => self.dial(Endpoint::Socket(path), push).await,
+                Place::Server(address) => self.dial(address, push).await,
                 Place::Sentinels { sentinels, service } => {
                     self.master(sentinels, service, limit, push).await
                 }
@@ -94,7 +69,7 @@ impl Connector {
                     let share = limit / u32::try_from(nodes.len()).unwrap_or(u32::MAX);
                     for node in nodes {
                         let dialling = async {
-                            let connection = self.dial(Endpoint::Host(node), push).await?;
+                            let connection = self.dial(node, push).await?;
                             answers(&connection).await?;
                             Ok::<_, Failure>(connection)
                         };
@@ -110,32 +85,32 @@ impl Connector {
         within(limit, reaching).await
     }
 
-    async fn dial(
-        &self,
-        endpoint: Endpoint<'_>,
-        push: Option<&PushSender>,
-    ) -> Result<Server, Failure> {
-        self.dial_as(
-            endpoint,
-            self.target.credentials.as_ref(),
-            self.target.database,
-            push,
-        )
-        .await
+    async fn dial(&self, address: &Address, push: Option<&PushSender>) -> Result<Server, Failure> {
+        let target = &self.target;
+        self.dial_as(address, target.credentials.as_ref(), target.database, push)
+            .await
     }
 
     async fn dial_as(
         &self,
-        endpoint: Endpoint<'_>,
+        address: &Address,
         credentials: Option<&Credentials>,
         database: i64,
         push: Option<&PushSender>,
     ) -> Result<Server, Failure> {
-        let stream = endpoint
-            .open(self.tls.as_ref())
+        let stream = Bounded::open(address, self.tls.as_ref())
             .await
             .map_err(RedisError::from)?;
-        let mut settings = settings(credentials, database);
+        // Sending the name of the library (`CLIENT SETINFO`) would need one more permission.
+        let mut settings = RedisConnectionInfo::default()
+            .set_db(database)
+            .set_skip_set_lib_name();
+        if let Some(Credentials { user, password }) = credentials {
+            settings = settings.set_password(password.as_str());
+            if let Some(user) = user {
+                settings = settings.set_username(user);
+            }
+        }
         // The caller applies the time limits.
         let mut config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
@@ -151,13 +126,6 @@ impl Connector {
         Ok(Server::new(connection, driver))
     }
 
-    fn address(&self, host: &Host) -> ConnectionAddr {
-        match &self.tls {
-            Some(tls) => tls.address(host),
-            None => ConnectionAddr::Tcp(host.name.clone(), host.port),
-        }
-    }
-
     /// Returns whether the target is a cluster.
     pub(super) fn joins(&self) -> bool {
         matches!(self.target.place, Place::Cluster(_))
@@ -170,7 +138,7 @@ impl Connector {
         (self.limit / 4).max(Duration::from_millis(250))
     }
 
-    async fn join(&self, nodes: &[Host], limit: Duration) -> Result<Connection, Failure> {
+    async fn join(&self, nodes: &[Address], limit: Duration) -> Result<Connection, Failure> {
         match self.join_within(nodes, self.share()).await {
             // Perhaps no node was fast enough: try again with more time.
             Err(failure) if matches!(failure.kind(), Kind::Gone | Kind::Slow) => {
@@ -181,17 +149,17 @@ impl Connector {
     }
 
     /// Connects to the nodes. Each has the time `share` to accept the connection and answer.
-    async fn join_within(&self, nodes: &[Host], share: Duration) -> Result<Connection, Failure> {
-        let nodes = nodes.iter().map(|node| {
-            // With RESP3 every connection begins with a request (`HELLO`), so a node that hangs
-            // fails within `share`. With RESP2 a node that hangs would count as connected, and the
-            // first call to it would take a whole time-out.
-            let settings =
-                settings(self.target.credentials.as_ref(), 0).set_protocol(ProtocolVersion::RESP3);
-            info(self.address(node), settings)
+    async fn join_within(&self, nodes: &[Address], share: Duration) -> Result<Connection, Failure> {
+        // The URL of a cluster contains no socket.
+        let nodes = nodes.iter().filter_map(|node| match node {
+            Address::Tcp { host, port } => Some((host.clone(), *port)),
+            Address::Socket(_) => None,
         });
-        let nodes = nodes.collect::<RedisResult<Vec<_>>>()?;
         let mut builder = ClusterClientBuilder::new(nodes)
+            // Every connection then begins with a request (`HELLO`), so a node that hangs fails
+            // within `share`. With RESP2 a node that hangs would count as connected, and the first
+            // call to it would take a whole time-out.
+            .use_protocol(ProtocolVersion::RESP3)
             .tcp_settings(TcpSettings::default().set_nodelay(true))
             .connection_timeout(share)
             .response_timeout(self.limit)
@@ -200,6 +168,12 @@ impl Connector {
             .retries(3)
             .min_retry_wait(10)
             .max_retry_wait(100);
+        if let Some(Credentials { user, password }) = &self.target.credentials {
+            builder = builder.password(password.as_str());
+            if let Some(user) = user {
+                builder = builder.username(user);
+            }
+        }
         if let Some(tls) = &self.tls {
             builder = tls.apply(builder);
         }
@@ -212,7 +186,7 @@ impl Connector {
     /// considers itself a master.
     async fn master(
         &self,
-        sentinels: &[Host],
+        sentinels: &[Address],
         service: &str,
         limit: Duration,
         push: Option<&PushSender>,
@@ -220,25 +194,22 @@ impl Connector {
         let deadline = Instant::now() + limit;
         let first = self.first_sentinel.load(Ordering::Relaxed);
         let mut found = Err(Failure::slow());
-        for number in 0..sentinels.len() {
-            let at = first.wrapping_add(number) % sentinels.len();
-            let Some(sentinel) = sentinels.get(at) else {
-                continue;
-            };
-            let master = match within(limit / 2, self.master_of(sentinel, service)).await {
+        let in_turn = sentinels.iter().enumerate().cycle().skip(first);
+        for (at, sentinel) in in_turn.take(sentinels.len()) {
+            let asked = self.master_of(sentinel, service);
+            let master = match within(limit / 2, asked).await {
                 Ok(master) => {
                     self.first_sentinel.store(at, Ordering::Relaxed);
                     master
                 }
                 Err(failure) => {
-                    self.first_sentinel
-                        .store(at.wrapping_add(1), Ordering::Relaxed);
+                    self.first_sentinel.store(at + 1, Ordering::Relaxed);
                     found = Err(failure);
                     continue;
                 }
             };
             let dialling = async {
-                let connection = self.dial(Endpoint::Host(&master), push).await?;
+                let connection = self.dial(&master, push).await?;
                 is_master(&connection).await?;
                 Ok::<_, Failure>(connection)
             };
@@ -250,19 +221,17 @@ impl Connector {
         found
     }
 
-    async fn master_of(&self, sentinel: &Host, service: &str) -> Result<Host, Failure> {
-        let sentinel = Endpoint::Host(sentinel);
-        let connection = self
-            .dial_as(sentinel, self.sentinel_credentials.as_ref(), 0, None)
-            .await?;
+    async fn master_of(&self, sentinel: &Address, service: &str) -> Result<Address, Failure> {
+        let credentials = self.sentinel_credentials.as_ref();
+        let connection = self.dial_as(sentinel, credentials, 0, None).await?;
         let mut question = cmd("SENTINEL");
         question.arg("GET-MASTER-ADDR-BY-NAME").arg(service);
         let answer = connection.query(&question).await?;
         let answer = Option::<(String, u16)>::from_redis_value(answer)
             .map_err(|_| Failure::out_of_step())?;
-        let (name, port) = answer
+        let (host, port) = answer
             .ok_or_else(|| Failure::new(Kind::Other, "Sentinel does not know the service name"))?;
-        Ok(Host { name, port })
+        Ok(Address::Tcp { host, port })
     }
 }
 
@@ -285,31 +254,5 @@ async fn is_master(connection: &Server) -> Result<(), Failure> {
             Kind::Standby,
             "the server that Sentinel reports as the master is not a master",
         )),
-    }
-}
-
-fn scripts() -> [&'static Script; 3] {
-    [&CLAIM, &SWAP, &READ]
-}
-
-fn info(address: ConnectionAddr, settings: RedisConnectionInfo) -> RedisResult<ConnectionInfo> {
-    let info = address
-        .into_connection_info()?
-        .set_tcp_settings(TcpSettings::default().set_nodelay(true));
-    Ok(info.set_redis_settings(settings))
-}
-
-fn settings(credentials: Option<&Credentials>, database: i64) -> RedisConnectionInfo {
-    // Sending the name of the library (`CLIENT SETINFO`) would need one more permission.
-    let settings = RedisConnectionInfo::default()
-        .set_db(database)
-        .set_skip_set_lib_name();
-    let Some(Credentials { user, password }) = credentials else {
-        return settings;
-    };
-    let settings = settings.set_password(password.as_str());
-    match user {
-        Some(user) => settings.set_username(user),
-        None => settings,
     }
 }

@@ -3,14 +3,12 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
-use redis::cluster_routing::{
-    MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo, SingleNodeRoutingInfo,
-};
+use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{Cmd, RedisResult, Value};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::{Failure, Kind};
-use super::scripts::{Nonce, Script};
+use super::scripts::{CLAIM, Nonce, READ, SWAP, Script};
 
 /// A connection to one Redis server, or one to each node of a cluster. A clone is another handle to
 /// it.
@@ -55,8 +53,6 @@ impl Server {
 
 /// A request over a connection. Every request is idempotent.
 pub(super) enum Call<'a> {
-    /// A `PING`. On a cluster, the first node that answers decides.
-    Ping,
     /// A `PUBLISH`, to any node of a cluster.
     Publish(Cmd),
     Run {
@@ -77,10 +73,14 @@ pub(super) struct ReplicaWait {
 
 /// The reply to a [`Call`].
 pub(super) struct Answer {
-    /// The values that a script returned after the nonce, or the value that a command returned.
+    /// The values that a script returned after the nonce.
     pub(super) values: Vec<Value>,
-    /// The number of replicas that acknowledged the write, if they were waited for.
-    pub(super) replicas: Option<i64>,
+    /// Fails if enough replicas have not acknowledged the entry that was written or found.
+    ///
+    /// An entry that was found was written by another call. If a failover loses that write, a
+    /// refusal or a token that was based on it costs the client its grant. The same is true for the
+    /// reply of a master that has been replaced and does not know it: its replicas have left it.
+    pub(super) replicated: Result<(), Failure>,
 }
 
 impl Connection {
@@ -92,59 +92,45 @@ impl Connection {
         }
     }
 
-    /// Loads the scripts into the servers. If this fails because of permissions, or because a node
-    /// of a cluster is down, each script is sent when it is first needed.
-    pub(super) async fn load(&self, scripts: &[&Script]) -> Result<(), Failure> {
-        for script in scripts {
-            let loaded = self.query(&script.load()).await.map_err(Failure::from);
-            match loaded {
-                Ok(_) => {}
-                Err(failure)
-                    if failure.kind() == Kind::Permission || matches!(self, Self::Cluster(_)) =>
-                {
-                    tracing::debug!(%failure, "SCRIPT LOAD failed: the script is sent when it is first needed");
-                }
-                Err(failure) => return Err(failure),
+    /// Loads the scripts into the servers. A script that cannot be loaded is sent when it is first
+    /// needed. Fails if that has another reason than a lack of permission, because the server may
+    /// not be ready, or a node of a cluster may be down.
+    pub(super) async fn load(&self) -> Result<(), Failure> {
+        match self {
+            Self::Server(server) => load(&mut server.connection.clone()).await,
+            Self::Cluster(connection) => load(&mut connection.clone()).await,
+        }
+    }
+}
+
+async fn load(connection: &mut impl ConnectionLike) -> Result<(), Failure> {
+    let mut result = Ok(());
+    for script in [&CLAIM, &SWAP, &READ] {
+        let loaded = script.load().query_async::<Value>(connection).await;
+        if let Err(failure) = loaded.map_err(Failure::from) {
+            tracing::debug!(%failure, "SCRIPT LOAD failed: the script is sent when it is first needed");
+            if failure.kind() != Kind::Permission {
+                result = Err(failure);
             }
         }
-        Ok(())
     }
-
-    pub(super) async fn query(&self, cmd: &Cmd) -> RedisResult<Value> {
-        match self {
-            Self::Server(server) => server.query(cmd).await,
-            Self::Cluster(connection) => cmd.query_async(&mut connection.clone()).await,
-        }
-    }
+    result
 }
 
 async fn send_to_cluster(
     connection: &mut ClusterConnection,
     call: &Call<'_>,
 ) -> Result<Answer, Failure> {
-    let (cmd, nodes) = match call {
-        // To all nodes, because a random one may be the one that hangs.
-        Call::Ping => (
-            redis::cmd("PING"),
-            RoutingInfo::MultiNode((
-                MultipleNodeRoutingInfo::AllNodes,
-                Some(ResponsePolicy::OneSucceeded),
-            )),
-        ),
-        Call::Publish(cmd) => (
-            cmd.clone(),
-            RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random),
-        ),
-        Call::Run { .. } => return send(connection, call).await,
+    let Call::Publish(cmd) = call else {
+        return send(connection, call).await;
     };
-    let value = connection.route_command(cmd, nodes).await?;
-    call.command_answer(value)
+    let any_node = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+    published(connection.route_command(cmd.clone(), any_node).await?)
 }
 
 async fn send(connection: &mut impl ConnectionLike, call: &Call<'_>) -> Result<Answer, Failure> {
     match *call {
-        Call::Ping => call.command_answer(redis::cmd("PING").query_async(connection).await?),
-        Call::Publish(ref cmd) => call.command_answer(cmd.query_async(connection).await?),
+        Call::Publish(ref cmd) => published(cmd.query_async(connection).await?),
         Call::Run {
             script,
             ref nonce,
@@ -159,31 +145,23 @@ async fn send(connection: &mut impl ConnectionLike, call: &Call<'_>) -> Result<A
                 }
                 answer => answer,
             };
-            let (reply, replicas) = answer?;
+            let (reply, replicated) = answer?;
             let values = script
                 .values(reply, nonce)
                 .ok_or_else(Failure::out_of_step)?;
-            Ok(Answer { values, replicas })
+            Ok(Answer { values, replicated })
         }
     }
 }
 
-impl Call<'_> {
-    /// Accepts only a value that the command can return.
-    fn command_answer(&self, value: Value) -> Result<Answer, Failure> {
-        let fits = match (self, &value) {
-            (Self::Ping, Value::SimpleString(pong)) => pong == "PONG",
-            (Self::Publish(_), Value::Int(_)) => true,
-            _ => false,
-        };
-        if fits {
-            Ok(Answer {
-                values: vec![value],
-                replicas: None,
-            })
-        } else {
-            Err(Failure::out_of_step())
-        }
+/// Accepts only a reply that `PUBLISH` can have: the number of subscribers.
+fn published(reply: Value) -> Result<Answer, Failure> {
+    match reply {
+        Value::Int(_) => Ok(Answer {
+            values: Vec::new(),
+            replicated: Ok(()),
+        }),
+        _ => Err(Failure::out_of_step()),
     }
 }
 
@@ -191,34 +169,35 @@ async fn run(
     connection: &mut impl ConnectionLike,
     script: Cmd,
     replicas: Option<ReplicaWait>,
-) -> Result<(Value, Option<i64>), Failure> {
-    match replicas {
-        None => Ok((script.query_async(connection).await?, None)),
-        Some(wait) => Box::pin(run_and_wait(connection, script, wait)).await,
-    }
-}
-
-async fn run_and_wait(
-    connection: &mut impl ConnectionLike,
-    script: Cmd,
-    wait: ReplicaWait,
-) -> Result<(Value, Option<i64>), Failure> {
+) -> Result<(Value, Result<(), Failure>), Failure> {
+    let Some(ReplicaWait { count, timeout }) = replicas else {
+        return Ok((script.query_async(connection).await?, Ok(())));
+    };
     let mut pipeline = redis::pipe();
-    let timeout = u64::try_from(wait.timeout.as_millis()).unwrap_or(u64::MAX);
+    let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
     pipeline
         .add_command(script)
         .cmd("WAIT")
-        .arg(wait.count)
+        .arg(count)
         .arg(timeout)
         .ignore_errors();
-    let answers: Vec<RedisResult<Value>> = pipeline.query_async(connection).await?;
+    // Boxed, so that the futures of calls that do not wait stay small.
+    let answers: Vec<RedisResult<Value>> = Box::pin(pipeline.query_async(connection)).await?;
     let mut answers = answers.into_iter();
     let (Some(value), Some(replicas)) = (answers.next(), answers.next()) else {
         return Err(Failure::out_of_step());
     };
     let value = value?;
-    match replicas? {
-        Value::Int(replicas) => Ok((value, Some(replicas))),
-        _ => Err(Failure::out_of_step()),
-    }
+    let Value::Int(reached) = replicas? else {
+        return Err(Failure::out_of_step());
+    };
+    let replicated = if reached >= i64::from(count) {
+        Ok(())
+    } else {
+        let message = format!(
+            "too few replicas ({reached} of {count} acknowledged the write in time): a failover could lose it"
+        );
+        Err(Failure::new(Kind::Other, message))
+    };
+    Ok((value, replicated))
 }

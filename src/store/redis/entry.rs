@@ -50,17 +50,6 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
     bytes
 }
 
-/// The reason why stored bytes are not an entry.
-#[derive(Debug, thiserror::Error)]
-enum Unreadable {
-    #[error("an entry of {0} bytes is too short")]
-    Short(usize),
-    #[error("an entry of {0} bytes is larger than the layer writes")]
-    Long(usize),
-    #[error("an entry has format {0}, but this release reads only format {FORMAT}")]
-    Format(u8),
-}
-
 pub fn decode(bytes: Vec<u8>) -> Result<Entry, StoreError> {
     let bytes = Bytes::from(bytes);
     let (Some(&format), Some(version), Some(lease), Some(tag)) = (
@@ -69,13 +58,19 @@ pub fn decode(bytes: Vec<u8>) -> Result<Entry, StoreError> {
         field::<6>(&bytes, LEASE),
         field(&bytes, TAG),
     ) else {
-        return Err(StoreError::corrupt(Unreadable::Short(bytes.len())));
+        let length = bytes.len();
+        let message = format!("an entry of {length} bytes is too short");
+        return Err(StoreError::corrupt(message));
     };
     if bytes.len() > LARGEST {
-        return Err(StoreError::corrupt(Unreadable::Long(bytes.len())));
+        let length = bytes.len();
+        let message = format!("an entry of {length} bytes is larger than the layer writes");
+        return Err(StoreError::corrupt(message));
     }
     if format != FORMAT {
-        return Err(StoreError::corrupt(Unreadable::Format(format)));
+        let message =
+            format!("an entry has format {format}, but this release reads only format {FORMAT}");
+        return Err(StoreError::corrupt(message));
     }
     let lease = lease
         .iter()

@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::target::RedisUrlError;
 use crate::store::StoreError;
+use crate::store::remote::failure;
 use crate::store::remote::printable::printable;
 
 /// The reason why a [`RedisStore`](super::RedisStore) could not be connected.
@@ -18,7 +19,7 @@ use crate::store::remote::printable::printable;
 pub enum RedisConnectError {
     /// The URL is invalid.
     #[error("invalid Redis URL: {0}")]
-    Url(#[source] RedisUrlError),
+    Url(#[from] RedisUrlError),
     /// The URL requires TLS, but the crate was built without the feature.
     #[error("TLS to Redis needs the feature `redis-tls` of tower-oauth-refresh")]
     TlsFeature,
@@ -63,15 +64,9 @@ pub enum RedisConnectError {
     Unusable(#[source] Arc<dyn Error + Send + Sync>),
 }
 
-impl From<RedisUrlError> for RedisConnectError {
-    fn from(error: RedisUrlError) -> Self {
-        Self::Url(error)
-    }
-}
-
 impl From<Failure> for RedisConnectError {
     fn from(failure: Failure) -> Self {
-        let kind = failure.kind;
+        let kind = failure.kind();
         let source = Arc::new(failure);
         match kind {
             Kind::Gone | Kind::Slow => Self::Unreachable(source),
@@ -86,13 +81,8 @@ impl From<Failure> for RedisConnectError {
     }
 }
 
-/// An error of a call to Redis. It quotes nothing that was sent.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
-pub(super) struct Failure {
-    kind: Kind,
-    message: String,
-}
+/// An error of a call to Redis.
+pub(super) type Failure = failure::Failure<Kind>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -115,13 +105,6 @@ pub(super) enum Kind {
 }
 
 impl Failure {
-    pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-        }
-    }
-
     pub(super) fn out_of_step() -> Self {
         Self::new(
             Kind::OutOfStep,
@@ -133,13 +116,9 @@ impl Failure {
         Self::new(Kind::Slow, "Redis did not answer in time")
     }
 
-    pub(super) fn kind(&self) -> Kind {
-        self.kind
-    }
-
     /// Returns whether the call may succeed on a new connection.
     pub(super) fn wants_another_connection(&self) -> bool {
-        matches!(self.kind, Kind::Gone | Kind::Standby | Kind::OutOfStep)
+        matches!(self.kind(), Kind::Gone | Kind::Standby | Kind::OutOfStep)
     }
 }
 
@@ -170,13 +149,13 @@ impl From<RedisError> for Failure {
             ErrorKind::Parse | ErrorKind::UnexpectedReturnType => error.category().to_owned(),
             _ => printable(without_arguments(&error.to_string())),
         };
-        Self { kind, message }
+        Self::new(kind, message)
     }
 }
 
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
-        match failure.kind {
+        match failure.kind() {
             Kind::WrongType => Self::corrupt(failure),
             _ => Self::unavailable(failure),
         }

@@ -9,11 +9,12 @@ mod entry;
 mod error;
 mod key;
 mod known;
-mod link;
+mod managed;
 mod scripts;
 mod store;
 mod stream;
 mod target;
+#[cfg_attr(not(feature = "redis-tls"), path = "no_tls.rs")]
 mod tls;
 
 pub use self::builder::RedisStoreBuilder;

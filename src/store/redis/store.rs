@@ -7,17 +7,15 @@ use tokio::time::Instant;
 
 use super::builder::RedisStoreBuilder;
 use super::channel::Channel;
-use super::check;
 use super::connect::Connector;
 use super::connection::{Answer, Call, ReplicaWait};
 use super::entry::{beginning, claimed, decode, encode};
 use super::error::{Failure, Kind, RedisConnectError};
 use super::key::{entry_key, sidecar_key};
 use super::known::Known;
-use super::link::Link;
-use super::scripts::{CLAIM, Nonce, READ, SWAP, Script};
-use crate::clock::CENTURY;
-use crate::random::{OsRandom, SecureRandom as _};
+use super::managed::ManagedConnection;
+use super::scripts::{CLAIM, Nonce, READ, SWAP};
+use crate::store::remote::{bounded, not_taken};
 use crate::store::{
     Announcements, Change, Claim, ClaimTag, Entry, Key, Lease, Sidecar, SidecarName, Store,
     StoreError, Swap, Ttl, Version, decide,
@@ -26,15 +24,16 @@ use crate::store::{
 #[doc = include_str!("redis.md")]
 #[derive(Clone)]
 pub struct RedisStore {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
+    /// Set if writes wait for replicas.
+    pub(super) replicated: Option<Arc<Replicated>>,
 }
 
-struct Shared {
-    connector: Arc<Connector>,
-    key_prefix: String,
-    link: Link,
-    replicated: Option<Replicated>,
-    channel: Channel,
+pub(super) struct Shared {
+    pub(super) connector: Arc<Connector>,
+    pub(super) key_prefix: String,
+    pub(super) connection: ManagedConnection,
+    pub(super) channel: Channel,
 }
 
 /// The additional connections if replicas are waited for: a `WAIT` delays all commands behind it on
@@ -42,10 +41,10 @@ struct Shared {
 pub(super) struct Replicated {
     pub(super) replicas: ReplicaWait,
     /// The connection for claims, swaps and the reads that follow from them.
-    pub(super) writes: Link,
+    pub(super) writes: ManagedConnection,
     /// The connection that confirms that a key is absent. Any client can cause such calls, as often
     /// as it likes, and must not delay clients that have a grant.
-    pub(super) probes: Link,
+    pub(super) probes: ManagedConnection,
     pub(super) known: Known,
 }
 
@@ -64,35 +63,6 @@ impl RedisStore {
         RedisStoreBuilder::new(url)
     }
 
-    pub(super) fn new(
-        connector: Arc<Connector>,
-        key_prefix: String,
-        link: Link,
-        replicated: Option<Replicated>,
-    ) -> Self {
-        let channel = Channel::new(Arc::clone(&connector), &key_prefix);
-        Self {
-            shared: Arc::new(Shared {
-                connector,
-                key_prefix,
-                link,
-                replicated,
-                channel,
-            }),
-        }
-    }
-
-    /// Runs every command of the store once, on an entry of its own.
-    pub(super) async fn rehearse(&self) -> Result<(), RedisConnectError> {
-        let mut random = [0; 32];
-        OsRandom
-            .fill(&mut random)
-            .map_err(|error| RedisConnectError::Unusable(Arc::new(error)))?;
-        let key = Key::new(random);
-        let sidecar = self.sidecar_key(&key, &SidecarName::new([0; 16]));
-        Ok(check::rehearse(&self.shared.link, &self.key(&key), &sidecar).await?)
-    }
-
     fn key(&self, key: &Key) -> Vec<u8> {
         entry_key(&self.shared.key_prefix, key)
     }
@@ -103,7 +73,7 @@ impl RedisStore {
 
     async fn read(
         &self,
-        link: &Link,
+        connection: &ManagedConnection,
         key: &[u8],
         deadline: Instant,
     ) -> Result<Option<Vec<u8>>, Failure> {
@@ -114,7 +84,7 @@ impl RedisStore {
             args: &[],
             replicas: None,
         };
-        let mut values = link.call_until(&call, deadline).await?.values.into_iter();
+        let mut values = connection.call(&call, deadline).await?.values.into_iter();
         match values.next() {
             Some(Value::Nil) => Ok(None),
             Some(Value::BulkString(bytes)) => Ok(Some(bytes)),
@@ -122,41 +92,24 @@ impl RedisStore {
         }
     }
 
-    /// Runs a script that may write. The caller must pass `Answer::replicas` to
-    /// `assert_replicated`, unless the result does not depend on a write.
-    async fn run(
-        &self,
-        script: &'static Script,
-        nonce: Nonce,
-        keys: &[&[u8]],
-        args: &[&[u8]],
-        deadline: Instant,
-    ) -> Result<Answer, Failure> {
-        let call = Call::Run {
-            script,
-            nonce,
-            keys,
-            args,
-            replicas: self.replicated().map(|replicated| replicated.replicas),
-        };
-        self.writes().call_until(&call, deadline).await
-    }
-
     /// Remembers whether there is an entry under `key`.
     fn note(&self, key: &Key, exists: bool) {
-        if let Some(replicated) = self.replicated() {
+        if let Some(replicated) = &self.replicated {
             replicated.known.set(key, exists);
         }
     }
 
-    fn replicated(&self) -> Option<&Replicated> {
-        self.shared.replicated.as_ref()
+    /// Returns the connection for claims, swaps and the reads that follow from them.
+    fn writes(&self) -> &ManagedConnection {
+        match &self.replicated {
+            Some(replicated) => &replicated.writes,
+            None => &self.shared.connection,
+        }
     }
 
-    /// Returns the connection for claims, swaps and the reads that follow from them.
-    fn writes(&self) -> &Link {
-        self.replicated()
-            .map_or(&self.shared.link, |replicated| &replicated.writes)
+    /// Returns the replicas that writes wait for.
+    fn replicas(&self) -> Option<ReplicaWait> {
+        self.replicated.as_ref().map(|of| of.replicas)
     }
 
     /// Confirms with the replicas that `key` is absent. Returns the entry if one has appeared
@@ -167,14 +120,14 @@ impl RedisStore {
     async fn probe(&self, key: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>, Failure> {
         let Some(Replicated {
             probes, replicas, ..
-        }) = self.replicated()
+        }) = self.replicated.as_deref()
         else {
             return Ok(None);
         };
         // No entry begins with these bytes, so nothing is swapped. If the key is absent, the script
         // writes a value and removes it, which gives `WAIT` a write to wait for.
-        let nobody = [0; 9];
-        let (keys, args): ([&[u8]; 1], [&[u8]; 3]) = ([key], [&nobody, &nobody, b""]);
+        let no_entry = [0; 9];
+        let (keys, args): ([&[u8]; 1], [&[u8]; 3]) = ([key], [&no_entry, &no_entry, b""]);
         let call = Call::Run {
             script: &SWAP,
             nonce: Nonce::next(),
@@ -182,9 +135,9 @@ impl RedisStore {
             args: &args,
             replicas: Some(*replicas),
         };
-        let Answer { values, replicas } = probes.call_until(&call, deadline).await?;
+        let Answer { values, replicated } = probes.call(&call, deadline).await?;
         match values.into_iter().next() {
-            Some(Value::Int(0)) => self.assert_replicated(replicas).map(|()| None),
+            Some(Value::Int(0)) => replicated.map(|()| None),
             Some(Value::BulkString(found)) => Ok(Some(found)),
             _ => Err(Failure::out_of_step()),
         }
@@ -200,33 +153,14 @@ impl RedisStore {
             )),
         }
     }
-
-    /// Fails unless enough replicas have acknowledged the entry that was written or found.
-    ///
-    /// An entry that was found was written by another call. If a failover loses that write, a
-    /// refusal or a token that was based on it costs the client its grant. The same is true for the
-    /// reply of a master that has been replaced and does not know it: its replicas have left it.
-    fn assert_replicated(&self, reached: Option<i64>) -> Result<(), Failure> {
-        let count = self
-            .replicated()
-            .map_or(0, |replicated| replicated.replicas.count);
-        let reached = reached.unwrap_or_default();
-        if reached >= i64::from(count) {
-            return Ok(());
-        }
-        let message = format!(
-            "too few replicas ({reached} of {count} acknowledged the write in time): a failover could lose it"
-        );
-        Err(Failure::new(Kind::Other, message))
-    }
 }
 
 impl Store for RedisStore {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        let (key, deadline) = (self.key(key), self.shared.link.deadline());
-        let found = match self.read(&self.shared.link, &key, deadline).await? {
+        let (key, deadline) = (self.key(key), self.shared.connection.deadline());
+        let found = match self.read(&self.shared.connection, &key, deadline).await? {
             // Boxed, because it is rare.
-            None if self.replicated().is_some() => Box::pin(self.probe(&key, deadline)).await?,
+            None if self.replicated.is_some() => Box::pin(self.probe(&key, deadline)).await?,
             found => found,
         };
         found.map(decode).transpose()
@@ -267,11 +201,16 @@ impl Store for RedisStore {
             keys.push(key);
             args.extend([value, ttl.as_bytes()]);
         }
-        let deadline = self.shared.link.deadline();
-        let Answer { values, replicas } = self
-            .run(&SWAP, Nonce::next(), &keys, &args, deadline)
-            .await?;
-        self.assert_replicated(replicas)?;
+        let call = Call::Run {
+            script: &SWAP,
+            nonce: Nonce::next(),
+            keys: &keys,
+            args: &args,
+            replicas: self.replicas(),
+        };
+        let deadline = self.shared.connection.deadline();
+        let Answer { values, replicated } = self.writes().call(&call, deadline).await?;
+        replicated?;
         match values.into_iter().next() {
             None => {
                 self.note(id, !entry.is_empty());
@@ -286,9 +225,9 @@ impl Store for RedisStore {
     async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         // On the connection of the claim that found it: another connection may lead to a server
         // that lags behind.
-        let link = self.writes();
+        let connection = self.writes();
         let key = self.sidecar_key(key, name);
-        let value = self.read(link, &key, link.deadline()).await?;
+        let value = self.read(connection, &key, connection.deadline()).await?;
         Ok(value.map(Bytes::from))
     }
 
@@ -300,24 +239,31 @@ impl Store for RedisStore {
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {
         let (id, key) = (key, self.key(key));
-        let (lease, deadline) = (millis(lease), self.shared.link.deadline());
-        let waits: &[u8] = self.replicated().map_or(&b""[..], |_| &b"1"[..]);
+        let (lease, deadline) = (millis(lease), self.shared.connection.deadline());
+        let waits: &[u8] = if self.replicated.is_some() { b"1" } else { b"" };
         // In practice a `WAIT` also waits for the writes of other connections, even behind a script
         // that writes nothing, and delays the claims behind it. So a key that is not known to exist
         // is read first, and not claimed if it is absent.
-        if self.replicated().is_some_and(|of| !of.known.contains(id))
+        if let Some(replicated) = &self.replicated
+            && !replicated.known.contains(id)
             && self
-                .read(&self.shared.link, &key, deadline)
+                .read(&self.shared.connection, &key, deadline)
                 .await?
                 .is_none()
         {
             Box::pin(self.assert_absent(&key, deadline)).await?;
             return Ok(None);
         }
-        let nonce = Nonce::of_claim(version);
         let (keys, args): ([&[u8]; 1], [&[u8]; 3]) =
             ([&key], [tag.as_bytes(), lease.as_bytes(), waits]);
-        let Answer { values, replicas } = self.run(&CLAIM, nonce, &keys, &args, deadline).await?;
+        let call = Call::Run {
+            script: &CLAIM,
+            nonce: Nonce::of_claim(version),
+            keys: &keys,
+            args: &args,
+            replicas: self.replicas(),
+        };
+        let Answer { values, replicated } = self.writes().call(&call, deadline).await?;
         let mut values = values.into_iter();
         let (left, entry) = match (values.next(), values.next()) {
             (Some(Value::Nil), None) => {
@@ -331,43 +277,33 @@ impl Store for RedisStore {
                 let claim = Claim::new(Lease::Taken, decode(entry)?).taking_over(taken_over);
                 self.note(id, true);
                 // If a failover lost the lease, another request could use the same upstream token.
-                self.assert_replicated(replicas)?;
+                replicated?;
                 return Ok(Some(claim));
             }
             (Some(Value::Int(left)), Some(Value::BulkString(entry))) => (left, decode(entry)?),
             _ => return Err(Failure::out_of_step().into()),
         };
         self.note(id, true);
-        let left = u64::try_from(left)
-            .ok()
-            .filter(|left| *left > 0)
-            .map(Duration::from_millis);
-        let lease = match left {
-            left if entry.tag != *tag => {
-                // A token that a failover could lose must not be replayed, nor be the reason to
-                // refuse another.
-                self.assert_replicated(replicas)?;
-                Lease::OtherTag(left)
-            }
-            // Waiting and claiming again is harmless, even if the lease is lost.
-            Some(left) => Lease::Held(left),
-            None => return Err(Failure::out_of_step().into()),
-        };
+        let lease = not_taken(left, entry.tag == *tag).ok_or_else(Failure::out_of_step)?;
+        // If the lease is held, waiting and claiming again is harmless, even if it is lost.
+        if matches!(lease, Lease::OtherTag(_)) {
+            // A token that a failover could lose must not be replayed, nor be the reason to refuse
+            // another.
+            replicated?;
+        }
         Ok(Some(Claim::new(lease, entry)))
     }
 
     async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {
-        if ended.is_empty() {
-            return Ok(());
-        }
-        let deadline = self.shared.link.deadline();
-        for publish in self.shared.channel.announce(ended) {
-            let published = self
-                .shared
-                .link
-                .call_until(&Call::Publish(publish), deadline)
-                .await;
-            published.inspect_err(|failure| self.shared.channel.failed(failure))?;
+        let Shared {
+            connection,
+            channel,
+            ..
+        } = &*self.shared;
+        let deadline = connection.deadline();
+        for publish in channel.announce(ended) {
+            let published = connection.call(&Call::Publish(publish), deadline).await;
+            published.inspect_err(|failure| channel.failed(failure))?;
         }
         Ok(())
     }
@@ -384,17 +320,9 @@ impl Store for RedisStore {
 redacted_debug!(self: RedisStore {
     server: self.shared.connector.target, key_prefix: self.shared.key_prefix,
     command_timeout: self.shared.connector.limit,
-    wait_for_replicas: self.replicated().map(|replicated| replicated.replicas),
+    wait_for_replicas: self.replicas(),
 });
 
-/// The longest time to live. It is longer than a grant can live, because an entry is kept for some
-/// time after its grant has expired.
-const LONGEST_TTL: Duration = CENTURY.saturating_mul(2);
-
-/// Formats a duration for Redis: at least a millisecond, and at most [`LONGEST_TTL`], so that
-/// neither its arithmetic nor the expiry of a lease in an entry overflows.
 fn millis(time: Duration) -> String {
-    time.clamp(Duration::from_millis(1), LONGEST_TTL)
-        .as_millis()
-        .to_string()
+    bounded(time).as_millis().to_string()
 }

@@ -6,16 +6,15 @@
 //! reply are checked as they arrive.
 
 use std::io;
-use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use futures_util::future::select_ok;
 use redis::aio::AsyncStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
-use tokio::task::JoinSet;
 
-use super::target::Host;
+use super::target::Address;
 use super::tls::Tls;
 
 /// The most bytes that one reply may have. The layer stores no body larger than 16 MiB, and little
@@ -25,25 +24,27 @@ pub(super) const MAX_REPLY: usize = 32 << 20;
 /// The most values that one reply may have, including those of nested arrays.
 const MAX_VALUES: usize = 4096;
 
-/// The most digits of a length, with its sign.
-const MAX_DIGITS: usize = 20;
+/// The types of values that begin with a length.
+const WITH_LENGTH: &[u8] = b"$!=*~>%|";
+
+/// The most bytes of a line with a length: the type, the digits and their sign, and a `\r`.
+const MAX_LENGTH_LINE: usize = 22;
 
 pub(super) type Stream = Pin<Box<dyn AsyncStream + Send + Sync>>;
 
-/// The address of a server.
-#[derive(Clone, Copy)]
-pub(super) enum Endpoint<'a> {
-    Host(&'a Host),
-    Socket(&'a Path),
+/// A stream that fails when a reply exceeds the limits.
+pub(super) struct Bounded {
+    stream: Stream,
+    scanner: Scanner,
 }
 
-impl Endpoint<'_> {
+impl Bounded {
     /// Opens a stream, over TLS if `tls` is given.
-    pub(super) async fn open(self, tls: Option<&Tls>) -> io::Result<Bounded> {
-        let stream: Stream = match self {
-            Self::Socket(path) => Box::pin(UnixStream::connect(path).await?),
-            Self::Host(host) => {
-                let stream = connect(host).await?;
+    pub(super) async fn open(address: &Address, tls: Option<&Tls>) -> io::Result<Self> {
+        let stream: Stream = match address {
+            Address::Socket(path) => Box::pin(UnixStream::connect(path).await?),
+            Address::Tcp { host, port } => {
+                let stream = connect(host, *port).await?;
                 stream.set_nodelay(true)?;
                 match tls {
                     Some(tls) => tls.handshake(host, stream).await?,
@@ -51,34 +52,11 @@ impl Endpoint<'_> {
                 }
             }
         };
-        Ok(Bounded {
+        Ok(Self {
             stream,
             scanner: Scanner::default(),
         })
     }
-}
-
-/// Connects to the first address of the host that accepts a connection.
-async fn connect(host: &Host) -> io::Result<TcpStream> {
-    let mut attempts = JoinSet::new();
-    for address in lookup_host((host.name.as_str(), host.port)).await? {
-        attempts.spawn(TcpStream::connect(address));
-    }
-    let mut error = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    while let Some(attempt) = attempts.join_next().await {
-        match attempt {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(failed)) => error = failed,
-            Err(_) => {}
-        }
-    }
-    Err(error)
-}
-
-/// A stream that fails when a reply exceeds the limits.
-pub(super) struct Bounded {
-    stream: Stream,
-    scanner: Scanner,
 }
 
 impl AsyncRead for Bounded {
@@ -116,6 +94,20 @@ impl AsyncWrite for Bounded {
     }
 }
 
+/// Connects to the first address of the host that accepts a connection.
+async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let addresses = lookup_host((host, port)).await?;
+    let attempts: Vec<_> = addresses
+        .map(|to| Box::pin(TcpStream::connect(to)))
+        .collect();
+    if attempts.is_empty() {
+        let message = "the host has no address";
+        return Err(io::Error::new(io::ErrorKind::NotFound, message));
+    }
+    let (stream, _) = select_ok(attempts).await?;
+    Ok(stream)
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum ScanError {
     #[error(
@@ -135,77 +127,59 @@ struct Scanner {
     values: usize,
     /// The number of these values that are still to come; 0 between two replies.
     pending: usize,
-    place: Place,
-}
-
-/// The element that the next byte belongs to.
-#[derive(Default)]
-enum Place {
-    #[default]
-    Type,
-    /// A line without a length, until its end.
-    Line { after_return: bool },
-    Length {
-        of: u8,
-        digits: [u8; MAX_DIGITS],
-        count: usize,
-    },
-    /// This many bytes of a string and of the line break after it.
-    Bytes(usize),
+    /// The first line of the value that is being read. Of a line without a length, only its first
+    /// and its last byte.
+    line: Vec<u8>,
+    /// The bytes of a string, and of the line break after it, that are still to come.
+    string: usize,
 }
 
 impl Scanner {
     fn scan(&mut self, mut bytes: &[u8]) -> Result<(), ScanError> {
         while let Some((&byte, rest)) = bytes.split_first() {
-            if let Place::Bytes(left) = self.place {
-                let (passed, rest) = bytes.split_at(left.min(bytes.len()));
+            if self.string > 0 {
+                let (passed, rest) = bytes.split_at(self.string.min(bytes.len()));
                 bytes = rest;
-                self.place = Place::Bytes(left - passed.len());
-                if left == passed.len() {
+                self.string -= passed.len();
+                if self.string == 0 {
                     self.complete(0)?;
                 }
                 continue;
             }
             bytes = rest;
             self.grow(1)?;
-            match &mut self.place {
-                Place::Type => {
-                    if self.pending == 0 {
-                        (self.pending, self.values) = (1, 1);
-                    }
-                    self.place = match byte {
-                        b'$' | b'!' | b'=' | b'*' | b'~' | b'>' | b'%' | b'|' => Place::Length {
-                            of: byte,
-                            digits: [0; MAX_DIGITS],
-                            count: 0,
-                        },
-                        _ => Place::Line {
-                            after_return: false,
-                        },
-                    };
+            if self.pending == 0 {
+                (self.pending, self.values) = (1, 1);
+            }
+            self.line.push(byte);
+            let has_length = self.line.first().is_some_and(|of| WITH_LENGTH.contains(of));
+            if self.line.ends_with(b"\r\n") {
+                let mut line = std::mem::take(&mut self.line);
+                if has_length {
+                    self.declare(&line)?;
+                } else {
+                    self.complete(0)?;
                 }
-                Place::Line { after_return: true } if byte == b'\n' => self.complete(0)?,
-                Place::Line { after_return } => *after_return = byte == b'\r',
-                Place::Length { of, digits, count } if byte == b'\n' => {
-                    let digits = digits
-                        .get(..*count)
-                        .and_then(|digits| digits.strip_suffix(b"\r"));
-                    let length =
-                        digits.and_then(|digits| str::from_utf8(digits).ok()?.parse::<i64>().ok());
-                    let of = *of;
-                    self.declare(of, length.ok_or(ScanError::Length)?)?;
-                }
-                Place::Length { digits, count, .. } => {
-                    *digits.get_mut(*count).ok_or(ScanError::Length)? = byte;
-                    *count += 1;
-                }
-                Place::Bytes(_) => {}
+                // The next line uses its memory.
+                line.clear();
+                self.line = line;
+            } else if has_length && self.line.len() > MAX_LENGTH_LINE {
+                return Err(ScanError::Length);
+            } else if !has_length && self.line.len() > 2 {
+                self.line.remove(1);
             }
         }
         Ok(())
     }
 
-    fn declare(&mut self, of: u8, length: i64) -> Result<(), ScanError> {
+    /// Reads the length in the first line of a value.
+    fn declare(&mut self, line: &[u8]) -> Result<(), ScanError> {
+        let [of, digits @ .., b'\r', b'\n'] = line else {
+            return Err(ScanError::Length);
+        };
+        let digits = str::from_utf8(digits).ok();
+        let length = digits.and_then(|digits| digits.parse::<i64>().ok());
+        let length = length.ok_or(ScanError::Length)?;
         let Ok(length) = usize::try_from(length) else {
             // A string or an array that is null.
             return if length == -1 && matches!(of, b'$' | b'*') {
@@ -218,7 +192,7 @@ impl Scanner {
             b'$' | b'!' | b'=' => {
                 self.grow(length)?;
                 self.grow(2)?;
-                self.place = Place::Bytes(length + 2);
+                self.string = length + 2;
                 return Ok(());
             }
             b'%' => length.checked_mul(2),
@@ -235,7 +209,6 @@ impl Scanner {
             return Err(ScanError::TooLarge);
         }
         self.pending = self.pending.saturating_sub(1) + parts;
-        self.place = Place::Type;
         if self.pending == 0 {
             self.size = 0;
         }

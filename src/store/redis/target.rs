@@ -1,4 +1,5 @@
 use std::fmt;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
@@ -67,21 +68,21 @@ pub(super) struct Credentials {
     pub(super) password: Zeroizing<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) enum Place {
-    Server(Host),
-    Socket(PathBuf),
-    Cluster(Vec<Host>),
+    Server(Address),
+    Cluster(Vec<Address>),
     Sentinels {
-        sentinels: Vec<Host>,
+        sentinels: Vec<Address>,
         service: String,
     },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Host {
-    pub(super) name: String,
-    pub(super) port: u16,
+/// The address of one server.
+#[derive(Clone)]
+pub(super) enum Address {
+    Tcp { host: String, port: u16 },
+    Socket(PathBuf),
 }
 
 const PORT: u16 = 6379;
@@ -90,7 +91,7 @@ const SENTINEL_PORT: u16 = 26379;
 impl Target {
     pub(super) fn parse(url: &str) -> Result<Self, RedisUrlError> {
         let (scheme, rest) = url.split_once("://").ok_or(RedisUrlError::Scheme)?;
-        let (rest, query) = match rest.split_once('?') {
+        let (rest, mut query) = match rest.split_once('?') {
             Some((rest, query)) => (rest, Some(query)),
             None => (rest, None),
         };
@@ -106,33 +107,31 @@ impl Target {
         let tls = scheme.starts_with("rediss");
         let (place, database) = match scheme {
             "redis+unix" | "unix" => {
-                let place = socket(hosts, path)?;
-                let database = query.map_or(Ok(""), |query| {
+                let path = decoded(path)
+                    .filter(|path| hosts.is_empty() && !path.is_empty())
+                    .ok_or(RedisUrlError::SocketPath)?;
+                let place = Place::Server(Address::Socket(PathBuf::from(format!("/{path}"))));
+                let database = query.take().map_or(Ok(""), |query| {
                     query.strip_prefix("db=").ok_or(RedisUrlError::Trailer)
                 })?;
-                return Ok(Self {
-                    place,
-                    tls: false,
-                    credentials,
-                    database: number(database)?,
-                });
+                (place, number(database)?)
             }
             "redis" | "rediss" => {
-                let mut hosts = Host::parse_all(hosts, PORT)?.into_iter();
+                let mut hosts = Address::parse_all(hosts, PORT)?.into_iter();
                 let (Some(host), None) = (hosts.next(), hosts.next()) else {
                     return Err(RedisUrlError::SeveralHosts);
                 };
                 (Place::Server(host), number(path)?)
             }
             "redis-cluster" | "rediss-cluster" => {
-                let hosts = Host::parse_all(hosts, PORT)?;
+                let hosts = Address::parse_all(hosts, PORT)?;
                 if number(path)? != 0 {
                     return Err(RedisUrlError::ClusterDatabase);
                 }
                 (Place::Cluster(hosts), 0)
             }
             "redis-sentinel" | "rediss-sentinel" => {
-                let sentinels = Host::parse_all(hosts, SENTINEL_PORT)?;
+                let sentinels = Address::parse_all(hosts, SENTINEL_PORT)?;
                 let (service, database) = path.split_once('/').unwrap_or((path, ""));
                 let service = decoded(service)
                     .filter(|service| !service.is_empty())
@@ -157,32 +156,34 @@ impl fmt::Debug for Target {
     /// Writes a URL without the user and the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = if self.tls { "s" } else { "" };
-        let hosts = |hosts: &[Host]| {
-            hosts
-                .iter()
-                .map(Host::to_string)
-                .collect::<Vec<_>>()
-                .join(",")
+        let database = self.database;
+        let hosts = |hosts: &[Address]| {
+            let hosts: Vec<_> = hosts.iter().map(Address::to_string).collect();
+            hosts.join(",")
         };
         match &self.place {
-            Place::Server(host) => write!(f, "redis{s}://{host}/{}", self.database),
-            Place::Socket(path) => {
-                write!(f, "redis+unix://{}?db={}", path.display(), self.database)
+            Place::Server(socket @ Address::Socket(_)) => {
+                write!(f, "redis+unix://{socket}?db={database}")
             }
+            Place::Server(host) => write!(f, "redis{s}://{host}/{database}"),
             Place::Cluster(nodes) => write!(f, "redis{s}-cluster://{}", hosts(nodes)),
             Place::Sentinels { sentinels, service } => {
-                write!(
-                    f,
-                    "redis{s}-sentinel://{}/{service}/{}",
-                    hosts(sentinels),
-                    self.database
-                )
+                let sentinels = hosts(sentinels);
+                write!(f, "redis{s}-sentinel://{sentinels}/{service}/{database}")
             }
         }
     }
 }
 
 impl Credentials {
+    /// An empty `user` is the default user.
+    pub(super) fn new(user: String, password: String) -> Self {
+        Self {
+            user: Some(user).filter(|user| !user.is_empty()),
+            password: Zeroizing::new(password),
+        }
+    }
+
     fn parse(text: &str) -> Result<Self, RedisUrlError> {
         let (user, password) = text.split_once(':').ok_or(RedisUrlError::Credentials)?;
         let (user, password) = decoded(user)
@@ -191,25 +192,19 @@ impl Credentials {
         if password.is_empty() {
             return Err(RedisUrlError::Credentials);
         }
-        Ok(Self {
-            user: Some(user).filter(|user| !user.is_empty()),
-            password: Zeroizing::new(password),
-        })
+        Ok(Self::new(user, password))
     }
 }
 
-impl Host {
+impl Address {
     fn parse_all(text: &str, default_port: u16) -> Result<Vec<Self>, RedisUrlError> {
-        if text.is_empty() {
-            return Err(RedisUrlError::NoHost);
-        }
         text.split(',')
             .map(|host| Self::parse(host, default_port))
             .collect()
     }
 
     fn parse(text: &str, default_port: u16) -> Result<Self, RedisUrlError> {
-        let (name, port) = if let Some(address) = text.strip_prefix('[') {
+        let (host, port) = if let Some(address) = text.strip_prefix('[') {
             let (address, port) = address.split_once(']').ok_or(RedisUrlError::Host)?;
             address
                 .parse::<std::net::Ipv6Addr>()
@@ -218,10 +213,10 @@ impl Host {
         } else {
             text.split_at(text.find(':').unwrap_or(text.len()))
         };
-        if name.is_empty() {
+        if host.is_empty() {
             return Err(RedisUrlError::NoHost);
         }
-        if !name
+        if !host
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte))
         {
@@ -229,35 +224,27 @@ impl Host {
         }
         let port = match port.strip_prefix(':') {
             Some(port) => port
-                .parse()
-                .ok()
-                .filter(|port| *port != 0)
-                .ok_or(RedisUrlError::Port)?,
+                .parse::<NonZeroU16>()
+                .map_err(|_| RedisUrlError::Port)?
+                .get(),
             None if port.is_empty() => default_port,
             None => return Err(RedisUrlError::Port),
         };
-        Ok(Self {
-            name: name.to_owned(),
+        Ok(Self::Tcp {
+            host: host.to_owned(),
             port,
         })
     }
 }
 
-impl fmt::Display for Host {
+impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.name.contains(':') {
-            write!(f, "[{}]:{}", self.name, self.port)
-        } else {
-            write!(f, "{}:{}", self.name, self.port)
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Socket(path) => write!(f, "{}", path.display()),
         }
     }
-}
-
-fn socket(hosts: &str, path: &str) -> Result<Place, RedisUrlError> {
-    let path = decoded(path)
-        .filter(|path| hosts.is_empty() && !path.is_empty())
-        .ok_or(RedisUrlError::SocketPath)?;
-    Ok(Place::Socket(PathBuf::from(format!("/{path}"))))
 }
 
 fn number(database: &str) -> Result<i64, RedisUrlError> {

@@ -8,15 +8,8 @@ pub(in crate::store) struct Pauses {
     longest: Duration,
 }
 
-impl Default for Pauses {
-    fn default() -> Self {
-        Self::up_to(Self::LONGEST)
-    }
-}
-
 impl Pauses {
     const FIRST: Duration = Duration::from_millis(50);
-    const LONGEST: Duration = Duration::from_secs(2);
 
     pub(in crate::store) fn up_to(longest: Duration) -> Self {
         Self { number: 0, longest }
@@ -51,10 +44,11 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_a_bound() {
-        let mut pauses = Pauses::default();
+        let longest = Duration::from_secs(2);
+        let mut pauses = Pauses::up_to(longest);
         assert_eq!(pauses.next(), Duration::ZERO);
         for number in 0..100 {
-            let due = Duration::from_millis(50 << number.min(6)).min(Pauses::LONGEST);
+            let due = Duration::from_millis(50 << number.min(6)).min(longest);
             let pause = pauses.next();
             assert!(pause >= due / 2 && pause <= due, "{pause:?} for {due:?}");
         }

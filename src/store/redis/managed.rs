@@ -1,7 +1,7 @@
-//! [`Link`]: a connection that reopens itself whenever it is lost.
+//! [`ManagedConnection`]: a connection that reopens itself whenever it is lost.
 //!
 //! A task, the keeper, opens a new connection whenever the current one is lost or suspect, one at a
-//! time. Calls share the state of the link and report failures to the keeper.
+//! time. Calls share the state of the connection and report failures to the keeper.
 //!
 //! `redis::aio::ConnectionManager` (of redis 1.8) reconnects on its own, too. It is not used,
 //! because the store would break these promises:
@@ -18,20 +18,21 @@
 //! - **A server that is loading its data, or that rejects the credentials for a while, is used
 //!   again later.** If an attempt to connect fails with anything but an I/O error, the manager
 //!   returns that error for every later call.
-//! - **A reply to another call is never accepted.** The link closes a connection that is out of
-//!   step at once, for all calls. The manager has no method that drops its connection.
+//! - **A reply to another call is never accepted.** A connection that is out of step is closed at
+//!   once, for all calls. The manager has no method that drops its connection.
 //! - **A failover is followed, and one hung node does not take a cluster down.** The manager holds
 //!   a connection to one fixed address. It does not ask sentinels, and does not work with a
 //!   cluster. For a cluster, the keeper replaces the client library's connection as a whole, and
 //!   keeps it while any node answers.
 
-use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
+use redis::Value;
+use redis::cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
@@ -40,6 +41,9 @@ use super::connect::Connector;
 use super::connection::{Answer, Call, Connection};
 use super::error::{Failure, Kind, until, within};
 use crate::store::remote::pauses::Pauses;
+
+/// The longest pause between two attempts to connect.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A connection that lasted this long resets the pauses between attempts to connect.
 const STEADY: Duration = Duration::from_secs(5);
@@ -50,7 +54,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A connection that reopens itself whenever it is lost. Between the first failed attempt to reopen
 /// it and the next successful one, every call fails at once.
-pub(super) struct Link {
+pub(super) struct ManagedConnection {
     state: Arc<watch::Sender<State>>,
     limit: Duration,
     _keeper: AbortOnDropHandle<()>,
@@ -58,7 +62,7 @@ pub(super) struct Link {
 
 #[derive(Clone)]
 enum State {
-    Up(Line),
+    Up(Current),
     /// The connection is lost, and the first attempt to open another has just begun. Calls in
     /// flight and new calls wait for it, so a server that closes idle connections or restarts makes
     /// no call fail.
@@ -71,7 +75,7 @@ enum State {
 }
 
 #[derive(Clone)]
-struct Line {
+struct Current {
     connection: Connection,
     /// The number of this connection, so that a late failure is not attributed to its successor.
     number: u64,
@@ -84,7 +88,7 @@ struct Line {
     out_of_step: Arc<AtomicBool>,
 }
 
-impl Line {
+impl Current {
     fn new(connection: Connection, number: u64) -> Self {
         Self {
             connection,
@@ -96,11 +100,11 @@ impl Line {
     }
 }
 
-impl Link {
-    /// Manages `connection` in a task that ends when the `Link` is dropped.
+impl ManagedConnection {
+    /// Manages `connection` in a task that ends when the `ManagedConnection` is dropped.
     pub(super) fn new(connection: Connection, connector: Arc<Connector>) -> Self {
         let limit = connector.limit;
-        let state = Arc::new(watch::Sender::new(State::Up(Line::new(connection, 0))));
+        let state = Arc::new(watch::Sender::new(State::Up(Current::new(connection, 0))));
         let keeper = tokio::spawn(keep(connector, Arc::clone(&state)));
         Self {
             state,
@@ -109,71 +113,78 @@ impl Link {
         }
     }
 
-    /// Makes a call within the `command_timeout` of the store.
-    pub(super) async fn call(&self, call: &Call<'_>) -> Result<Answer, Failure> {
-        self.call_until(call, self.deadline()).await
-    }
-
     /// Returns the deadline of a call of the store that begins now.
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.limit
     }
 
-    /// Makes a call with a deadline that several calls share.
-    pub(super) async fn call_until(
-        &self,
-        call: &Call<'_>,
-        deadline: Instant,
-    ) -> Result<Answer, Failure> {
-        let line = match &*self.state.borrow() {
-            State::Up(line) => Ok(line.clone()),
+    /// Makes a call. Several calls may share a deadline.
+    pub(super) async fn call(&self, call: &Call<'_>, deadline: Instant) -> Result<Answer, Failure> {
+        let current = match &*self.state.borrow() {
+            State::Up(current) => Ok(current.clone()),
             State::Opening { failure, .. } => Err(failure.clone()),
             State::Down(failure) => return Err(failure.clone()),
         };
-        let mut line = match line {
-            Ok(line) => line,
-            // Boxed: see below.
-            Err(failure) => {
-                return Box::pin(async move {
-                    let opened = self.settled(deadline).await;
-                    let mut line = opened.map_err(|down| down.unwrap_or(failure))?;
-                    self.attempt(&mut line, call, deadline).await
-                })
-                .await;
-            }
+        let (failure, lost) = match current {
+            Ok(mut current) => match self.attempt(&mut current, call, deadline).await {
+                Err(failure) if failure.wants_another_connection() => {
+                    (failure, Some(current.number))
+                }
+                answer => return answer,
+            },
+            Err(failure) => (failure, None),
         };
-        match self.attempt(&mut line, call, deadline).await {
-            Err(failure) if failure.wants_another_connection() => {
-                // Boxed, because it is rare and would make the future of every rotation larger.
-                Box::pin(async move {
-                    match self.another(&line, &failure, deadline).await {
-                        Ok(mut line) => self.attempt(&mut line, call, deadline).await,
-                        Err(None) => Err(failure),
-                        Err(Some(failure)) => Err(failure),
-                    }
-                })
-                .await
+        // Boxed, because it is rare and would make the future of every rotation larger.
+        Box::pin(self.attempt_on_another(lost, failure, call, deadline)).await
+    }
+
+    /// Makes a call when no connection is being opened any more, unless the connection is still the
+    /// one with the number `lost`. Returns `failure` if there is no other in time.
+    async fn attempt_on_another(
+        &self,
+        lost: Option<u64>,
+        failure: Failure,
+        call: &Call<'_>,
+        deadline: Instant,
+    ) -> Result<Answer, Failure> {
+        // The connection of a cluster that is out of step stays in use until its successor is
+        // ready.
+        let is_awaited = failure.kind() == Kind::OutOfStep;
+        let mut seen = self.state.subscribe();
+        let settled = seen.wait_for(|state| match state {
+            State::Up(current) => !is_awaited || lost != Some(current.number),
+            State::Opening { .. } => false,
+            State::Down(_) => true,
+        });
+        let state = match timeout_at(deadline, settled).await {
+            Ok(Ok(state)) => state.clone(),
+            Ok(Err(_)) | Err(_) => return Err(failure),
+        };
+        match state {
+            State::Up(mut current) if lost != Some(current.number) => {
+                self.attempt(&mut current, call, deadline).await
             }
-            answer => answer,
+            State::Down(failure) => Err(failure),
+            State::Up(_) | State::Opening { .. } => Err(failure),
         }
     }
 
     async fn attempt(
         &self,
-        line: &mut Line,
+        current: &mut Current,
         call: &Call<'_>,
         deadline: Instant,
     ) -> Result<Answer, Failure> {
-        let answer = match line.connection {
-            Connection::Server(_) => until(deadline, line.connection.send(call)).await,
+        let answer = match current.connection {
+            Connection::Server(_) => until(deadline, current.connection.send(call)).await,
             // Boxed, so that the futures of calls to a single server stay small.
             Connection::Cluster(_) => {
-                until(deadline, Box::pin(self.attempt_on_cluster(line, call))).await
+                until(deadline, Box::pin(self.attempt_on_cluster(current, call))).await
             }
         };
         match &answer {
-            Ok(_) => line.served.store(true, Ordering::Relaxed),
-            Err(failure) => self.report(line.number, failure),
+            Ok(_) => current.served.store(true, Ordering::Relaxed),
+            Err(failure) => self.report(current.number, failure),
         }
         answer
     }
@@ -183,25 +194,25 @@ impl Link {
     /// connection has this effect.)
     async fn attempt_on_cluster(
         &self,
-        line: &mut Line,
+        current: &mut Current,
         call: &Call<'_>,
     ) -> Result<Answer, Failure> {
-        let (number, out_of_step) = (line.number, Arc::clone(&line.out_of_step));
+        let Current {
+            connection,
+            number,
+            out_of_step,
+            ..
+        } = current;
         let mut seen = self.state.subscribe();
-        let is_given_up = |state: &State| {
+        let is_abandoned = |state: &State| {
             out_of_step.load(Ordering::Relaxed)
-                && !matches!(state, State::Up(line) if line.number == number)
+                && !matches!(state, State::Up(current) if current.number == *number)
         };
-        let mut given_up = pin!(seen.wait_for(is_given_up));
-        let mut sent = pin!(line.connection.send(call));
-        poll_fn(|cx| match sent.as_mut().poll(cx) {
-            Poll::Ready(answer) => Poll::Ready(answer),
-            Poll::Pending => given_up
-                .as_mut()
-                .poll(cx)
-                .map(|_| Err(Failure::out_of_step())),
-        })
-        .await
+        let abandoned = pin!(seen.wait_for(is_abandoned));
+        match select(pin!(connection.send(call)), abandoned).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => Err(Failure::out_of_step()),
+        }
     }
 
     /// Reports a failure on the connection `number` to the keeper task.
@@ -211,18 +222,21 @@ impl Link {
             return;
         }
         self.state.send_if_modified(|state| {
-            let State::Up(line) = state else { return false };
-            if line.number != number {
+            let State::Up(current) = state else {
+                return false;
+            };
+            if current.number != number {
                 return false;
             }
             // On a cluster the other nodes may still work.
-            if lost && let Connection::Server(server) = &line.connection {
+            if lost && let Connection::Server(server) = &current.connection {
                 // The replies in flight cannot be matched to calls. The calls in flight are
                 // repeated.
                 server.close();
                 // A replica completes reads, and the same replica will be found again at this
                 // address, so it does not count as a good connection.
-                let served = failure.kind() != Kind::Standby && line.served.load(Ordering::Relaxed);
+                let served =
+                    failure.kind() != Kind::Standby && current.served.load(Ordering::Relaxed);
                 *state = State::Opening {
                     failure: failure.clone(),
                     served,
@@ -230,70 +244,28 @@ impl Link {
                 return true;
             }
             if failure.kind() == Kind::OutOfStep {
-                line.out_of_step.store(true, Ordering::Relaxed);
+                current.out_of_step.store(true, Ordering::Relaxed);
             }
-            !std::mem::replace(&mut line.suspect, true)
+            !std::mem::replace(&mut current.suspect, true)
         });
-    }
-
-    /// Waits until `lost` is replaced, and returns its successor. `Err(None)` if there is none in
-    /// time.
-    async fn another(
-        &self,
-        lost: &Line,
-        failure: &Failure,
-        deadline: Instant,
-    ) -> Result<Line, Option<Failure>> {
-        if failure.kind() == Kind::OutOfStep {
-            // The connection of a cluster stays in use until its successor is ready.
-            let mut seen = self.state.subscribe();
-            let replaced = seen
-                .wait_for(|state| !matches!(state, State::Up(line) if line.number == lost.number));
-            let _ = timeout_at(deadline, replaced).await;
-        }
-        self.settled(deadline).await.and_then(|line| {
-            if line.number == lost.number {
-                Err(None)
-            } else {
-                Ok(line)
-            }
-        })
-    }
-
-    /// Waits until no connection is being opened. Returns the current connection, or the reason why
-    /// there is none; `Err(None)` at the deadline.
-    async fn settled(&self, deadline: Instant) -> Result<Line, Option<Failure>> {
-        let mut seen = self.state.subscribe();
-        let settled = timeout_at(
-            deadline,
-            seen.wait_for(|state| !matches!(state, State::Opening { .. })),
-        )
-        .await;
-        let Ok(Ok(state)) = settled else {
-            return Err(None);
-        };
-        match &*state {
-            State::Up(line) => Ok(line.clone()),
-            State::Opening { .. } => Err(None),
-            State::Down(failure) => Err(Some(failure.clone())),
-        }
     }
 }
 
 /// Opens a new connection whenever one is needed, one at a time.
 async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
     let mut seen = state.subscribe();
-    let mut pauses = Pauses::default();
+    let mut pauses = Pauses::up_to(LONGEST_PAUSE);
     let mut number = 0;
     loop {
         let up_since = Instant::now();
         let wanted = seen
-            .wait_for(|state| !matches!(state, State::Up(Line { suspect: false, .. })))
+            .wait_for(|state| !matches!(state, State::Up(Current { suspect: false, .. })))
             .await;
         let Ok((in_use, served)) = wanted.map(|state| match &*state {
-            State::Up(line) => (
+            State::Up(current) => (
                 true,
-                line.out_of_step.load(Ordering::Relaxed) && line.served.load(Ordering::Relaxed),
+                current.out_of_step.load(Ordering::Relaxed)
+                    && current.served.load(Ordering::Relaxed),
             ),
             State::Opening { served, .. } => (false, *served),
             State::Down(_) => (false, false),
@@ -302,14 +274,13 @@ async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
         };
         // Calls still use a suspect connection, so a frozen server must be detected fast. On a
         // cluster there is more time, because the other nodes still answer.
-        let hurry = in_use && !connector.joins();
-        let mut limit = if hurry {
+        let mut limit = if in_use && !connector.joins() {
             connector.limit
         } else {
             connector.limit.max(PATIENCE)
         };
         if served || up_since.elapsed() > STEADY {
-            pauses = Pauses::default();
+            pauses = Pauses::up_to(LONGEST_PAUSE);
         }
         loop {
             let pause = pauses.next();
@@ -328,7 +299,7 @@ async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
                     number += 1;
                     tracing::debug!(number, "opened a new connection to Redis");
                     if let State::Down(_) =
-                        state.send_replace(State::Up(Line::new(connection, number)))
+                        state.send_replace(State::Up(Current::new(connection, number)))
                     {
                         tracing::info!(server = ?connector.target, "Redis is available again");
                     }
@@ -356,19 +327,25 @@ async fn keep(connector: Arc<Connector>, state: Arc<watch::Sender<State>>) {
 /// is no longer suspect. A connection to a cluster is kept as long as any node answers within
 /// `limit`. The next failure causes another attempt to replace it, after a pause.
 async fn keeps(limit: Duration, state: &watch::Sender<State>) -> bool {
-    let mut connection = match &*state.borrow() {
-        State::Up(Line {
-            connection: connection @ Connection::Cluster(_),
-            ..
-        }) => connection.clone(),
-        State::Up(_) | State::Opening { .. } | State::Down(_) => return false,
+    let State::Up(Current {
+        connection: Connection::Cluster(mut cluster),
+        ..
+    }) = state.borrow().clone()
+    else {
+        return false;
     };
-    if within(limit, connection.send(&Call::Ping)).await.is_err() {
+    // Sent to all nodes, because a random one may be the one that hangs.
+    let all_nodes = (
+        MultipleNodeRoutingInfo::AllNodes,
+        Some(ResponsePolicy::OneSucceeded),
+    );
+    let ping = cluster.route_command(redis::cmd("PING"), RoutingInfo::MultiNode(all_nodes));
+    if !matches!(within(limit, ping).await, Ok(Value::SimpleString(pong)) if pong == "PONG") {
         return false;
     }
     state.send_if_modified(|state| match state {
-        State::Up(line) => {
-            line.suspect = false;
+        State::Up(current) => {
+            current.suspect = false;
             true
         }
         State::Opening { .. } | State::Down(_) => false,
