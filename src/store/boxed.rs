@@ -1,11 +1,10 @@
 use std::any::type_name;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 
 use super::{
     Announcements, Change, Claim, ClaimTag, Entry, Hint, Key, Sidecar, SidecarName, Store,
@@ -77,7 +76,7 @@ impl fmt::Debug for BoxStore {
     }
 }
 
-type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+type Boxed<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// The methods of [`Store`] in a form that is `dyn`-compatible. None has a default, so that the
 /// compiler finds a method that is not forwarded.

@@ -192,11 +192,13 @@ impl PostgresStoreBuilder {
             _failover: failover,
         });
         let store = PostgresStore { shared };
-        match rehearse(&store).await.map_err(Failure::of) {
-            Ok(()) => Ok(store),
-            Err(Ok(failure)) => Err(failure.into()),
-            Err(Err(cause)) => Err(PostgresConnectError::Unusable(cause)),
-        }
+        rehearse(&store)
+            .await
+            .map_err(|error| match Failure::of(&error) {
+                Some(failure) => failure.into(),
+                None => PostgresConnectError::Unusable(Arc::new(error)),
+            })?;
+        Ok(store)
     }
 }
 

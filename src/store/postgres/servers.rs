@@ -82,8 +82,11 @@ impl Servers {
                 Err(failure) => failures.push(failure),
             }
         }
-        // Of equal ones, `max_by_key` returns the last one.
-        let latest = primaries.into_iter().rev().max_by_key(|of| of.timeline);
+        // Reversed, because `max_by_key` returns the last one of equal ones.
+        let latest = primaries
+            .into_iter()
+            .rev()
+            .max_by_key(|primary| primary.timeline);
         latest.ok_or_else(|| self.joined(failures))
     }
 

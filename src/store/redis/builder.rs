@@ -170,11 +170,12 @@ impl RedisStoreBuilder {
         let mut rehearsed = Ok(());
         let most = if connector.joins() { REHEARSALS } else { 1 };
         for _ in 0..most {
-            rehearsed = match rehearse(&store).await.map_err(Failure::of) {
-                Ok(()) => Ok(()),
-                Err(Ok(failure)) => Err(failure.into()),
-                Err(Err(cause)) => Err(RedisConnectError::Unusable(cause)),
-            };
+            rehearsed = rehearse(&store)
+                .await
+                .map_err(|error| match Failure::of(&error) {
+                    Some(failure) => failure.into(),
+                    None => RedisConnectError::Unusable(Arc::new(error)),
+                });
             // One node of a cluster may be down. Another key probably belongs to another node.
             if !matches!(rehearsed, Err(RedisConnectError::Unreachable(_))) {
                 break;

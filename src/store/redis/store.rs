@@ -71,27 +71,6 @@ impl RedisStore {
         sidecar_key(&self.shared.key_prefix, key, name)
     }
 
-    async fn read(
-        &self,
-        connection: &ManagedConnection,
-        key: &[u8],
-        deadline: Instant,
-    ) -> Result<Option<Vec<u8>>, Failure> {
-        let call = Call::Run {
-            script: &READ,
-            nonce: Nonce::next(),
-            keys: &[key],
-            args: &[],
-            replicas: None,
-        };
-        let mut values = connection.call(&call, deadline).await?.values.into_iter();
-        match values.next() {
-            Some(Value::Nil) => Ok(None),
-            Some(Value::BulkString(bytes)) => Ok(Some(bytes)),
-            _ => Err(Failure::out_of_step()),
-        }
-    }
-
     /// Remembers whether there is an entry under `key`.
     fn note(&self, key: &Key, exists: bool) {
         if let Some(replicated) = &self.replicated {
@@ -109,7 +88,9 @@ impl RedisStore {
 
     /// Returns the replicas that writes wait for.
     fn replicas(&self) -> Option<ReplicaWait> {
-        self.replicated.as_ref().map(|of| of.replicas)
+        self.replicated
+            .as_ref()
+            .map(|replicated| replicated.replicas)
     }
 
     /// Confirms with the replicas that `key` is absent. Returns the entry if one has appeared
@@ -158,7 +139,7 @@ impl RedisStore {
 impl Store for RedisStore {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
         let (key, deadline) = (self.key(key), self.shared.connection.deadline());
-        let found = match self.read(&self.shared.connection, &key, deadline).await? {
+        let found = match read(&self.shared.connection, &key, deadline).await? {
             // Boxed, because it is rare.
             None if self.replicated.is_some() => Box::pin(self.probe(&key, deadline)).await?,
             found => found,
@@ -227,7 +208,7 @@ impl Store for RedisStore {
         // that lags behind.
         let connection = self.writes();
         let key = self.sidecar_key(key, name);
-        let value = self.read(connection, &key, connection.deadline()).await?;
+        let value = read(connection, &key, connection.deadline()).await?;
         Ok(value.map(Bytes::from))
     }
 
@@ -246,8 +227,7 @@ impl Store for RedisStore {
         // is read first, and not claimed if it is absent.
         if let Some(replicated) = &self.replicated
             && !replicated.known.contains(id)
-            && self
-                .read(&self.shared.connection, &key, deadline)
+            && read(&self.shared.connection, &key, deadline)
                 .await?
                 .is_none()
         {
@@ -322,6 +302,26 @@ redacted_debug!(self: RedisStore {
     command_timeout: self.shared.connector.limit,
     wait_for_replicas: self.replicas(),
 });
+
+async fn read(
+    connection: &ManagedConnection,
+    key: &[u8],
+    deadline: Instant,
+) -> Result<Option<Vec<u8>>, Failure> {
+    let call = Call::Run {
+        script: &READ,
+        nonce: Nonce::next(),
+        keys: &[key],
+        args: &[],
+        replicas: None,
+    };
+    let mut values = connection.call(&call, deadline).await?.values.into_iter();
+    match values.next() {
+        Some(Value::Nil) => Ok(None),
+        Some(Value::BulkString(bytes)) => Ok(Some(bytes)),
+        _ => Err(Failure::out_of_step()),
+    }
+}
 
 fn millis(time: Duration) -> String {
     bounded(time).as_millis().to_string()

@@ -152,7 +152,10 @@ impl Scanner {
                 (self.pending, self.values) = (1, 1);
             }
             self.line.push(byte);
-            let has_length = self.line.first().is_some_and(|of| WITH_LENGTH.contains(of));
+            let has_length = self
+                .line
+                .first()
+                .is_some_and(|kind| WITH_LENGTH.contains(kind));
             if self.line.ends_with(b"\r\n") {
                 let mut line = std::mem::take(&mut self.line);
                 if has_length {

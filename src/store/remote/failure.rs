@@ -1,6 +1,4 @@
-use std::error::Error;
 use std::fmt::Debug;
-use std::sync::Arc;
 
 use crate::store::StoreError;
 
@@ -26,10 +24,9 @@ impl<Kind: Copy + Debug> Failure<Kind> {
 }
 
 impl<Kind: Copy + Debug + Send + Sync + 'static> Failure<Kind> {
-    /// Returns the failure that made a call of a store fail, or the cause of the error if that is
-    /// something else.
-    pub(in crate::store) fn of(error: StoreError) -> Result<Self, Arc<dyn Error + Send + Sync>> {
+    /// Returns the failure that made a call of a store fail; `None` if something else did.
+    pub(in crate::store) fn of(error: &StoreError) -> Option<Self> {
         let (StoreError::Unavailable(cause) | StoreError::Corrupt(cause)) = error;
-        cause.downcast_ref().cloned().ok_or(cause)
+        cause.downcast_ref().cloned()
     }
 }
