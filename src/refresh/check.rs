@@ -16,7 +16,6 @@ use tower::{Service, ServiceExt as _};
 
 use crate::body::ResponseBody;
 use crate::endpoint::Endpoint;
-use crate::endpoint::state::State;
 use crate::refresh::layer::RefreshLayer;
 use crate::store::Store;
 
@@ -58,7 +57,7 @@ pub(crate) fn answer<B>() -> Response<ResponseBody<B>> {
 /// [`RefreshLayer::check`](crate::RefreshLayer::check).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-#[error("not guarded by the layer: {}", Listed(unguarded))]
+#[error("not guarded by the layer: {}", listed(unguarded))]
 pub struct CheckError {
     /// The paths that are not guarded. There is at least one.
     pub unguarded: Vec<UnguardedPath>,
@@ -102,25 +101,17 @@ impl fmt::Display for UnguardedPath {
         } = self;
         write!(f, "{setting} {path:?} (")?;
         match outcome {
-            ProbeOutcome::Status(
-                status @ (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED),
-            ) => {
-                write!(
-                    f,
-                    "{status}: add a route for this path inside the layer, even if it only returns 404"
-                )
-            }
-            ProbeOutcome::Status(status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
-                write!(
-                    f,
-                    "{status}: a middleware outside the layer rejected the probe"
-                )
-            }
             ProbeOutcome::Status(status) => {
-                write!(
-                    f,
-                    "{status}: answered by a handler or a middleware outside the layer"
-                )
+                let hint = match *status {
+                    StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
+                        "add a route for this path inside the layer, even if it only returns 404"
+                    }
+                    StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                        "a middleware outside the layer rejected the probe"
+                    }
+                    _ => "answered by a handler or a middleware outside the layer",
+                };
+                write!(f, "{status}: {hint}")
             }
             ProbeOutcome::Failed(error) => write!(f, "the service failed: {error}"),
             ProbeOutcome::TimedOut => f.write_str("no response"),
@@ -132,18 +123,10 @@ impl fmt::Display for UnguardedPath {
     }
 }
 
-struct Listed<'a>(&'a [UnguardedPath]);
-
-impl fmt::Display for Listed<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .iter()
-            .enumerate()
-            .try_for_each(|(at, unguarded)| match at {
-                0 => write!(f, "{unguarded}"),
-                _ => write!(f, ", {unguarded}"),
-            })
-    }
+/// Returns the paths as a list in one line.
+fn listed(unguarded: &[UnguardedPath]) -> String {
+    let paths: Vec<_> = unguarded.iter().map(UnguardedPath::to_string).collect();
+    paths.join(", ")
 }
 
 impl<St: Store> RefreshLayer<St> {
@@ -215,44 +198,30 @@ impl<St: Store> RefreshLayer<St> {
     pub async fn check_nested<S, B, ResBody>(
         &self,
         prefix: &str,
-        service: S,
-        body: impl FnMut() -> B,
+        mut service: S,
+        mut body: impl FnMut() -> B,
     ) -> Result<(), CheckError>
     where
         S: Service<Request<B>, Response = Response<ResBody>>,
         S::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        probe_all(self.shared(), prefix, service, body).await
-    }
-}
-
-/// Sends a probe for each guarded path, with `prefix` before the path, through `service`.
-async fn probe_all<St, S, B, ResBody>(
-    shared: &State<St>,
-    prefix: &str,
-    mut service: S,
-    mut body: impl FnMut() -> B,
-) -> Result<(), CheckError>
-where
-    S: Service<Request<B>, Response = Response<ResBody>>,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    let mut unguarded = Vec::new();
-    for (endpoint, path) in shared.config().paths.endpoints() {
-        let path = format!("{prefix}{path}");
-        if let Some(outcome) = probe(shared.address(), endpoint, &path, &mut service, body()).await
-        {
-            unguarded.push(UnguardedPath {
-                setting: endpoint.setting(),
-                path,
-                outcome,
-            });
+        let mut unguarded = Vec::new();
+        for (endpoint, path) in self.shared.config().paths.endpoints() {
+            let path = format!("{prefix}{path}");
+            let layer = self.shared.address();
+            if let Some(outcome) = probe(layer, endpoint, &path, &mut service, body()).await {
+                unguarded.push(UnguardedPath {
+                    setting: endpoint.setting(),
+                    path,
+                    outcome,
+                });
+            }
         }
-    }
-    if unguarded.is_empty() {
-        Ok(())
-    } else {
-        Err(CheckError { unguarded })
+        if unguarded.is_empty() {
+            Ok(())
+        } else {
+            Err(CheckError { unguarded })
+        }
     }
 }
 

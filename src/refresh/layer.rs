@@ -16,8 +16,8 @@ use crate::endpoint::state::State;
 use crate::grant::GrantKey;
 use crate::random::OsRandom;
 use crate::refresh::builder::RefreshLayerBuilder;
-use crate::refresh::ending::Ending;
 use crate::refresh::service::Refresh;
+use crate::refresh::to_completion::to_completion;
 use crate::store::{Store, StoreError};
 use crate::subject::Subject;
 use crate::wire::client::ClientId;
@@ -43,7 +43,7 @@ use crate::wire::client::ClientId;
 /// the same token, and [`drain`](RefreshLayer::drain). See the [crate docs](crate) for an example.
 #[must_use = "a layer does nothing until it is applied to a service"]
 pub struct RefreshLayer<St> {
-    pub(super) shared: Arc<State<St>>,
+    pub(crate) shared: Arc<State<St>>,
 }
 
 impl<St: Store> RefreshLayer<St> {
@@ -108,7 +108,7 @@ impl<St: Store> RefreshLayer<St> {
         &self,
         grant: &GrantKey,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send + use<St> {
-        Ending::new(end_grant::end(Arc::clone(&self.shared), *grant.key()))
+        to_completion(end_grant::end(Arc::clone(&self.shared), *grant.key()))
     }
 
     /// Returns the sessions of a user: the grants of this [`Subject`] that have neither ended nor
@@ -163,7 +163,7 @@ impl<St: Store> RefreshLayer<St> {
         subject: &Subject,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send + use<St> {
         let shared = Arc::clone(&self.shared);
-        Ending::new(sessions::end(shared, subject.clone(), None))
+        to_completion(sessions::end(shared, subject.clone(), None))
     }
 
     /// Ends the sessions of a user that began in one session at the identity provider, like
@@ -181,7 +181,7 @@ impl<St: Store> RefreshLayer<St> {
         sid: &str,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send + use<St> {
         let (shared, sid) = (Arc::clone(&self.shared), Some(sid.to_owned()));
-        Ending::new(sessions::end(shared, subject.clone(), sid))
+        to_completion(sessions::end(shared, subject.clone(), sid))
     }
 
     /// Ends the sessions that began in one session at the identity provider `issuer`, like
@@ -202,7 +202,7 @@ impl<St: Store> RefreshLayer<St> {
     ) -> impl Future<Output = Result<usize, StoreError>> + Send + use<St> {
         let shared = Arc::clone(&self.shared);
         let (issuer, sid) = (issuer.to_owned(), sid.to_owned());
-        Ending::new(sessions::end_provider_session(shared, issuer, sid))
+        to_completion(sessions::end_provider_session(shared, issuer, sid))
     }
 
     /// Ends every grant of a client that has begun until now, and its access tokens, for example
@@ -233,7 +233,7 @@ impl<St: Store> RefreshLayer<St> {
         client_id: &ClientId,
     ) -> impl Future<Output = Result<(), StoreError>> + Send + use<St> {
         let (shared, client_id) = (Arc::clone(&self.shared), client_id.clone());
-        Ending::new(async move {
+        to_completion(async move {
             let _in_flight = shared.in_flight().token();
             shared.begin_epoch(Some(&client_id)).await
         })
@@ -248,14 +248,10 @@ impl<St: Store> RefreshLayer<St> {
     /// [`StoreError`] if the store fails. Calling again is safe.
     pub fn end_all(&self) -> impl Future<Output = Result<(), StoreError>> + Send + use<St> {
         let shared = Arc::clone(&self.shared);
-        Ending::new(async move {
+        to_completion(async move {
             let _in_flight = shared.in_flight().token();
             shared.begin_epoch(None).await
         })
-    }
-
-    pub(crate) fn shared(&self) -> &State<St> {
-        &self.shared
     }
 
     /// Waits until no rotation, adoption or revocation is in progress, no session is being listed,

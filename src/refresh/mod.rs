@@ -6,10 +6,10 @@
 
 mod builder;
 pub(crate) mod check;
-mod ending;
 mod future;
 mod layer;
 mod service;
+mod to_completion;
 
 pub use self::builder::RefreshLayerBuilder;
 pub use self::check::{CheckError, ProbeOutcome, UnguardedPath};

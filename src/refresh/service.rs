@@ -4,14 +4,13 @@
 //! [`RefreshLayer::check`](crate::RefreshLayer::check) are answered here, and all other requests
 //! are passed to the inner service unchanged.
 
-use std::fmt;
 use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use tower::Service;
 
@@ -22,7 +21,8 @@ use crate::endpoint::state::State;
 use crate::endpoint::{self, Endpoint};
 use crate::error::RefreshError;
 use crate::refresh::check::{self, Probe};
-use crate::refresh::future::{Intercepted, ResponseFuture};
+use crate::refresh::future::ResponseFuture;
+use crate::refresh::to_completion::ToCompletion;
 use crate::store::Store;
 use crate::wire::token_request::names_a_param;
 
@@ -79,14 +79,7 @@ impl<S: Clone, St> Clone for Refresh<S, St> {
     }
 }
 
-impl<S: fmt::Debug, St> fmt::Debug for Refresh<S, St> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Refresh")
-            .field("inner", &self.inner)
-            .field("config", self.shared.config())
-            .finish()
-    }
-}
+redacted_debug!(self: <S: std::fmt::Debug, St> Refresh { inner, config: self.shared.config() });
 
 impl<S, St, B, ResBody> Service<Request<B>> for Refresh<S, St>
 where
@@ -108,7 +101,9 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let endpoint = match self.route(&request) {
             Route::Intercept(endpoint) => endpoint,
-            Route::Refuse(error) => return ResponseFuture::refused(error),
+            Route::Refuse(error) => {
+                return ResponseFuture::answered(error.into_response(StatusCode::BAD_REQUEST));
+            }
             Route::PassWithoutContent => {
                 let request = request.map(|_| RequestBody::full(Bytes::new()));
                 return ResponseFuture::pass_through(self.inner.call(request));
@@ -120,12 +115,7 @@ where
             }
         };
         if Probe::note(request.extensions(), self.shared.address(), endpoint) {
-            let answer = std::future::ready(Ok(check::answer()));
-            return ResponseFuture::intercepted(Intercepted::new(
-                Box::pin(answer),
-                Arc::default(),
-                |_, _| {},
-            ));
+            return ResponseFuture::answered(check::answer());
         }
         // The instance that was polled ready may hold a permit of the inner service. This request
         // waits for locks and leases first, so it drops that instance, and polls a clone for
@@ -140,7 +130,7 @@ where
             inner,
             request,
         );
-        ResponseFuture::intercepted(Intercepted::new(
+        ResponseFuture::intercepted(ToCompletion::new(
             Box::pin(outcome),
             progress,
             |handle, outcome| {

@@ -278,7 +278,7 @@ mod tests {
             .on_event(move |event| recorded.lock().unwrap().push(event.kind))
             .build()
             .unwrap();
-        let shared = layer.shared();
+        let shared = &*layer.shared;
         let now = shared.now();
         let later = now.saturating_add(Duration::from_secs(3600));
         let five_minutes_ago = Timestamp::from_millis(now.as_millis() - 300_000);
