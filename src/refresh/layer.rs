@@ -8,13 +8,10 @@ use std::sync::Arc;
 
 use tower::Layer;
 
-use crate::clock::SystemClock;
-use crate::endpoint::config::Config;
 use crate::endpoint::end_grant;
 use crate::endpoint::sessions::{self, Session};
 use crate::endpoint::state::State;
 use crate::grant::GrantKey;
-use crate::random::OsRandom;
 use crate::refresh::builder::RefreshLayerBuilder;
 use crate::refresh::service::Refresh;
 use crate::refresh::to_completion::to_completion;
@@ -54,16 +51,7 @@ impl<St: Store> RefreshLayer<St> {
 
     /// Creates a layer with all settings at their defaults.
     pub fn new(store: St) -> Self {
-        let config = Config::default();
-        Self {
-            shared: Arc::new(State::new(
-                store,
-                config,
-                Arc::new(SystemClock),
-                Arc::new(OsRandom),
-                None,
-            )),
-        }
+        Self::builder(store).finish()
     }
 
     /// Returns a builder for an [`AccessLayer`](crate::AccessLayer) that guards the routes of a

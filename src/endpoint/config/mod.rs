@@ -16,10 +16,11 @@ use http::StatusCode;
 #[cfg(feature = "access")]
 pub(crate) use self::paths::{ALLOWED, prefix};
 pub(crate) use self::paths::{Paths, Target};
+pub(crate) use self::windows::ChosenWindows;
 use crate::clock::{CENTURY, Timestamp};
 use crate::endpoint::direct::DirectService;
 use crate::error::ConfigError;
-pub(crate) use crate::grant::Windows;
+use crate::grant::Windows;
 use crate::revocation_key::RevocationKey;
 use crate::rotation_policy::PolicyOfClient;
 use crate::seal::{Context, SealError, SealNonce};

@@ -53,17 +53,13 @@ impl Default for Paths {
 
 impl Paths {
     pub(crate) fn checked(mut self) -> Result<Self, ConfigError> {
-        let mut before: Vec<(&'static str, &str)> = Vec::new();
+        let mut before: Vec<(Endpoint, &str)> = Vec::new();
         for (endpoint, path) in self.endpoints() {
-            let setting = endpoint.setting();
-            check_path(setting, path)?;
-            if let Some((other, path)) = before.iter().find(|(_, other)| *other == path) {
-                return Err(ConfigError::SamePath {
-                    settings: [*other, setting],
-                    path: (*path).to_owned(),
-                });
+            check_path(endpoint.setting(), path)?;
+            if let Some((other, _)) = before.iter().find(|(_, other)| *other == path) {
+                return Err(same_path(*other, endpoint.setting(), path));
             }
-            before.push((setting, path));
+            before.push((endpoint, path));
         }
         if self.normalized {
             self.rules = Some(self.rules()?);
@@ -84,11 +80,7 @@ impl Paths {
                     && (other.encloses(&prefix) || prefix.encloses(other))
             };
             if let Some((other, same)) = guarded.iter().find(|(_, other)| same(other)) {
-                let path = same.as_str().to_owned();
-                return Err(ConfigError::SamePath {
-                    settings: [other.setting(), endpoint.setting()],
-                    path,
-                });
+                return Err(same_path(*other, endpoint.setting(), same.as_str()));
             }
             guarded.push((endpoint, prefix));
         }
@@ -98,15 +90,9 @@ impl Paths {
         let mut allowed = Vec::new();
         for path in &self.allowed {
             let prefix = prefix(ALLOWED, path)?;
-            if let Some((other, guarded)) = guarded
-                .iter()
-                .find(|(_, guarded)| guarded.encloses(&prefix))
-            {
-                let path = guarded.as_str().to_owned();
-                return Err(ConfigError::SamePath {
-                    settings: [other.setting(), ALLOWED],
-                    path,
-                });
+            let encloses = |(_, guarded): &&(_, PathPrefix)| guarded.encloses(&prefix);
+            if let Some((other, guarded)) = guarded.iter().find(encloses) {
+                return Err(same_path(*other, ALLOWED, guarded.as_str()));
             }
             allowed.push(prefix);
         }
@@ -171,6 +157,14 @@ impl Paths {
 
 /// The setting of [`Paths::allowed`].
 pub(crate) const ALLOWED: &str = "allow_ambiguous_paths";
+
+/// Returns the error if a path of `setting` is the path of `endpoint`, or below it.
+fn same_path(endpoint: Endpoint, setting: &'static str, path: &str) -> ConfigError {
+    ConfigError::SamePath {
+        settings: [endpoint.setting(), setting],
+        path: path.to_owned(),
+    }
+}
 
 fn check_path(setting: &'static str, path: &str) -> Result<(), ConfigError> {
     match prefix(setting, path) {

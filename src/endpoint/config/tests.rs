@@ -4,8 +4,13 @@ use super::*;
 fn the_defaults_are_valid() {
     Config::default().check().unwrap();
     Paths::default().checked().unwrap();
-    Windows::checked(None, None, None, false).unwrap();
-    Windows::checked(None, None, None, true).unwrap();
+    for strict in [false, true] {
+        let chosen = ChosenWindows {
+            strict,
+            ..ChosenWindows::default()
+        };
+        chosen.checked().unwrap();
+    }
 }
 
 #[test]
@@ -205,10 +210,12 @@ fn an_invalid_setting_is_rejected() {
         ),
     ];
     for (name, retry, recovery, strict, error) in windows {
-        assert_eq!(
-            Windows::checked(retry, None, recovery, strict).unwrap_err(),
-            error,
-            "{name}"
-        );
+        let chosen = ChosenWindows {
+            retry,
+            shared: None,
+            recovery,
+            strict,
+        };
+        assert_eq!(chosen.checked().unwrap_err(), error, "{name}");
     }
 }

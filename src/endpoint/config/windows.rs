@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use super::Windows;
 use crate::clock::CENTURY;
 use crate::error::ConfigError;
+use crate::grant::Windows;
 
 const RETRY: Duration = Duration::from_secs(60);
 
@@ -16,35 +16,41 @@ impl Default for Windows {
     }
 }
 
-impl Windows {
-    pub(crate) fn checked(
-        retry: Option<Duration>,
-        shared: Option<Duration>,
-        recovery: Option<Duration>,
-        strict: bool,
-    ) -> Result<Self, ConfigError> {
-        let none = Self {
-            retry: Duration::ZERO,
-            shared: Duration::ZERO,
-            recovery: Duration::ZERO,
-        };
-        if strict {
-            let set = |window: Option<Duration>| window.is_some_and(|window| !window.is_zero());
-            return if set(retry) || set(shared) || set(recovery) {
-                Err(ConfigError::StrictWithWindow)
-            } else {
-                Ok(none)
+/// The windows that the application has set.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ChosenWindows {
+    pub(crate) retry: Option<Duration>,
+    pub(crate) shared: Option<Duration>,
+    pub(crate) recovery: Option<Duration>,
+    /// Whether all windows are zero.
+    pub(crate) strict: bool,
+}
+
+impl ChosenWindows {
+    pub(crate) fn checked(self) -> Result<Windows, ConfigError> {
+        if self.strict {
+            let chosen = [self.retry, self.shared, self.recovery];
+            let is_set = |window: Duration| !window.is_zero();
+            return match chosen.into_iter().flatten().any(is_set) {
+                true => Err(ConfigError::StrictWithWindow),
+                false => Ok(Windows {
+                    retry: Duration::ZERO,
+                    shared: Duration::ZERO,
+                    recovery: Duration::ZERO,
+                }),
             };
         }
-        let default = Self::default();
-        let retry = retry.unwrap_or(default.retry);
-        let shared = shared.unwrap_or(retry);
-        let set = recovery;
-        let recovery = recovery.unwrap_or(default.recovery);
+        let default = Windows::default();
+        let retry = self.retry.unwrap_or(default.retry);
+        let windows = Windows {
+            retry,
+            shared: self.shared.unwrap_or(retry),
+            recovery: self.recovery.unwrap_or(default.recovery),
+        };
         for (setting, window) in [
-            ("retry_window", retry),
-            ("shared_token_window", shared),
-            ("recovery_window", recovery),
+            ("retry_window", windows.retry),
+            ("shared_token_window", windows.shared),
+            ("recovery_window", windows.recovery),
         ] {
             if window > CENTURY || (!window.is_zero() && window.as_millis() == 0) {
                 return Err(ConfigError::Duration(setting));
@@ -52,13 +58,9 @@ impl Windows {
         }
         // Only a recovery window that the application has set can contradict the retry window.
         let contradicts = |recovery: Duration| !recovery.is_zero() && recovery <= retry;
-        if set.is_some_and(contradicts) {
+        if self.recovery.is_some_and(contradicts) {
             return Err(ConfigError::RecoveryWithinRetry);
         }
-        Ok(Self {
-            retry,
-            shared,
-            recovery,
-        })
+        Ok(windows)
     }
 }

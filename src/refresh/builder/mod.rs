@@ -10,11 +10,11 @@ mod tokens;
 mod upstream;
 mod users;
 
+use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
-use crate::endpoint::config::{self, Config, Paths};
+use crate::endpoint::config::{ChosenWindows, Config};
 use crate::endpoint::state::State;
 use crate::error::ConfigError;
 use crate::event::Event;
@@ -44,11 +44,7 @@ use crate::store::Store;
 pub struct RefreshLayerBuilder<St> {
     store: St,
     config: Config,
-    paths: Paths,
-    retry_window: Option<Duration>,
-    shared_token_window: Option<Duration>,
-    recovery_window: Option<Duration>,
-    strict: bool,
+    windows: ChosenWindows,
     clock: Arc<dyn Clock>,
     random: Arc<dyn SecureRandom>,
     on_event: Option<Arc<dyn Fn(&Event) + Send + Sync>>,
@@ -59,11 +55,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
         Self {
             store,
             config: Config::default(),
-            paths: Paths::default(),
-            retry_window: None,
-            shared_token_window: None,
-            recovery_window: None,
-            strict: false,
+            windows: ChosenWindows::default(),
             clock: Arc::new(SystemClock),
             random: Arc::new(OsRandom),
             on_event: None,
@@ -95,31 +87,33 @@ impl<St: Store> RefreshLayerBuilder<St> {
     ///
     /// [`ConfigError`] if a setting is invalid or contradicts another one.
     pub fn build(self) -> Result<RefreshLayer<St>, ConfigError> {
-        let Self {
-            store,
-            mut config,
-            paths,
-            retry_window,
-            shared_token_window,
-            recovery_window,
-            strict,
-            clock,
-            random,
-            on_event,
-        } = self;
-        config.paths = paths.checked()?;
-        config.windows =
-            config::Windows::checked(retry_window, shared_token_window, recovery_window, strict)?;
+        let mut builder = self;
+        let config = &mut builder.config;
+        config.paths = mem::take(&mut config.paths).checked()?;
+        config.windows = builder.windows.checked()?;
         // Only a window that the application has set can contradict the idle lifetime. The default
         // may be longer than a short one.
-        if shared_token_window.is_some_and(|window| window > config.idle_lifetime) {
+        let shared = builder.windows.shared;
+        if shared.is_some_and(|window| window > config.idle_lifetime) {
             return Err(ConfigError::SharedTokenWindow);
         }
         config.check()?;
-        Ok(RefreshLayer {
-            shared: Arc::new(State::new(store, config, clock, random, on_event)),
-        })
+        Ok(builder.finish())
+    }
+
+    /// Builds a layer with settings that were checked, or that are the defaults.
+    pub(super) fn finish(self) -> RefreshLayer<St> {
+        let shared = State::new(
+            self.store,
+            self.config,
+            self.clock,
+            self.random,
+            self.on_event,
+        );
+        RefreshLayer {
+            shared: Arc::new(shared),
+        }
     }
 }
 
-redacted_debug!(self: <St> RefreshLayerBuilder { config, paths });
+redacted_debug!(self: <St> RefreshLayerBuilder { config });

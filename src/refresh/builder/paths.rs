@@ -11,7 +11,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// with `{`, `}`, `*` or a segment that begins with `:` is a
     /// [`ConfigError`](crate::ConfigError).
     pub fn token_path(mut self, path: impl Into<String>) -> Self {
-        self.paths.token = path.into();
+        self.config.paths.token = path.into();
         self
     }
 
@@ -34,7 +34,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// that service is only the handler of this path: wrap the whole router instead, or the client
     /// gets 502 and the grant continues.
     pub fn revocation_path(mut self, path: impl Into<String>) -> Self {
-        self.paths.revocation = path.into();
+        self.config.paths.revocation = path.into();
         self
     }
 
@@ -50,7 +50,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// For a token that is not active the response is only `{"active":false}`. Requests about
     /// tokens of another format are forwarded unchanged.
     pub fn introspection_path(mut self, path: impl Into<String>) -> Self {
-        self.paths.introspection = Some(path.into());
+        self.config.paths.introspection = Some(path.into());
         self
     }
 
@@ -76,7 +76,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// If one guarded path is below another, a request below both belongs to the longer one. The
     /// guarded paths themselves must not be ambiguous.
     pub fn match_normalized_paths(mut self, normalized: bool) -> Self {
-        self.paths.normalized = normalized;
+        self.config.paths.normalized = normalized;
         self
     }
 
@@ -96,7 +96,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// [`match_normalized_paths`](Self::match_normalized_paths) is not set, or if the prefix is a
     /// guarded path or below one.
     pub fn allow_ambiguous_paths(mut self, prefix: impl Into<String>) -> Self {
-        self.paths.allowed.push(prefix.into());
+        self.config.paths.allowed.push(prefix.into());
         self
     }
 }

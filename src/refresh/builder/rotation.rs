@@ -17,7 +17,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// old token reaches the inner service and gets the current token, in the
     /// [`shared_token_window`](Self::shared_token_window).
     pub fn retry_window(mut self, window: Duration) -> Self {
-        self.retry_window = Some(window);
+        self.windows.retry = Some(window);
         self
     }
 
@@ -35,7 +35,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// store, at most 256 bytes of Redis memory each. One request follows at most 64 links: a token
     /// that is further behind gets `invalid_grant`.
     pub fn shared_token_window(mut self, window: Duration) -> Self {
-        self.shared_token_window = Some(window);
+        self.windows.shared = Some(window);
         self
     }
 
@@ -48,7 +48,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// laptops that were closed over a weekend. FAPI 2.0 Security Profile §5.3.2.1 asks servers
     /// that rotate refresh tokens to let such clients retry.
     pub fn recovery_window(mut self, window: Duration) -> Self {
-        self.recovery_window = Some(window);
+        self.windows.recovery = Some(window);
         self
     }
 
@@ -59,7 +59,7 @@ impl<St: Store> RefreshLayerBuilder<St> {
     /// Requests that arrive while another request rotates the same token are rejected, but do not
     /// end the grant.
     pub fn strict(mut self, strict: bool) -> Self {
-        self.strict = strict;
+        self.windows.strict = strict;
         self
     }
 
