@@ -2,7 +2,6 @@
 //!
 //! It is below the endpoints and imports none of them.
 
-use std::error::Error as _;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +51,7 @@ pub(crate) type Outcome<ResBody, E> = Result<Response<ResponseBody<ResBody>>, Fa
 pub(crate) struct RequestContext<St> {
     pub(crate) shared: Arc<State<St>>,
     pub(crate) progress: Arc<Progress>,
-    started: Instant,
+    pub(crate) started: Instant,
 }
 
 impl<St> RequestContext<St> {
@@ -68,10 +67,6 @@ impl<St> RequestContext<St> {
 impl<St: Store> RequestContext<St> {
     pub(crate) fn store(&self) -> &InstrumentedStore<St> {
         self.shared.store()
-    }
-
-    pub(crate) fn started(&self) -> Instant {
-        self.started
     }
 
     /// Sets and returns the time until which the client waits. After it, the client gets an error.
@@ -192,12 +187,8 @@ impl<St: Store> RequestContext<St> {
         error: StoreError,
         subject: EventSubject<'_>,
     ) -> RefreshError {
-        self.shared.emit_with_cause(
-            EventKind::of_failure(&error),
-            subject,
-            self.started.elapsed(),
-            error.source(),
-        );
+        self.shared
+            .emit_failure(&error, subject, self.started.elapsed());
         error.into()
     }
 }

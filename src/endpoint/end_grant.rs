@@ -4,7 +4,6 @@
 //! [`end`] removes the grant, announces the end, emits the event and begins to revoke the upstream
 //! token.
 
-use std::error::Error as _;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -25,15 +24,10 @@ pub(crate) type Ended = Result<bool, StoreError>;
 /// the store fails.
 pub(crate) async fn end<St: Store>(shared: Arc<State<St>>, key: Key) -> Ended {
     let started = Instant::now();
-    let _in_flight = shared.in_flight().token();
+    let _in_flight = shared.in_flight.token();
     remove(&shared, key, started).await.inspect_err(|error| {
         let subject = EventSubject::grant(None, &key, None);
-        shared.emit_with_cause(
-            EventKind::of_failure(error),
-            subject,
-            started.elapsed(),
-            error.source(),
-        );
+        shared.emit_failure(error, subject, started.elapsed());
     })
 }
 

@@ -116,7 +116,7 @@ async fn find_refresh<St: Store>(
 ) -> Result<Found, RefreshError> {
     let failed = |error| context.store_failed(error, EventSubject::client(None));
     let key = token.key();
-    let epochs = context.shared.epochs().current(context.store());
+    let epochs = context.shared.epochs.current(context.store());
     let (entry, epochs) = join(context.store().get(&key), epochs).await;
     let Some(entry) = entry.map_err(failed)? else {
         return Ok(None);
@@ -197,7 +197,7 @@ async fn find_access<St: Store>(
         &key,
         &token.grant_key(),
         context.shared.now(),
-        context.shared.epochs(),
+        &context.shared.epochs,
         epochs::MAX_AGE,
     )
     .await?

@@ -149,7 +149,11 @@ async fn answer<St: Store, I: Inner, B: Body<Data = Bytes>>(
     let body = read.map_err(unread)?;
     // A request whose form has not arrived takes no place, so that half-sent forms cannot take all
     // of them. The permit is released when the request is complete, with or without its client.
-    let _permit = context.shared.request().ok_or(RefreshError::Overloaded)?;
+    let _permit = context
+        .shared
+        .requests
+        .take()
+        .ok_or(RefreshError::Overloaded)?;
     let mut form = TokenRequest::parse(body.clone()).map_err(malformed)?;
     if let Some(query) = head.uri.query() {
         form.check_query(query).map_err(malformed)?;

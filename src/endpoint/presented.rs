@@ -150,7 +150,9 @@ mod tests {
             };
             let now = Timestamp::from_millis(1_800_000_000_000);
             let hour = Duration::from_secs(3600);
-            Record::begin(binding, Bytes::new(), now, hour, None, None).with_profile(Some(sealed))
+            let mut record = Record::begin(binding, Bytes::new(), now, hour, None, None);
+            record.profile = Some(sealed);
+            record
         };
         let (old, new) = (
             Sealer::new(older.secret()),

@@ -26,7 +26,7 @@ pub(crate) async fn refuse_reuse<St: Store, I: Inner>(
     (entry, record): (Entry, Record),
 ) -> Outcome<I::ResBody, I::Error> {
     context.progress.begin();
-    let _in_flight = context.shared.in_flight().token();
+    let _in_flight = context.shared.in_flight.token();
     let rotated_away_for = record.token_age(context.shared.now());
     let (client_proof, response) = if record.authenticated {
         match prove(context, upstream, form).await? {

@@ -1,8 +1,14 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::Instrument as _;
 
+use crate::endpoint::context::RequestContext;
 use crate::endpoint::state::State;
+use crate::event::{EventKind, EventSubject};
+use crate::key_lock::KeyLockGuard;
 use crate::store::{Store, StoreError};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -10,17 +16,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two attempts. It is shorter than the second after which a client
 /// retries, so that the commit arrives before another instance uses the same upstream token.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-
-/// The number of times that one attempt overrides a lease that another request has taken over.
-pub(crate) const OVERRIDES: usize = 32;
-
-/// Returns the error of a write that other requests have overridden in each of [`OVERRIDES`]
-/// attempts.
-pub(crate) fn overridden() -> StoreError {
-    StoreError::unavailable(
-        "failed to write the entry: other requests changed it during each of 32 attempts",
-    )
-}
 
 /// A write that must reach the store.
 pub(crate) trait RetryableWrite: Send {
@@ -52,4 +47,35 @@ pub(crate) async fn persist<W: RetryableWrite, St: Store>(
         }
     }
     None
+}
+
+/// Retries the write of a request in a background task, and emits the event that `event` returns
+/// for the result. The write exists only in the memory of this process. A shutdown waits for it,
+/// and so does the next request with the same token on this instance, because the task has the
+/// lock. If too many writes are retried already, this one has failed.
+pub(crate) fn settle<St: Store, W: RetryableWrite + 'static>(
+    context: &RequestContext<St>,
+    mut write: W,
+    held: (Option<TaskTrackerToken>, KeyLockGuard),
+    subject: EventSubject<'_>,
+    event: impl FnOnce(&W, Option<W::Done>, &Arc<State<St>>) -> EventKind + Send + 'static,
+) {
+    let shared = Arc::clone(&context.shared);
+    let started = context.started;
+    let client_id = subject.client_id.cloned();
+    let grant = subject.grant.map(|(key, generation)| (*key, generation));
+    let task = async move {
+        let settled = match shared.commits.take() {
+            Some(_permit) => persist(&mut write, &shared).await,
+            None => None,
+        };
+        let kind = event(&write, settled, &shared);
+        let subject = EventSubject {
+            client_id: client_id.as_ref(),
+            grant: grant.as_ref().map(|(key, generation)| (key, *generation)),
+        };
+        shared.emit(kind, subject, started.elapsed());
+        drop(held);
+    };
+    tokio::spawn(task.in_current_span());
 }

@@ -40,23 +40,42 @@ const REVOCATIONS_AT_ONCE: usize = 32;
 pub(crate) struct State<St> {
     store: InstrumentedStore<St>,
     config: Config,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     random: Arc<dyn SecureRandom>,
-    on_event: Option<Callback>,
-    key_lock: KeyLock,
+    pub(crate) on_event: Option<Callback>,
+    pub(crate) key_lock: KeyLock,
     /// The operations in progress, which a shutdown waits for.
-    in_flight: TaskTracker,
-    /// A permit for each intercepted request.
-    requests: Arc<Semaphore>,
-    background: Arc<Semaphore>,
-    lists: Arc<Semaphore>,
-    revocations: Arc<Semaphore>,
-    revoking: Semaphore,
-    epochs: Arc<Epochs>,
-    renewals: Renewals,
+    pub(crate) in_flight: TaskTracker,
+    /// One for each intercepted request.
+    pub(crate) requests: Permits,
+    /// One for each commit that is retried in the background.
+    pub(crate) commits: Permits,
+    /// One for each session that is listed or dropped in the background.
+    pub(crate) lists: Permits,
+    /// One for each upstream token that waits for its revocation.
+    pub(crate) revocations: Permits,
+    /// The permits to send a revocation to the inner service.
+    pub(crate) revoking: Semaphore,
+    pub(crate) epochs: Arc<Epochs>,
+    /// The renewals of upstream access tokens that are running.
+    pub(crate) renewals: Renewals,
     /// The caches of the access layers that were made from this layer.
     #[cfg(feature = "access")]
     caches: Mutex<Vec<Weak<Cache>>>,
+}
+
+/// A limit of the operations of one kind that are in progress.
+pub(crate) struct Permits(Arc<Semaphore>);
+
+impl Permits {
+    fn new(limit: usize) -> Self {
+        Self(Arc::new(Semaphore::new(limit)))
+    }
+
+    /// Returns a permit for one more operation, or `None` if the limit is reached.
+    pub(crate) fn take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_owned().ok()
+    }
 }
 
 impl<St> State<St> {
@@ -70,7 +89,7 @@ impl<St> State<St> {
         let max_in_flight = config.max_in_flight.min(Semaphore::MAX_PERMITS);
         Self {
             store: InstrumentedStore::new(store),
-            requests: Arc::new(Semaphore::new(max_in_flight)),
+            requests: Permits::new(max_in_flight),
             config,
             clock,
             random,
@@ -78,10 +97,10 @@ impl<St> State<St> {
             key_lock: KeyLock::default(),
             in_flight: TaskTracker::new(),
             epochs: Arc::default(),
-            background: Arc::new(Semaphore::new(BACKGROUND_COMMITS)),
-            lists: Arc::new(Semaphore::new(BACKGROUND_LISTS)),
+            commits: Permits::new(BACKGROUND_COMMITS),
+            lists: Permits::new(BACKGROUND_LISTS),
             renewals: Renewals::default(),
-            revocations: Arc::new(Semaphore::new(BACKGROUND_REVOCATIONS)),
+            revocations: Permits::new(BACKGROUND_REVOCATIONS),
             revoking: Semaphore::new(REVOCATIONS_AT_ONCE),
             #[cfg(feature = "access")]
             caches: Mutex::default(),
@@ -109,33 +128,6 @@ impl<St> State<St> {
         std::ptr::from_ref(self).addr()
     }
 
-    pub(crate) const fn key_lock(&self) -> &KeyLock {
-        &self.key_lock
-    }
-
-    pub(crate) const fn in_flight(&self) -> &TaskTracker {
-        &self.in_flight
-    }
-
-    pub(crate) const fn epochs(&self) -> &Arc<Epochs> {
-        &self.epochs
-    }
-
-    /// The renewals of upstream access tokens that are running.
-    pub(crate) const fn renewals(&self) -> &Renewals {
-        &self.renewals
-    }
-
-    #[cfg(feature = "access")]
-    pub(crate) fn on_event(&self) -> Option<Callback> {
-        self.on_event.clone()
-    }
-
-    #[cfg(feature = "access")]
-    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
-        Arc::clone(&self.clock)
-    }
-
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -150,37 +142,20 @@ impl<St> State<St> {
         Ok(bytes)
     }
 
-    /// Returns a permit for one more intercepted request, or `None` if the limit is reached.
-    pub(crate) fn request(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.requests).try_acquire_owned().ok()
-    }
-
-    /// Returns a permit to retry one more commit in the background, or `None` if the limit is
-    /// reached.
-    pub(crate) fn background(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.background).try_acquire_owned().ok()
-    }
-
-    /// Returns a permit to list or drop one more session in the background, or `None` if the limit
-    /// is reached.
-    pub(crate) fn background_list(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.lists).try_acquire_owned().ok()
-    }
-
-    /// Returns a permit to revoke one more upstream token in the background, or `None` if the limit
-    /// is reached.
-    pub(crate) fn background_revocation(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.revocations).try_acquire_owned().ok()
-    }
-
-    /// Returns the permits to send a revocation to the inner service.
-    pub(crate) const fn revoking(&self) -> &Semaphore {
-        &self.revoking
-    }
-
     /// Logs an event and passes it to the callback of the application.
     pub(crate) fn emit(&self, kind: EventKind, subject: EventSubject<'_>, elapsed: Duration) {
         self.emit_with_detail(kind, subject, elapsed, Detail::default());
+    }
+
+    /// Emits the event of a store that failed.
+    pub(crate) fn emit_failure(
+        &self,
+        error: &StoreError,
+        subject: EventSubject<'_>,
+        elapsed: Duration,
+    ) {
+        let kind = EventKind::of_failure(error);
+        self.emit_with_cause(kind, subject, elapsed, error.source());
     }
 
     /// Like [`emit`](Self::emit), with the cause of the event, which is only logged.
@@ -218,16 +193,20 @@ impl<St> State<St> {
 
 impl<St: Store> State<St> {
     /// Ends every grant that has begun, or every grant of one client, and publishes that.
-    pub(crate) async fn begin_epoch(&self, client_id: Option<&ClientId>) -> Result<(), StoreError> {
+    pub(crate) async fn begin_epoch(
+        self: Arc<Self>,
+        client_id: Option<ClientId>,
+    ) -> Result<(), StoreError> {
         let started = Instant::now();
+        let _in_flight = self.in_flight.token();
+        let client_id = client_id.as_ref();
         let subject = EventSubject::client(client_id);
         let begun = epochs::begin(&self.store, &*self.random, client_id, self.now()).await;
         self.epochs.forget();
         #[cfg(feature = "access")]
         self.caches(Cache::forget);
         if let Err(error) = begun {
-            let kind = EventKind::of_failure(&error);
-            self.emit_with_cause(kind, subject, started.elapsed(), error.source());
+            self.emit_failure(&error, subject, started.elapsed());
             return Err(error);
         }
         self.emit(EventKind::EndedByApplication, subject, started.elapsed());

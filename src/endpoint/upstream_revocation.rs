@@ -110,7 +110,7 @@ pub(crate) fn revoke<St: Store>(shared: &Arc<State<St>>, key: &Key, record: &Rec
         started: Instant::now(),
     };
     let opened = open(revocation_key, &service.credentials, key, record);
-    let permit = shared.background_revocation();
+    let permit = shared.revocations.take();
     let ready = opened.and_then(|token| Ok((token, permit.ok_or(RevocationError::TooMany)?)));
     match ready {
         Ok((token, permit)) => {
@@ -161,7 +161,7 @@ impl Revocation {
         token: Zeroizing<String>,
         permit: OwnedSemaphorePermit,
     ) -> impl Future<Output = ()> + Send {
-        let mut in_flight = shared.in_flight().token();
+        let mut in_flight = shared.in_flight.token();
         let mut span = Span::current();
         async move {
             let _permit = permit;
@@ -184,7 +184,7 @@ impl Revocation {
                 drop(in_flight);
                 sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
-                in_flight = shared.in_flight().token();
+                in_flight = shared.in_flight.token();
             };
             self.emit(&shared, outcome);
             drop(in_flight);
@@ -200,7 +200,7 @@ impl Revocation {
     ) -> Result<(), RevocationError> {
         // Waiting counts as a part of the attempt, so that a shutdown waits for one time limit even
         // if the inner service hangs.
-        let _permit = shared.revoking().acquire().await;
+        let _permit = shared.revoking.acquire().await;
         let config = shared.config();
         let client_id = self.client_id.as_str();
         let path = &config.paths.revocation;

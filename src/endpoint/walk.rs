@@ -20,8 +20,10 @@ const MAX_HOPS: u32 = 64;
 /// A link is only read once: if the grant is rotated in the meantime, the walk continues from the
 /// newest token that it has reached.
 pub(crate) struct Walk {
-    token: RefreshToken,
-    hash: ClaimTag,
+    /// The newest token that was reached.
+    pub(crate) token: RefreshToken,
+    /// Its hash.
+    pub(crate) hash: ClaimTag,
     hops: u32,
     /// The current token at the time when no further link was found.
     dead_end: Option<ClaimTag>,
@@ -46,16 +48,6 @@ impl Walk {
             hops: 0,
             dead_end: None,
         }
-    }
-
-    /// Returns the hash of the newest token that was reached.
-    pub(crate) const fn hash(&self) -> ClaimTag {
-        self.hash
-    }
-
-    /// Returns the newest token that was reached.
-    pub(crate) fn into_token(self) -> RefreshToken {
-        self.token
     }
 
     /// Returns what is known about the way to the token with the hash `current`.

@@ -50,18 +50,6 @@ impl Record {
         }
     }
 
-    /// Returns the record with what is known about the user, sealed for the current token.
-    pub(crate) fn with_profile(mut self, profile: Option<Bytes>) -> Self {
-        self.profile = profile;
-        self
-    }
-
-    /// Returns the record with its upstream token sealed for the revocation key.
-    pub(crate) fn with_revocable(mut self, revocable: Option<Bytes>) -> Self {
-        self.revocable = revocable;
-        self
-    }
-
     /// Returns the record of a grant that is added at `now` to the index of its user, which lists
     /// it for twice the idle lifetime.
     pub(crate) fn listed(mut self, now: Timestamp, idle_lifetime: Duration) -> Self {
@@ -95,32 +83,24 @@ impl Record {
 
     /// Returns the record with a new upstream token. The current token stays.
     pub(crate) fn renewed(&self, renewal: Renewal) -> Self {
-        let Renewal {
-            now,
-            sealed,
-            revocable,
-            idle_lifetime,
-            renewed,
-            upstream_lifetime,
-            authorization_lifetime,
-        } = renewal;
-        let now = self.time(now);
+        let now = self.time(renewal.now);
         let end = |lifetime: Option<Duration>, last| match lifetime {
             Some(lifetime) => Some(now.saturating_add(lifetime)),
-            None if renewed => None,
+            None if renewal.renewed => None,
             None => last,
         };
-        let upstream_end = end(upstream_lifetime, self.upstream_end);
-        let authorization_end = end(authorization_lifetime, self.authorization_end);
+        let upstream_end = end(renewal.upstream_lifetime, self.upstream_end);
+        let authorization_end = end(renewal.authorization_lifetime, self.authorization_end);
         let upstream_ends = [upstream_end, authorization_end];
+        let idle_lifetime = renewal.idle_lifetime;
         let expires_at = self.binding.expires_at(now, idle_lifetime, upstream_ends);
         Self {
             rotated_at: Some(now),
             upstream_end,
             authorization_end,
             expires_at,
-            sealed,
-            revocable,
+            sealed: renewal.sealed,
+            revocable: renewal.revocable,
             minted_at: (self.generation > 0).then(|| self.minted()),
             revocation_pending: false,
             ..self.clone()

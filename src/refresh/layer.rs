@@ -220,11 +220,7 @@ impl<St: Store> RefreshLayer<St> {
         &self,
         client_id: &ClientId,
     ) -> impl Future<Output = Result<(), StoreError>> + Send + use<St> {
-        let (shared, client_id) = (Arc::clone(&self.shared), client_id.clone());
-        to_completion(async move {
-            let _in_flight = shared.in_flight().token();
-            shared.begin_epoch(Some(&client_id)).await
-        })
+        to_completion(Arc::clone(&self.shared).begin_epoch(Some(client_id.clone())))
     }
 
     /// Ends every grant that has begun until now, and its access tokens, like
@@ -235,11 +231,7 @@ impl<St: Store> RefreshLayer<St> {
     ///
     /// [`StoreError`] if the store fails. Calling again is safe.
     pub fn end_all(&self) -> impl Future<Output = Result<(), StoreError>> + Send + use<St> {
-        let shared = Arc::clone(&self.shared);
-        to_completion(async move {
-            let _in_flight = shared.in_flight().token();
-            shared.begin_epoch(None).await
-        })
+        to_completion(Arc::clone(&self.shared).begin_epoch(None))
     }
 
     /// Waits until no rotation, adoption or revocation is in progress, no session is being listed,
@@ -251,7 +243,7 @@ impl<St: Store> RefreshLayer<St> {
     /// stopped accepting requests and before the runtime is shut down. The layer still accepts new
     /// requests.
     pub fn drain(&self) -> impl Future<Output = ()> + Send + use<St> {
-        let in_flight = self.shared.in_flight().clone();
+        let in_flight = self.shared.in_flight.clone();
         async move {
             // A closed tracker still accepts operations. `wait` returns only for a closed one.
             in_flight.close();

@@ -53,9 +53,13 @@ impl<St: Store> AccessLayerBuilder<St> {
 
     pub(crate) fn over(state: &Arc<State<St>>) -> Self {
         let prefix = state.config().access_prefix.clone();
-        let builder = Self::new(StoreHandle::State(Arc::clone(state)), state.clock(), prefix);
+        let builder = Self::new(
+            StoreHandle::State(Arc::clone(state)),
+            Arc::clone(&state.clock),
+            prefix,
+        );
         Self {
-            on_event: state.on_event(),
+            on_event: state.on_event.clone(),
             ..builder
         }
     }
@@ -363,7 +367,7 @@ impl<St: Store> AccessLayerBuilder<St> {
         let end_responses = end_responses.then_some(cache_ttl);
         let epochs = match &store {
             StoreHandle::Own(_) => Arc::default(),
-            StoreHandle::State(state) => Arc::clone(state.epochs()),
+            StoreHandle::State(state) => Arc::clone(&state.epochs),
         };
         let guard = Guard {
             epochs,

@@ -21,7 +21,7 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
     let key = token.key();
     let grant = token.grant_key();
     context.progress.begin();
-    let _in_flight = context.shared.in_flight().token();
+    let _in_flight = context.shared.in_flight.token();
     let stranger = EventSubject::client(Some(client_id));
     let found = context
         .store()

@@ -30,7 +30,7 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
 ) -> Outcome<I::ResBody, I::Error> {
     let presented = PresentedToken::new(token, client_id);
     context.progress.begin();
-    let _in_flight = context.shared.in_flight().token();
+    let _in_flight = context.shared.in_flight.token();
     let (entry, record, current) = match find(context, &presented).await? {
         Found::Grant(entry, record, current) => (entry, record, current),
         Found::Late(entry, record) => {

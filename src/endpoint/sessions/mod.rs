@@ -36,7 +36,7 @@ pub(crate) async fn list<St: Store>(
     };
     let mut listed = index.open(&entry).map_err(StoreError::corrupt)?;
     listed.sort_by_key(|session| session.created_at);
-    let epochs = shared.epochs().current(shared.store()).await?;
+    let epochs = shared.epochs.current(shared.store()).await?;
     let mut sessions = Vec::new();
     let mut ended = HashSet::new();
     let now = shared.now();
@@ -95,7 +95,7 @@ async fn end_listed<St: Store>(
     index: Index,
     ends: impl Fn(&Listed) -> bool,
 ) -> Result<usize, StoreError> {
-    let _in_flight = shared.in_flight().token();
+    let _in_flight = shared.in_flight.token();
     let Some(entry) = shared.store().get(&index.key).await? else {
         return Ok(0);
     };
@@ -134,11 +134,11 @@ async fn end_listed<St: Store>(
 /// Drops the session of a grant that its client has revoked, in the background. If that fails, the
 /// session is dropped when the index is next read.
 pub(crate) fn forget<St: Store>(shared: &Arc<State<St>>, subject: Subject, grant: Key) {
-    let Some(permit) = shared.background_list() else {
+    let Some(permit) = shared.lists.take() else {
         return;
     };
     let shared = Arc::clone(shared);
-    let in_flight = shared.in_flight().token();
+    let in_flight = shared.in_flight.token();
     let task = async move {
         let _held = (permit, in_flight);
         let index = user_index(&shared, &subject);

@@ -62,25 +62,27 @@ impl NewSession {
         }
     }
 
-    /// Lists the session. If the store fails, emits an event and returns the session, to be listed
-    /// [in the background](Self::list_in_background): a log-in does not fail because of it.
-    pub(crate) async fn list<St: Store>(mut self, shared: &State<St>) -> Option<Self> {
+    /// Lists a session, if there is one. If the store fails, emits an event and returns the session,
+    /// to be listed [in the background](Self::list_in_background): a log-in does not fail because
+    /// of it.
+    pub(crate) async fn list<St: Store>(session: Option<Self>, shared: &State<St>) -> Option<Self> {
+        let mut session = session?;
         let started = Instant::now();
-        let error = self.attempt(shared).await.err()?;
-        self.emit(shared, EventKind::of_failure(&error), started);
-        Some(self)
+        let error = session.attempt(shared).await.err()?;
+        session.emit(shared, EventKind::of_failure(&error), started);
+        Some(session)
     }
 
     /// Lists the session in the background, and tries for up to a minute. Emits an event if that
     /// fails.
     pub(crate) fn list_in_background<St: Store>(mut self, shared: &Arc<State<St>>) {
         let started = Instant::now();
-        let Some(permit) = shared.background_list() else {
+        let Some(permit) = shared.lists.take() else {
             self.emit(shared, EventKind::SessionUnlisted, started);
             return;
         };
         let shared = Arc::clone(shared);
-        let in_flight = shared.in_flight().token();
+        let in_flight = shared.in_flight.token();
         let task = async move {
             let _held = (permit, in_flight);
             if persist(&mut self, &shared).await.is_none() {
@@ -167,7 +169,7 @@ async fn add<St: Store>(
 /// found enough that have ended. If all others are alive, drops the oldest one, which is then no
 /// longer listed.
 async fn make_room<St: Store>(shared: &State<St>, index: &Index) -> Result<(), StoreError> {
-    let epochs = shared.epochs().current(shared.store());
+    let epochs = shared.epochs.current(shared.store());
     let (found, epochs) = join(shared.store().get(&index.key), epochs).await;
     let (Some(entry), epochs) = (found?, epochs?) else {
         return Ok(());

@@ -6,9 +6,10 @@ use futures_util::future::join;
 use tokio::time::{Instant, sleep};
 
 use super::entropy::Entropy;
+use super::held::{Held, OpenGrant};
 use super::lease::{LeaseGuard, Purpose, TAKEOVER_PAUSE};
-use super::replay::{self, Answer};
-use super::request::RefreshRequest;
+use super::replay;
+use super::request::ClientRequest;
 use super::step::{Claimed, Step, standing};
 use crate::endpoint::context::RequestContext;
 use crate::endpoint::presented::PresentedToken;
@@ -21,7 +22,6 @@ use crate::error::RefreshError;
 use crate::grant::{Proceed, Record, Refusal, Standing};
 use crate::random::RandomUnavailable;
 use crate::store::{ClaimTag, Entry, Key, Store, StoreError};
-use crate::token::RefreshToken;
 
 /// The first pause between two claims of a grant that another request is rotating. Each pause is
 /// twice as long as the one before, up to [`LONGEST_PAUSE`].
@@ -29,27 +29,14 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(5);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// The result of a claim that was not refused, or that found reuse.
-pub(super) enum Acquired<St: Store> {
+pub(super) enum Acquired<'a, St: Store> {
     /// The right to rotate.
     // Boxed because it is moved through several futures.
-    Lease(Box<Held<St>>),
+    Lease(Box<Held<'a, St>>, Proceed),
     /// The stored answer of the last rotation, and its body.
     Replay(Box<(Granted, Bytes)>),
     /// The presented token is reused. The entry and the record of its grant.
     Reuse(Box<(Entry, Record)>),
-}
-
-/// The right to rotate a grant.
-pub(super) struct Held<St: Store> {
-    pub(super) lease: LeaseGuard<St>,
-    pub(super) record: Record,
-    /// The current token: the presented one, or the one to which its links lead.
-    pub(super) current: RefreshToken,
-    /// The hash of the current token, as named by the claim.
-    pub(super) claimed: ClaimTag,
-    pub(super) proceed: Proceed,
-    /// The randomness for the next token.
-    pub(super) entropy: Entropy,
 }
 
 /// The lease that a claim asks for.
@@ -74,7 +61,7 @@ impl<St: Store> Attempt<St> {
         purpose: Purpose,
     ) -> Result<Self, RandomUnavailable> {
         let entropy = Entropy::new(&context.shared)?;
-        let version = purpose.version(entropy.claim());
+        let version = purpose.version(entropy.claim);
         let lease = LeaseGuard::new(&context.shared, key, version);
         Ok(Self { lease, entropy })
     }
@@ -111,13 +98,13 @@ impl<St: Store> Attempt<St> {
 ///   [`rest`](crate::endpoint::progress::Progress::rest), so that it ends when its client
 ///   disconnects. It then claims with the presented token again, because the token that its links
 ///   led to may have been rotated away. `waited` makes such a token late instead of reused.
-pub(super) async fn acquire<St: Store>(
+pub(super) async fn acquire<'a, St: Store>(
     context: &RequestContext<St>,
-    presented: &PresentedToken<'_>,
-    request: &RefreshRequest<'_>,
+    presented: &'a PresentedToken<'a>,
+    request: &ClientRequest<'_>,
     mut waited: bool,
     deadline: Instant,
-) -> Result<Acquired<St>, RefreshError> {
+) -> Result<Acquired<'a, St>, RefreshError> {
     let rotation = || Goal {
         tag: presented.hash,
         purpose: Purpose::Rotation,
@@ -140,7 +127,7 @@ pub(super) async fn acquire<St: Store>(
             Some(attempt) => attempt,
             None => Attempt::new(context, key, goal.purpose)?,
         };
-        let epochs = context.shared.epochs().current(context.store());
+        let epochs = context.shared.epochs.current(context.store());
         let (claim, epochs) = join(lease.claim(&goal.tag), epochs).await;
         let claim = claim.map_err(|error| context.store_failed(error, presented.subject()));
         let Some(claim) = claim? else {
@@ -191,30 +178,34 @@ pub(super) async fn acquire<St: Store>(
                         lease.presented(&record);
                         record = record.presented();
                     }
-                    let Ok(token) = walk.current_token(presented, &record, &current) else {
-                        lease.release().await;
-                        return Err(walk::invalid(context, presented));
+                    let opened = walk
+                        .current_token(presented, &record, &current)
+                        .map_err(|_| walk::invalid(context, presented))
+                        .and_then(|token| {
+                            OpenGrant::new(context, presented, record, token, goal.tag)
+                        });
+                    let grant = match opened {
+                        Ok(grant) => grant,
+                        Err(error) => return lease.release_and(Err(error)).await,
                     };
-                    return Ok(Acquired::Lease(Box::new(Held {
+                    let held = Held {
                         lease,
-                        record,
-                        current: token,
-                        claimed: goal.tag,
-                        proceed,
+                        grant,
                         entropy,
-                    })));
+                    };
+                    return Ok(Acquired::Lease(Box::new(held), proceed));
                 }
                 Step::Replay => {
                     let token = walk
                         .current_token(presented, &record, &current)
                         .map_err(|_| walk::invalid(context, presented))?;
                     let found = Box::pin(replay::find(context, presented, request, &token)).await?;
-                    if let Answer::Opened(granted, body) = found {
+                    if let Some(replayed) = found {
                         if presented.hash == current && !presented.adopted {
                             lease.presented(&record);
                         }
                         lease.release().await;
-                        return Ok(Acquired::Replay(Box::new((granted, body))));
+                        return Ok(Acquired::Replay(Box::new(replayed)));
                     }
                     without_answer = Some(record.revision(current));
                     now = context.shared.now();

@@ -22,12 +22,21 @@ const ACCESS: usize = SECRET + 3 * NONCE + VERSION;
 /// the authorization code has already been used.
 pub(crate) struct Entropy {
     secret: Zeroizing<[u8; SECRET]>,
-    nonces: [SealNonce; 5],
-    version: Version,
-    claim: [u8; VERSION],
-    id: TokenId,
+    /// For the upstream token.
+    pub(crate) nonce: SealNonce,
+    pub(crate) link_nonce: SealNonce,
+    pub(crate) replay_nonce: SealNonce,
+    /// For the link of the token that a recovery drops.
+    pub(crate) dropped_nonce: SealNonce,
+    /// For the profile of the user.
+    pub(crate) profile_nonce: SealNonce,
+    pub(crate) version: Version,
+    /// For the version of the claim.
+    pub(crate) claim: [u8; VERSION],
+    /// For a new grant, or for an access token that belongs to no grant.
+    pub(crate) id: TokenId,
     /// `None` if the layer does not issue reference access tokens.
-    access: Option<AccessEntropy>,
+    pub(crate) access: Option<AccessEntropy>,
 }
 
 /// The randomness of one access token.
@@ -51,45 +60,27 @@ impl Entropy {
         };
         shared.fill(random)?;
         let mut rest = &*random;
-        let secret = Zeroizing::new(take(&mut rest)?);
-        let nonces = [
-            take(&mut rest)?,
-            take(&mut rest)?,
-            take(&mut rest)?,
-            take(&mut rest)?,
-            take(&mut rest)?,
-        ];
-        let version = Version::new(take(&mut rest)?);
-        let claim = take(&mut rest)?;
-        let id = take(&mut rest)?;
-        let access = match mints_access {
-            true => Some(AccessEntropy {
-                secret: Zeroizing::new(take(&mut rest)?),
-                nonce: take(&mut rest)?,
-                profile_nonce: take(&mut rest)?,
-                refresh_nonce: take(&mut rest)?,
-                version: Version::new(take(&mut rest)?),
-            }),
-            false => None,
-        };
         Ok(Self {
-            secret,
-            nonces,
-            version,
-            claim,
-            id,
-            access,
+            secret: Zeroizing::new(take(&mut rest)?),
+            nonce: take(&mut rest)?,
+            link_nonce: take(&mut rest)?,
+            replay_nonce: take(&mut rest)?,
+            dropped_nonce: take(&mut rest)?,
+            profile_nonce: take(&mut rest)?,
+            version: Version::new(take(&mut rest)?),
+            claim: take(&mut rest)?,
+            id: take(&mut rest)?,
+            access: match mints_access {
+                true => Some(AccessEntropy {
+                    secret: Zeroizing::new(take(&mut rest)?),
+                    nonce: take(&mut rest)?,
+                    profile_nonce: take(&mut rest)?,
+                    refresh_nonce: take(&mut rest)?,
+                    version: Version::new(take(&mut rest)?),
+                }),
+                false => None,
+            },
         })
-    }
-
-    /// Returns the random bytes for the version of the claim.
-    pub(crate) const fn claim(&self) -> [u8; VERSION] {
-        self.claim
-    }
-
-    /// Mints the token of `generation` in the grant of `token`.
-    pub(crate) fn next(self, token: &RefreshToken, generation: u32) -> Minted {
-        self.mint(token.id(), generation)
     }
 
     /// Mints the first token of a new grant.
@@ -98,24 +89,18 @@ impl Entropy {
         self.mint(id, 0)
     }
 
-    /// Returns the id and the randomness of an access token that belongs to no grant.
-    pub(crate) fn alone(self) -> (TokenId, Option<AccessEntropy>) {
-        (self.id, self.access)
+    /// Mints the token of `generation` in the grant whose tokens have this id.
+    pub(crate) fn mint(self, id: TokenId, generation: u32) -> Minted {
+        let token = RefreshToken::new(id, generation, &self.secret);
+        self.keep(token)
     }
 
     /// Mints no refresh token: the grant keeps `token`.
     pub(crate) fn keep(self, token: RefreshToken) -> Minted {
         Minted {
             token,
-            nonces: self.nonces,
-            version: self.version,
-            access: self.access,
+            entropy: self,
         }
-    }
-
-    fn mint(self, id: TokenId, generation: u32) -> Minted {
-        let token = RefreshToken::new(id, generation, &self.secret);
-        self.keep(token)
     }
 }
 
@@ -129,11 +114,8 @@ fn take<const N: usize>(random: &mut &[u8]) -> Result<[u8; N], RandomUnavailable
     Ok(*part)
 }
 
-/// The next token of a grant, with the nonces and the version that storing it needs.
+/// The next token of a grant, with the randomness that storing it needs.
 pub(crate) struct Minted {
     pub(crate) token: RefreshToken,
-    pub(crate) nonces: [SealNonce; 5],
-    pub(crate) version: Version,
-    /// The randomness of the access token that is issued with it, if the layer mints one.
-    pub(crate) access: Option<AccessEntropy>,
+    pub(crate) entropy: Entropy,
 }

@@ -1,15 +1,17 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use futures_util::future::join;
+use http::Response;
 
 use super::begin::{Begun, NewGrant};
 use super::entropy::Entropy;
+use super::request::ClientRequest;
 use crate::body::ResponseBody;
 use crate::endpoint::config::Config;
 use crate::endpoint::context::{Outcome, RequestContext};
-use crate::endpoint::token::mint::{
-    self, MintError, MintedAccessToken, Owner, Requested, Terms, granted_resources, mint,
-};
+use crate::endpoint::sessions::NewSession;
+use crate::endpoint::token::mint::{MintedAccessToken, Terms, granted_resources, mint};
 use crate::endpoint::upstream::{self, Accept, Granted, Inner, Reading, Reply};
 use crate::error::RefreshError;
 use crate::event::EventKind;
@@ -20,7 +22,6 @@ use crate::wire::client::{Client, ClientId, Proofs};
 use crate::wire::scope::valid_scope;
 use crate::wire::token_request::{Param, TokenRequest};
 use crate::wire::token_response::{GrantedScope, is_refresh_token_type};
-use futures_util::future::join3;
 
 /// Handles a request with any other grant type: forwards it, and replaces the refresh token in the
 /// answer.
@@ -81,19 +82,12 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         false => None,
     };
     let profile = profile.as_ref();
-    let named: Vec<_> = form.resources().collect();
-    let requested = Requested {
-        form,
-        scope: form.get(Param::Scope),
-        resources: &named,
-        authenticates: client.credential.is_presented(proofs),
-        proofs,
-    };
+    let request = ClientRequest::new(form, client, proofs);
     let Some(token) = granted.answer.refresh_token() else {
         let body = match client_id {
             Some(client_id) => {
-                let terms = access_terms(config, requested, client_id, &granted, profile);
-                issue_alone(context, client_id, entropy, &granted, &terms).await?
+                let terms = access_terms(config, &request, client_id, &granted, profile);
+                issue_alone(context, subject, &entropy, &granted, &terms).await?
             }
             None => granted.answer.body().clone(),
         };
@@ -106,39 +100,25 @@ pub(crate) async fn issue<St: Store, I: Inner>(
     };
     let (scope, resources) = terms(form, &granted);
     let grant = NewGrant {
-        client_id,
-        repeat: None,
         scope,
         resources,
         upstream_token: token,
-        credential: requested.authenticates,
-        access: access_terms(config, requested, client_id, &granted, profile),
+        access: access_terms(config, &request, client_id, &granted, profile),
+        replayable: false,
     };
-    let body = match grant.begin(&context.shared, entropy.first(), &granted) {
-        Ok(begun) => {
-            let key = begun.key;
-            match store(context, begun, client_id, &granted).await? {
-                Stored::Grant(body) => return Ok(granted.respond_for(&key, body)),
-                Stored::Nothing(body) => body,
-            }
-        }
-        // In reference mode the client must not receive the upstream access token. With
-        // `refuse_unstored_grants` it must get an error.
-        Err(error) if config.reference || config.refuse_unstored_grants => {
-            return Err(failed(context, error, client_id).into());
-        }
+    match grant.begin(&context.shared, entropy.first(), &granted) {
+        Ok(begun) => Ok(store(context, begun, client_id, granted).await?),
         Err(error) => {
-            let _ = failed(context, error, client_id);
-            granted.answer.without_refresh_token()
+            let error = context.store_failed(StoreError::unavailable(error), subject);
+            // In reference mode the client must not receive the upstream access token. With
+            // `refuse_unstored_grants` it must get an error.
+            if config.reference || config.refuse_unstored_grants {
+                return Err(error.into());
+            }
+            let body = granted.answer.without_refresh_token();
+            Ok(granted.respond(body))
         }
-    };
-    Ok(granted.respond(body))
-}
-
-/// The answer to the client, with or without a stored grant.
-enum Stored {
-    Grant(Bytes),
-    Nothing(Bytes),
+    }
 }
 
 /// Stores a new grant, and its access token if the layer has minted one. Returns the answer to the
@@ -147,107 +127,76 @@ enum Stored {
 /// If the grant cannot be stored, the client gets no refresh token and stays logged in until its
 /// access token expires. With `refuse_unstored_grants` it gets an error instead, and a reference
 /// access token that was already stored is never sent.
-async fn store<St: Store>(
+async fn store<St: Store, ResBody>(
     context: &RequestContext<St>,
-    begun: Begun,
+    mut begun: Begun,
     client_id: &ClientId,
-    granted: &Granted,
-) -> Result<Stored, RefreshError> {
+    granted: Granted,
+) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
     let shared = &context.shared;
-    let subject = EventSubject::client(Some(client_id));
-    let mut begun = begun;
-    let session = begun.session.take();
-    let list = async {
-        match session {
-            Some(session) => Box::pin(session.list(shared)).await,
-            None => None,
-        }
-    };
-    let access = mint::insert(begun.access_write(), shared);
-    let insert = begun.insert(shared.store(), shared.now());
-    let (grant, access, unlisted) = join3(insert, access, list).await;
+    let failed = |error| context.store_failed(error, EventSubject::client(Some(client_id)));
+    let list = Box::pin(NewSession::list(begun.session.take(), shared));
+    let ((grant, access), unlisted) = join(begun.insert(shared), list).await;
     if let Some(session) = unlisted
         && grant.is_ok()
     {
         session.list_in_background(shared);
     }
-    access.map_err(|error| context.store_failed(error, subject))?;
+    access.map_err(failed)?;
     let Err(error) = grant else {
-        context.emit(EventKind::Issued, begun.subject(client_id));
-        return Ok(Stored::Grant(begun.body));
+        let subject = EventSubject::grant(Some(client_id), &begun.key, Some(0));
+        context.emit(EventKind::Issued, subject);
+        return Ok(granted.respond_for(&begun.key, begun.body));
     };
-    let error = context.store_failed(error, subject);
+    let error = failed(error);
     if shared.config().refuse_unstored_grants {
         return Err(error);
     }
-    let Some(MintedAccessToken { answer, write }) = begun.access else {
-        return Ok(Stored::Nothing(granted.answer.without_refresh_token()));
+    let body = match begun.access {
+        Some(MintedAccessToken { answer, write }) => {
+            write.detach_from_grant(shared).await.map_err(failed)?;
+            answer.without_refresh_token()
+        }
+        None => granted.answer.without_refresh_token(),
     };
-    write
-        .detach_from_grant(shared)
-        .await
-        .map_err(|error| context.store_failed(error, subject))?;
-    Ok(Stored::Nothing(answer.without_refresh_token()))
+    Ok(granted.respond(body))
 }
 
 /// Returns the answer of a request that begins no grant. In reference mode, its access token is
 /// replaced by one that belongs to no grant.
 async fn issue_alone<St: Store>(
     context: &RequestContext<St>,
-    client_id: &ClientId,
-    entropy: Entropy,
+    subject: EventSubject<'_>,
+    entropy: &Entropy,
     granted: &Granted,
     terms: &Terms<'_>,
 ) -> Result<Bytes, RefreshError> {
     let shared = &context.shared;
-    if !shared.config().reference {
-        return Ok(granted.answer.body().clone());
-    }
-    let (id, entropy) = entropy.alone();
-    let access = mint(
-        shared,
-        shared.now(),
-        Owner::Alone(id),
-        entropy,
-        terms,
-        &granted.answer,
-    );
-    let Some(MintedAccessToken { answer, write }) =
-        access.map_err(|error| failed(context, error, client_id))?
-    else {
+    let failed = |error| context.store_failed(error, subject);
+    let minted = mint(shared, shared.now(), None, entropy, terms, &granted.answer);
+    let Some(access) = minted.map_err(|error| failed(StoreError::unavailable(error)))? else {
         return Ok(granted.answer.body().clone());
     };
-    let stored = write.write(shared.store(), shared.now()).await;
-    stored.map_err(|error| context.store_failed(error, EventSubject::client(Some(client_id))))?;
-    Ok(answer.body().clone())
-}
-
-fn failed<St: Store>(
-    context: &RequestContext<St>,
-    error: MintError,
-    client_id: &ClientId,
-) -> RefreshError {
-    context.store_failed(
-        StoreError::unavailable(error),
-        EventSubject::client(Some(client_id)),
-    )
+    access.write.write(shared).await.map_err(failed)?;
+    Ok(access.answer.body().clone())
 }
 
 /// Returns the scope and the resources of the access token in this answer.
 fn access_terms<'a>(
     config: &Config,
-    requested: Requested<'a>,
+    request: &'a ClientRequest<'a>,
     client_id: &'a ClientId,
     granted: &'a Granted,
     profile: Option<&'a Profile>,
 ) -> Terms<'a> {
-    let named = requested.resources.iter().copied();
+    let named = request.resources.iter().copied();
     Terms {
         client_id: client_id.as_str(),
-        scope: scope(requested.form, granted).map(Cow::Borrowed),
+        scope: scope(request.form, granted).map(Cow::Borrowed),
         resources: granted_resources(config, &granted.answer, named),
         profile,
-        requested,
+        request,
+        authenticated: false,
     }
 }
 

@@ -91,7 +91,7 @@ impl<St: Store> LeaseGuard<St> {
             key,
             version,
             state: LeaseState::Claiming,
-            in_flight: Some(shared.in_flight().token()),
+            in_flight: Some(shared.in_flight.token()),
         }
     }
 

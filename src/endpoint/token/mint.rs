@@ -6,18 +6,19 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use tower::BoxError;
+
 use crate::clock::{CENTURY, Timestamp};
 use crate::endpoint::config::Config;
 use crate::endpoint::state::State;
-use crate::endpoint::token::entropy::AccessEntropy;
-use crate::seal::{Context, Purpose, SealError, Sealer};
-use crate::store::{Change, Entry, Key, Store, StoreError, Swap, Ttl, Version};
+use crate::endpoint::token::entropy::Entropy;
+use crate::endpoint::token::request::ClientRequest;
+use crate::seal::{Context, Purpose, Sealer};
+use crate::store::{Change, Key, Store, StoreError, Swap, Ttl, Version};
 use crate::subject::Profile;
-use crate::token::{AccessToken, RefreshToken, TokenId};
-use crate::wire::client::Proofs;
+use crate::token::{AccessToken, RefreshToken};
 use crate::wire::scope::resources_fit;
-use crate::wire::token_request::TokenRequest;
-use crate::wire::token_response::{AnswerError, TokenResponse};
+use crate::wire::token_response::TokenResponse;
 
 use crate::access_token::record::AccessRecord;
 use crate::access_token::renewable::Renewable;
@@ -36,19 +37,9 @@ pub(crate) struct Terms<'a> {
     /// The profile of the user, if known.
     pub(crate) profile: Option<&'a Profile>,
     /// The request to which the token response belongs.
-    pub(crate) requested: Requested<'a>,
-}
-
-/// The request to which a token response belongs, as far as it decides whether the layer renews the
-/// upstream access token.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Requested<'a> {
-    pub(crate) form: &'a TokenRequest,
-    pub(crate) scope: Option<&'a str>,
-    pub(crate) resources: &'a [&'a str],
-    /// Whether the client has authenticated itself, now or before.
-    pub(crate) authenticates: bool,
-    pub(crate) proofs: Proofs,
+    pub(crate) request: &'a ClientRequest<'a>,
+    /// Whether the client has authenticated itself before.
+    pub(crate) authenticated: bool,
 }
 
 impl Terms<'_> {
@@ -57,26 +48,25 @@ impl Terms<'_> {
     /// these must be known if the request named some. Otherwise the new upstream access token could
     /// do more than the one before.
     fn are_renewable(&self, config: &Config) -> bool {
-        let requested = self.requested;
+        let request = self.request;
         let Some(service) = config.upstream_refresh.get() else {
             return false;
         };
         let knows_scope = match &self.scope {
             Some(scope) => !scope.is_empty(),
-            None => requested.scope.is_none(),
+            None => request.scope.is_none(),
         };
         let known = |resource: &&str| self.resources.iter().any(|known| known == resource);
-        let knows_resources = requested.resources.is_empty()
-            || (requested.resources.len() == self.resources.len()
-                && requested.resources.iter().all(known));
+        let knows_resources = request.resources.is_empty()
+            || (request.resources.len() == self.resources.len()
+                && request.resources.iter().all(known));
+        let authenticates = self.authenticated || request.has_credential();
         // A proof may bind the tokens to a key that the layer does not have.
-        !requested.proofs.any()
-            && service
-                .credentials
-                .cover(self.client_id, requested.authenticates)
+        !request.proofs.any()
+            && service.credentials.cover(self.client_id, authenticates)
             && knows_scope
             && knows_resources
-            && !requested.form.has_audience()
+            && !request.form.has_audience()
     }
 }
 
@@ -109,15 +99,6 @@ pub(crate) fn granted_resources<'a>(
     requested.filter(allowed).map(Cow::Borrowed).collect()
 }
 
-/// The grant that an access token ends with, or no grant.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Owner<'a> {
-    /// The grant of this refresh token, which is issued with it.
-    Grant(&'a RefreshToken),
-    /// No grant. The id is random.
-    Alone(TokenId),
-}
-
 /// A new access token that is not stored yet.
 #[derive(Debug)]
 pub(crate) struct MintedAccessToken {
@@ -126,38 +107,26 @@ pub(crate) struct MintedAccessToken {
     pub(crate) write: AccessWrite,
 }
 
-/// The reason why no access token could be issued.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum MintError {
-    #[error(transparent)]
-    Seal(#[from] SealError),
-    #[error("the token response cannot be rewritten")]
-    Answer(AnswerError),
-}
-
-/// Replaces the access token of a response with a reference access token that is issued at `now`.
-/// Returns `None` if the response has no access token, or the layer does not issue reference access
-/// tokens.
+/// Replaces the access token of a response with a reference access token that is issued at `now`
+/// and ends with the grant of `refresh_token`, if there is one. Returns `None` if the response has
+/// no access token, or the layer does not issue reference access tokens.
 pub(crate) fn mint<St>(
     shared: &State<St>,
     now: Timestamp,
-    owner: Owner<'_>,
-    entropy: Option<AccessEntropy>,
+    refresh_token: Option<&RefreshToken>,
+    entropy: &Entropy,
     terms: &Terms<'_>,
     answer: &TokenResponse,
-) -> Result<Option<MintedAccessToken>, MintError> {
+) -> Result<Option<MintedAccessToken>, BoxError> {
     let config = shared.config();
-    let Some(entropy) = entropy else {
+    let (Some(random), Some(upstream)) = (&entropy.access, answer.access_token()) else {
         return Ok(None);
     };
-    let Some(upstream) = answer.access_token() else {
-        return Ok(None);
+    let (id, generation) = match refresh_token {
+        Some(token) => (token.access_id(), token.generation()),
+        None => (entropy.id, 0),
     };
-    let (id, generation, refresh_token) = match owner {
-        Owner::Grant(token) => (token.access_id(), token.generation(), Some(token)),
-        Owner::Alone(id) => (id, 0, None),
-    };
-    let token = AccessToken::new(id, generation, &entropy.secret);
+    let token = AccessToken::new(id, generation, &random.secret);
     let key = token.key();
     let context = Context {
         purpose: Purpose::Access,
@@ -165,14 +134,14 @@ pub(crate) fn mint<St>(
         client_id: terms.client_id,
     };
     let sealer = Sealer::new(token.secret());
-    let sealed = sealer.seal(entropy.nonce, context, &[], upstream.as_bytes())?;
+    let sealed = sealer.seal(random.nonce, context, &[], upstream.as_bytes())?;
     let profile = terms
         .profile
-        .map(|profile| profile.seal(&sealer, entropy.profile_nonce, context))
+        .map(|profile| profile.seal(&sealer, random.profile_nonce, context))
         .transpose()?;
     let renewable = refresh_token
         .filter(|_| terms.are_renewable(config))
-        .map(|token| Renewable::seal(&sealer, entropy.refresh_nonce, context, token))
+        .map(|token| Renewable::seal(&sealer, random.refresh_nonce, context, token))
         .transpose()?
         .map(|sealed| {
             let lifetime = upstream_lifetime(answer);
@@ -200,17 +169,14 @@ pub(crate) fn mint<St>(
     let stated = config.access_token_lifetime.map(|_| lifetime);
     let answer = answer
         .with_access_token(&text, stated)
-        .map_err(MintError::Answer)?;
-    let entry = record.entry(&key, entropy.version);
-    Ok(Some(MintedAccessToken {
-        answer,
-        write: AccessWrite {
-            key,
-            record,
-            expected: None,
-            entry,
-        },
-    }))
+        .map_err(|_| "the token response cannot be rewritten")?;
+    let write = AccessWrite {
+        key,
+        record,
+        expected: None,
+        version: random.version,
+    };
+    Ok(Some(MintedAccessToken { answer, write }))
 }
 
 /// Returns the lifetime of an access token: the configured one, but not longer than the upstream
@@ -233,38 +199,17 @@ pub(super) fn upstream_lifetime(answer: &TokenResponse) -> Duration {
 /// The record of an access token, to be written to the store.
 #[derive(Clone, Debug)]
 pub(crate) struct AccessWrite {
-    key: Key,
-    record: AccessRecord,
+    pub(super) key: Key,
+    pub(super) record: AccessRecord,
     /// The version that this one replaces. `None` for a new token.
-    expected: Option<Version>,
-    entry: Entry,
+    pub(super) expected: Option<Version>,
+    pub(super) version: Version,
 }
 
 impl AccessWrite {
-    /// Returns the write that replaces the record of a token whose entry has the version
-    /// `expected`.
-    pub(super) fn replace(
-        key: Key,
-        record: AccessRecord,
-        expected: Version,
-        version: Version,
-    ) -> Self {
-        let entry = record.entry(&key, version);
-        Self {
-            key,
-            record,
-            expected: Some(expected),
-            entry,
-        }
-    }
-
     /// Stores the record. Safe to repeat.
-    pub(crate) async fn write<St: Store>(
-        &self,
-        store: &St,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let change = self.change(now);
+    pub(crate) async fn write<St: Store>(&self, shared: &State<St>) -> Result<(), StoreError> {
+        let (store, change) = (shared.store(), self.change(shared.now()));
         match store.swap(&self.key, self.expected, change, &[]).await? {
             Swap::Swapped => Ok(()),
             // The token was revoked or renewed in the meantime, and that counts.
@@ -282,13 +227,12 @@ impl AccessWrite {
         mut self,
         shared: &State<St>,
     ) -> Result<(), StoreError> {
-        let expected = self.entry.version;
-        let version = shared.random().map_err(StoreError::unavailable)?;
+        let expected = self.version;
+        self.version = Version::new(shared.random().map_err(StoreError::unavailable)?);
         self.record.has_grant = false;
         if let Some(renewable) = self.record.renewable.take() {
             self.record.expires_at = self.record.expires_at.min(renewable.life.ends_at);
         }
-        self.entry = self.record.entry(&self.key, Version::new(version));
         match shared
             .store()
             .swap(&self.key, Some(expected), self.change(shared.now()), &[])
@@ -303,19 +247,8 @@ impl AccessWrite {
 
     fn change(&self, now: Timestamp) -> Change {
         Change::Put {
-            entry: self.entry.clone(),
+            entry: self.record.entry(&self.key, self.version),
             ttl: Ttl::After(self.record.time_to_live(now)),
         }
-    }
-}
-
-/// Stores the record of an access token, if there is one.
-pub(crate) async fn insert<St: Store>(
-    write: Option<&AccessWrite>,
-    shared: &State<St>,
-) -> Result<(), StoreError> {
-    match write {
-        Some(write) => write.write(shared.store(), shared.now()).await,
-        None => Ok(()),
     }
 }

@@ -26,6 +26,7 @@ mod adopt;
 mod begin;
 mod commit;
 mod entropy;
+mod held;
 mod issue;
 mod lease;
 mod mint;

@@ -2,13 +2,13 @@ use bytes::Bytes;
 use http::Response;
 use tokio::time::timeout_at;
 
-use super::acquire::{Acquired, Held, acquire};
+use super::acquire::{Acquired, acquire};
 use super::adopt::{self, Foreign, Resolved};
+use super::held::{Held, OpenGrant};
 use super::lease::LeaseGuard;
-use super::request::RefreshRequest;
+use super::request::ClientRequest;
 use super::{commit, replay};
 use crate::body::ResponseBody;
-use crate::codec::DecodeError;
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::precheck::precheck;
 use crate::endpoint::presented::PresentedToken;
@@ -16,9 +16,8 @@ use crate::endpoint::refusal::{refuse_reuse, unreadable};
 use crate::endpoint::upstream::{Inner, Reply};
 use crate::error::RefreshError;
 use crate::event::EventKind;
-use crate::grant::{Proceed, Record, Revision};
+use crate::grant::{Proceed, Record};
 use crate::key_lock::KeyLockGuard;
-use crate::seal::Sealer;
 use crate::store::{Change, Store, Swap};
 use crate::token::RefreshToken;
 use crate::wire::client::{Client, Proofs};
@@ -39,7 +38,8 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
         .id
         .as_ref()
         .ok_or(RefreshError::InvalidClient { basic: false })?;
-    let request = RefreshRequest::read(form, client, proofs)?;
+    let request = ClientRequest::new(form, client, proofs);
+    request.check()?;
     // Asked before anything is read or locked, because the callback of the application may panic.
     let policies = &context.shared.config().rotation_policy;
     let policy = policies.of(|| request.client_info(client_id));
@@ -70,7 +70,7 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
     };
     precheck(context, &presented)?;
 
-    let guard = context.shared.key_lock().lock(presented.hash);
+    let guard = context.shared.key_lock.lock(presented.hash);
     let guard = timeout_at(deadline, guard).await;
     let (guard, waited) = guard.map_err(|_| RefreshError::Busy)?;
     if waited {
@@ -87,7 +87,7 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
             let refused = refuse_reuse(context, upstream, form, &presented, *found);
             Box::pin(refused).await
         }
-        Acquired::Lease(mut held) => {
+        Acquired::Lease(held, mut proceed) => {
             let config = context.shared.config();
             // The client has hung up, and a repeated request cannot get this answer. If the claim
             // was delayed, another instance may already have answered the repeated request, and
@@ -95,13 +95,13 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
             if context.progress.detached() && !request.replayable(config.windows) {
                 return held.lease.release_and(Err(RefreshError::Busy.into())).await;
             }
-            if held.proceed == Proceed::Rotate
+            if proceed == Proceed::Rotate
                 && !config.hand_back
-                && held.record.keeps(policy, context.shared.now())
+                && held.grant.record.keeps(policy, context.shared.now())
             {
-                held.proceed = Proceed::Keep;
+                proceed = Proceed::Keep;
             }
-            rotate(context, upstream, &presented, &request, held, guard).await
+            rotate(context, upstream, &request, held, proceed, guard).await
         }
     }
 }
@@ -113,69 +113,55 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
 async fn rotate<St: Store, I: Inner>(
     context: &RequestContext<St>,
     upstream: Box<I>,
-    presented: &PresentedToken<'_>,
-    request: &RefreshRequest<'_>,
-    held: Box<Held<St>>,
+    request: &ClientRequest<'_>,
+    held: Box<Held<'_, St>>,
+    proceed: Proceed,
     guard: KeyLockGuard,
 ) -> Outcome<I::ResBody, I::Error> {
     let Held {
         lease,
-        record,
-        current,
-        claimed,
-        proceed,
+        grant,
         entropy,
     } = *held;
-    if let Err(error) = request.within(&record.binding) {
+    let presented = grant.presented;
+    if let Err(error) = request.within(&grant.record.binding) {
         return lease.release_and(Err(error.into())).await;
     }
-    let sealer = Sealer::new(current.secret());
-    let Some(token) = presented.unseal(&sealer, &record) else {
-        lease.release().await;
-        return Err(unreadable(context, presented, DecodeError::Damaged).into());
-    };
-    let profile = presented.open_profile(&sealer, &record);
     // A grant that is handed back needs no other token of the layer.
     let keeps = matches!(proceed, Proceed::Converge | Proceed::Keep);
     let minted = if keeps || context.shared.config().hand_back {
-        entropy.keep(current)
+        entropy.keep(grant.current.clone())
     } else {
-        let generation = record.next_generation(proceed == Proceed::Recover);
-        entropy.next(&presented.token, generation)
+        let generation = grant.record.next_generation(proceed == Proceed::Recover);
+        entropy.mint(grant.current.id(), generation)
     };
 
-    let form = request.with_token(&token);
-    let reply = context.refresh(upstream, form, &token, presented.subject());
+    let token = &grant.upstream_token;
+    let form = request.with_token(token);
+    let reply = context.refresh(upstream, form, token, presented.subject());
     match reply.await {
         Ok(Reply::Granted(granted)) => {
             let replaced = granted
                 .answer
                 .refresh_token()
-                .is_some_and(|new| new != &**token);
+                .is_some_and(|new| new != token.as_str());
             if context.shared.config().hand_back
                 && !replaced
                 && let Err(error) =
-                    Box::pin(adopt::forget(context, &token, presented.client_id)).await
+                    Box::pin(adopt::forget(context, token, presented.client_id)).await
             {
                 return lease.release_and(Err(error.into())).await;
             }
             let rotation = commit::Rotation {
-                presented,
                 request,
-                sealer,
-                record,
-                claimed,
+                grant,
                 proceed,
-                token,
-                profile,
                 minted,
             };
             rotation.commit(context, lease, guard, granted).await
         }
         Ok(Reply::Rejected(response)) => {
-            let claimed = record.revision(claimed);
-            let rejected = rejected(context, presented, request, lease, &claimed, response);
-            Box::pin(rejected).await
+            Box::pin(rejected(context, request, lease, &grant, response)).await
         }
         Ok(Reply::Refused(response)) => lease.release_and(Ok(response)).await,
         Err(failure) => lease.release_and(Err(failure)).await,
@@ -186,12 +172,12 @@ async fn rotate<St: Store, I: Inner>(
 /// rotated the grant in the meantime, decides again, against the new record.
 async fn rejected<St: Store, ResBody, E>(
     context: &RequestContext<St>,
-    presented: &PresentedToken<'_>,
-    request: &RefreshRequest<'_>,
+    request: &ClientRequest<'_>,
     lease: LeaseGuard<St>,
-    claimed: &Revision,
+    grant: &OpenGrant<'_>,
     response: Response<ResponseBody<ResBody>>,
 ) -> Outcome<ResBody, E> {
+    let presented = grant.presented;
     let (version, _in_flight) = lease.into_commit();
     match context
         .store()
@@ -205,7 +191,7 @@ async fn rejected<St: Store, ResBody, E>(
         Ok(Swap::Conflict(Some(found))) => {
             let record = Record::decode(&presented.key, &found.tag, &found.value)
                 .map_err(|error| unreadable(context, presented, error))?;
-            if record.revision(found.tag) != *claimed {
+            if record.revision(found.tag) != grant.record.revision(grant.claimed) {
                 return Ok(commit::decide_again(context, presented, request, found).await?);
             }
         }

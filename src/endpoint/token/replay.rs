@@ -4,7 +4,7 @@ use http::{HeaderValue, Response, StatusCode};
 
 use zeroize::Zeroizing;
 
-use super::request::RefreshRequest;
+use super::request::ClientRequest;
 use crate::body::ResponseBody;
 use crate::clock::Timestamp;
 use crate::endpoint::context::RequestContext;
@@ -34,7 +34,7 @@ pub(crate) fn seal(
     sealer: &Sealer,
     nonce: SealNonce,
     context: Context<'_>,
-    request: &RefreshRequest<'_>,
+    request: &ClientRequest<'_>,
     granted: &Granted,
     body: &[u8],
     now: Timestamp,
@@ -55,22 +55,29 @@ pub(crate) fn seal(
     sealer.seal_parts(nonce, context, &request.terms(), &parts)
 }
 
-/// Opens an answer that [`seal`] has sealed. Returns it, and its body with the lifetimes reduced by
-/// the age of the answer.
-pub(crate) fn open(
-    sealer: &Sealer,
-    context: Context<'_>,
-    request: &RefreshRequest<'_>,
-    sealed: &[u8],
-    now: Timestamp,
-) -> Result<(Granted, Bytes), SealError> {
-    let message = sealer.open(context, &request.terms(), sealed)?;
-    let (sent_at, granted) = read(&message).ok_or(SealError)?;
-    let aged = granted.answer.aged(now.saturating_since(sent_at));
-    Ok((granted, aged))
+/// Reads the stored answer of the last rotation, if there is one for this request: with the same
+/// credential, scope and resources. `current` is the token in that answer. Returns the answer, and
+/// its body with the lifetimes reduced by the age of the answer.
+pub(crate) async fn find<St: Store>(
+    context: &RequestContext<St>,
+    presented: &PresentedToken<'_>,
+    request: &ClientRequest<'_>,
+    current: &RefreshToken,
+) -> Result<Option<(Granted, Bytes)>, RefreshError> {
+    let name = name(&current.hash());
+    let found = context.store().sidecar(&presented.key, &name).await;
+    let found = found.map_err(|error| context.store_failed(error, presented.subject()))?;
+    let Some(sealed) = found else {
+        return Ok(None);
+    };
+    let sealer = Sealer::new(current.secret());
+    let bound_to = presented.context(Purpose::Replay);
+    let message = sealer.open(bound_to, &request.terms(), &sealed).ok();
+    Ok(message.and_then(|message| read(&message, context.shared.now())))
 }
 
-fn read(mut message: &[u8]) -> Option<(Timestamp, Granted)> {
+/// Reads an answer that [`seal`] has sealed.
+fn read(mut message: &[u8], now: Timestamp) -> Option<(Granted, Bytes)> {
     if message.try_get_u8().ok()? != FORMAT {
         return None;
     }
@@ -85,46 +92,14 @@ fn read(mut message: &[u8]) -> Option<(Timestamp, Granted)> {
             .insert(CONTENT_TYPE, HeaderValue::from_bytes(content_type).ok()?);
     }
     let answer = TokenResponse::parse(Bytes::from_owner(Zeroizing::new(body.to_vec()))).ok()?;
-    Some((
-        sent_at,
-        Granted {
-            head,
-            answer,
-            id_token: None,
-        },
-    ))
-}
-
-/// The result of looking for the stored answer of the last rotation.
-#[allow(clippy::large_enum_variant, reason = "made once and matched at once")]
-pub(crate) enum Answer {
-    /// The stored answer is for this request.
-    Opened(Granted, Bytes),
-    /// The stored answer is for another credential, scope or resource.
-    Different,
-    /// There is no stored answer.
-    Gone,
-}
-
-/// Reads the stored answer of the last rotation. `current` is the token in that answer.
-pub(crate) async fn find<St: Store>(
-    context: &RequestContext<St>,
-    presented: &PresentedToken<'_>,
-    request: &RefreshRequest<'_>,
-    current: &RefreshToken,
-) -> Result<Answer, RefreshError> {
-    let name = name(&current.hash());
-    let found = context.store().sidecar(&presented.key, &name).await;
-    let found = found.map_err(|error| context.store_failed(error, presented.subject()))?;
-    let Some(sealed) = found else {
-        return Ok(Answer::Gone);
+    let aged = answer.aged(now.saturating_since(sent_at));
+    let id_token = None;
+    let granted = Granted {
+        head,
+        answer,
+        id_token,
     };
-    let sealer = Sealer::new(current.secret());
-    let bound_to = presented.context(Purpose::Replay);
-    let opened = open(&sealer, bound_to, request, &sealed, context.shared.now());
-    Ok(opened.map_or(Answer::Different, |(granted, body)| {
-        Answer::Opened(granted, body)
-    }))
+    Some((granted, aged))
 }
 
 /// Emits the event of a replay and returns the stored answer.

@@ -1,7 +1,6 @@
 use bytes::Bytes;
 use http::HeaderValue;
 
-use crate::endpoint::token::mint::Requested;
 use crate::error::RefreshError;
 use crate::grant::{Binding, Windows};
 use crate::rotation_policy::ClientInfo;
@@ -13,39 +12,41 @@ use crate::wire::token_request::{Param, TokenRequest};
 /// the scope that they return.
 const OFFLINE: &str = "offline_access";
 
-/// The scope, resources and credential of a refresh request. A stored answer is replayed only to a
+/// The scope, resources and credential of a token request. A stored answer is replayed only to a
 /// request for which they are the same.
 #[derive(Debug)]
-pub(crate) struct RefreshRequest<'a> {
-    form: &'a TokenRequest,
+pub(crate) struct ClientRequest<'a> {
+    pub(crate) form: &'a TokenRequest,
     credential: &'a Credential<'a>,
-    proofs: Proofs,
+    pub(crate) proofs: Proofs,
     pub(crate) scope: Option<&'a str>,
     pub(crate) resources: Vec<&'a str>,
 }
 
-impl<'a> RefreshRequest<'a> {
-    /// Reads a refresh request, and rejects a malformed scope or resource.
-    pub(crate) fn read(
-        form: &'a TokenRequest,
-        client: &'a Client<'a>,
-        proofs: Proofs,
-    ) -> Result<Self, RefreshError> {
-        let scope = form.get(Param::Scope);
-        if scope.is_some_and(|scope| !valid_scope(scope)) {
-            return Err(RefreshError::InvalidScope);
-        }
-        let resources: Vec<_> = form.resources().collect();
-        if !resources.iter().all(|resource| valid_resource(resource)) {
-            return Err(RefreshError::InvalidTarget);
-        }
-        Ok(Self {
+impl<'a> ClientRequest<'a> {
+    pub(crate) fn new(form: &'a TokenRequest, client: &'a Client<'a>, proofs: Proofs) -> Self {
+        Self {
             form,
             credential: &client.credential,
             proofs,
-            scope,
-            resources,
-        })
+            scope: form.get(Param::Scope),
+            resources: form.resources().collect(),
+        }
+    }
+
+    /// Rejects a malformed scope or resource.
+    pub(crate) fn check(&self) -> Result<(), RefreshError> {
+        if self.scope.is_some_and(|scope| !valid_scope(scope)) {
+            return Err(RefreshError::InvalidScope);
+        }
+        if !self
+            .resources
+            .iter()
+            .all(|resource| valid_resource(resource))
+        {
+            return Err(RefreshError::InvalidTarget);
+        }
+        Ok(())
     }
 
     /// Returns the form with another refresh token.
@@ -86,18 +87,6 @@ impl<'a> RefreshRequest<'a> {
             client_id: client_id.clone(),
             authenticates: !matches!(self.credential, Credential::None) || self.proofs.attestation,
             sender_constrained: self.proofs.of_key,
-        }
-    }
-
-    /// Returns what the request asks for. `authenticated` says whether its client has authenticated
-    /// itself before.
-    pub(crate) fn requested(&self, authenticated: bool) -> Requested<'_> {
-        Requested {
-            form: self.form,
-            scope: self.scope,
-            resources: &self.resources,
-            authenticates: authenticated || self.has_credential(),
-            proofs: self.proofs,
         }
     }
 

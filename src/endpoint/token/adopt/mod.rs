@@ -5,13 +5,12 @@ mod reserve;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
-use self::complete::Adopted;
+use self::complete::Reservation;
 pub(super) use self::foreign::Foreign;
 use self::foreign::{DONE, Successor};
 use self::reserve::{Reserved, reserve};
 use super::entropy::Entropy;
-use super::lease::LeaseGuard;
-use super::request::RefreshRequest;
+use super::request::ClientRequest;
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::refusal::{refuse, unreadable};
@@ -19,7 +18,6 @@ use crate::endpoint::upstream::{Inner, Reply};
 use crate::error::RefreshError;
 use crate::event::{EventKind, EventSubject};
 use crate::grant::{Record, Refusal, SKEW, Verdict};
-use crate::key_lock::KeyLockGuard;
 use crate::store::{Change, ClaimTag, Entry, Store, Version};
 use crate::token::RefreshToken;
 use crate::wire::client::ClientId;
@@ -36,14 +34,6 @@ pub(super) enum Resolved<St: Store> {
     Reserved(Reservation<St>),
     /// No grant belongs to it, and none begins with it, because grants are handed back.
     Forward,
-}
-
-/// The right to adopt a token, and the randomness for the new grant.
-pub(super) struct Reservation<St: Store> {
-    lease: LeaseGuard<St>,
-    guard: KeyLockGuard,
-    entropy: Entropy,
-    version: Version,
 }
 
 /// Finds the grant of a token that is not in the layer's format, or reserves its adoption.
@@ -85,7 +75,7 @@ pub(super) async fn resolve<St: Store>(
         }
     }
     let tag = ClaimTag::new(*foreign.key.as_bytes());
-    let guard = timeout_at(deadline, context.shared.key_lock().lock(tag)).await;
+    let guard = timeout_at(deadline, context.shared.key_lock.lock(tag)).await;
     let (guard, _) = guard.map_err(|_| RefreshError::Busy)?;
     // Drawn before the upstream token is used, as in a rotation.
     let entropy = Entropy::new(&context.shared)?;
@@ -161,37 +151,25 @@ pub(super) async fn adopt<St: Store, I: Inner>(
     upstream: Box<I>,
     body: Bytes,
     foreign: &Foreign<'_>,
-    request: &RefreshRequest<'_>,
+    request: &ClientRequest<'_>,
     reservation: Reservation<St>,
 ) -> Outcome<I::ResBody, I::Error> {
-    let Reservation {
-        lease,
-        guard,
-        entropy,
-        version,
-    } = reservation;
     let stranger = foreign.subject();
-    let token = foreign.token;
-    match context.refresh(upstream, body, token, stranger).await {
+    match context
+        .refresh(upstream, body, foreign.token, stranger)
+        .await
+    {
         Ok(Reply::Granted(granted)) => {
-            let adopted = Adopted {
-                foreign,
-                request,
-                minted: entropy.first(),
-                version,
-            };
-            adopted
-                .complete(context, lease, guard, granted)
-                .await
-                .map_err(Into::into)
+            let completed = reservation.complete(context, foreign, request, granted);
+            Ok(completed.await?)
         }
         Ok(Reply::Rejected(response)) => {
-            lease.release().await;
+            reservation.lease.release().await;
             context.emit(EventKind::UpstreamRejected, stranger);
             Ok(response)
         }
-        Ok(Reply::Refused(response)) => lease.release_and(Ok(response)).await,
-        Err(failure) => lease.release_and(Err(failure)).await,
+        Ok(Reply::Refused(response)) => reservation.lease.release_and(Ok(response)).await,
+        Err(failure) => reservation.lease.release_and(Err(failure)).await,
     }
 }
 

@@ -1,34 +1,32 @@
 mod links;
 mod renewal;
-mod upstream_token;
 mod write;
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::Response;
-use zeroize::Zeroizing;
+use tower::BoxError;
 
 use self::links::Links;
 pub(super) use self::renewal::{Renewal, StoredAccessToken};
-use self::upstream_token::{NewUpstreamToken, WithUpstreamToken};
-use self::write::Background;
 pub(super) use self::write::{Commit, Committed};
 
 use super::entropy::Minted;
+use super::held::OpenGrant;
 use super::lease::LeaseGuard;
-use super::replay::{self, Answer};
-use super::request::RefreshRequest;
+use super::replay;
+use super::request::ClientRequest;
 use crate::body::ResponseBody;
 use crate::codec::Utf8;
 use crate::endpoint::config::Config;
 use crate::endpoint::context::{Failure, Outcome, RequestContext};
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::refusal::{refuse, unreadable};
-use crate::endpoint::retryable_write::RetryableWrite as _;
+use crate::endpoint::retryable_write::{RetryableWrite as _, settle};
 use crate::endpoint::sessions::NewSession;
 use crate::endpoint::state::State;
-use crate::endpoint::token::mint::{MintError, Owner, Terms, granted_resources, mint};
+use crate::endpoint::token::mint::{Terms, granted_resources, mint};
 use crate::endpoint::upstream::Granted;
 use crate::endpoint::walk;
 use crate::error::RefreshError;
@@ -38,26 +36,15 @@ use crate::grant::{
 };
 use crate::key_lock::KeyLockGuard;
 use crate::seal::{Purpose, Sealer};
-use crate::store::{ClaimTag, Entry, Sidecar, Store, StoreError, Version};
-use crate::subject::Profile;
+use crate::store::{Entry, Sidecar, Store, StoreError, Version};
 use crate::wire::scope::common_scope;
 use crate::wire::token_response::GrantedScope;
 
 /// A rotation that the inner service has granted.
 pub(crate) struct Rotation<'a> {
-    pub(crate) presented: &'a PresentedToken<'a>,
-    pub(crate) request: &'a RefreshRequest<'a>,
-    /// The sealer of the current token.
-    pub(crate) sealer: Sealer,
-    /// The record as it was claimed.
-    pub(crate) record: Record,
-    /// The hash of the current token.
-    pub(crate) claimed: ClaimTag,
+    pub(crate) request: &'a ClientRequest<'a>,
+    pub(crate) grant: OpenGrant<'a>,
     pub(crate) proceed: Proceed,
-    /// The upstream token that was sent to the inner service.
-    pub(crate) token: Zeroizing<String>,
-    /// The profile of the user, if known.
-    pub(crate) profile: Option<Profile>,
     /// The next token. If none was minted, this is the current token.
     pub(crate) minted: Minted,
 }
@@ -74,7 +61,7 @@ impl<'a> Rotation<'a> {
         granted: Granted,
     ) -> impl Future<Output = Outcome<ResBody, E>> {
         let (expected, in_flight) = lease.into_commit();
-        let presented = self.presented;
+        let presented = self.grant.presented;
         let request = self.request;
         let event = self.event(context.shared.config());
         let subject = presented.subject();
@@ -86,8 +73,9 @@ impl<'a> Rotation<'a> {
             })?;
             match commit.attempt(&context.shared).await {
                 Ok(Committed::Stored) => {
-                    if let Some(session) = session
-                        && let Some(unlisted) = Box::pin(session.list(&context.shared)).await
+                    if session.is_some()
+                        && let Some(unlisted) =
+                            Box::pin(NewSession::list(session, &context.shared)).await
                     {
                         unlisted.list_in_background(&context.shared);
                     }
@@ -102,15 +90,14 @@ impl<'a> Rotation<'a> {
                     Ok(Box::pin(decide_again(context, presented, request, found)).await?)
                 }
                 Err(error) => {
-                    let client_id = presented.client_id.clone();
-                    let generation = presented.token.generation();
-                    let background = Background {
-                        commit,
-                        kind: event,
-                        client_id,
-                        generation,
-                    };
-                    background.settle(context, in_flight, guard);
+                    let held = (in_flight, guard);
+                    settle(
+                        context,
+                        *commit,
+                        held,
+                        subject,
+                        move |commit, settled, shared| commit.settled(settled, shared, event),
+                    );
                     if let Some(session) = session {
                         session.list_in_background(&context.shared);
                     }
@@ -133,52 +120,30 @@ impl<'a> Rotation<'a> {
     /// Returns the write to be made, the body of the answer to the client, and the session if the
     /// index of its user must list it again.
     fn prepare<St>(
-        self,
+        mut self,
         shared: &State<St>,
         expected: Version,
         granted: &Granted,
-    ) -> Result<(Box<Commit>, Bytes, Option<NewSession>), MintError> {
+    ) -> Result<(Box<Commit>, Bytes, Option<NewSession>), BoxError> {
         let config = shared.config();
+        let windows = config.windows;
         let prepared_at = shared.now();
-        let now = self.record.time(prepared_at);
+        let now = self.grant.record.time(prepared_at);
         let Minted {
             token: next,
-            nonces,
-            version,
-            access,
-        } = self.minted;
-        let [
-            nonce,
-            link_nonce,
-            replay_nonce,
-            dropped_nonce,
-            profile_nonce,
-        ] = nonces;
-        let presented = self.presented;
+            entropy,
+        } = &self.minted;
         let hash = next.hash();
-        let next_sealer = Sealer::new(next.secret());
-        let windows = config.windows;
-        let claimed = self.record.revision(self.claimed);
-        let WithUpstreamToken {
-            record,
-            profile,
-            listed,
-        } = NewUpstreamToken {
-            presented,
-            granted,
-            record: &self.record,
-            sent: &self.token,
-            profile: self.profile,
-            sealer: &next_sealer,
-            nonce,
-            profile_nonce,
-        }
-        .apply(config, now)?;
+        let sealer = Sealer::new(next.secret());
+        let (record, session) = self
+            .grant
+            .renew(config, now, granted, Some(&sealer), entropy)?;
         let record = record.granted_with(self.request.has_credential());
+        let grant = &self.grant;
+        let presented = grant.presented;
         let mut links = Links {
-            presented,
-            current: (&self.claimed, &self.sealer),
-            next: &next,
+            grant,
+            next: &self.minted,
             windows,
             now,
             sidecars: Vec::with_capacity(MOST_SIDECARS),
@@ -187,66 +152,42 @@ impl<'a> Rotation<'a> {
             _ if config.hand_back => record
                 .converged(&presented.hash, &hash, now, windows)
                 .handed_back(now, windows),
-            Proceed::Converge => links.converge(record, link_nonce)?,
+            Proceed::Converge => links.converge(record)?,
             // No link changes.
             Proceed::Keep => record.converged(&presented.hash, &hash, now, windows),
-            Proceed::Recover => links.recover(record, link_nonce, dropped_nonce)?,
-            Proceed::Rotate | Proceed::Busy | Proceed::Replay => {
-                links.rotate(record, link_nonce)?
-            }
+            Proceed::Recover => links.recover(record)?,
+            Proceed::Rotate | Proceed::Busy | Proceed::Replay => links.rotate(record)?,
         };
         let mut sidecars = links.sidecars;
         let lifetime = record.time_to_live(now);
-        let terms = access_terms(
-            config,
-            &self.record,
-            self.request,
-            presented,
-            granted,
-            profile.as_ref(),
-        );
-        let owner = Owner::Grant(&next);
-        let reference = mint(shared, now, owner, access, &terms, &granted.answer)?;
-        let answer = reference
-            .as_ref()
-            .map_or(&granted.answer, |reference| &reference.answer);
-        let authorization = record.authorization_left(now);
+        let terms = access_terms(config, grant, self.request, granted);
+        let answer = &granted.answer;
+        let access = mint(shared, now, Some(next), entropy, &terms, answer)?;
+        let answer = access.as_ref().map_or(answer, |access| &access.answer);
         let body = if config.hand_back {
-            answer.with_own_refresh_token(&self.token)
+            answer.with_own_refresh_token(&grant.upstream_token)
         } else {
             let text = next.encode(&config.prefix);
-            answer.with_refresh_token(&text, lifetime, authorization)
+            answer.with_refresh_token(&text, lifetime, record.authorization_left(now))
         };
         if self.request.replayable(windows) {
             let context = presented.context(Purpose::Replay);
-            let sealed = replay::seal(
-                &next_sealer,
-                replay_nonce,
-                context,
-                self.request,
-                granted,
-                &body,
-                now,
-            )?;
+            let nonce = entropy.replay_nonce;
+            let sealed = replay::seal(&sealer, nonce, context, self.request, granted, &body, now)?;
             let ttl = windows.retry.min(lifetime);
             sidecars.push(Sidecar::new(replay::name(&hash), sealed.into(), ttl));
         }
-        let key = presented.key;
-        let session = profile.filter(|_| listed).map(|profile| {
-            NewSession::new(profile.subject, key, &record, &granted.head.extensions)
-        });
-        let entry = Entry::new(version, hash, record.encode(&key, &hash));
-        let access = reference.map(|reference| reference.write);
         // Boxed because it is moved through several futures.
         let commit = Box::new(Commit {
-            key,
+            key: presented.key,
             expected,
-            claimed,
+            claimed: grant.record.revision(grant.claimed),
             record,
             presented: Some(presented.hash),
-            entry,
+            tag: hash,
+            version: entropy.version,
             sidecars,
-            access,
+            access: access.map(|access| access.write),
             stored: false,
             prepared_at,
         });
@@ -265,13 +206,11 @@ const MOST_SIDECARS: usize = 2;
 /// counts, because the inner service may have ignored the request.
 fn access_terms<'a>(
     config: &Config,
-    record: &'a Record,
-    request: &'a RefreshRequest<'_>,
-    presented: &'a PresentedToken<'_>,
+    grant: &'a OpenGrant<'_>,
+    request: &'a ClientRequest<'_>,
     granted: &'a Granted,
-    profile: Option<&'a Profile>,
 ) -> Terms<'a> {
-    let binding = &record.binding;
+    let binding = &grant.record.binding;
     let scope = match granted.answer.granted_scope() {
         GrantedScope::Named(scope) => Some(Cow::Borrowed(scope)),
         GrantedScope::Unreadable => None,
@@ -289,11 +228,12 @@ fn access_terms<'a>(
         asked => granted_resources(config, &granted.answer, asked.iter().copied()),
     };
     Terms {
-        client_id: presented.client_id.as_str(),
+        client_id: grant.presented.client_id.as_str(),
         scope,
         resources,
-        profile,
-        requested: request.requested(record.authenticated),
+        profile: grant.profile.as_ref(),
+        request,
+        authenticated: grant.record.authenticated,
     }
 }
 
@@ -305,7 +245,7 @@ fn access_terms<'a>(
 pub(crate) async fn decide_again<St: Store, ResBody>(
     context: &RequestContext<St>,
     presented: &PresentedToken<'_>,
-    request: &RefreshRequest<'_>,
+    request: &ClientRequest<'_>,
     entry: Entry,
 ) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
     let now = context.shared.now();
@@ -324,7 +264,7 @@ pub(crate) async fn decide_again<St: Store, ResBody>(
             let current = presented
                 .current_token(&record, &entry.tag)
                 .map_err(|_| walk::invalid(context, presented))?;
-            if let Answer::Opened(granted, body) =
+            if let Some((granted, body)) =
                 replay::find(context, presented, request, &current).await?
             {
                 return Ok(replay::respond(context, presented, granted, body));

@@ -1,20 +1,17 @@
 //! Commits a renewal: a refresh by the layer itself, which changes no token of the layer.
 
-use super::upstream_token::{NewUpstreamToken, WithUpstreamToken};
 use super::write::Commit;
 use crate::access_token::record::AccessRecord;
 use crate::access_token::renewable::Renewable;
 use crate::codec::Utf8;
-use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::sessions::NewSession;
 use crate::endpoint::state::State;
-use crate::endpoint::token::entropy::Minted;
+use crate::endpoint::token::entropy::Entropy;
+use crate::endpoint::token::held::OpenGrant;
 use crate::endpoint::token::mint::{AccessWrite, upstream_lifetime};
 use crate::endpoint::upstream::Granted;
-use crate::grant::Record;
 use crate::seal::{Context, Purpose, SealError, Sealer};
-use crate::store::{ClaimTag, Entry, Key, Version};
-use crate::subject::Profile;
+use crate::store::{Key, Version};
 use crate::token::AccessToken;
 use crate::wire::scope::common_scope;
 use crate::wire::token_response::GrantedScope;
@@ -29,20 +26,9 @@ pub(crate) struct StoredAccessToken<'a> {
 
 /// A renewal that the inner service has granted.
 pub(crate) struct Renewal<'a> {
-    /// The refresh token that the record of the access token holds.
-    pub(crate) presented: &'a PresentedToken<'a>,
-    /// The sealer of the current token.
-    pub(crate) sealer: Sealer,
-    /// The record as it was claimed.
-    pub(crate) record: Record,
-    /// The hash of the current token.
-    pub(crate) claimed: ClaimTag,
-    /// The upstream token that was sent to the inner service.
-    pub(crate) sent: &'a str,
-    /// The profile of the user, if known.
-    pub(crate) profile: Option<Profile>,
-    /// The current token, and randomness.
-    pub(crate) minted: Minted,
+    /// The grant of the refresh token that the record of the access token holds.
+    pub(crate) grant: OpenGrant<'a>,
+    pub(crate) entropy: Entropy,
     pub(crate) access: StoredAccessToken<'a>,
 }
 
@@ -54,39 +40,23 @@ impl Renewal<'_> {
         expected: Version,
         granted: &Granted,
     ) -> Result<(Commit, Option<NewSession>), SealError> {
-        let now = self.record.time(shared.now());
-        let [nonce, .., profile_nonce] = self.minted.nonces;
-        let WithUpstreamToken {
-            record,
-            profile,
-            listed,
-        } = NewUpstreamToken {
-            presented: self.presented,
-            granted,
-            record: &self.record,
-            sent: self.sent,
-            profile: self.profile,
-            sealer: &self.sealer,
-            nonce,
-            profile_nonce,
-        }
-        .apply(shared.config(), now)?;
-        let key = self.presented.key;
-        let hash = self.claimed;
-        let write = access_write(self.access, &self.minted, profile.as_ref(), granted, shared)?;
-        let session = profile.filter(|_| listed).map(|profile| {
-            NewSession::new(profile.subject, key, &record, &granted.head.extensions)
-        });
-        let entry = Entry::new(self.minted.version, hash, record.encode(&key, &hash));
+        let Self {
+            mut grant,
+            entropy,
+            access,
+        } = self;
+        let now = grant.record.time(shared.now());
+        let (record, session) = grant.renew(shared.config(), now, granted, None, &entropy)?;
         let commit = Commit {
-            key,
+            key: grant.presented.key,
             expected,
-            claimed: self.record.revision(hash),
+            claimed: grant.record.revision(grant.claimed),
             record,
             presented: None,
-            entry,
+            tag: grant.claimed,
+            version: entropy.version,
             sidecars: Vec::new(),
-            access: write,
+            access: access_write(access, &grant, &entropy, granted, shared)?,
             stored: false,
             prepared_at: shared.now(),
         };
@@ -98,15 +68,12 @@ impl Renewal<'_> {
 /// if that has none.
 fn access_write<St>(
     access: StoredAccessToken<'_>,
-    minted: &Minted,
-    profile: Option<&Profile>,
+    grant: &OpenGrant<'_>,
+    entropy: &Entropy,
     granted: &Granted,
     shared: &State<St>,
 ) -> Result<Option<AccessWrite>, SealError> {
-    let Some(entropy) = &minted.access else {
-        return Ok(None);
-    };
-    let Some(upstream) = granted.answer.access_token() else {
+    let (Some(random), Some(upstream)) = (&entropy.access, granted.answer.access_token()) else {
         return Ok(None);
     };
     let StoredAccessToken {
@@ -123,12 +90,12 @@ fn access_write<St>(
     };
     let sealer = Sealer::new(token.secret());
     record.sealed = sealer
-        .seal(entropy.nonce, context, &[], upstream.as_bytes())?
+        .seal(random.nonce, context, &[], upstream.as_bytes())?
         .into();
-    if let Some(profile) = profile {
-        record.profile = Some(profile.seal(&sealer, entropy.profile_nonce, context)?);
+    if let Some(profile) = &grant.profile {
+        record.profile = Some(profile.seal(&sealer, random.profile_nonce, context)?);
     }
-    let sealed = Renewable::seal(&sealer, entropy.refresh_nonce, context, &minted.token)?;
+    let sealed = Renewable::seal(&sealer, random.refresh_nonce, context, &grant.current)?;
     let lifetime = upstream_lifetime(&granted.answer);
     let idle_lifetime = shared.config().idle_lifetime;
     let renewable = Renewable::new(shared.now(), lifetime, idle_lifetime, sealed.into());
@@ -138,12 +105,12 @@ fn access_write<St>(
         record.renewable = None;
         record.expires_at = record.expires_at.min(renewable.life.ends_at);
     }
-    Ok(Some(AccessWrite::replace(
-        *key,
+    Ok(Some(AccessWrite {
+        key: *key,
         record,
-        version,
-        entropy.version,
-    )))
+        expected: Some(version),
+        version: random.version,
+    }))
 }
 
 /// Limits the token to what the response grants. Nothing is ever added: the client has not asked

@@ -2,20 +2,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join;
-use tokio_util::task::task_tracker::TaskTrackerToken;
-use tracing::Instrument as _;
 
 use crate::clock::Timestamp;
-use crate::endpoint::context::RequestContext;
-use crate::endpoint::retryable_write::{OVERRIDES, RetryableWrite, overridden, persist};
+use crate::endpoint::retryable_write::RetryableWrite;
 use crate::endpoint::state::State;
 use crate::endpoint::token::mint::AccessWrite;
 use crate::endpoint::upstream_revocation;
-use crate::event::{EventKind, EventSubject};
+use crate::event::EventKind;
 use crate::grant::{Record, Revision};
-use crate::key_lock::KeyLockGuard;
 use crate::store::{Change, ClaimTag, Entry, Key, Sidecar, Store, StoreError, Swap, Ttl, Version};
-use crate::wire::client::ClientId;
+
+/// The number of times that one attempt overrides a lease that another request has taken over.
+const OVERRIDES: usize = 32;
 
 /// The write of a rotation. It is retried until it reaches the store, because the inner service may
 /// already have replaced the upstream token that the stored record contains.
@@ -28,7 +26,9 @@ pub(crate) struct Commit {
     pub(super) record: Record,
     /// The hash of the presented token. `None` if no request has presented one.
     pub(super) presented: Option<ClaimTag>,
-    pub(super) entry: Entry,
+    /// The hash of the current token after the write.
+    pub(super) tag: ClaimTag,
+    pub(super) version: Version,
     pub(super) sidecars: Vec<Sidecar>,
     /// The record of the access token; `None` once it is stored.
     pub(crate) access: Option<AccessWrite>,
@@ -59,7 +59,7 @@ impl RetryableWrite for Commit {
         };
         // Boxed because few rotations mint an access token, and unboxed these would enlarge the
         // future of every rotation.
-        let insert = Box::pin(access.write(shared.store(), shared.now()));
+        let insert = Box::pin(access.write(shared));
         let (committed, inserted) = join(Box::pin(self.swap(shared)), insert).await;
         if inserted.is_err() {
             self.access = Some(access);
@@ -75,6 +75,27 @@ impl Commit {
     /// Revokes the upstream token that was not stored because the grant has ended.
     pub(crate) fn revoke_upstream<St: Store>(&self, shared: &Arc<State<St>>) {
         upstream_revocation::revoke(shared, &self.key, &self.record);
+    }
+
+    /// Returns the event of a commit that was retried in the background. If it has succeeded, that
+    /// is `event`.
+    pub(super) fn settled<St: Store>(
+        &self,
+        settled: Option<Committed>,
+        shared: &Arc<State<St>>,
+        event: EventKind,
+    ) -> EventKind {
+        match settled {
+            Some(Committed::Stored) => event,
+            // Either this write was stored and its reply was lost, or other requests went on
+            // without it. The grant is alive in both cases.
+            Some(Committed::Overtaken(found)) if self.is_history_of(&found) => event,
+            Some(Committed::Overtaken(_)) | None => EventKind::CommitLost,
+            Some(Committed::Gone) => {
+                self.revoke_upstream(shared);
+                EventKind::CommitLost
+            }
+        }
     }
 
     /// Writes the rotation. It overrides the lease of another request, but never another rotation.
@@ -102,10 +123,10 @@ impl Commit {
         let now = shared.now();
         self.renew_windows(shared, now);
         for _ in 0..OVERRIDES {
-            let ttl = Ttl::After(self.record.kept(now));
+            let value = self.record.encode(&self.key, &self.tag);
             let change = Change::Put {
-                entry: self.entry.clone(),
-                ttl,
+                entry: Entry::new(self.version, self.tag, value),
+                ttl: Ttl::After(self.record.kept(now)),
             };
             let found = match shared
                 .store()
@@ -134,28 +155,28 @@ impl Commit {
             }
             self.expected = found.version;
             // After a convergence the token is still the current one.
-            if record.presented && self.claimed.is_of(&self.entry.tag) {
-                self.record = self.record.clone().presented();
-                self.entry.value = self.record.encode(&self.key, &self.entry.tag);
+            if record.presented && !self.mints() {
+                self.record.presented = true;
             }
         }
-        Err(overridden())
+        Err(StoreError::unavailable(
+            "failed to write the entry: other requests changed it during each of 32 attempts",
+        ))
     }
 
     /// Returns whether an earlier attempt was stored although its reply was lost. If it minted a
     /// token, that is the current or the previous one. Otherwise only the upstream token shows it.
     fn is_stored(&self, found: &Entry, record: &Record) -> bool {
-        let hash = self.entry.tag;
-        if record.revision(found.tag) == self.record.revision(hash) {
+        if record.revision(found.tag) == self.record.revision(self.tag) {
             return true;
         }
         let previous = record.previous.as_ref().map(|previous| &previous.hash);
-        self.mints() && [Some(&found.tag), previous].contains(&Some(&hash))
+        self.mints() && [Some(&found.tag), previous].contains(&Some(&self.tag))
     }
 
     /// Returns whether this write replaces the current token.
     fn mints(&self) -> bool {
-        !self.claimed.is_of(&self.entry.tag)
+        !self.claimed.is_of(&self.tag)
     }
 
     /// Returns whether the grant lives on with `found`, beyond this write: by at least two
@@ -182,66 +203,10 @@ impl Commit {
         self.prepared_at = now;
         let time = self.record.time(now);
         let windows = shared.config().windows;
-        let current = self.entry.tag;
         self.record
-            .begin_windows(&presented, &current, time, windows);
+            .begin_windows(&presented, &self.tag, time, windows);
         if shared.config().hand_back {
             self.record = self.record.clone().handed_back(time, windows);
         }
-        self.entry.value = self.record.encode(&self.key, &self.entry.tag);
-    }
-}
-
-/// A commit that the store has not accepted yet. It exists only in the memory of this process.
-pub(super) struct Background {
-    pub(super) commit: Box<Commit>,
-    pub(super) kind: EventKind,
-    pub(super) client_id: ClientId,
-    pub(super) generation: u32,
-}
-
-impl Background {
-    /// Retries the commit for up to a minute in a background task, and emits the event of the
-    /// result. The next request with this token on this instance waits for `guard`.
-    pub(super) fn settle<St: Store>(
-        mut self,
-        context: &RequestContext<St>,
-        in_flight: Option<TaskTrackerToken>,
-        guard: KeyLockGuard,
-    ) {
-        let shared = Arc::clone(&context.shared);
-        let started = context.started();
-        let Some(permit) = shared.background() else {
-            self.emit(&shared, EventKind::CommitLost, started.elapsed());
-            return;
-        };
-        let task = async move {
-            let _held = (permit, in_flight, guard);
-            let settled = persist(&mut *self.commit, &shared).await;
-            if matches!(settled, Some(Committed::Gone)) {
-                self.commit.revoke_upstream(&shared);
-            }
-            let kind = match settled {
-                Some(Committed::Stored) => self.kind,
-                // Either this write was stored and its reply was lost, or other requests went on
-                // without it. The grant is alive in both cases.
-                Some(Committed::Overtaken(found)) if self.commit.is_history_of(&found) => self.kind,
-                Some(Committed::Gone | Committed::Overtaken(_)) | None => EventKind::CommitLost,
-            };
-            self.emit(&shared, kind, started.elapsed());
-        };
-        tokio::spawn(task.in_current_span());
-    }
-
-    fn emit<St: Store>(&self, shared: &State<St>, kind: EventKind, elapsed: Duration) {
-        let grant = Some((&self.commit.key, Some(self.generation)));
-        shared.emit(
-            kind,
-            EventSubject {
-                client_id: Some(&self.client_id),
-                grant,
-            },
-            elapsed,
-        );
     }
 }

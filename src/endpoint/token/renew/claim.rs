@@ -7,24 +7,11 @@ use crate::endpoint::context::RequestContext;
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::renewals::Renewed;
 use crate::endpoint::token::acquire::{Attempt, FIRST_PAUSE, LONGEST_PAUSE, read_record};
-use crate::endpoint::token::entropy::Entropy;
-use crate::endpoint::token::lease::{LeaseGuard, Purpose, TAKEOVER_PAUSE};
+use crate::endpoint::token::held::{Held, OpenGrant};
+use crate::endpoint::token::lease::{Purpose, TAKEOVER_PAUSE};
 use crate::endpoint::walk::{Walk, Way};
 use crate::error::RefreshError;
-use crate::grant::Record;
-use crate::store::{ClaimTag, Lease, Store};
-use crate::token::RefreshToken;
-
-/// The right to renew.
-pub(super) struct Claimed<St: Store> {
-    pub(super) lease: LeaseGuard<St>,
-    pub(super) record: Record,
-    /// The current refresh token of the grant.
-    pub(super) current: RefreshToken,
-    /// Its hash, as named by the claim.
-    pub(super) hash: ClaimTag,
-    pub(super) entropy: Entropy,
-}
+use crate::store::{Lease, Store};
 
 /// The reason why a renewal has nothing to commit.
 pub(super) enum Stopped {
@@ -47,11 +34,11 @@ impl<E: Into<RefreshError>> From<E> for Stopped {
 /// token: an old refresh token is neither replayed nor reused, and the use of an access token does
 /// not show that the current refresh token was received. But the expired lease of a rotation shows
 /// it. A lease that replaces one must show the same if it expires, too, so the entry is read first.
-pub(super) async fn claim<St: Store>(
+pub(super) async fn claim<'a, St: Store>(
     context: &RequestContext<St>,
-    presented: &PresentedToken<'_>,
+    presented: &'a PresentedToken<'a>,
     deadline: Instant,
-) -> Result<Claimed<St>, Stopped> {
+) -> Result<Held<'a, St>, Stopped> {
     let key = presented.key;
     let failed = |error| context.store_failed(error, presented.subject());
     let mut walk = Walk::new(presented);
@@ -74,8 +61,8 @@ pub(super) async fn claim<St: Store>(
                 Attempt::new(context, key, purpose)?
             }
         };
-        let hash = walk.hash();
-        let epochs = context.shared.epochs().current(context.store());
+        let hash = walk.hash;
+        let epochs = context.shared.epochs.current(context.store());
         let (claim, epochs) = join(lease.claim(&hash), epochs).await;
         let Some(claim) = claim.map_err(failed)? else {
             return Err(Stopped::Over(Renewed::Ended));
@@ -108,13 +95,14 @@ pub(super) async fn claim<St: Store>(
                     }
                     false => record,
                 };
-                return Ok(Claimed {
-                    lease,
-                    record,
-                    current: walk.into_token(),
-                    hash,
-                    entropy,
-                });
+                return match OpenGrant::new(context, presented, record, walk.token, hash) {
+                    Ok(grant) => Ok(Held {
+                        lease,
+                        grant,
+                        entropy,
+                    }),
+                    Err(error) => lease.release_and(Err(error.into())).await,
+                };
             }
             Lease::OtherTag(_) => {
                 lease.release().await;

@@ -54,7 +54,7 @@ fn join<St: Store>(
     token: &AccessToken,
     key: Key,
 ) -> watch::Receiver<Option<Renewed>> {
-    let mut running = shared.renewals().running();
+    let mut running = shared.renewals.running();
     if let Some(renewal) = running.get(&key) {
         return renewal.clone();
     }
@@ -89,6 +89,6 @@ struct End<St> {
 
 impl<St> Drop for End<St> {
     fn drop(&mut self) {
-        self.shared.renewals().running().remove(&self.key);
+        self.shared.renewals.running().remove(&self.key);
     }
 }

@@ -9,25 +9,24 @@ use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower::BoxError;
 
-use super::claim::{Claimed, Stopped, claim};
+use super::claim::{Stopped, claim};
 use crate::access_token::record::AccessRecord;
 use crate::body::{self, ResponseBody};
-use crate::codec::{DecodeError, Utf8};
+use crate::codec::Utf8;
 use crate::endpoint::context::{Failure, RequestContext};
 use crate::endpoint::direct::{DirectRequest, DirectService};
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::progress::Progress;
-use crate::endpoint::refusal::unreadable;
 use crate::endpoint::renewals::Renewed;
 use crate::endpoint::retryable_write::{RetryableWrite as _, persist};
 use crate::endpoint::state::State;
 use crate::endpoint::token::commit::{Committed, Renewal, StoredAccessToken};
+use crate::endpoint::token::held::{Held, OpenGrant};
 use crate::endpoint::token::lease::LeaseGuard;
 use crate::endpoint::upstream::{Granted, Inner, Reply, error_code, is_temporary};
 use crate::error::RefreshError;
 use crate::event::{EventKind, EventSubject};
-use crate::grant::Record;
-use crate::seal::{SealError, Sealer};
+use crate::seal::SealError;
 use crate::store::{Key, Store, StoreError, Version};
 use crate::token::AccessToken;
 use crate::wire::client::ClientId;
@@ -47,7 +46,7 @@ impl<St: Store> Task<St> {
             context: RequestContext::new(Arc::clone(shared), Arc::new(Progress::default())),
             token,
             key,
-            _in_flight: shared.in_flight().token(),
+            _in_flight: shared.in_flight.token(),
         }
     }
 
@@ -68,7 +67,8 @@ impl<St: Store> Task<St> {
             return Ok(Renewed::Impossible);
         };
         let (access, _) = self.read().await?;
-        let client_id = self.client_id(&access)?;
+        let client_id =
+            ClientId::try_from(access.client_id.as_str()).map_err(|error| self.corrupt(error))?;
         let Some(renewable) = &access.renewable else {
             return Ok(Renewed::Impossible);
         };
@@ -80,11 +80,9 @@ impl<St: Store> Task<St> {
             return Err(self.corrupt(SealError).into());
         }
         let deadline = Instant::now() + context.shared.config().rotation_timeout;
-        let Claimed {
+        let Held {
             lease,
-            record,
-            current,
-            hash,
+            grant,
             entropy,
         } = claim(context, &presented, deadline).await?;
         // Another instance, or a task of this one whose result was lost, may have renewed the token
@@ -95,24 +93,11 @@ impl<St: Store> Task<St> {
         };
         if !service
             .credentials
-            .cover(client_id.as_str(), record.authenticated)
+            .cover(client_id.as_str(), grant.record.authenticated)
         {
             return lease.release_and(Ok(Renewed::Impossible)).await;
         }
-        let sealer = Sealer::new(current.secret());
-        let Some(sent) = presented.unseal(&sealer, &record) else {
-            let error = unreadable(context, &presented, DecodeError::Damaged);
-            return lease.release_and(Err(error.into())).await;
-        };
-        let profile = presented.open_profile(&sealer, &record);
-        let request = Request {
-            service,
-            client_id: client_id.as_str(),
-            access: &access,
-            grant: &record,
-            token: &sent,
-        };
-        let granted = match request.send(context, &presented).await {
+        let granted = match send(context, service, &access, &grant).await {
             Ok(Reply::Granted(granted)) => granted,
             Ok(Reply::Rejected(response) | Reply::Refused(response)) => {
                 lease.release().await;
@@ -121,17 +106,20 @@ impl<St: Store> Task<St> {
             }
             Err(failure) => {
                 lease.release().await;
-                return Ok(self.failed(&presented, failure));
+                if let Failure::Inner(error) = failure {
+                    let elapsed = context.started.elapsed();
+                    let kind = EventKind::RenewalFailed;
+                    let subject = presented.subject();
+                    context
+                        .shared
+                        .emit_with_cause(kind, subject, elapsed, Some(&*error));
+                }
+                return Ok(Renewed::Unavailable);
             }
         };
         let renewal = Renewal {
-            presented: &presented,
-            sealer,
-            record,
-            claimed: hash,
-            sent: &sent,
-            profile,
-            minted: entropy.keep(current),
+            grant,
+            entropy,
             access: StoredAccessToken {
                 token: &self.token,
                 key: &self.key,
@@ -151,7 +139,7 @@ impl<St: Store> Task<St> {
     ) -> Result<Renewed, RefreshError> {
         let context = &self.context;
         let shared = &context.shared;
-        let subject = renewal.presented.subject();
+        let subject = renewal.grant.presented.subject();
         let (expected, _in_flight) = lease.into_commit();
         let (mut commit, session) =
             renewal
@@ -213,29 +201,6 @@ impl<St: Store> Task<St> {
         Ok((record, entry.version))
     }
 
-    fn client_id(&self, access: &AccessRecord) -> Result<ClientId, RefreshError> {
-        access
-            .client_id
-            .as_str()
-            .try_into()
-            .map_err(|error| self.corrupt(error))
-    }
-
-    /// Emits the event of a request that has failed.
-    fn failed(&self, presented: &PresentedToken<'_>, failure: Failure<BoxError>) -> Renewed {
-        if let Failure::Inner(error) = failure {
-            let shared = &self.context.shared;
-            let elapsed = self.context.started().elapsed();
-            shared.emit_with_cause(
-                EventKind::RenewalFailed,
-                presented.subject(),
-                elapsed,
-                Some(&*error),
-            );
-        }
-        Renewed::Unavailable
-    }
-
     fn corrupt(&self, error: impl Into<BoxError>) -> RefreshError {
         self.store_failed(StoreError::corrupt(error))
     }
@@ -247,53 +212,45 @@ impl<St: Store> Task<St> {
     }
 }
 
-/// The refresh request of a renewal.
-struct Request<'a> {
-    service: &'a DirectService,
-    client_id: &'a str,
-    access: &'a AccessRecord,
-    grant: &'a Record,
-    /// The upstream refresh token.
-    token: &'a str,
+/// Sends the refresh request of a renewal.
+async fn send<St: Store>(
+    context: &RequestContext<St>,
+    service: &DirectService,
+    access: &AccessRecord,
+    grant: &OpenGrant<'_>,
+) -> Result<Reply<<DirectRequest as Inner>::ResBody>, Failure<BoxError>> {
+    let config = context.shared.config();
+    let client_id = grant.presented.client_id.as_str();
+    let (path, limit) = (&config.paths.token, config.max_response_body);
+    let upstream = service.request(path, client_id, limit);
+    let form = service.form(client_id, parameters(access, grant));
+    let (token, subject) = (&grant.upstream_token, grant.presented.subject());
+    context.refresh(upstream, form, token, subject).await
 }
 
-impl Request<'_> {
-    async fn send<St: Store>(
-        self,
-        context: &RequestContext<St>,
-        presented: &PresentedToken<'_>,
-    ) -> Result<Reply<<DirectRequest as Inner>::ResBody>, Failure<BoxError>> {
-        let config = context.shared.config();
-        let path = &config.paths.token;
-        let limit = config.max_response_body;
-        let upstream = self.service.request(path, self.client_id, limit);
-        let form = self.service.form(self.client_id, self.parameters());
-        context
-            .refresh(upstream, form, self.token, presented.subject())
-            .await
-    }
-
-    /// Returns the parameters of the request. It asks for the scope and the resources of the access
-    /// token, if they are not those of the grant, so that the new upstream access token can do no
-    /// more than the one before.
-    fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
-        let (access, binding) = (self.access, &self.grant.binding);
-        let scope = access.scope.as_ref().map(Utf8::as_str);
-        let scope = scope.filter(|scope| !scope.is_empty());
-        let scope = scope.filter(|scope| binding.scope.as_ref().map(Utf8::as_str) != Some(scope));
-        let resources = match access.resources == binding.resources {
-            true => &[],
-            false => access.resources.as_slice(),
-        };
-        let fixed = [
-            ("grant_type", "refresh_token"),
-            ("refresh_token", self.token),
-        ];
-        fixed
-            .into_iter()
-            .chain(scope.map(|scope| ("scope", scope)))
-            .chain(resources.iter().map(|uri| ("resource", uri.as_str())))
-    }
+/// Returns the parameters of the request. It asks for the scope and the resources of the access
+/// token, if they are not those of the grant, so that the new upstream access token can do no more
+/// than the one before.
+fn parameters<'a>(
+    access: &'a AccessRecord,
+    grant: &'a OpenGrant<'_>,
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let binding = &grant.record.binding;
+    let scope = access.scope.as_ref().map(Utf8::as_str);
+    let scope = scope.filter(|scope| !scope.is_empty());
+    let scope = scope.filter(|scope| binding.scope.as_ref().map(Utf8::as_str) != Some(scope));
+    let resources = match access.resources == binding.resources {
+        true => &[],
+        false => access.resources.as_slice(),
+    };
+    let fixed = [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", grant.upstream_token.as_str()),
+    ];
+    fixed
+        .into_iter()
+        .chain(scope.map(|scope| ("scope", scope)))
+        .chain(resources.iter().map(|uri| ("resource", uri.as_str())))
 }
 
 /// Returns the result for an error response. An error code says that the renewal of this token is
