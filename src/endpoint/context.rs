@@ -166,7 +166,11 @@ impl<St: Store> RequestContext<St> {
                 return Ok(Some(response.map(ResponseBody::inner)));
             }
             let response = upstream.send(body, Accept::Plain).await?;
-            Ok(upstream::checked(response, config.max_response_body, Withheld::ALL, None).await)
+            let reading = Reading {
+                withheld: Withheld::ALL,
+                ..self.reading(None)
+            };
+            Ok(upstream::checked(response, reading).await)
         };
         let limit = config.upstream_timeout();
         self.within(limit, RefreshError::UpstreamUnavailable, subject, call)

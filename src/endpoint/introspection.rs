@@ -8,20 +8,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response};
 use http_body::Body;
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::access_token::check::{Checked, check};
 use crate::access_token::renewable::UpstreamLife;
 use crate::body::ResponseBody;
 use crate::clock::Timestamp;
-use crate::codec::{DecodeError, Utf8};
+use crate::codec::DecodeError;
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::renewals::Renewed;
 use crate::endpoint::token::renew;
-use crate::endpoint::upstream::{self, Accept, Inner};
+use crate::endpoint::upstream::{self, Accept, Inner, Reading};
 use crate::endpoint::walk;
 use crate::epochs;
 use crate::error::RefreshError;
@@ -32,21 +33,9 @@ use crate::store::{Store, StoreError};
 use crate::token::{AccessToken, RefreshToken};
 use crate::wire::client::ClientId;
 use crate::wire::disclosure::Withheld;
-use crate::wire::json;
+use crate::wire::json::{self, Member};
 use crate::wire::token_request::{Param, TokenRequest};
 use crate::wire::token_response::cut;
-
-/// The members that are replaced by what the layer knows (RFC 7662 §2.2,
-/// draft-ietf-oauth-refresh-token-expiration §7).
-const REPLACED: [&str; 7] = [
-    "client_id",
-    "scope",
-    "exp",
-    "iat",
-    "token_type",
-    "refresh_token_timeout",
-    "authorization_expires_in",
-];
 
 const INACTIVE: &[u8] = br#"{"active":false}"#;
 
@@ -78,10 +67,14 @@ pub(crate) async fn introspect<St: Store, I: Inner>(
         None => (None, context.never_issued()?),
     };
     let subject = EventSubject::client(ours.as_ref().map(|ours| &ours.client_id));
+    let reading = Reading {
+        withheld: Withheld::ALL,
+        ..context.reading(Some(&secret))
+    };
     let call = async {
         let request = form.replace(Param::Token, &secret);
         let response = upstream.send(request, Accept::Json).await?;
-        Ok(rewrite(response, config.max_response_body, ours.as_ref(), &secret).await)
+        Ok(rewrite(response, reading, ours.as_ref(), &secret).await)
     };
     let limit = config.upstream_timeout();
     context
@@ -89,20 +82,14 @@ pub(crate) async fn introspect<St: Store, I: Inner>(
         .await
 }
 
-/// The properties of an active token of the layer. They replace those in the response of the inner
-/// service.
+/// An active token of the layer.
 struct Ours {
     client_id: ClientId,
-    scope: Option<Utf8>,
-    expires_at: Timestamp,
     /// The life of the upstream access token, if the layer renews it.
     upstream: Option<UpstreamLife>,
-    issued_at: Option<Timestamp>,
-    token_type: Option<&'static str>,
-    /// The time until a refresh token expires; `None` for an access token.
-    timeout: Option<Duration>,
-    /// The time until its grant ends even if it is rotated, if there is such an end.
-    authorization: Option<Duration>,
+    /// The members that replace those in the response of the inner service (RFC 7662 §2.2,
+    /// draft-ietf-oauth-refresh-token-expiration §7). One without a value is removed.
+    members: [(&'static str, Option<Value>); 7],
 }
 
 /// An active token and its upstream token.
@@ -151,15 +138,25 @@ async fn find_refresh<St: Store>(
         .and_then(|current| presented.unseal(&Sealer::new(current.secret()), &record))
         .ok_or_else(|| failed(StoreError::corrupt(DecodeError::Damaged)))?;
     let first = presented.token.generation() == 0;
+    let scope = record.binding.scope.as_ref();
     let ours = Ours {
-        scope: record.binding.scope.clone(),
-        expires_at: record.expires_at,
-        upstream: None,
-        issued_at: first.then_some(record.created_at),
-        token_type: None,
-        timeout: Some(record.time_to_live(now)),
-        authorization: record.authorization_left(now),
         client_id: client_id.clone(),
+        upstream: None,
+        members: [
+            ("client_id", Some(client_id.as_str().into())),
+            ("scope", scope.map(|scope| scope.as_str().into())),
+            ("exp", Some(seconds(record.expires_at))),
+            ("iat", first.then(|| seconds(record.created_at))),
+            ("token_type", None),
+            (
+                "refresh_token_timeout",
+                Some(whole(record.time_to_live(now))),
+            ),
+            (
+                "authorization_expires_in",
+                record.authorization_left(now).map(whole),
+            ),
+        ],
     };
     Ok(Some((ours, secret)))
 }
@@ -205,103 +202,99 @@ async fn find_access<St: Store>(
         return Ok(None);
     };
     let secret = record.unseal(token, &key)?;
+    let client_id = ClientId::try_from(record.client_id.as_str()).map_err(StoreError::corrupt)?;
+    let scope = record.scope.as_ref();
     let ours = Ours {
-        client_id: ClientId::try_from(record.client_id.as_str()).map_err(StoreError::corrupt)?,
-        scope: record.scope,
-        expires_at: record.expires_at,
         upstream: record.renewable.map(|renewable| renewable.life),
-        issued_at: Some(record.issued_at),
-        token_type: Some("Bearer"),
-        timeout: None,
-        authorization: None,
+        members: [
+            ("client_id", Some(client_id.as_str().into())),
+            ("scope", scope.map(|scope| scope.as_str().into())),
+            ("exp", Some(seconds(record.expires_at))),
+            ("iat", Some(seconds(record.issued_at))),
+            ("token_type", Some("Bearer".into())),
+            ("refresh_token_timeout", None),
+            ("authorization_expires_in", None),
+        ],
+        client_id,
     };
     Ok(Some((ours, secret)))
 }
 
-/// Turns the response about the upstream token into one about the token of the layer. Error
-/// responses are treated the same for active and other tokens, so that they do not disclose which
-/// one it is. Returns `None` if the response cannot be read, or is an error that contains the
-/// upstream token.
+fn seconds(time: Timestamp) -> Value {
+    (time.as_millis() / 1000).into()
+}
+
+fn whole(time: Duration) -> Value {
+    time.as_secs().into()
+}
+
+/// Turns the response about the upstream token into one about the token of the layer. Members and
+/// headers that disclose a token of the inner service are removed. Error responses are treated the
+/// same for active and other tokens, so that they do not disclose which one it is. Returns `None`
+/// if the response cannot be read, does not say whether the token is active, or is an error that
+/// contains the upstream token.
 async fn rewrite<ResBody: Body<Data = Bytes>>(
     response: Response<ResBody>,
-    limit: usize,
+    reading: Reading<'_>,
     ours: Option<&Ours>,
     secret: &str,
 ) -> Option<Response<ResponseBody<ResBody>>> {
     if ours.is_none() && response.status().is_success() {
         return Some(inactive());
     }
-    let (mut head, bytes) = upstream::read(response, limit).await?;
+    let (mut head, bytes) = upstream::read(response, reading.limit).await?;
     if !head.status.is_success() {
-        let harmless = !Withheld::ALL.discloses(&head.headers, &bytes, &[secret]);
-        return harmless.then(|| Response::from_parts(head, ResponseBody::full(bytes)));
+        return reading.harmless(head, bytes);
     }
-    let Said::Active(body) = said(&bytes, ours?, secret)? else {
-        return Some(inactive());
-    };
-    Withheld::ALL.strip(&mut head.headers, &[Zeroizing::new(secret.to_owned())]);
-    Some(upstream::respond(head, body))
-}
-
-/// The content of an introspection response.
-enum Said {
-    Inactive,
-    /// The response body, with the properties of the layer's token.
-    Active(Bytes),
-}
-
-/// Parses a response. Returns `None` if it does not say whether the token is active.
-///
-/// Members that disclose a token of the inner service are removed.
-fn said(body: &[u8], ours: &Ours, secret: &str) -> Option<Said> {
-    let text = std::str::from_utf8(body).ok()?;
-    json::members(text).ok()?;
-    let found = Withheld::ALL
-        .in_json(text, vec![Zeroizing::new(secret.to_owned())])
-        .ok()?;
-    let body = cut(body, found.cuts);
+    let ours = ours?;
+    let text = std::str::from_utf8(&bytes).ok()?;
+    let secrets = vec![Zeroizing::new(secret.to_owned())];
+    let found = reading.withheld.in_json(text, secrets).ok()?;
+    let body = cut(&bytes, found.cuts);
     let members = json::members(std::str::from_utf8(&body).ok()?).ok()?;
-    let mut active = None;
+    if !is_active(&members)? {
+        return Some(inactive());
+    }
+    reading.withheld.strip(&mut head.headers, &[secret]);
+    Some(upstream::respond(head, described(&members, ours)))
+}
+
+/// Returns whether a response says that the token is active. `None` if it does not say so, or more
+/// than once.
+fn is_active(members: &[Member<'_>]) -> Option<bool> {
+    let mut active = members
+        .iter()
+        .filter(|member| json::string(member.name).as_deref() == Some("active"));
+    match (active.next(), active.next()) {
+        (Some(member), None) => Some(member.value.get() == "true"),
+        _ => None,
+    }
+}
+
+/// Returns the response about an active token, with the properties of the layer's token.
+fn described(members: &[Member<'_>], ours: &Ours) -> Bytes {
     let mut out = String::from(r#"{"active":true"#);
     for member in members {
-        match json::string(member.name).as_deref() {
-            Some("active") if active.replace(member.value.get() == "true").is_some() => {
-                return None;
-            }
-            Some(name) if name == "active" || REPLACED.contains(&name) => {}
-            _ => out.extend([",", member.name.get(), ":", member.value.get()]),
+        let name = json::string(member.name);
+        let is_replaced = |name: &str| {
+            name == "active" || ours.members.iter().any(|(replaced, _)| *replaced == name)
+        };
+        if !name.as_deref().is_some_and(is_replaced) {
+            out.extend([",", member.name.get(), ":", member.value.get()]);
         }
     }
-    if !active? {
-        return Some(Said::Inactive);
-    }
-    let text = |text: &str| serde_json::to_string(text).ok();
-    let seconds = |time: Timestamp| (time.as_millis() / 1000).to_string();
-    let whole = |time: Duration| time.as_secs().to_string();
-    for (name, value) in [
-        ("client_id", text(ours.client_id.as_str())),
-        (
-            "scope",
-            ours.scope.as_ref().and_then(|scope| text(scope.as_str())),
-        ),
-        ("exp", Some(seconds(ours.expires_at))),
-        ("iat", ours.issued_at.map(seconds)),
-        ("token_type", ours.token_type.and_then(text)),
-        ("refresh_token_timeout", ours.timeout.map(whole)),
-        ("authorization_expires_in", ours.authorization.map(whole)),
-    ] {
+    for (name, value) in &ours.members {
         if let Some(value) = value {
-            out.extend([",\"", name, "\":", &value]);
+            out.extend([",\"", *name, "\":", &value.to_string()]);
         }
     }
     out.push('}');
-    Some(Said::Active(out.into()))
+    out.into()
 }
 
 /// Returns the response for a token that is not active (RFC 7662 §2.2).
 fn inactive<ResBody>() -> Response<ResponseBody<ResBody>> {
     let (mut head, ()) = Response::new(()).into_parts();
-    head.status = StatusCode::OK;
     head.headers
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     upstream::respond(head, Bytes::from_static(INACTIVE))

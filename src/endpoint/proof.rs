@@ -80,11 +80,8 @@ async fn classify<ResBody: Body<Data = Bytes>>(
     let error = error_code(answer.as_ref());
     let rejects_client = error == Some("invalid_client") && !head.status.is_server_error();
     if head.status == StatusCode::UNAUTHORIZED || rejects_client {
-        let response = if reading.withheld.discloses(&head.headers, &bytes, &[]) {
-            RefreshError::UpstreamUnreadable.into_response(StatusCode::BAD_REQUEST)
-        } else {
-            Response::from_parts(head, ResponseBody::full(bytes))
-        };
+        let unreadable = || RefreshError::UpstreamUnreadable.into_response(StatusCode::BAD_REQUEST);
+        let response = reading.harmless(head, bytes).unwrap_or_else(unreadable);
         return Some(Proof::Disproved(response));
     }
     rejects_token(head.status, error).then_some(Proof::Proved)

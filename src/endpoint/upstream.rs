@@ -62,6 +62,19 @@ pub(crate) struct Reading<'a> {
     pub(crate) requests_refresh_token: bool,
 }
 
+impl Reading<'_> {
+    /// Returns a response that was read as it is, unless it discloses a token.
+    pub(crate) fn harmless<ResBody>(
+        &self,
+        head: response::Parts,
+        bytes: Bytes,
+    ) -> Option<Response<ResponseBody<ResBody>>> {
+        let secrets = self.secret.as_slice();
+        let discloses = self.withheld.discloses(&head.headers, &bytes, secrets);
+        (!discloses).then(|| Response::from_parts(head, ResponseBody::full(bytes)))
+    }
+}
+
 /// A parsed token response.
 #[derive(Debug)]
 pub(crate) struct Granted {
@@ -146,15 +159,10 @@ async fn classify<ResBody: Body<Data = Bytes>>(
     response: Response<ResBody>,
     reading: Reading<'_>,
 ) -> Option<Reply<ResBody>> {
-    let Reading {
-        limit,
-        secret,
-        withheld,
-        requests_refresh_token,
-    } = reading;
+    let withheld = reading.withheld;
     let reference = withheld != Withheld::RefreshTokens;
     let success = response.status().is_success();
-    let (mut head, bytes) = read(response, limit).await?;
+    let (mut head, bytes) = read(response, reading.limit).await?;
     let answer = TokenResponse::parse(bytes.clone()).ok();
     let error = error_code(answer.as_ref());
     if !success || error.is_some() {
@@ -162,21 +170,16 @@ async fn classify<ResBody: Body<Data = Bytes>>(
         // An error response is passed on unchanged or not at all. If the inner service has ended
         // the grant, the grant ends here in either case. Otherwise its client would repeat the
         // refresh until the grant expires.
-        if withheld.discloses(&head.headers, &bytes, secret.as_slice()) {
-            let rejected = || {
-                Reply::Rejected(RefreshError::InvalidGrant.into_response(StatusCode::BAD_REQUEST))
-            };
-            return dead.then(rejected);
-        }
-        let response = Response::from_parts(head, ResponseBody::full(bytes));
-        return Some(if dead {
-            Reply::Rejected(response)
+        let response = reading.harmless(head, bytes);
+        return if dead {
+            let rejected = || RefreshError::InvalidGrant.into_response(StatusCode::BAD_REQUEST);
+            Some(Reply::Rejected(response.unwrap_or_else(rejected)))
         } else {
-            Reply::Refused(response)
-        });
+            response.map(Reply::Refused)
+        };
     }
     let answer = answer?;
-    if answer.is_refresh_token_in_disguise(requests_refresh_token)
+    if answer.is_refresh_token_in_disguise(reading.requests_refresh_token)
         || (reference && answer.has_odd_access_token())
     {
         return None;
@@ -186,7 +189,7 @@ async fn classify<ResBody: Body<Data = Bytes>>(
     if let Some(session) = session {
         head.extensions.insert(session);
     }
-    let (answer, secrets) = answer.disclosed(withheld, secret).ok()?;
+    let (answer, secrets) = answer.disclosed(withheld, reading.secret).ok()?;
     withheld.strip(&mut head.headers, &secrets);
     Some(Reply::Granted(Granted {
         head,
@@ -221,24 +224,22 @@ pub(crate) fn is_temporary(status: StatusCode) -> bool {
 /// `None` for any other response that discloses one, or that cannot be read.
 pub(crate) async fn checked<ResBody: Body<Data = Bytes>>(
     response: Response<ResBody>,
-    limit: usize,
-    withheld: Withheld,
-    secret: Option<&str>,
+    reading: Reading<'_>,
 ) -> Option<Response<ResponseBody<ResBody>>> {
-    let (mut head, bytes) = read(response, limit).await?;
+    let (mut head, bytes) = read(response, reading.limit).await?;
     let text = std::str::from_utf8(&bytes)
         .ok()
         .filter(|text| head.status.is_success() && json::members(text).is_ok());
     let Some(text) = text else {
-        let harmless = !withheld.discloses(&head.headers, &bytes, secret.as_slice());
-        return harmless.then(|| Response::from_parts(head, ResponseBody::full(bytes)));
+        return reading.harmless(head, bytes);
     };
-    let secrets = secret
+    let secrets = reading
+        .secret
         .map(|secret| Zeroizing::new(secret.to_owned()))
         .into_iter()
         .collect();
-    let Disclosed { cuts, secrets } = withheld.in_json(text, secrets).ok()?;
-    withheld.strip(&mut head.headers, &secrets);
+    let Disclosed { cuts, secrets } = reading.withheld.in_json(text, secrets).ok()?;
+    reading.withheld.strip(&mut head.headers, &secrets);
     let body = if cuts.is_empty() {
         bytes
     } else {

@@ -23,17 +23,13 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
     context.progress.begin();
     let _in_flight = context.shared.in_flight.token();
     let stranger = EventSubject::client(Some(client_id));
-    let found = context
-        .store()
-        .get(&key)
-        .await
-        .map_err(|error| context.store_failed(error, stranger))?;
-    let Some(entry) = found else {
+    let failed = |error| context.store_failed(error, stranger);
+    let Some(entry) = context.store().get(&key).await.map_err(failed)? else {
         context.emit(EventKind::Unknown, stranger);
         return Ok(revoked());
     };
-    let damaged = |error| context.store_failed(StoreError::corrupt(error), stranger);
-    let record = AccessRecord::decode(&key, &entry).map_err(damaged)?;
+    let record =
+        AccessRecord::decode(&key, &entry).map_err(|error| failed(StoreError::corrupt(error)))?;
     let subject = EventSubject {
         grant: record
             .has_grant

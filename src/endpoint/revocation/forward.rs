@@ -53,56 +53,46 @@ pub(crate) async fn forward<St: Store, I: Inner, F>(
 where
     F: FnMut(&Entry) -> Result<Change, StoreError>,
 {
-    let Revocation {
-        key,
-        entry,
-        upstream_token,
-        needs_proof,
-        pending,
-        event,
-        subject,
-    } = revocation;
-    let probe = needs_proof.then(|| upstream.clone());
+    let subject = revocation.subject;
+    let failed = |error| context.store_failed(error, subject);
+    let probe = revocation.needs_proof.then(|| upstream.clone());
     let call = async {
-        let request = form.replace(Param::Token, &upstream_token);
-        let response = upstream.send(request, Accept::Plain).await.ok()?;
-        if response.status().is_server_error() {
-            None
-        } else {
-            Some(confirm(response, context.reading(Some(&upstream_token))).await)
+        let secret = &revocation.upstream_token;
+        let request = form.replace(Param::Token, secret);
+        match upstream.send(request, Accept::Plain).await {
+            Ok(response) => confirm(response, context.reading(Some(secret))).await,
+            Err(_) => Confirmed::Unavailable,
         }
     };
     let answered = timeout(context.shared.config().upstream_timeout(), call).await;
-    let Some(reply) = answered.ok().flatten() else {
-        cas::update(context.store(), key, entry, pending)
-            .await
-            .map_err(|error| context.store_failed(error, subject))?;
-        context.announce(key).await;
-        context.emit(event, subject);
-        return Err(RefreshError::UpstreamUnavailable.into());
-    };
-    let response = match reply {
-        Some(Confirmed::Revoked(response)) => response,
-        Some(Confirmed::Unsupported) => {
+    let response = match answered.unwrap_or(Confirmed::Unavailable) {
+        Confirmed::Revoked(response) => Ok(response),
+        Confirmed::Unsupported => {
             if let Some(probe) = probe
                 && let Some(response) = unproven(context, probe, form, subject).await?
             {
                 return Ok(response);
             }
-            revoked()
+            Ok(revoked())
         }
-        Some(Confirmed::Refused(response)) => return Ok(response),
-        None => {
+        Confirmed::Unavailable => Err(RefreshError::UpstreamUnavailable.into()),
+        Confirmed::Refused(response) => return Ok(response),
+        Confirmed::Unreadable => {
             context.emit(EventKind::UpstreamUnreadable, subject);
             return Err(RefreshError::UpstreamUnreadable.into());
         }
     };
-    cas::remove(context.store(), key, entry)
-        .await
-        .map_err(|error| context.store_failed(error, subject))?;
+    let (store, key) = (context.store(), revocation.key);
+    if response.is_ok() {
+        let removed = cas::remove(store, key, revocation.entry).await;
+        removed.map_err(failed)?;
+    } else {
+        let marked = cas::update(store, key, revocation.entry, revocation.pending).await;
+        marked.map_err(failed)?;
+    }
     context.announce(key).await;
-    context.emit(event, subject);
-    Ok(response)
+    context.emit(revocation.event, subject);
+    response
 }
 
 /// Asks the inner service whether a revocation comes from the client, because no other response of
@@ -129,45 +119,40 @@ enum Confirmed<ResBody> {
     Revoked(Response<ResponseBody<ResBody>>),
     /// The inner service does not revoke such tokens, so it is enough to end the token here.
     Unsupported,
+    /// The inner service failed, returned a 5xx status or did not respond in time.
+    Unavailable,
     /// The token stays valid.
     Refused(Response<ResponseBody<ResBody>>),
+    /// An error response that cannot be read or would disclose a token. The token stays valid.
+    Unreadable,
 }
 
-/// Classifies the response of the inner service to a revocation. Returns `None` for an error
-/// response that cannot be read or would disclose a token. A success that would disclose one is
-/// replaced by an empty success.
+/// Classifies the response of the inner service to a revocation. A success that would disclose a
+/// token is replaced by an empty success.
 async fn confirm<ResBody: Body<Data = Bytes>>(
     response: Response<ResBody>,
     reading: Reading<'_>,
-) -> Option<Confirmed<ResBody>> {
-    let Reading {
-        limit,
-        secret,
-        withheld,
-        ..
-    } = reading;
+) -> Confirmed<ResBody> {
     match response.status() {
         status if status.is_success() => {
-            let response = upstream::checked(response, limit, withheld, secret)
-                .await
-                .unwrap_or_else(revoked);
-            Some(Confirmed::Revoked(response))
+            let response = upstream::checked(response, reading).await;
+            Confirmed::Revoked(response.unwrap_or_else(revoked))
         }
+        status if status.is_server_error() => Confirmed::Unavailable,
         // The inner service has no revocation endpoint.
-        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(Confirmed::Unsupported),
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Confirmed::Unsupported,
         status => {
-            let (head, bytes) = upstream::read(response, limit).await?;
+            let Some((head, bytes)) = upstream::read(response, reading.limit).await else {
+                return Confirmed::Unreadable;
+            };
             let answer = TokenResponse::parse(bytes.clone()).ok();
             let error = answer.as_ref().and_then(TokenResponse::error);
             // The inner service does not revoke tokens of this type (RFC 7009 §2.2.1).
             if status == StatusCode::BAD_REQUEST && error == Some("unsupported_token_type") {
-                return Some(Confirmed::Unsupported);
+                return Confirmed::Unsupported;
             }
-            if withheld.discloses(&head.headers, &bytes, secret.as_slice()) {
-                return None;
-            }
-            let response = Response::from_parts(head, ResponseBody::full(bytes));
-            Some(Confirmed::Refused(response))
+            let response = reading.harmless(head, bytes);
+            response.map_or(Confirmed::Unreadable, Confirmed::Refused)
         }
     }
 }

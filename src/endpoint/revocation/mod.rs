@@ -31,25 +31,19 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
     let missing = RefreshError::InvalidRequest("the parameter token is missing");
     let token = form.get(Param::Token).ok_or(missing)?;
     let config = context.shared.config();
+    let unnamed = RefreshError::InvalidClient { basic: false };
+    let client_id = client.and_then(|client| client.id.ok_or(unnamed));
     if config.reference
         && let Some(token) = AccessToken::parse(&config.access_prefix, token)
     {
-        let client_id = client?
-            .id
-            .ok_or(RefreshError::InvalidClient { basic: false })?;
-        return Box::pin(access_token::revoke(
-            context, upstream, form, &token, &client_id,
-        ))
-        .await;
+        let client_id = client_id?;
+        let revoked = access_token::revoke(context, upstream, form, &token, &client_id);
+        return Box::pin(revoked).await;
     }
     let Some(token) = RefreshToken::parse(&config.prefix, token) else {
         return context.pass(upstream, body).await;
     };
-    let client_id = client?
-        .id
-        .ok_or(RefreshError::InvalidClient { basic: false })?;
-    Box::pin(refresh_token::revoke(
-        context, upstream, form, token, &client_id,
-    ))
-    .await
+    let client_id = client_id?;
+    let revoked = refresh_token::revoke(context, upstream, form, token, &client_id);
+    Box::pin(revoked).await
 }
