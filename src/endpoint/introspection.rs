@@ -118,7 +118,7 @@ async fn find_refresh<St: Store>(
     let record = record.at(now);
     let client_id = ClientId::try_from(record.binding.client_id.as_str())
         .map_err(|error| failed(StoreError::corrupt(error)))?;
-    let presented = PresentedToken::new(token, &client_id);
+    let presented = PresentedToken::new(context, token, &client_id);
     let grant = StoredGrant {
         record: &record,
         current: &entry.tag,
@@ -127,7 +127,7 @@ async fn find_refresh<St: Store>(
     let current = match verdict {
         Verdict::Proceed(_) => presented.current_token(&record, &entry.tag).ok(),
         Verdict::Refuse(Refusal::Late | Refusal::Reuse) => {
-            match walk::follow(context, &presented, &record, &entry.tag).await? {
+            match walk::follow(&presented, &record, &entry.tag).await? {
                 Some(current) => Some(current),
                 None => return Ok(None),
             }

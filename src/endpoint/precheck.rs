@@ -1,6 +1,5 @@
 //! The check of a presented token against the memory of the store.
 
-use crate::endpoint::context::RequestContext;
 use crate::endpoint::presented::PresentedToken;
 use crate::error::RefreshError;
 use crate::event::EventKind;
@@ -13,10 +12,8 @@ use crate::store::{Hint, Store};
 /// A scope or resource beyond the grant's is not checked here, although the binding names them:
 /// such a request may present an old token, which ends the grant, or the current one, which ends
 /// the recovery of the previous token. Both effects need the store.
-pub(crate) fn precheck<St: Store>(
-    context: &RequestContext<St>,
-    presented: &PresentedToken<'_>,
-) -> Result<(), RefreshError> {
+pub(crate) fn precheck<St: Store>(presented: &PresentedToken<'_, St>) -> Result<(), RefreshError> {
+    let context = presented.context;
     let kind = match context.store().peek(&presented.key) {
         None => return Ok(()),
         Some(Hint::Gone) => EventKind::Unknown,
@@ -40,6 +37,6 @@ pub(crate) fn precheck<St: Store>(
         }
     };
     tracing::trace!(grant = ?presented.key, "rejected without a call to the store");
-    context.emit(kind, presented.subject());
+    presented.emit(kind);
     Err(RefreshError::InvalidGrant)
 }

@@ -2,20 +2,21 @@
 
 use zeroize::Zeroizing;
 
-use crate::clock::Timestamp;
 use crate::codec::DecodeError;
-use crate::event::EventSubject;
+use crate::endpoint::context::RequestContext;
+use crate::error::RefreshError;
+use crate::event::{EventKind, EventSubject};
 use crate::grant::{Presented, Record, Standing, StoredGrant, Verdict, decide};
 use crate::link;
 use crate::seal::{Context, Purpose, SealError, Sealer};
-use crate::store::{ClaimTag, Entry, Key};
+use crate::store::{ClaimTag, Entry, Key, Store, StoreError};
 use crate::subject::Profile;
 use crate::token::RefreshToken;
 use crate::wire::client::ClientId;
 
-/// A token in the layer's format, and the client that presents it.
-#[derive(Debug)]
-pub(crate) struct PresentedToken<'a> {
+/// A token in the layer's format, and the request and the client that present it.
+pub(crate) struct PresentedToken<'a, St> {
+    pub(crate) context: &'a RequestContext<St>,
     pub(crate) client_id: &'a ClientId,
     pub(crate) token: RefreshToken,
     pub(crate) key: Key,
@@ -24,9 +25,14 @@ pub(crate) struct PresentedToken<'a> {
     pub(crate) adopted: bool,
 }
 
-impl<'a> PresentedToken<'a> {
-    pub(crate) fn new(token: RefreshToken, client_id: &'a ClientId) -> Self {
+impl<'a, St: Store> PresentedToken<'a, St> {
+    pub(crate) fn new(
+        context: &'a RequestContext<St>,
+        token: RefreshToken,
+        client_id: &'a ClientId,
+    ) -> Self {
         Self {
+            context,
             client_id,
             key: token.key(),
             hash: token.hash(),
@@ -40,6 +46,20 @@ impl<'a> PresentedToken<'a> {
         EventSubject::grant(Some(self.client_id), &self.key, Some(generation))
     }
 
+    pub(crate) fn emit(&self, kind: EventKind) {
+        self.context.emit(kind, self.subject());
+    }
+
+    /// Emits a store-failure event and returns the error for the client.
+    pub(crate) fn store_failed(&self, error: StoreError) -> RefreshError {
+        self.context.store_failed(error, self.subject())
+    }
+
+    /// Returns the error for a grant whose record is damaged, and emits the event.
+    pub(crate) fn damaged(&self) -> RefreshError {
+        self.store_failed(StoreError::corrupt(DecodeError::Damaged))
+    }
+
     pub(crate) fn presented(&self) -> Presented<'_> {
         Presented {
             client_id: self.client_id.as_str(),
@@ -48,25 +68,28 @@ impl<'a> PresentedToken<'a> {
         }
     }
 
-    /// Decodes the stored grant and decides about the token, for a request that does not ask for
-    /// the lease.
-    pub(crate) fn decide(
-        &self,
-        entry: &Entry,
-        waited: bool,
-        now: Timestamp,
-    ) -> Result<(Record, Verdict), DecodeError> {
-        let record = Record::decode(&self.key, &entry.tag, &entry.value)?.at(now);
+    /// Reads the record in an entry of the grant.
+    pub(crate) fn decode(&self, entry: &Entry) -> Result<Record, RefreshError> {
+        Record::decode(&self.key, &entry.tag, &entry.value)
+            .map_err(|error| self.store_failed(StoreError::corrupt(error)))
+    }
+
+    /// Reads the stored grant and decides about the token, for a request that does not ask for the
+    /// lease.
+    pub(crate) fn decide(&self, entry: &Entry) -> Result<(Record, Verdict), RefreshError> {
+        let now = self.context.shared.now();
+        let record = self.decode(entry)?.at(now);
         let grant = StoredGrant {
             record: &record,
             current: &entry.tag,
         };
-        let verdict = decide(grant, self.presented(), Standing::Free, waited, now);
-        tracing::trace!(?verdict, grant = ?self.key, waited, "decided");
+        let verdict = decide(grant, self.presented(), Standing::Free, false, now);
+        tracing::trace!(?verdict, grant = ?self.key, "decided");
         Ok((record, verdict))
     }
 
-    pub(crate) fn context(&self, purpose: Purpose) -> Context<'_> {
+    /// Returns the context of a value that is sealed with the grant.
+    pub(crate) fn sealed_for(&self, purpose: Purpose) -> Context<'_> {
         Context {
             purpose,
             key: &self.key,
@@ -80,7 +103,7 @@ impl<'a> PresentedToken<'a> {
         token: &RefreshToken,
         link: &[u8],
     ) -> Result<RefreshToken, SealError> {
-        link::open(token, self.context(Purpose::Link), link)
+        link::open(token, self.sealed_for(Purpose::Link), link)
     }
 
     /// Returns the current token, if the presented token is the current or the previous one.
@@ -106,7 +129,7 @@ impl<'a> PresentedToken<'a> {
     /// as it is, may have rotated the grant.
     pub(crate) fn open_profile(&self, sealer: &Sealer, record: &Record) -> Option<Profile> {
         let sealed = record.profile.as_ref()?;
-        Profile::open(sealer, self.context(Purpose::Profile), sealed)
+        Profile::open(sealer, self.sealed_for(Purpose::Profile), sealed)
             .inspect_err(
                 |_| tracing::debug!(grant = ?self.key, "the profile of a grant cannot be opened"),
             )
@@ -116,32 +139,38 @@ impl<'a> PresentedToken<'a> {
     /// Opens the upstream token with the sealer of the current token. Returns `None` if the record
     /// is damaged.
     pub(crate) fn unseal(&self, sealer: &Sealer, record: &Record) -> Option<Zeroizing<String>> {
-        let context = self.context(Purpose::Current);
+        let context = self.sealed_for(Purpose::Current);
         sealer.open_text(context, &[], &record.sealed).ok()
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "memory"))]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use bytes::Bytes;
 
     use super::*;
+    use crate::clock::Timestamp;
     use crate::grant::Binding;
     use crate::subject::Subject;
     use crate::token::TokenId;
+    use crate::{MemoryStore, RefreshLayer};
 
     #[test]
     fn a_profile_that_was_sealed_for_another_token_counts_as_unknown() {
+        let shared = RefreshLayer::new(MemoryStore::new()).shared;
+        let context = RequestContext::new(shared, Arc::default());
         let client_id: ClientId = "app".parse().unwrap();
         let id: TokenId = [1; 12];
         let older = RefreshToken::new(id, 0, &[2; 32]);
-        let presented = PresentedToken::new(RefreshToken::new(id, 1, &[3; 32]), &client_id);
+        let presented =
+            PresentedToken::new(&context, RefreshToken::new(id, 1, &[3; 32]), &client_id);
         let profile = Profile::new(Subject::new("ann").unwrap(), None, &[]);
         let record = |sealer: &Sealer| {
-            let context = presented.context(Purpose::Profile);
-            let sealed = profile.seal(sealer, [4; 12], context).unwrap();
+            let sealed_for = presented.sealed_for(Purpose::Profile);
+            let sealed = profile.seal(sealer, [4; 12], sealed_for).unwrap();
             let binding = Binding {
                 client_id: "app".into(),
                 scope: None,

@@ -1,8 +1,7 @@
 //! Refused tokens: the event, the effect on the grant and the OAuth error of each refusal.
 
 use crate::cas;
-use crate::codec::DecodeError;
-use crate::endpoint::context::{Outcome, RequestContext};
+use crate::endpoint::context::Outcome;
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::proof::{Proof, prove};
 use crate::endpoint::upstream::Inner;
@@ -10,7 +9,7 @@ use crate::endpoint::upstream_revocation;
 use crate::error::RefreshError;
 use crate::event::{ClientProof, EventKind, Reuse};
 use crate::grant::{Record, Refusal};
-use crate::store::{Entry, Store, StoreError};
+use crate::store::{Entry, Store};
 use crate::wire::token_request::TokenRequest;
 
 /// Refuses a reused token, and ends its grant. If the client of the grant authenticates itself, the
@@ -19,12 +18,12 @@ use crate::wire::token_request::TokenRequest;
 ///
 /// The client gets `invalid_grant`, or the response with which the inner service rejects it.
 pub(crate) async fn refuse_reuse<St: Store, I: Inner>(
-    context: &RequestContext<St>,
+    presented: &PresentedToken<'_, St>,
     upstream: Box<I>,
     form: &TokenRequest,
-    presented: &PresentedToken<'_>,
     (entry, record): (Entry, Record),
 ) -> Outcome<I::ResBody, I::Error> {
+    let context = presented.context;
     context.progress.begin();
     let _in_flight = context.shared.in_flight.token();
     let rotated_away_for = record.token_age(context.shared.now());
@@ -39,9 +38,7 @@ pub(crate) async fn refuse_reuse<St: Store, I: Inner>(
     };
     let mut ended = None;
     let kind = if client_proof.ends_grant() {
-        let removed = cas::remove(context.store(), &presented.key, entry).await;
-        ended = removed.map_err(|error| context.store_failed(error, presented.subject()))?;
-        context.announce(&presented.key).await;
+        ended = presented.end(entry).await?;
         EventKind::ReuseDetected
     } else {
         EventKind::ReuseUnproven
@@ -59,31 +56,27 @@ pub(crate) async fn refuse_reuse<St: Store, I: Inner>(
     response.ok_or_else(|| RefreshError::InvalidGrant.into())
 }
 
-/// Emits the event of a refusal and returns the error for the client. The grant stays as it is.
-pub(crate) fn refuse<St: Store>(
-    context: &RequestContext<St>,
-    presented: &PresentedToken<'_>,
-    refusal: Refusal,
-) -> RefreshError {
-    let kind = match refusal {
-        Refusal::Unknown | Refusal::RevocationPending => EventKind::Unknown,
-        Refusal::ClientMismatch => EventKind::ClientMismatch,
-        Refusal::Expired => EventKind::Expired,
-        Refusal::Late => EventKind::Late,
-        Refusal::Forged => EventKind::Forged,
-        Refusal::Ahead => EventKind::Ahead,
-        // Only `refuse_reuse` ends a grant.
-        Refusal::Reuse => EventKind::ReuseUnproven,
-    };
-    context.emit(kind, presented.subject());
-    RefreshError::InvalidGrant
-}
+impl<St: Store> PresentedToken<'_, St> {
+    /// Ends the grant, which was read as `entry`, and announces that. Returns the removed entry.
+    pub(crate) async fn end(&self, entry: Entry) -> Result<Option<Entry>, RefreshError> {
+        let removed = cas::remove(self.context.store(), &self.key, entry).await;
+        let removed = removed.map_err(|error| self.store_failed(error))?;
+        self.context.announce(&self.key).await;
+        Ok(removed)
+    }
 
-/// Returns the error for a grant whose record cannot be read, and emits the event.
-pub(crate) fn unreadable<St: Store>(
-    context: &RequestContext<St>,
-    presented: &PresentedToken<'_>,
-    error: DecodeError,
-) -> RefreshError {
-    context.store_failed(StoreError::corrupt(error), presented.subject())
+    /// Emits the event of a refusal and returns the error for the client. The grant stays as it is.
+    pub(crate) fn refuse(&self, refusal: Refusal) -> RefreshError {
+        self.emit(match refusal {
+            Refusal::Unknown | Refusal::RevocationPending => EventKind::Unknown,
+            Refusal::ClientMismatch => EventKind::ClientMismatch,
+            Refusal::Expired => EventKind::Expired,
+            Refusal::Late => EventKind::Late,
+            Refusal::Forged => EventKind::Forged,
+            Refusal::Ahead => EventKind::Ahead,
+            // Only `refuse_reuse` ends a grant.
+            Refusal::Reuse => EventKind::ReuseUnproven,
+        });
+        RefreshError::InvalidGrant
+    }
 }

@@ -2,13 +2,11 @@
 
 use tokio::time::Instant;
 
-use crate::endpoint::context::RequestContext;
 use crate::endpoint::presented::PresentedToken;
 use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::grant::{Record, StoredGrant, may_have_link};
 use crate::link;
-use crate::seal::SealError;
 use crate::store::{ClaimTag, Store};
 use crate::token::RefreshToken;
 
@@ -41,7 +39,7 @@ pub(crate) enum Way {
 }
 
 impl Walk {
-    pub(crate) fn new(presented: &PresentedToken<'_>) -> Self {
+    pub(crate) fn new<St>(presented: &PresentedToken<'_, St>) -> Self {
         Self {
             token: presented.token.clone(),
             hash: presented.hash,
@@ -62,29 +60,30 @@ impl Walk {
     }
 
     /// Returns the current token, if the presented token or its links lead to it.
-    pub(crate) fn current_token(
+    pub(crate) fn current_token<St: Store>(
         &self,
-        presented: &PresentedToken<'_>,
+        presented: &PresentedToken<'_, St>,
         record: &Record,
         current: &ClaimTag,
-    ) -> Result<RefreshToken, SealError> {
+    ) -> Result<RefreshToken, RefreshError> {
         if self.hash == *current {
-            Ok(self.token.clone())
-        } else {
-            presented.current_token(record, current)
+            return Ok(self.token.clone());
         }
+        presented
+            .current_token(record, current)
+            .map_err(|_| invalid(presented))
     }
 
     /// Follows links until the current token or a dead end. Links cost one read of the store each,
     /// except that of the previous token, which is a part of the record.
     pub(crate) async fn advance<St: Store>(
         &mut self,
-        context: &RequestContext<St>,
-        presented: &PresentedToken<'_>,
+        presented: &PresentedToken<'_, St>,
         record: &Record,
         current: &ClaimTag,
         deadline: Instant,
     ) -> Result<(), RefreshError> {
+        let context = presented.context;
         let now = record.time(context.shared.now());
         while self.hash != *current {
             if Instant::now() >= deadline {
@@ -98,7 +97,7 @@ impl Walk {
                 _ => {
                     let name = link::sidecar_name(&self.hash);
                     let read = context.store().sidecar(&presented.key, &name).await;
-                    read.map_err(|error| context.store_failed(error, presented.subject()))?
+                    read.map_err(|error| presented.store_failed(error))?
                 }
             };
             let Some(link) = link else {
@@ -106,13 +105,13 @@ impl Walk {
                 return Ok(());
             };
             if self.hops == MAX_HOPS {
-                context.emit(EventKind::TooFarBehind, presented.subject());
+                presented.emit(EventKind::TooFarBehind);
                 return Err(RefreshError::InvalidGrant);
             }
             self.hops += 1;
             self.token = presented
                 .follow(&self.token, &link)
-                .map_err(|_| invalid(context, presented))?;
+                .map_err(|_| invalid(presented))?;
             self.hash = self.token.hash();
         }
         Ok(())
@@ -122,12 +121,11 @@ impl Walk {
 /// Returns the current token, if links lead to it from the presented token, which is older than the
 /// previous one. For a request that does not ask for the lease.
 pub(crate) async fn follow<St: Store>(
-    context: &RequestContext<St>,
-    presented: &PresentedToken<'_>,
+    presented: &PresentedToken<'_, St>,
     record: &Record,
     current: &ClaimTag,
 ) -> Result<Option<RefreshToken>, RefreshError> {
-    let shared = &context.shared;
+    let shared = &presented.context.shared;
     let grant = StoredGrant { record, current };
     if shared.config().windows.shared.is_zero()
         || !may_have_link(grant, presented.presented(), shared.now())
@@ -136,7 +134,7 @@ pub(crate) async fn follow<St: Store>(
     }
     let mut walk = Walk::new(presented);
     let deadline = Instant::now() + shared.config().rotation_timeout;
-    let walked = walk.advance(context, presented, record, current, deadline);
+    let walked = walk.advance(presented, record, current, deadline);
     match walked.await {
         Ok(()) | Err(RefreshError::InvalidGrant) => {}
         Err(error) => return Err(error),
@@ -146,10 +144,7 @@ pub(crate) async fn follow<St: Store>(
 
 /// Emits the event of a link that cannot be opened, and returns the error for the client. The grant
 /// stays as it is.
-pub(crate) fn invalid<St: Store>(
-    context: &RequestContext<St>,
-    presented: &PresentedToken<'_>,
-) -> RefreshError {
-    context.emit(EventKind::LinkInvalid, presented.subject());
+pub(crate) fn invalid<St: Store>(presented: &PresentedToken<'_, St>) -> RefreshError {
+    presented.emit(EventKind::LinkInvalid);
     RefreshError::InvalidGrant
 }

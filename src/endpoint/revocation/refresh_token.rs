@@ -1,12 +1,10 @@
 //! The revocation of a refresh token. It ends the grant.
 
 use super::forward::{PENDING_FOR, Revocation, forward, revoked, unproven};
-use crate::cas;
-use crate::codec::DecodeError;
 use crate::endpoint::context::{Failure, Outcome, RequestContext};
 use crate::endpoint::precheck::precheck;
 use crate::endpoint::presented::PresentedToken;
-use crate::endpoint::refusal::{refuse, refuse_reuse, unreadable};
+use crate::endpoint::refusal::refuse_reuse;
 use crate::endpoint::sessions;
 use crate::endpoint::upstream::Inner;
 use crate::endpoint::upstream_revocation;
@@ -28,17 +26,17 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
     token: RefreshToken,
     client_id: &ClientId,
 ) -> Outcome<I::ResBody, I::Error> {
-    let presented = PresentedToken::new(token, client_id);
+    let presented = PresentedToken::new(context, token, client_id);
     context.progress.begin();
     let _in_flight = context.shared.in_flight.token();
-    let (entry, record, current) = match find(context, &presented).await? {
+    let (entry, record, current) = match find(&presented).await? {
         Found::Grant(entry, record, current) => (entry, record, current),
         Found::Late(entry, record) => {
-            return end_by_late_token(context, upstream, form, &presented, entry, &record).await;
+            return end_by_late_token(&presented, upstream, form, entry, &record).await;
         }
         Found::Reused(entry, record) => {
             let found = (entry, record);
-            let refused = refuse_reuse(context, upstream, form, &presented, found).await;
+            let refused = refuse_reuse(&presented, upstream, form, found).await;
             return match refused {
                 Err(Failure::Refused(RefreshError::InvalidGrant)) => Ok(revoked()),
                 refused => refused,
@@ -48,7 +46,7 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
     };
     let sealer = Sealer::new(current.secret());
     let Some(upstream_token) = presented.unseal(&sealer, &record) else {
-        return Err(unreadable(context, &presented, DecodeError::Damaged).into());
+        return Err(presented.damaged().into());
     };
     let profile = presented.open_profile(&sealer, &record);
     let revocation = Revocation {
@@ -56,7 +54,7 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
         entry,
         upstream_token,
         needs_proof: record.authenticated,
-        pending: |entry: &Entry| pending(context, &presented, entry),
+        pending: |entry: &Entry| pending(&presented, entry),
         event: EventKind::Revoked,
         subject: presented.subject(),
     };
@@ -73,11 +71,10 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
 
 /// Returns the change that marks the grant as revocation pending.
 fn pending<St: Store>(
-    context: &RequestContext<St>,
-    presented: &PresentedToken<'_>,
+    presented: &PresentedToken<'_, St>,
     entry: &Entry,
 ) -> Result<Change, StoreError> {
-    let shared = &context.shared;
+    let shared = &presented.context.shared;
     let key = &presented.key;
     let now = shared.now();
     let record = Record::decode(key, &entry.tag, &entry.value)
@@ -97,23 +94,20 @@ fn pending<St: Store>(
 /// the revocation is not forwarded: only the revocation key can open it. The inner service is asked
 /// for the proof of the client, if the grant needs one.
 async fn end_by_late_token<St: Store, I: Inner>(
-    context: &RequestContext<St>,
+    presented: &PresentedToken<'_, St>,
     upstream: Box<I>,
     form: &TokenRequest,
-    presented: &PresentedToken<'_>,
     entry: Entry,
     record: &Record,
 ) -> Outcome<I::ResBody, I::Error> {
-    let subject = presented.subject();
+    let context = presented.context;
     if record.authenticated
-        && let Some(response) = unproven(context, upstream, form, subject).await?
+        && let Some(response) = unproven(context, upstream, form, presented.subject()).await?
     {
         return Ok(response);
     }
-    let removed = cas::remove(context.store(), &presented.key, entry).await;
-    let removed = removed.map_err(|error| context.store_failed(error, subject))?;
-    context.announce(&presented.key).await;
-    context.emit(EventKind::Revoked, subject);
+    let removed = presented.end(entry).await?;
+    presented.emit(EventKind::Revoked);
     if let Some(removed) = removed {
         upstream_revocation::revoke_entry(&context.shared, &presented.key, &removed);
     }
@@ -135,29 +129,23 @@ enum Found {
 
 /// Reads the grant to revoke, and decides about the token. Emits an event if the grant does not
 /// exist.
-async fn find<St: Store>(
-    context: &RequestContext<St>,
-    presented: &PresentedToken<'_>,
-) -> Result<Found, RefreshError> {
-    if precheck(context, presented).is_err() {
+async fn find<St: Store>(presented: &PresentedToken<'_, St>) -> Result<Found, RefreshError> {
+    if precheck(presented).is_err() {
         return Ok(Found::Nothing);
     }
-    let found = context.store().get(&presented.key).await;
-    let Some(entry) = found.map_err(|error| context.store_failed(error, presented.subject()))?
-    else {
-        let _ = refuse(context, presented, Refusal::Unknown);
+    let found = presented.context.store().get(&presented.key).await;
+    let Some(entry) = found.map_err(|error| presented.store_failed(error))? else {
+        let _ = presented.refuse(Refusal::Unknown);
         return Ok(Found::Nothing);
     };
-    let (record, verdict) = presented
-        .decide(&entry, false, context.shared.now())
-        .map_err(|error| unreadable(context, presented, error))?;
+    let (record, verdict) = presented.decide(&entry)?;
     // A pending revocation is forwarded again, if the token is the current or the previous one.
     let current = match verdict {
         Verdict::Proceed(_) | Verdict::Refuse(Refusal::RevocationPending) => {
             presented.current_token(&record, &entry.tag).ok()
         }
         Verdict::Refuse(Refusal::Late | Refusal::Reuse) => {
-            walk::follow(context, presented, &record, &entry.tag).await?
+            walk::follow(presented, &record, &entry.tag).await?
         }
         Verdict::Refuse(_) => None,
     };
@@ -165,13 +153,11 @@ async fn find<St: Store>(
         return Ok(Found::Grant(entry, record, current));
     }
     Ok(match verdict {
-        Verdict::Proceed(_) => {
-            return Err(unreadable(context, presented, DecodeError::Damaged));
-        }
+        Verdict::Proceed(_) => return Err(presented.damaged()),
         Verdict::Refuse(Refusal::Late) => Found::Late(entry, record),
         Verdict::Refuse(Refusal::Reuse) => Found::Reused(entry, record),
         Verdict::Refuse(refusal) => {
-            let _ = refuse(context, presented, refusal);
+            let _ = presented.refuse(refusal);
             Found::Nothing
         }
     })

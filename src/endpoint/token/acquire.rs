@@ -13,10 +13,9 @@ use super::request::ClientRequest;
 use super::step::{Claimed, Step, standing};
 use crate::endpoint::context::RequestContext;
 use crate::endpoint::presented::PresentedToken;
-use crate::endpoint::refusal::{refuse, unreadable};
 use crate::endpoint::upstream::Granted;
 use crate::endpoint::upstream_revocation;
-use crate::endpoint::walk::{self, Walk};
+use crate::endpoint::walk::Walk;
 use crate::epochs::Table;
 use crate::error::RefreshError;
 use crate::grant::{Proceed, Record, Refusal, Standing};
@@ -99,12 +98,12 @@ impl<St: Store> Attempt<St> {
 ///   disconnects. It then claims with the presented token again, because the token that its links
 ///   led to may have been rotated away. `waited` makes such a token late instead of reused.
 pub(super) async fn acquire<'a, St: Store>(
-    context: &RequestContext<St>,
-    presented: &'a PresentedToken<'a>,
+    presented: &'a PresentedToken<'a, St>,
     request: &ClientRequest<'_>,
     mut waited: bool,
     deadline: Instant,
 ) -> Result<Acquired<'a, St>, RefreshError> {
+    let context = presented.context;
     let rotation = || Goal {
         tag: presented.hash,
         purpose: Purpose::Rotation,
@@ -129,12 +128,11 @@ pub(super) async fn acquire<'a, St: Store>(
         };
         let epochs = context.shared.epochs.current(context.store());
         let (claim, epochs) = join(lease.claim(&goal.tag), epochs).await;
-        let claim = claim.map_err(|error| context.store_failed(error, presented.subject()));
-        let Some(claim) = claim? else {
-            return Err(refuse(context, presented, Refusal::Unknown));
+        let Some(claim) = claim.map_err(|error| presented.store_failed(error))? else {
+            return Err(presented.refuse(Refusal::Unknown));
         };
         let current = claim.entry.tag;
-        let (record, has_ended) = match read_record(context, presented, &claim.entry, epochs) {
+        let (record, has_ended) = match read_record(presented, &claim.entry, epochs) {
             Ok(read) => read,
             Err(error) => return lease.release_and(Err(error)).await,
         };
@@ -142,7 +140,7 @@ pub(super) async fn acquire<'a, St: Store>(
             lease.release().await;
             let end = upstream_revocation::end(&context.shared, &key, claim.entry);
             Box::pin(end).await;
-            return Err(refuse(context, presented, Refusal::Unknown));
+            return Err(presented.refuse(Refusal::Unknown));
         }
         let mut now = context.shared.now();
         let mut record = record.at(now);
@@ -180,10 +178,7 @@ pub(super) async fn acquire<'a, St: Store>(
                     }
                     let opened = walk
                         .current_token(presented, &record, &current)
-                        .map_err(|_| walk::invalid(context, presented))
-                        .and_then(|token| {
-                            OpenGrant::new(context, presented, record, token, goal.tag)
-                        });
+                        .and_then(|token| OpenGrant::new(presented, record, token, goal.tag));
                     let grant = match opened {
                         Ok(grant) => grant,
                         Err(error) => return lease.release_and(Err(error)).await,
@@ -196,10 +191,8 @@ pub(super) async fn acquire<'a, St: Store>(
                     return Ok(Acquired::Lease(Box::new(held), proceed));
                 }
                 Step::Replay => {
-                    let token = walk
-                        .current_token(presented, &record, &current)
-                        .map_err(|_| walk::invalid(context, presented))?;
-                    let found = Box::pin(replay::find(context, presented, request, &token)).await?;
+                    let token = walk.current_token(presented, &record, &current)?;
+                    let found = Box::pin(replay::find(presented, request, &token)).await?;
                     if let Some(replayed) = found {
                         if presented.hash == current && !presented.adopted {
                             lease.presented(&record);
@@ -211,7 +204,7 @@ pub(super) async fn acquire<'a, St: Store>(
                     now = context.shared.now();
                 }
                 Step::Follow => {
-                    let walked = walk.advance(context, presented, &record, &current, deadline);
+                    let walked = walk.advance(presented, &record, &current, deadline);
                     Box::pin(walked).await?;
                     now = context.shared.now();
                 }
@@ -254,7 +247,7 @@ pub(super) async fn acquire<'a, St: Store>(
                 }
                 Step::Refuse(refusal) => {
                     lease.release().await;
-                    return Err(refuse(context, presented, refusal));
+                    return Err(presented.refuse(refusal));
                 }
             }
         }
@@ -264,14 +257,12 @@ pub(super) async fn acquire<'a, St: Store>(
 /// Reads the record in an entry that a claim has returned. Returns it, and whether its grant was
 /// ended with others.
 pub(super) fn read_record<St: Store>(
-    context: &RequestContext<St>,
-    presented: &PresentedToken<'_>,
+    presented: &PresentedToken<'_, St>,
     entry: &Entry,
     epochs: Result<Arc<Table>, StoreError>,
 ) -> Result<(Record, bool), RefreshError> {
-    let record = Record::decode(&presented.key, &entry.tag, &entry.value)
-        .map_err(|error| unreadable(context, presented, error))?;
-    let epochs = epochs.map_err(|error| context.store_failed(error, presented.subject()))?;
+    let record = presented.decode(entry)?;
+    let epochs = epochs.map_err(|error| presented.store_failed(error))?;
     let has_ended = record.has_ended(&epochs);
     Ok((record, has_ended))
 }

@@ -5,11 +5,7 @@ use zeroize::Zeroizing;
 use super::entropy::Entropy;
 use super::lease::LeaseGuard;
 use crate::clock::Timestamp;
-use crate::codec::DecodeError;
-use crate::endpoint::config::Config;
-use crate::endpoint::context::RequestContext;
 use crate::endpoint::presented::PresentedToken;
-use crate::endpoint::refusal::unreadable;
 use crate::endpoint::sessions::NewSession;
 use crate::endpoint::upstream::Granted;
 use crate::error::RefreshError;
@@ -22,14 +18,14 @@ use crate::token::RefreshToken;
 /// The right to call the inner service for a grant.
 pub(crate) struct Held<'a, St: Store> {
     pub(crate) lease: LeaseGuard<St>,
-    pub(crate) grant: OpenGrant<'a>,
+    pub(crate) grant: OpenGrant<'a, St>,
     /// The randomness for the next token.
     pub(crate) entropy: Entropy,
 }
 
 /// A grant as it was claimed, opened with its current token.
-pub(crate) struct OpenGrant<'a> {
-    pub(crate) presented: &'a PresentedToken<'a>,
+pub(crate) struct OpenGrant<'a, St> {
+    pub(crate) presented: &'a PresentedToken<'a, St>,
     pub(crate) record: Record,
     /// The current token: the presented one, or the one to which its links lead.
     pub(crate) current: RefreshToken,
@@ -43,20 +39,18 @@ pub(crate) struct OpenGrant<'a> {
     pub(crate) profile: Option<Profile>,
 }
 
-impl<'a> OpenGrant<'a> {
+impl<'a, St: Store> OpenGrant<'a, St> {
     /// Opens a grant. If its record is damaged, emits the event and returns the error for the
     /// client.
-    pub(crate) fn new<St: Store>(
-        context: &RequestContext<St>,
-        presented: &'a PresentedToken<'a>,
+    pub(crate) fn new(
+        presented: &'a PresentedToken<'a, St>,
         record: Record,
         current: RefreshToken,
         claimed: ClaimTag,
     ) -> Result<Self, RefreshError> {
         let sealer = Sealer::new(current.secret());
-        let Some(upstream_token) = presented.unseal(&sealer, &record) else {
-            return Err(unreadable(context, presented, DecodeError::Damaged));
-        };
+        let unsealed = presented.unseal(&sealer, &record);
+        let upstream_token = unsealed.ok_or_else(|| presented.damaged())?;
         let profile = presented.open_profile(&sealer, &record);
         Ok(Self {
             presented,
@@ -74,17 +68,17 @@ impl<'a> OpenGrant<'a> {
     /// must list it again. Stores nothing, but keeps the profile in the answer.
     pub(crate) fn renew(
         &mut self,
-        config: &Config,
         now: Timestamp,
         granted: &Granted,
         next: Option<&Sealer>,
         entropy: &Entropy,
     ) -> Result<(Record, Option<NewSession>), SealError> {
+        let config = self.presented.context.shared.config();
         let sealer = next.unwrap_or(&self.sealer);
         let sent = self.upstream_token.as_str();
         let brought = granted.answer.refresh_token();
         let token = brought.unwrap_or(sent).as_bytes();
-        let context = self.presented.context(Purpose::Current);
+        let context = self.presented.sealed_for(Purpose::Current);
         let sealed = sealer.seal(entropy.nonce, context, &[], token)?;
         let revocable = config.seal_for_revocation(entropy.nonce, context, &sealed, token)?;
         let mut record = self.record.renewed(Renewal {

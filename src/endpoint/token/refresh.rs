@@ -12,11 +12,11 @@ use crate::body::ResponseBody;
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::precheck::precheck;
 use crate::endpoint::presented::PresentedToken;
-use crate::endpoint::refusal::{refuse_reuse, unreadable};
+use crate::endpoint::refusal::refuse_reuse;
 use crate::endpoint::upstream::{Inner, Reply};
 use crate::error::RefreshError;
 use crate::event::EventKind;
-use crate::grant::{Proceed, Record};
+use crate::grant::Proceed;
 use crate::key_lock::KeyLockGuard;
 use crate::store::{Change, Store, Swap};
 use crate::token::RefreshToken;
@@ -45,30 +45,29 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
     let policy = policies.of(|| request.client_info(client_id));
     let deadline = context.deadline();
     let presented = match RefreshToken::parse(&context.shared.config().prefix, token) {
-        Some(token) => PresentedToken::new(token, client_id),
+        Some(token) => PresentedToken::new(context, token, client_id),
         // Boxed because adoption is rare, and unboxed it would enlarge the future of every request.
         None => {
-            let foreign = Foreign::new(token, client_id);
-            match Box::pin(adopt::resolve(context, &foreign, deadline)).await? {
+            let foreign = Foreign::new(context, token, client_id);
+            match Box::pin(adopt::resolve(&foreign, deadline)).await? {
                 Resolved::Successor(token) => PresentedToken {
                     adopted: true,
-                    ..PresentedToken::new(token, client_id)
+                    ..PresentedToken::new(context, token, client_id)
                 },
                 Resolved::Reused(token, found) => {
-                    let presented = PresentedToken::new(token, client_id);
-                    let refused = refuse_reuse(context, upstream, form, &presented, *found);
+                    let presented = PresentedToken::new(context, token, client_id);
+                    let refused = refuse_reuse(&presented, upstream, form, *found);
                     return Box::pin(refused).await;
                 }
                 Resolved::Reserved(reservation) => {
-                    let adopted =
-                        adopt::adopt(context, upstream, body, &foreign, &request, reservation);
+                    let adopted = adopt::adopt(&foreign, upstream, body, &request, reservation);
                     return Box::pin(adopted).await;
                 }
                 Resolved::Forward => return context.pass(upstream, body).await,
             }
         }
     };
-    precheck(context, &presented)?;
+    precheck(&presented)?;
 
     let guard = context.shared.key_lock.lock(presented.hash);
     let guard = timeout_at(deadline, guard).await;
@@ -76,15 +75,15 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
     if waited {
         // The request ahead of this one may have found that the grant has ended. If so, the store
         // need not be asked again.
-        precheck(context, &presented)?;
+        precheck(&presented)?;
     }
-    match acquire(context, &presented, &request, waited, deadline).await? {
+    match acquire(&presented, &request, waited, deadline).await? {
         Acquired::Replay(replayed) => {
             let (granted, body) = *replayed;
-            Ok(replay::respond(context, &presented, granted, body))
+            Ok(replay::respond(&presented, granted, body))
         }
         Acquired::Reuse(found) => {
-            let refused = refuse_reuse(context, upstream, form, &presented, *found);
+            let refused = refuse_reuse(&presented, upstream, form, *found);
             Box::pin(refused).await
         }
         Acquired::Lease(held, mut proceed) => {
@@ -101,7 +100,7 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
             {
                 proceed = Proceed::Keep;
             }
-            rotate(context, upstream, &request, held, proceed, guard).await
+            rotate(upstream, &request, held, proceed, guard).await
         }
     }
 }
@@ -111,7 +110,6 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
 ///
 /// If there is nothing to commit, the lease is released.
 async fn rotate<St: Store, I: Inner>(
-    context: &RequestContext<St>,
     upstream: Box<I>,
     request: &ClientRequest<'_>,
     held: Box<Held<'_, St>>,
@@ -124,6 +122,7 @@ async fn rotate<St: Store, I: Inner>(
         entropy,
     } = *held;
     let presented = grant.presented;
+    let context = presented.context;
     if let Err(error) = request.within(&grant.record.binding) {
         return lease.release_and(Err(error.into())).await;
     }
@@ -158,11 +157,9 @@ async fn rotate<St: Store, I: Inner>(
                 proceed,
                 minted,
             };
-            rotation.commit(context, lease, guard, granted).await
+            rotation.commit(lease, guard, granted).await
         }
-        Ok(Reply::Rejected(response)) => {
-            Box::pin(rejected(context, request, lease, &grant, response)).await
-        }
+        Ok(Reply::Rejected(response)) => Box::pin(rejected(request, lease, &grant, response)).await,
         Ok(Reply::Refused(response)) => lease.release_and(Ok(response)).await,
         Err(failure) => lease.release_and(Err(failure)).await,
     }
@@ -171,13 +168,13 @@ async fn rotate<St: Store, I: Inner>(
 /// Ends the grant because the inner service has rejected its upstream token. If another request has
 /// rotated the grant in the meantime, decides again, against the new record.
 async fn rejected<St: Store, ResBody, E>(
-    context: &RequestContext<St>,
     request: &ClientRequest<'_>,
     lease: LeaseGuard<St>,
-    grant: &OpenGrant<'_>,
+    grant: &OpenGrant<'_, St>,
     response: Response<ResponseBody<ResBody>>,
 ) -> Outcome<ResBody, E> {
     let presented = grant.presented;
+    let context = presented.context;
     let (version, _in_flight) = lease.into_commit();
     match context
         .store()
@@ -186,19 +183,18 @@ async fn rejected<St: Store, ResBody, E>(
     {
         Ok(Swap::Swapped) => {
             context.announce(&presented.key).await;
-            context.emit(EventKind::UpstreamRejected, presented.subject());
+            presented.emit(EventKind::UpstreamRejected);
         }
         Ok(Swap::Conflict(Some(found))) => {
-            let record = Record::decode(&presented.key, &found.tag, &found.value)
-                .map_err(|error| unreadable(context, presented, error))?;
+            let record = presented.decode(&found)?;
             if record.revision(found.tag) != grant.record.revision(grant.claimed) {
-                return Ok(commit::decide_again(context, presented, request, found).await?);
+                return Ok(commit::decide_again(presented, request, found).await?);
             }
         }
         Ok(Swap::Conflict(None)) => {}
         // The grant stays in the store. The inner service will reject its next refresh, too.
         Err(error) => {
-            let _ = context.store_failed(error, presented.subject());
+            let _ = presented.store_failed(error);
         }
     }
     Ok(response)

@@ -7,7 +7,6 @@ use zeroize::Zeroizing;
 use super::request::ClientRequest;
 use crate::body::ResponseBody;
 use crate::clock::Timestamp;
-use crate::endpoint::context::RequestContext;
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::upstream::Granted;
 use crate::error::RefreshError;
@@ -59,20 +58,19 @@ pub(crate) fn seal(
 /// credential, scope and resources. `current` is the token in that answer. Returns the answer, and
 /// its body with the lifetimes reduced by the age of the answer.
 pub(crate) async fn find<St: Store>(
-    context: &RequestContext<St>,
-    presented: &PresentedToken<'_>,
+    presented: &PresentedToken<'_, St>,
     request: &ClientRequest<'_>,
     current: &RefreshToken,
 ) -> Result<Option<(Granted, Bytes)>, RefreshError> {
+    let context = presented.context;
     let name = name(&current.hash());
     let found = context.store().sidecar(&presented.key, &name).await;
-    let found = found.map_err(|error| context.store_failed(error, presented.subject()))?;
-    let Some(sealed) = found else {
+    let Some(sealed) = found.map_err(|error| presented.store_failed(error))? else {
         return Ok(None);
     };
     let sealer = Sealer::new(current.secret());
-    let bound_to = presented.context(Purpose::Replay);
-    let message = sealer.open(bound_to, &request.terms(), &sealed).ok();
+    let sealed_for = presented.sealed_for(Purpose::Replay);
+    let message = sealer.open(sealed_for, &request.terms(), &sealed).ok();
     Ok(message.and_then(|message| read(&message, context.shared.now())))
 }
 
@@ -104,11 +102,10 @@ fn read(mut message: &[u8], now: Timestamp) -> Option<(Granted, Bytes)> {
 
 /// Emits the event of a replay and returns the stored answer.
 pub(crate) fn respond<St: Store, ResBody>(
-    context: &RequestContext<St>,
-    presented: &PresentedToken<'_>,
+    presented: &PresentedToken<'_, St>,
     granted: Granted,
     body: Bytes,
 ) -> Response<ResponseBody<ResBody>> {
-    context.emit(EventKind::Replayed, presented.subject());
+    presented.emit(EventKind::Replayed);
     granted.respond_for(&presented.key, body)
 }

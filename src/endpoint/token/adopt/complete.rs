@@ -8,7 +8,6 @@ use tower::BoxError;
 use super::foreign::{DONE, Foreign, Successor, UNDER_WAY};
 use crate::body::ResponseBody;
 use crate::cas;
-use crate::endpoint::context::RequestContext;
 use crate::endpoint::retryable_write::{RetryableWrite, settle};
 use crate::endpoint::sessions::NewSession;
 use crate::endpoint::state::State;
@@ -37,19 +36,18 @@ impl<St: Store> Reservation<St> {
     /// Stores the answer of the inner service, then answers the client.
     pub(super) async fn complete<ResBody>(
         self,
-        context: &RequestContext<St>,
-        foreign: &Foreign<'_>,
+        foreign: &Foreign<'_, St>,
         request: &ClientRequest<'_>,
         granted: Granted,
     ) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
+        let context = foreign.context;
         let shared = &context.shared;
         let config = shared.config();
         let windows = config.windows;
         let (expected, in_flight) = self.lease.into_commit();
-        let stranger = foreign.subject();
         let failed = |error: BoxError| {
-            context.emit(EventKind::CommitLost, stranger);
-            context.store_failed(StoreError::unavailable(error), stranger)
+            foreign.emit(EventKind::CommitLost);
+            foreign.store_failed(StoreError::unavailable(error))
         };
         // If the request names a scope, the answer may name only a part of what was granted. The
         // scope of the grant is then unknown.
@@ -137,7 +135,7 @@ impl<St: Store> Reservation<St> {
                 }
                 EventKind::Adopted
             });
-            let error = context.store_failed(error, stranger);
+            let error = foreign.store_failed(error);
             // If the grant is stored, only the link for a retry with the upstream token is still
             // missing.
             if !inserted {

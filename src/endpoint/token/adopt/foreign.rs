@@ -3,9 +3,11 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
-use crate::event::EventSubject;
+use crate::endpoint::context::RequestContext;
+use crate::error::RefreshError;
+use crate::event::{EventKind, EventSubject};
 use crate::seal::{Context, Purpose, SealError, SealNonce, Sealer, Secret};
-use crate::store::{ClaimTag, Key};
+use crate::store::{ClaimTag, Key, Store, StoreError};
 use crate::token::RefreshToken;
 use crate::wire::client::ClientId;
 
@@ -19,7 +21,8 @@ const ADOPT: &str = "tower-oauth-refresh adopt key";
 const ADOPT_SECRET: &str = "tower-oauth-refresh adopt secret";
 
 /// An upstream token that a client received before the layer was installed.
-pub(crate) struct Foreign<'a> {
+pub(crate) struct Foreign<'a, St> {
+    pub(super) context: &'a RequestContext<St>,
     pub(super) token: &'a str,
     pub(super) client_id: &'a ClientId,
     /// The key of the entry of its adoption.
@@ -34,8 +37,12 @@ pub(super) struct Successor {
     pub(super) shared_until: Timestamp,
 }
 
-impl<'a> Foreign<'a> {
-    pub(crate) fn new(token: &'a str, client_id: &'a ClientId) -> Self {
+impl<'a, St: Store> Foreign<'a, St> {
+    pub(crate) fn new(
+        context: &'a RequestContext<St>,
+        token: &'a str,
+        client_id: &'a ClientId,
+    ) -> Self {
         let key = Key::new(
             Sha256::new()
                 .chain_update(ADOPT)
@@ -51,6 +58,7 @@ impl<'a> Foreign<'a> {
             .chain_update(token)
             .finalize_into((&mut *secret).into());
         Self {
+            context,
             token,
             client_id,
             key,
@@ -60,6 +68,15 @@ impl<'a> Foreign<'a> {
 
     pub(super) fn subject(&self) -> EventSubject<'a> {
         EventSubject::client(Some(self.client_id))
+    }
+
+    pub(super) fn emit(&self, kind: EventKind) {
+        self.context.emit(kind, self.subject());
+    }
+
+    /// Emits a store-failure event and returns the error for the client.
+    pub(super) fn store_failed(&self, error: StoreError) -> RefreshError {
+        self.context.store_failed(error, self.subject())
     }
 
     /// Seals the successor. Only this token of this client opens it.
@@ -73,12 +90,12 @@ impl<'a> Foreign<'a> {
         message.put_u64(successor.shared_until.as_millis());
         message.put_slice(&token.id());
         message.put_slice(token.secret().as_bytes());
-        self.sealer.seal(nonce, self.context(), &[], &message)
+        self.sealer.seal(nonce, self.sealed_for(), &[], &message)
     }
 
     /// Opens a successor that [`seal`](Self::seal) has sealed.
     pub(super) fn open(&self, sealed: &[u8]) -> Result<Successor, SealError> {
-        let message = self.sealer.open(self.context(), &[], sealed)?;
+        let message = self.sealer.open(self.sealed_for(), &[], sealed)?;
         let mut rest = &message[..];
         let shared_until = rest.try_get_u64().map_err(|_| SealError)?;
         let (id, secret) = rest.split_first_chunk().ok_or(SealError)?;
@@ -89,7 +106,7 @@ impl<'a> Foreign<'a> {
         })
     }
 
-    fn context(&self) -> Context<'_> {
+    fn sealed_for(&self) -> Context<'_> {
         Context {
             purpose: Purpose::Link,
             key: &self.key,

@@ -13,10 +13,9 @@ use super::entropy::Entropy;
 use super::request::ClientRequest;
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::presented::PresentedToken;
-use crate::endpoint::refusal::{refuse, unreadable};
 use crate::endpoint::upstream::{Inner, Reply};
 use crate::error::RefreshError;
-use crate::event::{EventKind, EventSubject};
+use crate::event::EventKind;
 use crate::grant::{Record, Refusal, SKEW, Verdict};
 use crate::store::{Change, ClaimTag, Entry, Store, Version};
 use crate::token::RefreshToken;
@@ -48,14 +47,13 @@ pub(super) enum Resolved<St: Store> {
 /// Adoption is not configured, or has ended without an adoption of this token, or the token is no
 /// longer accepted.
 pub(super) async fn resolve<St: Store>(
-    context: &RequestContext<St>,
-    foreign: &Foreign<'_>,
+    foreign: &Foreign<'_, St>,
     deadline: Instant,
 ) -> Result<Resolved<St>, RefreshError> {
+    let context = foreign.context;
     let config = context.shared.config();
-    let stranger = foreign.subject();
     let Some(end) = config.adopt_until else {
-        return unadopted(context, stranger);
+        return unadopted(foreign);
     };
     let now = context.shared.now();
     if config.hand_back || now >= end {
@@ -65,13 +63,13 @@ pub(super) async fn resolve<St: Store>(
         } else {
             Ok(None)
         };
-        match found.map_err(|error| context.store_failed(error, stranger))? {
+        match found.map_err(|error| foreign.store_failed(error))? {
             Some(entry) if entry.tag == DONE => {
-                return successor(context, foreign, &entry.value).await;
+                return successor(foreign, &entry.value).await;
             }
             // An adoption that is under way.
             Some(_) if config.hand_back => {}
-            Some(_) | None => return unadopted(context, stranger),
+            Some(_) | None => return unadopted(foreign),
         }
     }
     let tag = ClaimTag::new(*foreign.key.as_bytes());
@@ -80,14 +78,14 @@ pub(super) async fn resolve<St: Store>(
     // Drawn before the upstream token is used, as in a rotation.
     let entropy = Entropy::new(&context.shared)?;
     let version = Version::new(context.shared.random()?);
-    match reserve(context, foreign, deadline).await? {
+    match reserve(foreign, deadline).await? {
         Reserved::Lease(lease) => Ok(Resolved::Reserved(Reservation {
             lease,
             guard,
             entropy,
             version,
         })),
-        Reserved::Done(value) => successor(context, foreign, &value).await,
+        Reserved::Done(value) => successor(foreign, &value).await,
     }
 }
 
@@ -97,16 +95,16 @@ pub(super) async fn resolve<St: Store>(
 /// is the current or the previous one, and no later one was presented: a client that lost the
 /// answer to its adoption still has the old token only.
 async fn successor<St: Store>(
-    context: &RequestContext<St>,
-    foreign: &Foreign<'_>,
+    foreign: &Foreign<'_, St>,
     value: &[u8],
 ) -> Result<Resolved<St>, RefreshError> {
+    let context = foreign.context;
     let Ok(Successor {
         token,
         shared_until,
     }) = foreign.open(value)
     else {
-        context.emit(EventKind::Late, foreign.subject());
+        foreign.emit(EventKind::Late);
         return Err(RefreshError::InvalidGrant);
     };
     let now = context.shared.now();
@@ -116,15 +114,12 @@ async fn successor<St: Store>(
     if !left.is_zero() && left <= window.saturating_add(SKEW) {
         return Ok(Resolved::Successor(token));
     }
-    let presented = PresentedToken::new(token, foreign.client_id);
+    let presented = PresentedToken::new(context, token, foreign.client_id);
     let found = context.store().get(&presented.key).await;
-    let found = found.map_err(|error| context.store_failed(error, presented.subject()))?;
-    let Some(entry) = found else {
-        return Err(refuse(context, &presented, Refusal::Unknown));
+    let Some(entry) = found.map_err(|error| presented.store_failed(error))? else {
+        return Err(presented.refuse(Refusal::Unknown));
     };
-    let (record, verdict) = presented
-        .decide(&entry, false, now)
-        .map_err(|error| unreadable(context, &presented, error))?;
+    let (record, verdict) = presented.decide(&entry)?;
     let hash = &presented.hash;
     let refusal = match verdict {
         Verdict::Proceed(_)
@@ -142,30 +137,24 @@ async fn successor<St: Store>(
         let found = Box::new((entry, record));
         return Ok(Resolved::Reused(presented.token, found));
     }
-    Err(refuse(context, &presented, refusal))
+    Err(presented.refuse(refusal))
 }
 
 /// Adopts a token: sends it to the inner service, and begins a grant with the answer.
 pub(super) async fn adopt<St: Store, I: Inner>(
-    context: &RequestContext<St>,
+    foreign: &Foreign<'_, St>,
     upstream: Box<I>,
     body: Bytes,
-    foreign: &Foreign<'_>,
     request: &ClientRequest<'_>,
     reservation: Reservation<St>,
 ) -> Outcome<I::ResBody, I::Error> {
-    let stranger = foreign.subject();
-    match context
-        .refresh(upstream, body, foreign.token, stranger)
-        .await
-    {
-        Ok(Reply::Granted(granted)) => {
-            let completed = reservation.complete(context, foreign, request, granted);
-            Ok(completed.await?)
-        }
+    let (context, token) = (foreign.context, foreign.token);
+    let reply = context.refresh(upstream, body, token, foreign.subject());
+    match reply.await {
+        Ok(Reply::Granted(granted)) => Ok(reservation.complete(foreign, request, granted).await?),
         Ok(Reply::Rejected(response)) => {
             reservation.lease.release().await;
-            context.emit(EventKind::UpstreamRejected, stranger);
+            foreign.emit(EventKind::UpstreamRejected);
             Ok(response)
         }
         Ok(Reply::Refused(response)) => reservation.lease.release_and(Ok(response)).await,
@@ -184,8 +173,8 @@ pub(super) async fn forget<St: Store>(
     if context.shared.config().adopt_until.is_none() {
         return Ok(());
     }
-    let foreign = Foreign::new(token, client_id);
-    let failed = |error| context.store_failed(error, foreign.subject());
+    let foreign = Foreign::new(context, token, client_id);
+    let failed = |error| foreign.store_failed(error);
     let found = context.store().get(&foreign.key).await.map_err(failed)?;
     if let Some(entry) = found.filter(|entry| entry.tag == DONE) {
         let removed = context
@@ -198,13 +187,10 @@ pub(super) async fn forget<St: Store>(
 }
 
 /// Returns what to do with a token that was not adopted, and is not adopted any more.
-fn unadopted<St: Store>(
-    context: &RequestContext<St>,
-    stranger: EventSubject<'_>,
-) -> Result<Resolved<St>, RefreshError> {
-    if context.shared.config().hand_back {
+fn unadopted<St: Store>(foreign: &Foreign<'_, St>) -> Result<Resolved<St>, RefreshError> {
+    if foreign.context.shared.config().hand_back {
         return Ok(Resolved::Forward);
     }
-    context.emit(EventKind::Unknown, stranger);
+    foreign.emit(EventKind::Unknown);
     Err(RefreshError::InvalidGrant)
 }

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use super::foreign::{DONE, Foreign, UNDER_WAY};
-use crate::endpoint::context::RequestContext;
 use crate::endpoint::token::lease::{LeaseGuard, TAKEOVER_PAUSE};
 use crate::error::RefreshError;
 use crate::store::{Change, Claim, Entry, Lease, Store, Swap, Ttl, Version};
@@ -29,12 +28,12 @@ pub(super) enum Reserved<St: Store> {
 /// a second claim: the previous holder may have the answer already and only be waiting for the
 /// store.
 pub(super) async fn reserve<St: Store>(
-    context: &RequestContext<St>,
-    foreign: &Foreign<'_>,
+    foreign: &Foreign<'_, St>,
     deadline: Instant,
 ) -> Result<Reserved<St>, RefreshError> {
     const PAUSE: Duration = Duration::from_millis(20);
-    let failed = |error| context.store_failed(error, foreign.subject());
+    let failed = |error| foreign.store_failed(error);
+    let context = foreign.context;
     let shared = &context.shared;
     let mut absent = true;
     loop {

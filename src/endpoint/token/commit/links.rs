@@ -10,11 +10,11 @@ use crate::endpoint::token::held::OpenGrant;
 use crate::grant::{Previous, Record, Windows};
 use crate::link;
 use crate::seal::{Purpose, SealError, SealNonce, Sealer};
-use crate::store::{ClaimTag, Sidecar};
+use crate::store::{ClaimTag, Sidecar, Store};
 
 /// The links that one rotation or convergence writes. Each leads to the next token.
-pub(super) struct Links<'a> {
-    pub(super) grant: &'a OpenGrant<'a>,
+pub(super) struct Links<'a, St> {
+    pub(super) grant: &'a OpenGrant<'a, St>,
     pub(super) next: &'a Minted,
     pub(super) windows: Windows,
     pub(super) now: Timestamp,
@@ -22,7 +22,7 @@ pub(super) struct Links<'a> {
     pub(super) sidecars: Vec<Sidecar>,
 }
 
-impl Links<'_> {
+impl<St: Store> Links<'_, St> {
     /// Returns the record after a rotation from the current token, which becomes the previous one.
     /// The link of the token that was the previous one moves to a sidecar, for the rest of its
     /// window.
@@ -70,7 +70,7 @@ impl Links<'_> {
     }
 
     fn seal(&self, sealer: &Sealer, nonce: SealNonce) -> Result<Bytes, SealError> {
-        let context = self.grant.presented.context(Purpose::Link);
+        let context = self.grant.presented.sealed_for(Purpose::Link);
         link::seal(sealer, nonce, context, &self.next.token).map(Bytes::from)
     }
 

@@ -20,19 +20,17 @@ use super::request::ClientRequest;
 use crate::body::ResponseBody;
 use crate::codec::Utf8;
 use crate::endpoint::config::Config;
-use crate::endpoint::context::{Failure, Outcome, RequestContext};
+use crate::endpoint::context::{Failure, Outcome};
 use crate::endpoint::presented::PresentedToken;
-use crate::endpoint::refusal::{refuse, unreadable};
 use crate::endpoint::retryable_write::{RetryableWrite as _, settle};
 use crate::endpoint::sessions::NewSession;
-use crate::endpoint::state::State;
 use crate::endpoint::token::mint::{Terms, granted_resources, mint};
 use crate::endpoint::upstream::Granted;
 use crate::endpoint::walk;
 use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::grant::{
-    Proceed, Record, Refusal, Standing, StoredGrant, Verdict, decide, may_have_link, without_answer,
+    Proceed, Refusal, Standing, StoredGrant, Verdict, decide, may_have_link, without_answer,
 };
 use crate::key_lock::KeyLockGuard;
 use crate::seal::{Purpose, Sealer};
@@ -41,35 +39,35 @@ use crate::wire::scope::common_scope;
 use crate::wire::token_response::GrantedScope;
 
 /// A rotation that the inner service has granted.
-pub(crate) struct Rotation<'a> {
+pub(crate) struct Rotation<'a, St> {
     pub(crate) request: &'a ClientRequest<'a>,
-    pub(crate) grant: OpenGrant<'a>,
+    pub(crate) grant: OpenGrant<'a, St>,
     pub(crate) proceed: Proceed,
     /// The next token. If none was minted, this is the current token.
     pub(crate) minted: Minted,
 }
 
-impl<'a> Rotation<'a> {
+impl<'a, St: Store> Rotation<'a, St> {
     /// Stores the rotation, then answers the client.
     // Not an `async fn`: its future would hold the rotation twice, as an argument and as a local
     // variable.
-    pub(crate) fn commit<St: Store, ResBody, E>(
+    pub(crate) fn commit<ResBody, E>(
         self,
-        context: &'a RequestContext<St>,
         lease: LeaseGuard<St>,
         guard: KeyLockGuard,
         granted: Granted,
     ) -> impl Future<Output = Outcome<ResBody, E>> {
         let (expected, in_flight) = lease.into_commit();
         let presented = self.grant.presented;
+        let context = presented.context;
         let request = self.request;
         let event = self.event(context.shared.config());
         let subject = presented.subject();
-        let prepared = self.prepare(&context.shared, expected, &granted);
+        let prepared = self.prepare(expected, &granted);
         async move {
             let (mut commit, body, session) = prepared.map_err(|error| {
-                context.emit(EventKind::CommitLost, subject);
-                context.store_failed(StoreError::unavailable(error), subject)
+                presented.emit(EventKind::CommitLost);
+                presented.store_failed(StoreError::unavailable(error))
             })?;
             match commit.attempt(&context.shared).await {
                 Ok(Committed::Stored) => {
@@ -79,15 +77,15 @@ impl<'a> Rotation<'a> {
                     {
                         unlisted.list_in_background(&context.shared);
                     }
-                    context.emit(event, subject);
+                    presented.emit(event);
                     Ok(granted.respond_for(&presented.key, body))
                 }
                 Ok(Committed::Gone) => {
                     commit.revoke_upstream(&context.shared);
-                    Err(refuse(context, presented, Refusal::Unknown).into())
+                    Err(presented.refuse(Refusal::Unknown).into())
                 }
                 Ok(Committed::Overtaken(found)) => {
-                    Ok(Box::pin(decide_again(context, presented, request, found)).await?)
+                    Ok(Box::pin(decide_again(presented, request, found)).await?)
                 }
                 Err(error) => {
                     let held = (in_flight, guard);
@@ -101,7 +99,7 @@ impl<'a> Rotation<'a> {
                     if let Some(session) = session {
                         session.list_in_background(&context.shared);
                     }
-                    Err(Failure::Refused(context.store_failed(error, subject)))
+                    Err(Failure::Refused(presented.store_failed(error)))
                 }
             }
         }
@@ -119,12 +117,13 @@ impl<'a> Rotation<'a> {
 
     /// Returns the write to be made, the body of the answer to the client, and the session if the
     /// index of its user must list it again.
-    fn prepare<St>(
+    fn prepare(
         mut self,
-        shared: &State<St>,
         expected: Version,
         granted: &Granted,
     ) -> Result<(Box<Commit>, Bytes, Option<NewSession>), BoxError> {
+        let presented = self.grant.presented;
+        let shared = &presented.context.shared;
         let config = shared.config();
         let windows = config.windows;
         let prepared_at = shared.now();
@@ -135,12 +134,9 @@ impl<'a> Rotation<'a> {
         } = &self.minted;
         let hash = next.hash();
         let sealer = Sealer::new(next.secret());
-        let (record, session) = self
-            .grant
-            .renew(config, now, granted, Some(&sealer), entropy)?;
+        let (record, session) = self.grant.renew(now, granted, Some(&sealer), entropy)?;
         let record = record.granted_with(self.request.has_credential());
         let grant = &self.grant;
-        let presented = grant.presented;
         let mut links = Links {
             grant,
             next: &self.minted,
@@ -160,7 +156,7 @@ impl<'a> Rotation<'a> {
         };
         let mut sidecars = links.sidecars;
         let lifetime = record.time_to_live(now);
-        let terms = access_terms(config, grant, self.request, granted);
+        let terms = access_terms(grant, self.request, granted);
         let answer = &granted.answer;
         let access = mint(shared, now, Some(next), entropy, &terms, answer)?;
         let answer = access.as_ref().map_or(answer, |access| &access.answer);
@@ -171,7 +167,7 @@ impl<'a> Rotation<'a> {
             answer.with_refresh_token(&text, lifetime, record.authorization_left(now))
         };
         if self.request.replayable(windows) {
-            let context = presented.context(Purpose::Replay);
+            let context = presented.sealed_for(Purpose::Replay);
             let nonce = entropy.replay_nonce;
             let sealed = replay::seal(&sealer, nonce, context, self.request, granted, &body, now)?;
             let ttl = windows.retry.min(lifetime);
@@ -204,12 +200,12 @@ const MOST_SIDECARS: usize = 2;
 /// Of the requested scope, only the part that is known to be granted counts; `offline_access` may
 /// be requested without being granted. If the scope of the grant is unknown, no requested scope
 /// counts, because the inner service may have ignored the request.
-fn access_terms<'a>(
-    config: &Config,
-    grant: &'a OpenGrant<'_>,
+fn access_terms<'a, St>(
+    grant: &'a OpenGrant<'_, St>,
     request: &'a ClientRequest<'_>,
     granted: &'a Granted,
 ) -> Terms<'a> {
+    let config = grant.presented.context.shared.config();
     let binding = &grant.record.binding;
     let scope = match granted.answer.granted_scope() {
         GrantedScope::Named(scope) => Some(Cow::Borrowed(scope)),
@@ -243,15 +239,13 @@ fn access_terms<'a>(
 /// waited: the token can be replayed or is late, but it is never reuse. If it may lead to the new
 /// current token, the client is asked to try again.
 pub(crate) async fn decide_again<St: Store, ResBody>(
-    context: &RequestContext<St>,
-    presented: &PresentedToken<'_>,
+    presented: &PresentedToken<'_, St>,
     request: &ClientRequest<'_>,
     entry: Entry,
 ) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
-    let now = context.shared.now();
-    let record = Record::decode(&presented.key, &entry.tag, &entry.value)
-        .map_err(|error| unreadable(context, presented, error))?
-        .at(now);
+    let windows = presented.context.shared.config().windows;
+    let now = presented.context.shared.now();
+    let record = presented.decode(&entry)?.at(now);
     let grant = StoredGrant {
         record: &record,
         current: &entry.tag,
@@ -260,25 +254,23 @@ pub(crate) async fn decide_again<St: Store, ResBody>(
     let mut verdict = decide(grant, candidate, Standing::Free, true, now);
     tracing::trace!(?verdict, grant = ?presented.key, "decided again");
     if verdict == Verdict::Proceed(Proceed::Replay) {
-        if request.replayable(context.shared.config().windows) {
+        if request.replayable(windows) {
             let current = presented
                 .current_token(&record, &entry.tag)
-                .map_err(|_| walk::invalid(context, presented))?;
-            if let Some((granted, body)) =
-                replay::find(context, presented, request, &current).await?
-            {
-                return Ok(replay::respond(context, presented, granted, body));
+                .map_err(|_| walk::invalid(presented))?;
+            if let Some((granted, body)) = replay::find(presented, request, &current).await? {
+                return Ok(replay::respond(presented, granted, body));
             }
         }
         verdict = without_answer(verdict, &record, Standing::Free, now);
     }
-    let has_links = !context.shared.config().windows.shared.is_zero();
+    let has_links = !windows.shared.is_zero();
     match verdict {
         // The grant has just been rotated, so the client has to try again.
         Verdict::Proceed(_) => Err(RefreshError::Busy),
         Verdict::Refuse(_) if has_links && may_have_link(grant, candidate, now) => {
             Err(RefreshError::Busy)
         }
-        Verdict::Refuse(refusal) => Err(refuse(context, presented, refusal)),
+        Verdict::Refuse(refusal) => Err(presented.refuse(refusal)),
     }
 }

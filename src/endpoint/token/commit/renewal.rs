@@ -5,13 +5,12 @@ use crate::access_token::record::AccessRecord;
 use crate::access_token::renewable::Renewable;
 use crate::codec::Utf8;
 use crate::endpoint::sessions::NewSession;
-use crate::endpoint::state::State;
 use crate::endpoint::token::entropy::Entropy;
 use crate::endpoint::token::held::OpenGrant;
 use crate::endpoint::token::mint::{AccessWrite, upstream_lifetime};
 use crate::endpoint::upstream::Granted;
 use crate::seal::{Context, Purpose, SealError, Sealer};
-use crate::store::{Key, Version};
+use crate::store::{Key, Store, Version};
 use crate::token::AccessToken;
 use crate::wire::scope::common_scope;
 use crate::wire::token_response::GrantedScope;
@@ -25,18 +24,17 @@ pub(crate) struct StoredAccessToken<'a> {
 }
 
 /// A renewal that the inner service has granted.
-pub(crate) struct Renewal<'a> {
+pub(crate) struct Renewal<'a, St> {
     /// The grant of the refresh token that the record of the access token holds.
-    pub(crate) grant: OpenGrant<'a>,
+    pub(crate) grant: OpenGrant<'a, St>,
     pub(crate) entropy: Entropy,
     pub(crate) access: StoredAccessToken<'a>,
 }
 
-impl Renewal<'_> {
+impl<St: Store> Renewal<'_, St> {
     /// Returns the write to be made, and the session if the index of its user must list it again.
-    pub(crate) fn prepare<St>(
+    pub(crate) fn prepare(
         self,
-        shared: &State<St>,
         expected: Version,
         granted: &Granted,
     ) -> Result<(Commit, Option<NewSession>), SealError> {
@@ -45,8 +43,9 @@ impl Renewal<'_> {
             entropy,
             access,
         } = self;
-        let now = grant.record.time(shared.now());
-        let (record, session) = grant.renew(shared.config(), now, granted, None, &entropy)?;
+        let prepared_at = grant.presented.context.shared.now();
+        let now = grant.record.time(prepared_at);
+        let (record, session) = grant.renew(now, granted, None, &entropy)?;
         let commit = Commit {
             key: grant.presented.key,
             expected,
@@ -56,9 +55,9 @@ impl Renewal<'_> {
             tag: grant.claimed,
             version: entropy.version,
             sidecars: Vec::new(),
-            access: access_write(access, &grant, &entropy, granted, shared)?,
+            access: access_write(access, &grant, &entropy, granted)?,
             stored: false,
-            prepared_at: shared.now(),
+            prepared_at,
         };
         Ok((commit, session))
     }
@@ -68,11 +67,11 @@ impl Renewal<'_> {
 /// if that has none.
 fn access_write<St>(
     access: StoredAccessToken<'_>,
-    grant: &OpenGrant<'_>,
+    grant: &OpenGrant<'_, St>,
     entropy: &Entropy,
     granted: &Granted,
-    shared: &State<St>,
 ) -> Result<Option<AccessWrite>, SealError> {
+    let shared = &grant.presented.context.shared;
     let (Some(random), Some(upstream)) = (&entropy.access, granted.answer.access_token()) else {
         return Ok(None);
     };

@@ -3,7 +3,6 @@
 use futures_util::future::join;
 use tokio::time::{Instant, sleep};
 
-use crate::endpoint::context::RequestContext;
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::renewals::Renewed;
 use crate::endpoint::token::acquire::{Attempt, FIRST_PAUSE, LONGEST_PAUSE, read_record};
@@ -35,12 +34,12 @@ impl<E: Into<RefreshError>> From<E> for Stopped {
 /// not show that the current refresh token was received. But the expired lease of a rotation shows
 /// it. A lease that replaces one must show the same if it expires, too, so the entry is read first.
 pub(super) async fn claim<'a, St: Store>(
-    context: &RequestContext<St>,
-    presented: &'a PresentedToken<'a>,
+    presented: &'a PresentedToken<'a, St>,
     deadline: Instant,
 ) -> Result<Held<'a, St>, Stopped> {
+    let context = presented.context;
     let key = presented.key;
-    let failed = |error| context.store_failed(error, presented.subject());
+    let failed = |error| presented.store_failed(error);
     let mut walk = Walk::new(presented);
     let mut pause = FIRST_PAUSE;
     let mut taken_over = None;
@@ -68,7 +67,7 @@ pub(super) async fn claim<'a, St: Store>(
             return Err(Stopped::Over(Renewed::Ended));
         };
         let entry = claim.entry;
-        let (record, has_ended) = match read_record(context, presented, &entry, epochs) {
+        let (record, has_ended) = match read_record(presented, &entry, epochs) {
             Ok(read) => read,
             Err(error) => return lease.release_and(Err(error.into())).await,
         };
@@ -95,7 +94,7 @@ pub(super) async fn claim<'a, St: Store>(
                     }
                     false => record,
                 };
-                return match OpenGrant::new(context, presented, record, walk.token, hash) {
+                return match OpenGrant::new(presented, record, walk.token, hash) {
                     Ok(grant) => Ok(Held {
                         lease,
                         grant,
@@ -106,7 +105,7 @@ pub(super) async fn claim<'a, St: Store>(
             }
             Lease::OtherTag(_) => {
                 lease.release().await;
-                let walked = walk.advance(context, presented, &record, &entry.tag, deadline);
+                let walked = walk.advance(presented, &record, &entry.tag, deadline);
                 walked.await.map_err(|error| match error {
                     // The links do not lead there.
                     RefreshError::InvalidGrant => Stopped::Over(Renewed::Impossible),

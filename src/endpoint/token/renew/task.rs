@@ -75,7 +75,7 @@ impl<St: Store> Task<St> {
         let refresh_token = renewable
             .open(&self.token, &self.key, client_id.as_str())
             .map_err(|error| self.corrupt(error))?;
-        let presented = PresentedToken::new(refresh_token, &client_id);
+        let presented = PresentedToken::new(context, refresh_token, &client_id);
         if presented.key != self.token.grant_key() {
             return Err(self.corrupt(SealError).into());
         }
@@ -84,7 +84,7 @@ impl<St: Store> Task<St> {
             lease,
             grant,
             entropy,
-        } = claim(context, &presented, deadline).await?;
+        } = claim(&presented, deadline).await?;
         // Another instance, or a task of this one whose result was lost, may have renewed the token
         // before this claim.
         let (access, version) = match self.read().await {
@@ -97,11 +97,11 @@ impl<St: Store> Task<St> {
         {
             return lease.release_and(Ok(Renewed::Impossible)).await;
         }
-        let granted = match send(context, service, &access, &grant).await {
+        let granted = match send(service, &access, &grant).await {
             Ok(Reply::Granted(granted)) => granted,
             Ok(Reply::Rejected(response) | Reply::Refused(response)) => {
                 lease.release().await;
-                context.emit(EventKind::RenewalFailed, presented.subject());
+                presented.emit(EventKind::RenewalFailed);
                 return Ok(refused(response).await);
             }
             Err(failure) => {
@@ -133,25 +133,21 @@ impl<St: Store> Task<St> {
     /// Stores the renewal. While the store is unavailable, tries again for up to a minute.
     async fn commit(
         &self,
-        renewal: Renewal<'_>,
+        renewal: Renewal<'_, St>,
         lease: LeaseGuard<St>,
         granted: &Granted,
     ) -> Result<Renewed, RefreshError> {
-        let context = &self.context;
-        let shared = &context.shared;
-        let subject = renewal.grant.presented.subject();
+        let shared = &self.context.shared;
+        let presented = renewal.grant.presented;
         let (expected, _in_flight) = lease.into_commit();
-        let (mut commit, session) =
-            renewal
-                .prepare(shared, expected, granted)
-                .map_err(|error| {
-                    context.emit(EventKind::CommitLost, subject);
-                    context.store_failed(StoreError::unavailable(error), subject)
-                })?;
+        let (mut commit, session) = renewal.prepare(expected, granted).map_err(|error| {
+            presented.emit(EventKind::CommitLost);
+            presented.store_failed(StoreError::unavailable(error))
+        })?;
         let committed = match commit.attempt(shared).await {
             Ok(committed) => Some(committed),
             Err(error) => {
-                let _ = context.store_failed(error, subject);
+                let _ = presented.store_failed(error);
                 persist(&mut commit, shared).await
             }
         };
@@ -161,10 +157,10 @@ impl<St: Store> Task<St> {
                     session.list_in_background(shared);
                 }
                 if granted.answer.access_token().is_none() {
-                    context.emit(EventKind::UpstreamUnreadable, subject);
+                    presented.emit(EventKind::UpstreamUnreadable);
                     return Ok(Renewed::Refused);
                 }
-                context.emit(EventKind::Renewed, subject);
+                presented.emit(EventKind::Renewed);
                 Ok(Renewed::Done)
             }
             // Another request has gone on with the grant. The access token may be stored.
@@ -175,7 +171,7 @@ impl<St: Store> Task<St> {
                 Ok(Renewed::Ended)
             }
             None => {
-                context.emit(EventKind::CommitLost, subject);
+                presented.emit(EventKind::CommitLost);
                 Ok(Renewed::Unavailable)
             }
         }
@@ -214,11 +210,11 @@ impl<St: Store> Task<St> {
 
 /// Sends the refresh request of a renewal.
 async fn send<St: Store>(
-    context: &RequestContext<St>,
     service: &DirectService,
     access: &AccessRecord,
-    grant: &OpenGrant<'_>,
+    grant: &OpenGrant<'_, St>,
 ) -> Result<Reply<<DirectRequest as Inner>::ResBody>, Failure<BoxError>> {
+    let context = grant.presented.context;
     let config = context.shared.config();
     let client_id = grant.presented.client_id.as_str();
     let (path, limit) = (&config.paths.token, config.max_response_body);
@@ -231,9 +227,9 @@ async fn send<St: Store>(
 /// Returns the parameters of the request. It asks for the scope and the resources of the access
 /// token, if they are not those of the grant, so that the new upstream access token can do no more
 /// than the one before.
-fn parameters<'a>(
+fn parameters<'a, St>(
     access: &'a AccessRecord,
-    grant: &'a OpenGrant<'_>,
+    grant: &'a OpenGrant<'_, St>,
 ) -> impl Iterator<Item = (&'a str, &'a str)> {
     let binding = &grant.record.binding;
     let scope = access.scope.as_ref().map(Utf8::as_str);
