@@ -33,6 +33,7 @@ pub(crate) async fn end<St: Store>(shared: Arc<State<St>>, key: Key) -> Ended {
 
 async fn remove<St: Store>(shared: &Arc<State<St>>, key: Key, started: Instant) -> Ended {
     let found = shared.store().get(&key).await?;
+    let now = shared.now();
     let record = match found
         .as_ref()
         .map(|entry| Record::decode(&key, &entry.tag, &entry.value))
@@ -41,17 +42,14 @@ async fn remove<St: Store>(shared: &Arc<State<St>>, key: Key, started: Instant) 
         Some(Err(DecodeError::Format(format))) if NO_GRANT.contains(&format) => return Ok(false),
         // A corrupt entry is removed, too: no request can use it.
         None | Some(Err(_)) => None,
-        Some(Ok(record)) => Some(record),
+        Some(Ok(record)) => Some(record.at(now)),
     };
     // Grants with a pending revocation and expired grants have ended already, although their
     // entries stay in the store for a while. The entry of an expired grant is removed: a rotation
     // that began before the expiry could renew it.
-    let now = shared.now();
-    let record = record.map(|record| record.at(now));
-    let is_pending = record
-        .as_ref()
-        .is_some_and(|record| record.revocation_pending);
-    let is_over = record.as_ref().is_some_and(|record| record.is_over(now));
+    let record = record.as_ref();
+    let is_pending = record.is_some_and(|record| record.revocation_pending);
+    let is_over = record.is_some_and(|record| record.is_over(now));
     let entry = found.filter(|_| !is_pending);
     let there = entry.is_some() && !is_over;
     let mut removed = None;
@@ -62,15 +60,12 @@ async fn remove<St: Store>(shared: &Arc<State<St>>, key: Key, started: Instant) 
     // its announcement.
     shared.announce(&key).await;
     if there {
-        let client_id = record
-            .as_ref()
-            .and_then(|record| ClientId::try_from(record.binding.client_id.as_str()).ok());
-        let generation = record.as_ref().map(|record| record.generation);
+        let client_id =
+            record.and_then(|record| ClientId::try_from(record.binding.client_id.as_str()).ok());
+        let generation = record.map(|record| record.generation);
         let subject = EventSubject::grant(client_id.as_ref(), &key, generation);
         shared.emit(EventKind::EndedByApplication, subject, started.elapsed());
-        if let Some(removed) = removed {
-            upstream_revocation::revoke_entry(shared, &key, &removed);
-        }
+        upstream_revocation::revoke_entry(shared, &key, removed);
     }
     Ok(there)
 }

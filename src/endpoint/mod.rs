@@ -166,14 +166,8 @@ async fn answer<St: Store, I: Inner, B: Body<Data = Bytes>>(
     let upstream = upstream(head);
     match endpoint {
         Endpoint::Revocation => {
-            revocation::revoke(
-                context,
-                upstream,
-                body,
-                &form,
-                identified.map_err(unidentified),
-            )
-            .await
+            let client = identified.map_err(unidentified);
+            revocation::revoke(context, upstream, body, &form, client).await
         }
         // The caller is a resource server, not the client of the grant.
         Endpoint::Introspection => introspection::introspect(context, upstream, body, &form).await,
@@ -191,10 +185,8 @@ async fn answer<St: Store, I: Inner, B: Body<Data = Bytes>>(
                 identified => identified.map_err(unidentified)?,
             };
             // Boxed because its future is larger than that of a refresh, which comes more often.
-            Box::pin(token::issue(
-                context, upstream, body, &form, &client, proofs,
-            ))
-            .await
+            let issued = token::issue(context, upstream, body, &form, &client, proofs);
+            Box::pin(issued).await
         }
     }
 }

@@ -84,7 +84,7 @@ impl<'a, St: Store> PresentedToken<'a, St> {
             current: &entry.tag,
         };
         let verdict = decide(grant, self.presented(), Standing::Free, false, now);
-        tracing::trace!(?verdict, grant = ?self.key, "decided");
+        tracing::trace!(?verdict, grant = ?self.key, waited = false, "decided");
         Ok((record, verdict))
     }
 

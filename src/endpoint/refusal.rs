@@ -50,9 +50,7 @@ pub(crate) async fn refuse_reuse<St: Store, I: Inner>(
         client_proof,
     };
     context.emit_reuse(kind, presented.subject(), reuse);
-    if let Some(entry) = ended {
-        upstream_revocation::revoke_entry(&context.shared, &presented.key, &entry);
-    }
+    upstream_revocation::revoke_entry(&context.shared, &presented.key, ended);
     response.ok_or_else(|| RefreshError::InvalidGrant.into())
 }
 

@@ -73,21 +73,21 @@ pub(crate) async fn end<St: Store>(shared: &Arc<State<St>>, key: &Key, entry: En
         return;
     }
     match cas::remove(shared.store(), key, entry).await {
-        Ok(Some(removed)) => revoke_entry(shared, key, &removed),
-        Ok(None) => {}
+        Ok(removed) => revoke_entry(shared, key, removed),
         Err(error) => {
             tracing::debug!(%error, grant = ?key, "failed to remove a grant that was ended with others");
         }
     }
 }
 
-/// Revokes the upstream token of a grant whose entry was removed. The request that has removed it
+/// Revokes the upstream token of a grant whose entry was removed, if there was one. The request that has removed it
 /// calls this, with the entry that it has removed: a rotation may have changed the entry that it
 /// had read before. If two requests remove it at once, the token may be revoked twice, which is
 /// safe.
-pub(crate) fn revoke_entry<St: Store>(shared: &Arc<State<St>>, key: &Key, entry: &Entry) {
+pub(crate) fn revoke_entry<St: Store>(shared: &Arc<State<St>>, key: &Key, removed: Option<Entry>) {
     // An entry that cannot be read has no upstream token.
     if shared.config().revocation_key.is_some()
+        && let Some(entry) = removed
         && let Ok(record) = Record::decode(key, &entry.tag, &entry.value)
     {
         revoke(shared, key, &record);

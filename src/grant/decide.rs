@@ -141,11 +141,7 @@ pub(crate) fn decide(
         return Verdict::Refuse(Refusal::RevocationPending);
     }
     if presented.hash == current {
-        return if standing == Standing::Held {
-            Verdict::Proceed(Proceed::Busy)
-        } else {
-            Verdict::Proceed(Proceed::Rotate)
-        };
+        return Verdict::Proceed(unless_held(standing, Proceed::Rotate));
     }
     let previous = record.previous.as_ref();
     let old = if previous.is_some_and(|previous| *presented.hash == previous.hash) {
@@ -253,10 +249,14 @@ pub(crate) fn may_have_link(
 
 /// Returns how to proceed with an older token, from which links lead to the current one.
 pub(crate) fn converge(standing: Standing) -> Proceed {
-    if standing == Standing::Held {
-        Proceed::Busy
-    } else {
-        Proceed::Converge
+    unless_held(standing, Proceed::Converge)
+}
+
+/// Returns `proceed`, or [`Proceed::Busy`] if another request holds the lease.
+fn unless_held(standing: Standing, proceed: Proceed) -> Proceed {
+    match standing {
+        Standing::Held => Proceed::Busy,
+        Standing::Free | Standing::RanOut | Standing::Ours => proceed,
     }
 }
 
@@ -293,9 +293,5 @@ fn by_link(record: &Record, standing: Standing, now: Timestamp) -> Option<Procee
     if presented || early || now >= previous.recover_until {
         return None;
     }
-    Some(if standing == Standing::Held {
-        Proceed::Busy
-    } else {
-        Proceed::Recover
-    })
+    Some(unless_held(standing, Proceed::Recover))
 }

@@ -108,9 +108,7 @@ async fn end_by_late_token<St: Store, I: Inner>(
     }
     let removed = presented.end(entry).await?;
     presented.emit(EventKind::Revoked);
-    if let Some(removed) = removed {
-        upstream_revocation::revoke_entry(&context.shared, &presented.key, &removed);
-    }
+    upstream_revocation::revoke_entry(&context.shared, &presented.key, removed);
     Ok(revoked())
 }
 

@@ -77,9 +77,6 @@ pub(super) async fn drop_from<St: Store>(
     found: Option<Entry>,
     ended: &HashSet<Key>,
 ) -> Result<(), StoreError> {
-    if found.is_none() {
-        return Ok(());
-    }
     change(shared, index, found, Damaged::Fail, |sessions| {
         let before = sessions.len();
         sessions.retain(|session| !ended.contains(&session.grant));

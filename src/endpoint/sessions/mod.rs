@@ -125,10 +125,7 @@ async fn end_listed<St: Store>(
         }
     }
     drop_from(&shared, &index, Some(entry), &ended).await?;
-    match failure {
-        Some(error) => Err(error),
-        None => Ok(count),
-    }
+    failure.map_or(Ok(count), Err)
 }
 
 /// Drops the session of a grant that its client has revoked, in the background. If that fails, the

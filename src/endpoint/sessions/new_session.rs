@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::{OptionFuture, join};
 use http::Extensions;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -108,14 +108,10 @@ impl RetryableWrite for NewSession {
         } = self;
         let user = user_index(shared, subject);
         let provider = provider_index(shared, subject, &session.sid);
-        let by_sid = async {
-            match &provider {
-                Some(provider) => add(shared, provider, session).await.map(drop),
-                None => Ok(()),
-            }
-        };
+        let by_sid = provider.as_ref().map(|index| add(shared, index, session));
+        let by_sid = OptionFuture::from(by_sid);
         let (sid, by_sid) = join(add(shared, &user, session), by_sid).await;
-        by_sid?;
+        by_sid.transpose()?;
         let sid = sid?;
         // The response of a rotation need not have an ID token.
         if provider.is_none()

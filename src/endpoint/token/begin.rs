@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use futures_util::future::join;
+use futures_util::future::{OptionFuture, join};
 use tower::BoxError;
 
 use super::entropy::Minted;
@@ -149,12 +149,9 @@ impl Begun {
                 )),
             }
         };
-        let access = async {
-            match &self.access {
-                Some(access) => access.write.write(shared).await,
-                None => Ok(()),
-            }
-        };
-        join(grant, access).await
+        let access = self.access.as_ref();
+        let access = OptionFuture::from(access.map(|access| access.write.write(shared)));
+        let (grant, access) = join(grant, access).await;
+        (grant, access.unwrap_or(Ok(())))
     }
 }

@@ -8,16 +8,13 @@ use super::begin::{Begun, NewGrant};
 use super::entropy::Entropy;
 use super::request::ClientRequest;
 use crate::body::ResponseBody;
-use crate::endpoint::config::Config;
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::sessions::NewSession;
 use crate::endpoint::token::mint::{MintedAccessToken, Terms, granted_resources, mint};
 use crate::endpoint::upstream::{self, Accept, Granted, Inner, Reading, Reply};
 use crate::error::RefreshError;
-use crate::event::EventKind;
-use crate::event::EventSubject;
+use crate::event::{EventKind, EventSubject};
 use crate::store::{Store, StoreError};
-use crate::subject::Profile;
 use crate::wire::client::{Client, ClientId, Proofs};
 use crate::wire::scope::valid_scope;
 use crate::wire::token_request::{Param, TokenRequest};
@@ -70,10 +67,19 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         Reply::Granted(granted) => granted,
         Reply::Rejected(response) | Reply::Refused(response) => return Ok(response),
     };
+    let answer = &granted.answer;
+    let Some(client_id) = client_id else {
+        let body = match answer.refresh_token() {
+            Some(_) => {
+                context.emit(EventKind::Unbound, subject);
+                answer.without_refresh_token()
+            }
+            None => answer.body().clone(),
+        };
+        return Ok(granted.respond(body));
+    };
     // A response with which no token of the layer begins is passed on, whomever it names.
-    let begins =
-        client_id.is_some() && (granted.answer.refresh_token().is_some() || config.reference);
-    let profile = match begins {
+    let profile = match answer.refresh_token().is_some() || config.reference {
         true => granted.profile(config).map_err(|error| {
             context.emit(EventKind::UpstreamUnreadable, subject);
             tracing::debug!(%error, "the inner service named a subject that cannot be stored");
@@ -81,21 +87,17 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         })?,
         false => None,
     };
-    let profile = profile.as_ref();
     let request = ClientRequest::new(form, client, proofs);
-    let Some(token) = granted.answer.refresh_token() else {
-        let body = match client_id {
-            Some(client_id) => {
-                let terms = access_terms(config, &request, client_id, &granted, profile);
-                issue_alone(context, subject, &entropy, &granted, &terms).await?
-            }
-            None => granted.answer.body().clone(),
-        };
-        return Ok(granted.respond(body));
+    let access = Terms {
+        client_id: client_id.as_str(),
+        scope: scope(form, &granted).map(Cow::Borrowed),
+        resources: granted_resources(config, answer, request.resources.iter().copied()),
+        profile: profile.as_ref(),
+        request: &request,
+        authenticated: false,
     };
-    let Some(client_id) = client_id else {
-        context.emit(EventKind::Unbound, subject);
-        let body = granted.answer.without_refresh_token();
+    let Some(token) = answer.refresh_token() else {
+        let body = issue_alone(context, subject, &entropy, &granted, &access).await?;
         return Ok(granted.respond(body));
     };
     let (scope, resources) = terms(form, &granted);
@@ -103,7 +105,7 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         scope,
         resources,
         upstream_token: token,
-        access: access_terms(config, &request, client_id, &granted, profile),
+        access,
         replayable: false,
     };
     match grant.begin(&context.shared, entropy.first(), &granted) {
@@ -179,25 +181,6 @@ async fn issue_alone<St: Store>(
     };
     access.write.write(shared).await.map_err(failed)?;
     Ok(access.answer.body().clone())
-}
-
-/// Returns the scope and the resources of the access token in this answer.
-fn access_terms<'a>(
-    config: &Config,
-    request: &'a ClientRequest<'a>,
-    client_id: &'a ClientId,
-    granted: &'a Granted,
-    profile: Option<&'a Profile>,
-) -> Terms<'a> {
-    let named = request.resources.iter().copied();
-    Terms {
-        client_id: client_id.as_str(),
-        scope: scope(request.form, granted).map(Cow::Borrowed),
-        resources: granted_resources(config, &granted.answer, named),
-        profile,
-        request,
-        authenticated: false,
-    }
 }
 
 /// Returns the scope of the access token: the one that the answer names, otherwise the requested

@@ -160,6 +160,14 @@ impl<St: Store> LeaseGuard<St> {
         result
     }
 
+    /// Returns the lease with the value of `result`. Releases it now if that is an error.
+    pub(crate) async fn or_release<T, E>(self, result: Result<T, E>) -> Result<(Self, T), E> {
+        match result {
+            Ok(value) => Ok((self, value)),
+            Err(error) => self.release_and(Err(error)).await,
+        }
+    }
+
     /// Hands the lease to a commit. The guard no longer releases it.
     pub(crate) fn into_commit(mut self) -> (Version, Option<TaskTrackerToken>) {
         self.state = LeaseState::Over;

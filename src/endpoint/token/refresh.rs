@@ -123,9 +123,8 @@ async fn rotate<St: Store, I: Inner>(
     } = *held;
     let presented = grant.presented;
     let context = presented.context;
-    if let Err(error) = request.within(&grant.record.binding) {
-        return lease.release_and(Err(error.into())).await;
-    }
+    let within = request.within(&grant.record.binding);
+    let (lease, ()) = lease.or_release(within).await?;
     // A grant that is handed back needs no other token of the layer.
     let keeps = matches!(proceed, Proceed::Converge | Proceed::Keep);
     let minted = if keeps || context.shared.config().hand_back {

@@ -9,7 +9,7 @@ use http::Response;
 use tower::BoxError;
 
 use self::links::Links;
-pub(super) use self::renewal::{Renewal, StoredAccessToken};
+pub(super) use self::renewal::Renewal;
 pub(super) use self::write::{Commit, Committed};
 
 use super::entropy::Minted;
@@ -142,7 +142,8 @@ impl<'a, St: Store> Rotation<'a, St> {
             next: &self.minted,
             windows,
             now,
-            sidecars: Vec::with_capacity(MOST_SIDECARS),
+            // At most the stored answer and a link.
+            sidecars: Vec::with_capacity(2),
         };
         let record = match self.proceed {
             _ if config.hand_back => record
@@ -156,7 +157,7 @@ impl<'a, St: Store> Rotation<'a, St> {
         };
         let mut sidecars = links.sidecars;
         let lifetime = record.time_to_live(now);
-        let terms = access_terms(grant, self.request, granted);
+        let terms = self.access_terms(granted);
         let answer = &granted.answer;
         let access = mint(shared, now, Some(next), entropy, &terms, answer)?;
         let answer = access.as_ref().map_or(answer, |access| &access.answer);
@@ -189,47 +190,43 @@ impl<'a, St: Store> Rotation<'a, St> {
         });
         Ok((commit, body, session))
     }
-}
 
-/// The most sidecars of one rotation: the stored answer and a link.
-const MOST_SIDECARS: usize = 2;
-
-/// Returns the scope and the resources of the access token in this answer. Both are taken from the
-/// answer, otherwise from the request, otherwise from the grant (RFC 6749 §6, RFC 8707 §2.2).
-///
-/// Of the requested scope, only the part that is known to be granted counts; `offline_access` may
-/// be requested without being granted. If the scope of the grant is unknown, no requested scope
-/// counts, because the inner service may have ignored the request.
-fn access_terms<'a, St>(
-    grant: &'a OpenGrant<'_, St>,
-    request: &'a ClientRequest<'_>,
-    granted: &'a Granted,
-) -> Terms<'a> {
-    let config = grant.presented.context.shared.config();
-    let binding = &grant.record.binding;
-    let scope = match granted.answer.granted_scope() {
-        GrantedScope::Named(scope) => Some(Cow::Borrowed(scope)),
-        GrantedScope::Unreadable => None,
-        GrantedScope::Omitted => match (binding.scope.as_ref().map(Utf8::as_str), request.scope) {
-            (Some(known), Some(asked)) => Some(Cow::Owned(common_scope(asked, known))),
-            (known, _) => known.map(Cow::Borrowed),
-        },
-    };
-    let resources = match request.resources.as_slice() {
-        [] => granted_resources(
-            config,
-            &granted.answer,
-            binding.resources.iter().map(Utf8::as_str),
-        ),
-        asked => granted_resources(config, &granted.answer, asked.iter().copied()),
-    };
-    Terms {
-        client_id: grant.presented.client_id.as_str(),
-        scope,
-        resources,
-        profile: grant.profile.as_ref(),
-        request,
-        authenticated: grant.record.authenticated,
+    /// Returns the scope and the resources of the access token in this answer. Both are taken from
+    /// the answer, otherwise from the request, otherwise from the grant (RFC 6749 §6, RFC 8707
+    /// §2.2).
+    ///
+    /// Of the requested scope, only the part that is known to be granted counts; `offline_access`
+    /// may be requested without being granted. If the scope of the grant is unknown, no requested
+    /// scope counts, because the inner service may have ignored the request.
+    fn access_terms<'b>(&'b self, granted: &'b Granted) -> Terms<'b> {
+        let (grant, request) = (&self.grant, self.request);
+        let config = grant.presented.context.shared.config();
+        let binding = &grant.record.binding;
+        let scope = match granted.answer.granted_scope() {
+            GrantedScope::Named(scope) => Some(Cow::Borrowed(scope)),
+            GrantedScope::Unreadable => None,
+            GrantedScope::Omitted => {
+                match (binding.scope.as_ref().map(Utf8::as_str), request.scope) {
+                    (Some(known), Some(asked)) => Some(Cow::Owned(common_scope(asked, known))),
+                    (known, _) => known.map(Cow::Borrowed),
+                }
+            }
+        };
+        let resources = match request.resources.as_slice() {
+            [] => {
+                let known = binding.resources.iter().map(Utf8::as_str);
+                granted_resources(config, &granted.answer, known)
+            }
+            asked => granted_resources(config, &granted.answer, asked.iter().copied()),
+        };
+        Terms {
+            client_id: grant.presented.client_id.as_str(),
+            scope,
+            resources,
+            profile: grant.profile.as_ref(),
+            request,
+            authenticated: grant.record.authenticated,
+        }
     }
 }
 

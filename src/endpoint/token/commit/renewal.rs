@@ -15,37 +15,30 @@ use crate::token::AccessToken;
 use crate::wire::scope::common_scope;
 use crate::wire::token_response::GrantedScope;
 
-/// The access token whose upstream access token is renewed, as it is stored.
-pub(crate) struct StoredAccessToken<'a> {
-    pub(crate) token: &'a AccessToken,
-    pub(crate) key: &'a Key,
-    pub(crate) record: AccessRecord,
-    pub(crate) version: Version,
-}
-
 /// A renewal that the inner service has granted.
 pub(crate) struct Renewal<'a, St> {
     /// The grant of the refresh token that the record of the access token holds.
     pub(crate) grant: OpenGrant<'a, St>,
     pub(crate) entropy: Entropy,
-    pub(crate) access: StoredAccessToken<'a>,
+    pub(crate) token: &'a AccessToken,
+    pub(crate) key: Key,
+    /// The record of the access token as it is stored, and the version of its entry.
+    pub(crate) access: AccessRecord,
+    pub(crate) version: Version,
 }
 
 impl<St: Store> Renewal<'_, St> {
     /// Returns the write to be made, and the session if the index of its user must list it again.
     pub(crate) fn prepare(
-        self,
+        mut self,
         expected: Version,
         granted: &Granted,
     ) -> Result<(Commit, Option<NewSession>), SealError> {
-        let Self {
-            mut grant,
-            entropy,
-            access,
-        } = self;
-        let prepared_at = grant.presented.context.shared.now();
-        let now = grant.record.time(prepared_at);
-        let (record, session) = grant.renew(now, granted, None, &entropy)?;
+        let prepared_at = self.grant.presented.context.shared.now();
+        let now = self.grant.record.time(prepared_at);
+        let (record, session) = self.grant.renew(now, granted, None, &self.entropy)?;
+        let access = self.access_write(granted)?;
+        let grant = self.grant;
         let commit = Commit {
             key: grant.presented.key,
             expected,
@@ -53,63 +46,54 @@ impl<St: Store> Renewal<'_, St> {
             record,
             presented: None,
             tag: grant.claimed,
-            version: entropy.version,
+            version: self.entropy.version,
             sidecars: Vec::new(),
-            access: access_write(access, &grant, &entropy, granted)?,
+            access,
             stored: false,
             prepared_at,
         };
         Ok((commit, session))
     }
-}
 
-/// Returns the write of the access token with the upstream access token of the response, or `None`
-/// if that has none.
-fn access_write<St>(
-    access: StoredAccessToken<'_>,
-    grant: &OpenGrant<'_, St>,
-    entropy: &Entropy,
-    granted: &Granted,
-) -> Result<Option<AccessWrite>, SealError> {
-    let shared = &grant.presented.context.shared;
-    let (Some(random), Some(upstream)) = (&entropy.access, granted.answer.access_token()) else {
-        return Ok(None);
-    };
-    let StoredAccessToken {
-        token,
-        key,
-        mut record,
-        version,
-    } = access;
-    let client_id = record.client_id.clone();
-    let context = Context {
-        purpose: Purpose::Access,
-        key,
-        client_id: client_id.as_str(),
-    };
-    let sealer = Sealer::new(token.secret());
-    record.sealed = sealer
-        .seal(random.nonce, context, &[], upstream.as_bytes())?
-        .into();
-    if let Some(profile) = &grant.profile {
-        record.profile = Some(profile.seal(&sealer, random.profile_nonce, context)?);
+    /// Returns the write of the access token with the upstream access token of the response, or
+    /// `None` if that has none.
+    fn access_write(&self, granted: &Granted) -> Result<Option<AccessWrite>, SealError> {
+        let answer = &granted.answer;
+        let (Some(random), Some(upstream)) = (&self.entropy.access, answer.access_token()) else {
+            return Ok(None);
+        };
+        let shared = &self.grant.presented.context.shared;
+        let context = Context {
+            purpose: Purpose::Access,
+            key: &self.key,
+            client_id: self.access.client_id.as_str(),
+        };
+        let sealer = Sealer::new(self.token.secret());
+        let mut record = self.access.clone();
+        record.sealed = sealer
+            .seal(random.nonce, context, &[], upstream.as_bytes())?
+            .into();
+        if let Some(profile) = &self.grant.profile {
+            record.profile = Some(profile.seal(&sealer, random.profile_nonce, context)?);
+        }
+        let refresh_token = &self.grant.current;
+        let sealed = Renewable::seal(&sealer, random.refresh_nonce, context, refresh_token)?;
+        let lifetime = upstream_lifetime(answer);
+        let idle_lifetime = shared.config().idle_lifetime;
+        let renewable = Renewable::new(shared.now(), lifetime, idle_lifetime, sealed.into());
+        if narrow(&mut record, granted) {
+            record.renewable = Some(renewable);
+        } else {
+            record.renewable = None;
+            record.expires_at = record.expires_at.min(renewable.life.ends_at);
+        }
+        Ok(Some(AccessWrite {
+            key: self.key,
+            record,
+            expected: Some(self.version),
+            version: random.version,
+        }))
     }
-    let sealed = Renewable::seal(&sealer, random.refresh_nonce, context, &grant.current)?;
-    let lifetime = upstream_lifetime(&granted.answer);
-    let idle_lifetime = shared.config().idle_lifetime;
-    let renewable = Renewable::new(shared.now(), lifetime, idle_lifetime, sealed.into());
-    if narrow(&mut record, granted) {
-        record.renewable = Some(renewable);
-    } else {
-        record.renewable = None;
-        record.expires_at = record.expires_at.min(renewable.life.ends_at);
-    }
-    Ok(Some(AccessWrite {
-        key: *key,
-        record,
-        expected: Some(version),
-        version: random.version,
-    }))
 }
 
 /// Limits the token to what the response grants. Nothing is ever added: the client has not asked

@@ -67,10 +67,8 @@ pub(super) async fn claim<'a, St: Store>(
             return Err(Stopped::Over(Renewed::Ended));
         };
         let entry = claim.entry;
-        let (record, has_ended) = match read_record(presented, &entry, epochs) {
-            Ok(read) => read,
-            Err(error) => return lease.release_and(Err(error.into())).await,
-        };
+        let read = read_record(presented, &entry, epochs);
+        let (mut lease, (record, has_ended)) = lease.or_release(read).await?;
         let now = context.shared.now();
         let record = record.at(now);
         if has_ended
@@ -94,14 +92,13 @@ pub(super) async fn claim<'a, St: Store>(
                     }
                     false => record,
                 };
-                return match OpenGrant::new(presented, record, walk.token, hash) {
-                    Ok(grant) => Ok(Held {
-                        lease,
-                        grant,
-                        entropy,
-                    }),
-                    Err(error) => lease.release_and(Err(error.into())).await,
-                };
+                let opened = OpenGrant::new(presented, record, walk.token, hash);
+                let (lease, grant) = lease.or_release(opened).await?;
+                return Ok(Held {
+                    lease,
+                    grant,
+                    entropy,
+                });
             }
             Lease::OtherTag(_) => {
                 lease.release().await;

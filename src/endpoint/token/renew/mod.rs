@@ -43,7 +43,7 @@ pub(crate) async fn renew<St: Store>(
     let renewed = timeout(patience, running.wait_for(Option::is_some)).await;
     match renewed {
         Ok(Ok(renewed)) => renewed.unwrap_or(Renewed::Unavailable),
-        // Too late, or the task has panicked.
+        // Too late, or the runtime shuts down.
         Err(_) | Ok(Err(_)) => Renewed::Unavailable,
     }
 }
@@ -62,33 +62,19 @@ fn join<St: Store>(
     running.insert(key, renewal.clone());
     drop(running);
     let task = Task::new(shared, token.clone(), key);
-    let end = End {
-        shared: Arc::clone(shared),
-        key,
-    };
-    // The span ends with the renewal, not with the pause after it.
-    let renewing = task.run().in_current_span();
+    // A task of its own, so that a panic ends no more than the renewal. The span ends with it, not
+    // with the pause after it.
+    let renewing = tokio::spawn(task.run().in_current_span());
+    let shared = Arc::clone(shared);
     tokio::spawn(async move {
-        let renewed = renewing.await;
+        let renewed = renewing.await.unwrap_or(Renewed::Unavailable);
         sender.send_replace(Some(renewed));
         match renewed {
             Renewed::Done | Renewed::Ended => {}
             Renewed::Unavailable => sleep(SHORT_PAUSE).await,
             Renewed::Impossible | Renewed::Refused => sleep(LONG_PAUSE).await,
         }
-        drop(end);
+        shared.renewals.running().remove(&key);
     });
     renewal
-}
-
-/// Removes a renewal from the ones that are running when it is dropped, after a panic, too.
-struct End<St> {
-    shared: Arc<State<St>>,
-    key: Key,
-}
-
-impl<St> Drop for End<St> {
-    fn drop(&mut self) {
-        self.shared.renewals.running().remove(&self.key);
-    }
 }

@@ -20,7 +20,7 @@ use crate::endpoint::progress::Progress;
 use crate::endpoint::renewals::Renewed;
 use crate::endpoint::retryable_write::{RetryableWrite as _, persist};
 use crate::endpoint::state::State;
-use crate::endpoint::token::commit::{Committed, Renewal, StoredAccessToken};
+use crate::endpoint::token::commit::{Committed, Renewal};
 use crate::endpoint::token::held::{Held, OpenGrant};
 use crate::endpoint::token::lease::LeaseGuard;
 use crate::endpoint::upstream::{Granted, Inner, Reply, error_code, is_temporary};
@@ -87,10 +87,7 @@ impl<St: Store> Task<St> {
         } = claim(&presented, deadline).await?;
         // Another instance, or a task of this one whose result was lost, may have renewed the token
         // before this claim.
-        let (access, version) = match self.read().await {
-            Ok(found) => found,
-            Err(stopped) => return lease.release_and(Err(stopped)).await,
-        };
+        let (lease, (access, version)) = lease.or_release(self.read().await).await?;
         if !service
             .credentials
             .cover(client_id.as_str(), grant.record.authenticated)
@@ -120,12 +117,10 @@ impl<St: Store> Task<St> {
         let renewal = Renewal {
             grant,
             entropy,
-            access: StoredAccessToken {
-                token: &self.token,
-                key: &self.key,
-                record: access,
-                version,
-            },
+            token: &self.token,
+            key: self.key,
+            access,
+            version,
         };
         Ok(self.commit(renewal, lease, &granted).await?)
     }
