@@ -43,24 +43,6 @@ pub(crate) async fn write<St: Store>(
     ))
 }
 
-/// Changes the entry under `key`, which was read as `entry`. An entry that does not exist any more
-/// needs no change.
-///
-/// # Errors
-///
-/// Like [`write`].
-pub(crate) async fn update<St: Store>(
-    store: &St,
-    key: &Key,
-    entry: Entry,
-    mut change: impl FnMut(&Entry) -> Result<Change, StoreError>,
-) -> Result<(), StoreError> {
-    write(store, key, Some(entry), |found| {
-        found.map(&mut change).transpose()
-    })
-    .await
-}
-
 /// Removes the entry under `key`, which was read as `entry`. Returns the entry that was removed, or
 /// `None` if it was found to be missing. If another request removes it at the same time, both may
 /// get it: removing an entry that does not exist succeeds.

@@ -35,7 +35,7 @@ impl RevocationKey {
         sealed: &[u8],
         token: &[u8],
     ) -> Result<Bytes, SealError> {
-        let context = for_revocation(context);
+        let context = context.with(Purpose::Revocation);
         self.sealer(context.key)
             .seal(nonce, context, &[sealed], token)
             .map(Bytes::from)
@@ -48,7 +48,7 @@ impl RevocationKey {
         sealed: &[u8],
         revocable: &[u8],
     ) -> Result<Zeroizing<String>, SealError> {
-        let context = for_revocation(context);
+        let context = context.with(Purpose::Revocation);
         self.sealer(context.key)
             .open_text(context, &[sealed], revocable)
     }
@@ -61,13 +61,6 @@ impl RevocationKey {
             .expand(INFO, &mut *key)
             .expect("HKDF can expand to 32 bytes");
         Sealer::new(Secret::new(&key))
-    }
-}
-
-const fn for_revocation(context: Context<'_>) -> Context<'_> {
-    Context {
-        purpose: Purpose::Revocation,
-        ..context
     }
 }
 

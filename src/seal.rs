@@ -56,6 +56,21 @@ pub(crate) struct Context<'a> {
     pub(crate) client_id: &'a str,
 }
 
+impl<'a> Context<'a> {
+    pub(crate) const fn new(purpose: Purpose, key: &'a Key, client_id: &'a str) -> Self {
+        Self {
+            purpose,
+            key,
+            client_id,
+        }
+    }
+
+    /// Returns the context of a message with another purpose.
+    pub(crate) const fn with(self, purpose: Purpose) -> Self {
+        Self { purpose, ..self }
+    }
+}
+
 /// The purpose of a sealed message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Purpose {

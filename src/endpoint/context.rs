@@ -18,7 +18,6 @@ use crate::endpoint::state::State;
 use crate::endpoint::upstream::{self, Accept, Inner, Reading, Reply};
 use crate::error::RefreshError;
 use crate::event::{Detail, EventKind, EventSubject, Reuse};
-use crate::random::RandomUnavailable;
 use crate::store::{InstrumentedStore, Key, Store, StoreError};
 use crate::token::RefreshToken;
 use crate::wire::disclosure::Withheld;
@@ -38,12 +37,6 @@ impl<E> From<RefreshError> for Failure<E> {
     }
 }
 
-impl<E> From<RandomUnavailable> for Failure<E> {
-    fn from(error: RandomUnavailable) -> Self {
-        Self::Refused(error.into())
-    }
-}
-
 /// The result of an intercepted request.
 pub(crate) type Outcome<ResBody, E> = Result<Response<ResponseBody<ResBody>>, Failure<E>>;
 
@@ -54,7 +47,7 @@ pub(crate) struct RequestContext<St> {
     pub(crate) started: Instant,
 }
 
-impl<St> RequestContext<St> {
+impl<St: Store> RequestContext<St> {
     pub(crate) fn new(shared: Arc<State<St>>, progress: Arc<Progress>) -> Self {
         Self {
             shared,
@@ -62,9 +55,7 @@ impl<St> RequestContext<St> {
             started: Instant::now(),
         }
     }
-}
 
-impl<St: Store> RequestContext<St> {
     pub(crate) fn store(&self) -> &InstrumentedStore<St> {
         self.shared.store()
     }
@@ -91,7 +82,7 @@ impl<St: Store> RequestContext<St> {
 
     /// Returns a random token that the inner service has never issued. With it the inner service
     /// authenticates the sender of a request, but has nothing to use.
-    pub(crate) fn never_issued(&self) -> Result<Zeroizing<String>, RandomUnavailable> {
+    pub(crate) fn never_issued(&self) -> Result<Zeroizing<String>, RefreshError> {
         let id = self.shared.random()?;
         Ok(RefreshToken::new(id, 0, &self.shared.random()?).encode(""))
     }

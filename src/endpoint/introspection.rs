@@ -119,10 +119,7 @@ async fn find_refresh<St: Store>(
     let client_id = ClientId::try_from(record.binding.client_id.as_str())
         .map_err(|error| failed(StoreError::corrupt(error)))?;
     let presented = PresentedToken::new(context, token, &client_id);
-    let grant = StoredGrant {
-        record: &record,
-        current: &entry.tag,
-    };
+    let grant = StoredGrant::new(&record, &entry.tag);
     let verdict = decide(grant, presented.presented(), Standing::Free, false, now);
     let current = match verdict {
         Verdict::Proceed(_) => presented.current_token(&record, &entry.tag).ok(),

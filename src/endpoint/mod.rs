@@ -13,7 +13,7 @@ use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, Version, request};
 use http_body::Body;
 use tokio::time::timeout;
-use tower::Service;
+use tower::{Service, ServiceExt as _};
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
@@ -99,8 +99,9 @@ where
         otel.status_code = Empty,
         error.type = Empty,
     );
-    // Boxed because the future is large and `instrument` takes it by value.
+    let inner = inner.map_request(|request: Request<Bytes>| request.map(RequestBody::full));
     let upstream = |head| Upstream::new(inner, head);
+    // Boxed because the future is large and `instrument` takes it by value.
     match Box::pin(answer(endpoint, &context, upstream, request))
         .instrument(span.clone())
         .await

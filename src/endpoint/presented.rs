@@ -79,10 +79,7 @@ impl<'a, St: Store> PresentedToken<'a, St> {
     pub(crate) fn decide(&self, entry: &Entry) -> Result<(Record, Verdict), RefreshError> {
         let now = self.context.shared.now();
         let record = self.decode(entry)?.at(now);
-        let grant = StoredGrant {
-            record: &record,
-            current: &entry.tag,
-        };
+        let grant = StoredGrant::new(&record, &entry.tag);
         let verdict = decide(grant, self.presented(), Standing::Free, false, now);
         tracing::trace!(?verdict, grant = ?self.key, waited = false, "decided");
         Ok((record, verdict))
@@ -90,20 +87,7 @@ impl<'a, St: Store> PresentedToken<'a, St> {
 
     /// Returns the context of a value that is sealed with the grant.
     pub(crate) fn sealed_for(&self, purpose: Purpose) -> Context<'_> {
-        Context {
-            purpose,
-            key: &self.key,
-            client_id: self.client_id.as_str(),
-        }
-    }
-
-    /// Follows the link of `token`, a token of the same grant.
-    pub(crate) fn follow(
-        &self,
-        token: &RefreshToken,
-        link: &[u8],
-    ) -> Result<RefreshToken, SealError> {
-        link::open(token, self.sealed_for(Purpose::Link), link)
+        Context::new(purpose, &self.key, self.client_id.as_str())
     }
 
     /// Returns the current token, if the presented token is the current or the previous one.
@@ -116,7 +100,7 @@ impl<'a, St: Store> PresentedToken<'a, St> {
             return Ok(self.token.clone());
         }
         let link = record.link_from(&self.hash).ok_or(SealError)?;
-        let token = self.follow(&self.token, link)?;
+        let token = link::open(&self.token, self.sealed_for(Purpose::Link), link)?;
         if token.hash() == *current {
             Ok(token)
         } else {

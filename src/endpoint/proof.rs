@@ -15,7 +15,6 @@ use crate::body::ResponseBody;
 use crate::endpoint::context::RequestContext;
 use crate::endpoint::upstream::{self, Accept, Inner, Reading, error_code, rejects_token};
 use crate::error::RefreshError;
-use crate::random::RandomUnavailable;
 use crate::store::Store;
 use crate::wire::token_request::{FormError, Param, TokenRequest};
 use crate::wire::token_response::TokenResponse;
@@ -40,7 +39,7 @@ pub(crate) async fn prove<St: Store, I: Inner>(
     context: &RequestContext<St>,
     upstream: Box<I>,
     form: &TokenRequest,
-) -> Result<Proof<I::ResBody>, RandomUnavailable> {
+) -> Result<Proof<I::ResBody>, RefreshError> {
     let config = context.shared.config();
     let token = context.never_issued()?;
     let Some(upstream) = upstream.to_path(&config.paths.token) else {

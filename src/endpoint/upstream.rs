@@ -4,7 +4,6 @@
 //! body. A response to a token request becomes a [`Reply`]. A response that discloses a withheld
 //! token is rewritten without that token, or not passed on.
 
-use std::marker::PhantomData;
 use std::mem;
 
 use bytes::Bytes;
@@ -17,7 +16,7 @@ use http_body::Body;
 use tower::{Service, ServiceExt as _};
 use zeroize::Zeroizing;
 
-use crate::body::{RequestBody, ResponseBody};
+use crate::body::ResponseBody;
 use crate::endpoint::config::Config;
 pub(crate) use crate::endpoint::inner::{Accept, Inner, read};
 use crate::endpoint::inner::{InnerCall, forget_digests, remove_all, rewritten};
@@ -31,10 +30,10 @@ use crate::wire::path::replace_path;
 use crate::wire::token_response::{TokenResponse, cut};
 
 /// A request to the inner service whose body the layer replaces.
-pub(crate) struct Upstream<S, B> {
+#[derive(Clone)]
+pub(crate) struct Upstream<S> {
     inner: S,
     head: request::Parts,
-    body: PhantomData<fn(B)>,
 }
 
 /// The response of the inner service to a token request.
@@ -84,30 +83,16 @@ pub(crate) struct Granted {
     pub(crate) id_token: Option<IdToken>,
 }
 
-impl<S, B> Upstream<S, B> {
+impl<S> Upstream<S> {
     // Boxed because it is moved through several futures.
     pub(crate) fn new(inner: S, head: request::Parts) -> Box<Self> {
-        Box::new(Self {
-            inner,
-            head,
-            body: PhantomData,
-        })
+        Box::new(Self { inner, head })
     }
 }
 
-impl<S: Clone, B> Clone for Upstream<S, B> {
-    fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            head: self.head.clone(),
-            body: PhantomData,
-        }
-    }
-}
-
-impl<S, B, ResBody> Inner for Upstream<S, B>
+impl<S, ResBody> Inner for Upstream<S>
 where
-    S: Service<Request<RequestBody<B>>, Response = Response<ResBody>> + Clone,
+    S: Service<Request<Bytes>, Response = Response<ResBody>> + Clone,
     ResBody: Body<Data = Bytes>,
 {
     type ResBody = ResBody;
@@ -136,9 +121,9 @@ where
         headers.insert(CONTENT_LENGTH, form.len().into());
         remove_all(headers, &OF_THE_BODY);
         forget_digests(headers);
-        let Self { inner, head, .. } = *self;
+        let Self { inner, head } = *self;
         let call = InnerCall::new(head.uri.path());
-        let request = Request::from_parts(head, RequestBody::full(form));
+        let request = Request::from_parts(head, form);
         call.run(inner.oneshot(request)).await
     }
 }

@@ -17,8 +17,6 @@ use tracing::{Instrument as _, Span};
 use zeroize::Zeroizing;
 
 use crate::cas;
-use crate::client_credentials::ClientCredentials;
-use crate::codec::Utf8;
 use crate::endpoint::direct::DirectService;
 use crate::endpoint::state::State;
 use crate::endpoint::upstream::{Accept, Inner as _, is_temporary};
@@ -80,14 +78,13 @@ pub(crate) async fn end<St: Store>(shared: &Arc<State<St>>, key: &Key, entry: En
     }
 }
 
-/// Revokes the upstream token of a grant whose entry was removed, if there was one. The request that has removed it
-/// calls this, with the entry that it has removed: a rotation may have changed the entry that it
-/// had read before. If two requests remove it at once, the token may be revoked twice, which is
-/// safe.
+/// Revokes the upstream token of a grant whose entry was removed, if there was one. The request
+/// that has removed it calls this, with the entry that it has removed: a rotation may have changed
+/// the entry that it had read before. If two requests remove it at once, the token may be revoked
+/// twice, which is safe.
 pub(crate) fn revoke_entry<St: Store>(shared: &Arc<State<St>>, key: &Key, removed: Option<Entry>) {
     // An entry that cannot be read has no upstream token.
-    if shared.config().revocation_key.is_some()
-        && let Some(entry) = removed
+    if let Some(entry) = removed
         && let Ok(record) = Record::decode(key, &entry.tag, &entry.value)
     {
         revoke(shared, key, &record);
@@ -104,64 +101,59 @@ pub(crate) fn revoke<St: Store>(shared: &Arc<State<St>>, key: &Key, record: &Rec
         return;
     };
     let revocation = Revocation {
+        shared: Arc::clone(shared),
+        service: service.clone(),
         key: *key,
-        client_id: record.binding.client_id.clone(),
-        generation: record.generation,
+        record: record.clone(),
         started: Instant::now(),
     };
-    let opened = open(revocation_key, &service.credentials, key, record);
+    let opened = revocation.open(revocation_key);
     let permit = shared.revocations.take();
     let ready = opened.and_then(|token| Ok((token, permit.ok_or(RevocationError::TooMany)?)));
     match ready {
         Ok((token, permit)) => {
-            tokio::spawn(revocation.run(Arc::clone(shared), service.clone(), token, permit));
+            tokio::spawn(revocation.run(token, permit));
         }
-        Err(error) => revocation.emit(shared, Err(error)),
+        Err(error) => revocation.emit(Err(error)),
     }
 }
 
-/// Opens the upstream token, if the layer can authenticate as its client.
-fn open(
-    revocation_key: &RevocationKey,
-    credentials: &ClientCredentials,
-    key: &Key,
-    record: &Record,
-) -> Result<Zeroizing<String>, RevocationError> {
-    let client_id = record.binding.client_id.as_str();
-    if !credentials.cover(client_id, record.authenticated) {
-        return Err(RevocationError::NotCovered);
-    }
-    let revocable = record.revocable.as_ref().ok_or(RevocationError::Unopened)?;
-    let context = Context {
-        purpose: Purpose::Revocation,
-        key,
-        client_id,
-    };
-    revocation_key
-        .open(context, &record.sealed, revocable)
-        .map_err(|_| RevocationError::Unopened)
-}
-
-/// The revocation of one upstream token.
-struct Revocation {
+/// The revocation of the upstream token of one grant.
+struct Revocation<St> {
+    shared: Arc<State<St>>,
+    service: DirectService,
     key: Key,
-    client_id: Utf8,
-    generation: u32,
+    record: Record,
     started: Instant,
 }
 
-impl Revocation {
+impl<St: Store> Revocation<St> {
+    fn client_id(&self) -> &str {
+        self.record.binding.client_id.as_str()
+    }
+
+    /// Opens the upstream token, if the layer can authenticate as its client.
+    fn open(&self, key: &RevocationKey) -> Result<Zeroizing<String>, RevocationError> {
+        let record = &self.record;
+        let credentials = &self.service.credentials;
+        if !credentials.cover(self.client_id(), record.authenticated) {
+            return Err(RevocationError::NotCovered);
+        }
+        let revocable = record.revocable.as_ref().ok_or(RevocationError::Unopened)?;
+        let context = Context::new(Purpose::Revocation, &self.key, self.client_id());
+        key.open(context, &record.sealed, revocable)
+            .map_err(|_| RevocationError::Unopened)
+    }
+
     /// Tries until the inner service has revoked or refused, and emits the event of the outcome.
     ///
     /// A shutdown waits for an attempt, the first one included, but not for a pause.
-    fn run<St: Store>(
+    fn run(
         self,
-        shared: Arc<State<St>>,
-        service: DirectService,
         token: Zeroizing<String>,
         permit: OwnedSemaphorePermit,
     ) -> impl Future<Output = ()> + Send {
-        let mut in_flight = shared.in_flight.token();
+        let mut in_flight = self.shared.in_flight.token();
         let mut span = Span::current();
         async move {
             let _permit = permit;
@@ -169,8 +161,8 @@ impl Revocation {
             let outcome = loop {
                 // Retries take minutes, and the span of the request would stay open for as long.
                 let span = mem::replace(&mut span, Span::none());
-                let attempt = self.attempt(&shared, &service, &token).instrument(span);
-                let outcome = timeout(shared.config().upstream_timeout(), attempt)
+                let attempt = self.attempt(&token).instrument(span);
+                let outcome = timeout(self.shared.config().upstream_timeout(), attempt)
                     .await
                     .unwrap_or(Err(RevocationError::TimedOut));
                 match outcome {
@@ -184,25 +176,20 @@ impl Revocation {
                 drop(in_flight);
                 sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
-                in_flight = shared.in_flight.token();
+                in_flight = self.shared.in_flight.token();
             };
-            self.emit(&shared, outcome);
+            self.emit(outcome);
             drop(in_flight);
         }
     }
 
     /// Sends the token to the revocation endpoint of the inner service (RFC 7009 §2.1).
-    async fn attempt<St: Store>(
-        &self,
-        shared: &State<St>,
-        service: &DirectService,
-        token: &Zeroizing<String>,
-    ) -> Result<(), RevocationError> {
+    async fn attempt(&self, token: &Zeroizing<String>) -> Result<(), RevocationError> {
         // Waiting counts as a part of the attempt, so that a shutdown waits for one time limit even
         // if the inner service hangs.
-        let _permit = shared.revoking.acquire().await;
-        let config = shared.config();
-        let client_id = self.client_id.as_str();
+        let _permit = self.shared.revoking.acquire().await;
+        let (config, service) = (self.shared.config(), &self.service);
+        let client_id = self.client_id();
         let path = &config.paths.revocation;
         let request = service.request(path, client_id, config.max_response_body);
         let parameters = [
@@ -219,10 +206,11 @@ impl Revocation {
     }
 
     /// Emits the event of the outcome.
-    fn emit<St: Store>(&self, shared: &State<St>, outcome: Result<(), RevocationError>) {
-        let client_id = ClientId::try_from(self.client_id.as_str()).ok();
-        let subject = EventSubject::grant(client_id.as_ref(), &self.key, Some(self.generation));
-        let elapsed = self.started.elapsed();
+    fn emit(&self, outcome: Result<(), RevocationError>) {
+        let client_id = ClientId::try_from(self.client_id()).ok();
+        let generation = Some(self.record.generation);
+        let subject = EventSubject::grant(client_id.as_ref(), &self.key, generation);
+        let (shared, elapsed) = (&self.shared, self.started.elapsed());
         match outcome {
             Ok(()) => shared.emit(EventKind::UpstreamRevoked, subject, elapsed),
             Err(error) => {

@@ -7,6 +7,7 @@ use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::grant::{Record, StoredGrant, may_have_link};
 use crate::link;
+use crate::seal::Purpose;
 use crate::store::{ClaimTag, Store};
 use crate::token::RefreshToken;
 
@@ -109,9 +110,8 @@ impl Walk {
                 return Err(RefreshError::InvalidGrant);
             }
             self.hops += 1;
-            self.token = presented
-                .follow(&self.token, &link)
-                .map_err(|_| invalid(presented))?;
+            let opened = link::open(&self.token, presented.sealed_for(Purpose::Link), &link);
+            self.token = opened.map_err(|_| invalid(presented))?;
             self.hash = self.token.hash();
         }
         Ok(())
@@ -126,7 +126,7 @@ pub(crate) async fn follow<St: Store>(
     current: &ClaimTag,
 ) -> Result<Option<RefreshToken>, RefreshError> {
     let shared = &presented.context.shared;
-    let grant = StoredGrant { record, current };
+    let grant = StoredGrant::new(record, current);
     if shared.config().windows.shared.is_zero()
         || !may_have_link(grant, presented.presented(), shared.now())
     {

@@ -12,6 +12,12 @@ pub(crate) struct StoredGrant<'a> {
     pub(crate) current: &'a ClaimTag,
 }
 
+impl<'a> StoredGrant<'a> {
+    pub(crate) const fn new(record: &'a Record, current: &'a ClaimTag) -> Self {
+        Self { record, current }
+    }
+}
+
 /// The token that a request presents, and the client that presents it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Presented<'a> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tower::Layer;
 
 use crate::endpoint::end_grant;
-use crate::endpoint::sessions::{self, Session};
+use crate::endpoint::sessions::{self, Index, Session};
 use crate::endpoint::state::State;
 use crate::grant::GrantKey;
 use crate::refresh::builder::RefreshLayerBuilder;
@@ -150,8 +150,8 @@ impl<St: Store> RefreshLayer<St> {
         &self,
         subject: &Subject,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send + use<St> {
-        let shared = Arc::clone(&self.shared);
-        to_completion(sessions::end(shared, subject.clone(), None))
+        let index = sessions::user_index(&self.shared, subject);
+        to_completion(sessions::end(Arc::clone(&self.shared), index, None))
     }
 
     /// Ends the sessions of a user that began in one session at the identity provider, like
@@ -168,8 +168,9 @@ impl<St: Store> RefreshLayer<St> {
         subject: &Subject,
         sid: &str,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send + use<St> {
+        let index = sessions::user_index(&self.shared, subject);
         let (shared, sid) = (Arc::clone(&self.shared), Some(sid.to_owned()));
-        to_completion(sessions::end(shared, subject.clone(), sid))
+        to_completion(sessions::end(shared, index, sid))
     }
 
     /// Ends the sessions that began in one session at the identity provider `issuer`, like
@@ -189,8 +190,8 @@ impl<St: Store> RefreshLayer<St> {
         sid: &str,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send + use<St> {
         let shared = Arc::clone(&self.shared);
-        let (issuer, sid) = (issuer.to_owned(), sid.to_owned());
-        to_completion(sessions::end_provider_session(shared, issuer, sid))
+        let index = Index::of_sid(issuer, sid, shared.config().subject_key.as_ref());
+        to_completion(sessions::end(shared, index, None))
     }
 
     /// Ends every grant of a client that has begun until now, and its access tokens, for example

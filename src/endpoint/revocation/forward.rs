@@ -51,7 +51,7 @@ pub(crate) async fn forward<St: Store, I: Inner, F>(
     revocation: Revocation<'_, F>,
 ) -> Outcome<I::ResBody, I::Error>
 where
-    F: FnMut(&Entry) -> Result<Change, StoreError>,
+    F: Fn(&Entry) -> Result<Change, StoreError>,
 {
     let subject = revocation.subject;
     let failed = |error| context.store_failed(error, subject);
@@ -87,7 +87,9 @@ where
         let removed = cas::remove(store, key, revocation.entry).await;
         removed.map_err(failed)?;
     } else {
-        let marked = cas::update(store, key, revocation.entry, revocation.pending).await;
+        // An entry that does not exist any more needs no mark.
+        let mark = |found: Option<&Entry>| found.map(&revocation.pending).transpose();
+        let marked = cas::write(store, key, Some(revocation.entry), mark).await;
         marked.map_err(failed)?;
     }
     context.announce(key).await;

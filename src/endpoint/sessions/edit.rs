@@ -24,7 +24,7 @@ pub(super) const AT_ONCE: usize = 16;
 pub(super) const YOUNG: Duration = Duration::from_secs(300);
 
 /// Returns the index of a user.
-pub(super) fn user_index<St>(shared: &State<St>, subject: &Subject) -> Index {
+pub(crate) fn user_index<St>(shared: &State<St>, subject: &Subject) -> Index {
     Index::of(subject, shared.config().subject_key.as_ref())
 }
 

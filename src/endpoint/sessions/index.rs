@@ -126,11 +126,7 @@ impl Index {
     }
 
     fn context(&self) -> Context<'_> {
-        Context {
-            purpose: Purpose::Sessions,
-            key: &self.key,
-            client_id: "",
-        }
+        Context::new(Purpose::Sessions, &self.key, "")
     }
 }
 

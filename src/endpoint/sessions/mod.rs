@@ -16,8 +16,9 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use tracing::Instrument as _;
 
-use self::edit::{AT_ONCE, drop_from, is_young, look_up, user_index};
-use self::index::{Index, Listed};
+pub(crate) use self::edit::user_index;
+use self::edit::{AT_ONCE, drop_from, is_young, look_up};
+pub(crate) use self::index::Index;
 pub(crate) use self::new_session::NewSession;
 pub use self::session::Session;
 use crate::endpoint::end_grant;
@@ -62,45 +63,22 @@ pub(crate) async fn list<St: Store>(
     Ok(sessions)
 }
 
-/// Ends all sessions of a user or, with `sid`, only the sessions that may have begun in this
-/// session at the identity provider. Returns how many this call has ended.
+/// Ends every session in an index or, with `sid`, only the ones that may have begun in this session
+/// at the identity provider. Returns how many this call has ended.
 pub(crate) async fn end<St: Store>(
     shared: Arc<State<St>>,
-    subject: Subject,
-    sid: Option<String>,
-) -> Result<usize, StoreError> {
-    let index = user_index(&shared, &subject);
-    // A session whose `sid` is unknown ends, too: a log-out must not leave it alive.
-    let ends = |session: &Listed| {
-        let sid = sid.as_deref();
-        sid.is_none_or(|sid| session.sid.is_empty() || *session.sid == *sid)
-    };
-    end_listed(shared, index, ends).await
-}
-
-/// Ends every session that began in a session at the identity provider. Returns how many this call
-/// has ended.
-pub(crate) async fn end_provider_session<St: Store>(
-    shared: Arc<State<St>>,
-    issuer: String,
-    sid: String,
-) -> Result<usize, StoreError> {
-    let index = Index::of_sid(&issuer, &sid, shared.config().subject_key.as_ref());
-    end_listed(shared, index, |_| true).await
-}
-
-/// Ends every session in an index for which `ends` returns `true`.
-async fn end_listed<St: Store>(
-    shared: Arc<State<St>>,
     index: Index,
-    ends: impl Fn(&Listed) -> bool,
+    sid: Option<String>,
 ) -> Result<usize, StoreError> {
     let _in_flight = shared.in_flight.token();
     let Some(entry) = shared.store().get(&index.key).await? else {
         return Ok(0);
     };
     let mut listed = index.open(&entry).map_err(StoreError::corrupt)?;
-    listed.retain(ends);
+    if let Some(sid) = sid {
+        // A session whose `sid` is unknown ends, too: a log-out must not leave it alive.
+        listed.retain(|session| session.sid.is_empty() || *session.sid == *sid);
+    }
     let now = shared.now();
     let mut count = 0;
     let mut failure = None;

@@ -62,9 +62,9 @@ impl NewSession {
         }
     }
 
-    /// Lists a session, if there is one. If the store fails, emits an event and returns the session,
-    /// to be listed [in the background](Self::list_in_background): a log-in does not fail because
-    /// of it.
+    /// Lists a session, if there is one. If the store fails, emits an event and returns the
+    /// session, to be listed [in the background](Self::list_in_background): a log-in does not fail
+    /// because of it.
     pub(crate) async fn list<St: Store>(session: Option<Self>, shared: &State<St>) -> Option<Self> {
         let mut session = session?;
         let started = Instant::now();

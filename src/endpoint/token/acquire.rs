@@ -19,7 +19,6 @@ use crate::endpoint::walk::Walk;
 use crate::epochs::Table;
 use crate::error::RefreshError;
 use crate::grant::{Proceed, Record, Refusal, Standing};
-use crate::random::RandomUnavailable;
 use crate::store::{ClaimTag, Entry, Key, Store, StoreError};
 
 /// The first pause between two claims of a grant that another request is rotating. Each pause is
@@ -58,7 +57,7 @@ impl<St: Store> Attempt<St> {
         context: &RequestContext<St>,
         key: Key,
         purpose: Purpose,
-    ) -> Result<Self, RandomUnavailable> {
+    ) -> Result<Self, RefreshError> {
         let entropy = Entropy::new(&context.shared)?;
         let version = purpose.version(entropy.claim);
         let lease = LeaseGuard::new(&context.shared, key, version);

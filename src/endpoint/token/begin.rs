@@ -48,11 +48,7 @@ impl NewGrant<'_> {
             profile,
             ..
         } = self.access;
-        let context = Context {
-            purpose: Purpose::Current,
-            key: &key,
-            client_id,
-        };
+        let context = Context::new(Purpose::Current, &key, client_id);
         let upstream_token = self.upstream_token.as_bytes();
         let sealer = Sealer::new(first.secret());
         let sealed = sealer.seal(entropy.nonce, context, &[], upstream_token)?;
@@ -88,10 +84,7 @@ impl NewGrant<'_> {
         let body = answer.with_refresh_token(&text, lifetime, record.authorization_left(now));
         let mut sidecars = Vec::new();
         if self.replayable {
-            let context = Context {
-                purpose: Purpose::Replay,
-                ..context
-            };
+            let context = context.with(Purpose::Replay);
             let nonce = entropy.replay_nonce;
             let sealed = replay::seal(&sealer, nonce, context, request, granted, &body, now)?;
             let ttl = config.windows.retry.min(lifetime);

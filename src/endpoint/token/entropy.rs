@@ -1,6 +1,7 @@
 use zeroize::Zeroizing;
 
 use crate::endpoint::state::State;
+use crate::error::RefreshError;
 use crate::random::RandomUnavailable;
 use crate::seal::SealNonce;
 use crate::store::Version;
@@ -51,7 +52,7 @@ pub(crate) struct AccessEntropy {
 }
 
 impl Entropy {
-    pub(crate) fn new<St>(shared: &State<St>) -> Result<Self, RandomUnavailable> {
+    pub(crate) fn new<St>(shared: &State<St>) -> Result<Self, RefreshError> {
         let mut random = Zeroizing::new([0; REFRESH + ACCESS]);
         let mints_access = shared.config().reference;
         let random = match mints_access {

@@ -128,11 +128,7 @@ pub(crate) fn mint<St>(
     };
     let token = AccessToken::new(id, generation, &random.secret);
     let key = token.key();
-    let context = Context {
-        purpose: Purpose::Access,
-        key: &key,
-        client_id: terms.client_id,
-    };
+    let context = Context::new(Purpose::Access, &key, terms.client_id);
     let sealer = Sealer::new(token.secret());
     let sealed = sealer.seal(random.nonce, context, &[], upstream.as_bytes())?;
     let profile = terms

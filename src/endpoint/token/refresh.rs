@@ -4,10 +4,10 @@ use tokio::time::timeout_at;
 
 use super::acquire::{Acquired, acquire};
 use super::adopt::{self, Foreign, Resolved};
+use super::commit;
 use super::held::{Held, OpenGrant};
 use super::lease::LeaseGuard;
 use super::request::ClientRequest;
-use super::{commit, replay};
 use crate::body::ResponseBody;
 use crate::endpoint::context::{Outcome, RequestContext};
 use crate::endpoint::precheck::precheck;
@@ -80,7 +80,8 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
     match acquire(&presented, &request, waited, deadline).await? {
         Acquired::Replay(replayed) => {
             let (granted, body) = *replayed;
-            Ok(replay::respond(&presented, granted, body))
+            presented.emit(EventKind::Replayed);
+            Ok(granted.respond_for(&presented.key, body))
         }
         Acquired::Reuse(found) => {
             let refused = refuse_reuse(&presented, upstream, form, *found);
@@ -135,7 +136,7 @@ async fn rotate<St: Store, I: Inner>(
     };
 
     let token = &grant.upstream_token;
-    let form = request.with_token(token);
+    let form = request.form.replace(Param::RefreshToken, token);
     let reply = context.refresh(upstream, form, token, presented.subject());
     match reply.await {
         Ok(Reply::Granted(granted)) => {

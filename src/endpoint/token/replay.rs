@@ -5,12 +5,10 @@ use http::{HeaderValue, Response, StatusCode};
 use zeroize::Zeroizing;
 
 use super::request::ClientRequest;
-use crate::body::ResponseBody;
 use crate::clock::Timestamp;
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::upstream::Granted;
 use crate::error::RefreshError;
-use crate::event::EventKind;
 use crate::seal::{Context, Purpose, SealError, SealNonce, Sealer};
 use crate::store::{ClaimTag, SidecarName, Store};
 use crate::token::RefreshToken;
@@ -98,14 +96,4 @@ fn read(mut message: &[u8], now: Timestamp) -> Option<(Granted, Bytes)> {
         id_token,
     };
     Some((granted, aged))
-}
-
-/// Emits the event of a replay and returns the stored answer.
-pub(crate) fn respond<St: Store, ResBody>(
-    presented: &PresentedToken<'_, St>,
-    granted: Granted,
-    body: Bytes,
-) -> Response<ResponseBody<ResBody>> {
-    presented.emit(EventKind::Replayed);
-    granted.respond_for(&presented.key, body)
 }

@@ -1,4 +1,3 @@
-use bytes::Bytes;
 use http::HeaderValue;
 
 use crate::error::RefreshError;
@@ -47,11 +46,6 @@ impl<'a> ClientRequest<'a> {
             return Err(RefreshError::InvalidTarget);
         }
         Ok(())
-    }
-
-    /// Returns the form with another refresh token.
-    pub(crate) fn with_token(&self, token: &str) -> Bytes {
-        self.form.replace(Param::RefreshToken, token)
     }
 
     /// Rejects a scope or resource beyond the grant's (RFC 6749 §6, RFC 8707 §2.2). A grant whose

@@ -62,10 +62,7 @@ impl Step {
             now,
             ..
         } = *claimed;
-        let grant = StoredGrant {
-            record,
-            current: &claim.entry.tag,
-        };
+        let grant = StoredGrant::new(record, &claim.entry.tag);
         let standing = standing(claim);
         let mut verdict = decide(grant, presented, standing, claimed.waited, now);
         let is_current = *presented.hash == claim.entry.tag;

@@ -5,7 +5,7 @@ use futures_util::future::join;
 use http::Response;
 use tower::BoxError;
 
-use super::foreign::{DONE, Foreign, Successor, UNDER_WAY};
+use super::foreign::{DONE, Foreign, UNDER_WAY};
 use crate::body::ResponseBody;
 use crate::cas;
 use crate::endpoint::retryable_write::{RetryableWrite, settle};
@@ -88,11 +88,7 @@ impl<St: Store> Reservation<St> {
         let mut begun = begun.map_err(failed)?;
         let done = if !windows.are_zero() {
             let shared_until = shared.now().saturating_add(windows.shared);
-            let successor = Successor {
-                token,
-                shared_until,
-            };
-            let sealed = foreign.seal(link_nonce, &successor);
+            let sealed = foreign.seal(link_nonce, &token, shared_until);
             Some(sealed.map_err(|error| failed(error.into()))?)
         } else if renewed {
             // A second use of the token would end the session at the inner service.

@@ -11,7 +11,8 @@ use crate::store::{ClaimTag, Key, Store, StoreError};
 use crate::token::RefreshToken;
 use crate::wire::client::ClientId;
 
-/// The tags of the entry of an adoption: in progress, or done with the [`Successor`] as the value.
+/// The tags of the entry of an adoption: in progress, or done with the sealed successor as the
+/// value.
 pub(super) const UNDER_WAY: ClaimTag = ClaimTag::new([0; 32]);
 pub(super) const DONE: ClaimTag = ClaimTag::new([1; 32]);
 
@@ -28,13 +29,6 @@ pub(crate) struct Foreign<'a, St> {
     /// The key of the entry of its adoption.
     pub(super) key: Key,
     sealer: Sealer,
-}
-
-/// The first token of the grant that an adoption began.
-pub(super) struct Successor {
-    pub(super) token: RefreshToken,
-    /// The end of the shared token window of the adopted token.
-    pub(super) shared_until: Timestamp,
 }
 
 impl<'a, St: Store> Foreign<'a, St> {
@@ -79,38 +73,33 @@ impl<'a, St: Store> Foreign<'a, St> {
         self.context.store_failed(error, self.subject())
     }
 
-    /// Seals the successor. Only this token of this client opens it.
+    /// Seals the successor: the first token of the grant that the adoption began, and the end of
+    /// the shared token window of the adopted token. Only this token of this client opens it.
     pub(super) fn seal(
         &self,
         nonce: SealNonce,
-        successor: &Successor,
+        successor: &RefreshToken,
+        shared_until: Timestamp,
     ) -> Result<Vec<u8>, SealError> {
-        let token = &successor.token;
         let mut message = Zeroizing::new(Vec::with_capacity(64));
-        message.put_u64(successor.shared_until.as_millis());
-        message.put_slice(&token.id());
-        message.put_slice(token.secret().as_bytes());
+        message.put_u64(shared_until.as_millis());
+        message.put_slice(&successor.id());
+        message.put_slice(successor.secret().as_bytes());
         self.sealer.seal(nonce, self.sealed_for(), &[], &message)
     }
 
     /// Opens a successor that [`seal`](Self::seal) has sealed.
-    pub(super) fn open(&self, sealed: &[u8]) -> Result<Successor, SealError> {
+    pub(super) fn open(&self, sealed: &[u8]) -> Result<(RefreshToken, Timestamp), SealError> {
         let message = self.sealer.open(self.sealed_for(), &[], sealed)?;
         let mut rest = &message[..];
         let shared_until = rest.try_get_u64().map_err(|_| SealError)?;
         let (id, secret) = rest.split_first_chunk().ok_or(SealError)?;
         let secret = secret.try_into().map_err(|_| SealError)?;
-        Ok(Successor {
-            token: RefreshToken::new(*id, 0, secret),
-            shared_until: Timestamp::from_millis(shared_until),
-        })
+        let successor = RefreshToken::new(*id, 0, secret);
+        Ok((successor, Timestamp::from_millis(shared_until)))
     }
 
     fn sealed_for(&self) -> Context<'_> {
-        Context {
-            purpose: Purpose::Link,
-            key: &self.key,
-            client_id: self.client_id.as_str(),
-        }
+        Context::new(Purpose::Link, &self.key, self.client_id.as_str())
     }
 }

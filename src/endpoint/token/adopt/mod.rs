@@ -6,8 +6,8 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use self::complete::Reservation;
+use self::foreign::DONE;
 pub(super) use self::foreign::Foreign;
-use self::foreign::{DONE, Successor};
 use self::reserve::{Reserved, reserve};
 use super::entropy::Entropy;
 use super::request::ClientRequest;
@@ -99,11 +99,7 @@ async fn successor<St: Store>(
     value: &[u8],
 ) -> Result<Resolved<St>, RefreshError> {
     let context = foreign.context;
-    let Ok(Successor {
-        token,
-        shared_until,
-    }) = foreign.open(value)
-    else {
+    let Ok((token, shared_until)) = foreign.open(value) else {
         foreign.emit(EventKind::Late);
         return Err(RefreshError::InvalidGrant);
     };

@@ -243,10 +243,7 @@ pub(crate) async fn decide_again<St: Store, ResBody>(
     let windows = presented.context.shared.config().windows;
     let now = presented.context.shared.now();
     let record = presented.decode(&entry)?.at(now);
-    let grant = StoredGrant {
-        record: &record,
-        current: &entry.tag,
-    };
+    let grant = StoredGrant::new(&record, &entry.tag);
     let candidate = presented.presented();
     let mut verdict = decide(grant, candidate, Standing::Free, true, now);
     tracing::trace!(?verdict, grant = ?presented.key, "decided again");
@@ -256,7 +253,8 @@ pub(crate) async fn decide_again<St: Store, ResBody>(
                 .current_token(&record, &entry.tag)
                 .map_err(|_| walk::invalid(presented))?;
             if let Some((granted, body)) = replay::find(presented, request, &current).await? {
-                return Ok(replay::respond(presented, granted, body));
+                presented.emit(EventKind::Replayed);
+                return Ok(granted.respond_for(&presented.key, body));
             }
         }
         verdict = without_answer(verdict, &record, Standing::Free, now);

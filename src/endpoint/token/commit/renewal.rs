@@ -63,11 +63,8 @@ impl<St: Store> Renewal<'_, St> {
             return Ok(None);
         };
         let shared = &self.grant.presented.context.shared;
-        let context = Context {
-            purpose: Purpose::Access,
-            key: &self.key,
-            client_id: self.access.client_id.as_str(),
-        };
+        let client_id = self.access.client_id.as_str();
+        let context = Context::new(Purpose::Access, &self.key, client_id);
         let sealer = Sealer::new(self.token.secret());
         let mut record = self.access.clone();
         record.sealed = sealer

@@ -20,9 +20,9 @@ pub(super) enum Stopped {
     Failed(RefreshError),
 }
 
-impl<E: Into<RefreshError>> From<E> for Stopped {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
+impl From<RefreshError> for Stopped {
+    fn from(error: RefreshError) -> Self {
+        Self::Failed(error)
     }
 }
 
