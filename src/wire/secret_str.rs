@@ -71,12 +71,17 @@ impl TextAt {
     pub(crate) fn as_str<'a>(&'a self, body: &'a [u8]) -> &'a str {
         match &self.decoded {
             Some(text) => text,
-            None => body
-                .get(self.at())
-                .and_then(|bytes| std::str::from_utf8(bytes).ok())
-                .unwrap_or_default(),
+            None => text_at(body, self.at()),
         }
     }
+}
+
+/// Returns the text at this range of a body, which must be UTF-8.
+pub(crate) fn text_at(body: &[u8], at: Range<usize>) -> &str {
+    let text = body
+        .get(at)
+        .and_then(|bytes| std::str::from_utf8(bytes).ok());
+    text.unwrap_or_default()
 }
 
 /// The number of times that a text is decoded during a search. A text with more layers of encoding
@@ -86,31 +91,16 @@ const MOST_ROUNDS: usize = 16;
 /// The number of places with the first byte of a secret at which [`contains`] compares.
 const MOST_COMPARISONS: usize = 32;
 
-/// A secret to search for.
-#[derive(Clone, Copy)]
-pub(crate) struct Needle<'a>(&'a str);
-
-impl<'a> Needle<'a> {
-    /// An empty secret is in no text.
-    pub(crate) const fn new(secret: &'a str) -> Self {
-        Self(secret)
-    }
-
-    /// Returns the length of the secret in bytes.
-    pub(crate) const fn len(self) -> usize {
-        self.0.len()
-    }
-
-    /// Returns whether a text contains the secret, in any spelling that [`any_decoding`] decodes.
-    ///
-    /// Encoders differ in the characters that they escape: some write `=`, `+` and `/` as
-    /// `\u003d`, `\u002B` and `\/`.
-    pub(crate) fn is_in(self, text: &[u8]) -> bool {
-        // A decoded text is never longer than its encoding.
-        self.len() != 0
-            && text.len() >= self.len()
-            && any_decoding(text, |text| contains(text, self.0.as_bytes()))
-    }
+/// Returns whether a text mentions a secret, in any spelling that [`any_decoding`] decodes. No text
+/// mentions an empty secret.
+///
+/// Encoders differ in the characters that they escape: some write `=`, `+` and `/` as `\u003d`,
+/// `\u002B` and `\/`.
+pub(crate) fn mentions(text: &[u8], secret: &str) -> bool {
+    // A decoded text is never longer than its encoding.
+    !secret.is_empty()
+        && text.len() >= secret.len()
+        && any_decoding(text, |text| contains(text, secret.as_bytes()))
 }
 
 /// Returns whether a text contains a secret.
@@ -181,7 +171,7 @@ type Decoder = fn(&[u8]) -> Zeroizing<Vec<u8>>;
 const DECODERS: [(u8, Decoder); 3] = [
     (b'\\', unescaped),
     (b'%', percent_decoded),
-    (b'&', dereferenced),
+    (b'&', |text| decoded(text, reference)),
 ];
 
 fn percent_decoded(text: &[u8]) -> Zeroizing<Vec<u8>> {
@@ -189,11 +179,6 @@ fn percent_decoded(text: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut out = Zeroizing::new(Vec::with_capacity(text.len()));
     out.extend(percent_decode(text));
     out
-}
-
-/// Decodes the character references of a text (HTML §13.5: the five of XML, and numeric ones).
-fn dereferenced(text: &[u8]) -> Zeroizing<Vec<u8>> {
-    decoded(text, reference)
 }
 
 /// Decodes a text. `first` returns the character that an escape at the beginning of a text stands
@@ -214,7 +199,8 @@ fn decoded(text: &[u8], first: fn(&[u8]) -> Option<(char, &[u8])>) -> Zeroizing<
     out
 }
 
-/// Returns the character that a reference at the beginning stands for, and the rest of the text.
+/// Returns the character that a reference at the beginning stands for (HTML §13.5: the five of XML,
+/// and numeric ones), and the rest of the text.
 fn reference(text: &[u8]) -> Option<(char, &[u8])> {
     /// Long enough for any character, including leading zeros.
     const LONGEST: usize = 16;
@@ -287,11 +273,7 @@ pub(crate) fn escapes_are_whole(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{MOST_COMPARISONS, Needle};
-
-    fn mentions(text: &[u8], secret: &str) -> bool {
-        Needle::new(secret).is_in(text)
-    }
+    use super::{MOST_COMPARISONS, mentions};
 
     #[test]
     fn a_secret_is_found_in_every_encoding() {

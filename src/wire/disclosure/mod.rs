@@ -20,9 +20,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_core::de::IgnoredAny;
 use zeroize::Zeroizing;
 
-use self::names::is_assigned;
+use self::names::{is_assigned, is_spelling};
 use self::tree::{Member, Scalar, Tree, decoded};
-use crate::wire::secret_str::{Needle, any_decoding};
+use crate::wire::secret_str::{any_decoding, mentions};
 
 /// Members of a token answer, other than tokens, that are standard or that the layer reads (RFC
 /// 6749 §5, RFC 8693 §2.2, draft-ietf-oauth-refresh-token-expiration §6.1). They are never removed
@@ -95,15 +95,6 @@ impl Withheld {
         keep_id_token: false,
     };
 
-    const fn keeps_id_token(self) -> bool {
-        matches!(
-            self,
-            Self::AllTokens {
-                keep_id_token: true
-            }
-        )
-    }
-
     /// Returns whether a member, header, cookie or parameter of this name holds a withheld token.
     pub(crate) fn names(self, name: &str) -> bool {
         match self {
@@ -112,12 +103,10 @@ impl Withheld {
         }
     }
 
-    /// Returns whether a name is only the first word of the name of a withheld token.
+    /// Returns whether a name is only the first word of the name of a withheld token: some servers
+    /// drop the word `token` from the names of their tokens.
     fn shortens(self, name: &str) -> bool {
-        match self {
-            Self::RefreshTokens => names::is_refresh(name),
-            Self::AllTokens { .. } => names::is_refresh(name) || names::is_access(name),
-        }
+        is_spelling(name, "refresh") || self != Self::RefreshTokens && is_spelling(name, "access")
     }
 
     /// Returns whether a text assigns a value to such a name, or contains a JWT if no token may
@@ -139,7 +128,15 @@ impl Withheld {
         text: &str,
         secrets: Vec<Zeroizing<String>>,
     ) -> Result<Disclosed, Undisclosable> {
-        self.find(text, secrets, true)
+        let mut tree = Tree::read(text).ok_or(Undisclosable)?;
+        for member in tree
+            .members
+            .iter_mut()
+            .filter(|member| member.is_top_level())
+        {
+            member.role = self.role(&member.name);
+        }
+        self.find(tree, secrets)
     }
 
     /// Finds the parts to remove from any other JSON text.
@@ -148,154 +145,122 @@ impl Withheld {
         text: &str,
         secrets: Vec<Zeroizing<String>>,
     ) -> Result<Disclosed, Undisclosable> {
-        self.find(text, secrets, false)
+        let tree = Tree::read(text).ok_or(Undisclosable)?;
+        self.find(tree, secrets)
     }
 
     fn find(
         self,
-        text: &str,
+        mut tree: Tree<'_>,
         mut secrets: Vec<Zeroizing<String>>,
-        token_answer: bool,
     ) -> Result<Disclosed, Undisclosable> {
-        let tree = Tree::read(text).ok_or(Undisclosable)?;
-        let mut roles = Vec::with_capacity(tree.members().len());
-        let mut goes = Vec::with_capacity(tree.members().len());
-        for (at, member) in tree.members().iter().enumerate() {
-            let name = decoded(text, &member.name);
-            let role = if token_answer && tree.is_top_level(at) {
-                self.role(&name)
-            } else {
-                Role::Other
-            };
-            goes.push(role == Role::Other && !tree.is_empty_value(text, at) && self.names(&name));
-            roles.push(role);
+        for member in &mut tree.members {
+            let may_go = member.role == Role::Other && !member.is_empty();
+            member.goes = may_go && self.names(&member.name);
         }
-        self.set_labelled(text, &tree, &roles, &mut goes);
-        self.set_short(text, &tree, &roles, &mut goes);
-        for Scalar { at, owner } in tree.scalars() {
-            let Some(owner) = *owner else { continue };
-            if tree.is_within(owner, &goes) {
-                let named = goes.get(owner).copied().unwrap_or_default();
-                let name = tree
-                    .members()
-                    .get(owner)
-                    .map(|member| decoded(text, &member.name));
-                // A scope inside a removed object is not a secret: the answer may name the same
-                // scope elsewhere.
-                if !named && name.is_some_and(|name| STANDARD.contains(&&*name)) {
-                    continue;
-                }
-                let value = Zeroizing::new(decoded(text, at).into_owned());
-                let shortest = if named { SHORTEST_SECRET } else { LONG_SECRET };
-                let is_literal = matches!(value.as_str(), "null" | "true" | "false");
-                if value.len() >= shortest && !is_literal {
-                    add_secret(&mut secrets, value)?;
-                }
+        self.set_labelled(&mut tree);
+        self.set_short(&mut tree);
+        for Scalar { raw, owner } in &tree.scalars {
+            let is_gone = |at: &usize| tree.is_within(*at, |member| member.goes);
+            let Some(at) = owner.filter(is_gone) else {
+                continue;
+            };
+            let owner = &tree.members[at];
+            // A scope inside a removed object is not a secret: the answer may name the same scope
+            // elsewhere.
+            if !owner.goes && STANDARD.contains(&&*owner.name) {
+                continue;
+            }
+            let value = Zeroizing::new(decoded(raw).into_owned());
+            let shortest = if owner.goes {
+                SHORTEST_SECRET
+            } else {
+                LONG_SECRET
+            };
+            let is_literal = matches!(value.as_str(), "null" | "true" | "false");
+            if value.len() >= shortest && !is_literal {
+                add_secret(&mut secrets, value)?;
             }
         }
-        let raw = |at: &Range<usize>| text.as_bytes().get(at.clone()).unwrap_or_default();
-        let needles = needles(&secrets);
-        let mentions_any = |at: &Range<usize>, shortest: usize| {
-            needles
-                .iter()
-                .any(|needle| needle.len() >= shortest && needle.is_in(raw(at)))
+        let mentions_any = |raw: &str, shortest: usize| {
+            let mut searched = secrets.iter().filter(|secret| secret.len() >= shortest);
+            searched.any(|secret| mentions(raw.as_bytes(), secret))
         };
-        let is_secret = |at: &Range<usize>| {
-            let value = decoded(text, at);
+        let is_secret = |raw: &str| {
+            let value = decoded(raw);
             secrets.iter().any(|secret| **secret == *value)
         };
-        let discloses = |at: &Range<usize>| mentions_any(at, 0) || self.found_in(raw(at));
-        for (at, member) in tree.members().iter().enumerate() {
-            if roles.get(at) == Some(&Role::Other) && mentions_any(&member.name, 0) {
-                set(&mut goes, at);
-            }
+        let discloses = |raw: &str| mentions_any(raw, 0) || self.found_in(raw.as_bytes());
+        for member in &mut tree.members {
+            member.goes |= member.role == Role::Other && mentions_any(member.raw_name, 0);
         }
-        for Scalar { at, owner } in tree.scalars() {
-            let Some(owner) = *owner else {
+        for Scalar { raw, owner } in &tree.scalars {
+            let Some(at) = *owner else {
                 // The text is not an object but, for example, an array of strings: no part of it
                 // can be removed by itself.
-                if discloses(at) {
+                if discloses(raw) {
                     return Err(Undisclosable);
                 }
                 continue;
             };
-            match roles.get(owner).copied().unwrap_or(Role::Other) {
-                Role::AccessToken | Role::Standard if mentions_any(at, LONG_SECRET) => {
+            let owner = &mut tree.members[at];
+            match owner.role {
+                Role::AccessToken | Role::Standard if mentions_any(raw, LONG_SECRET) => {
                     return Err(Undisclosable);
                 }
-                Role::AccessToken if is_secret(at) => return Err(Undisclosable),
+                Role::AccessToken if is_secret(raw) => return Err(Undisclosable),
                 // A standard member such as `scope` may look like an assignment, but not like an
                 // object, a form or an element.
                 Role::Standard
-                    if raw(at).iter().any(|byte| b"{=<".contains(byte))
-                        && self.found_in(raw(at)) =>
+                    if raw.bytes().any(|byte| b"{=<".contains(&byte))
+                        && self.found_in(raw.as_bytes()) =>
                 {
                     return Err(Undisclosable);
                 }
-                Role::Kept if mentions_any(at, 0) => set(&mut goes, owner),
-                Role::Other if discloses(at) => set(&mut goes, owner),
+                Role::Kept if mentions_any(raw, 0) => owner.goes = true,
+                Role::Other if discloses(raw) => owner.goes = true,
                 Role::Replaced | Role::AccessToken | Role::Standard | Role::Kept | Role::Other => {}
             }
         }
-        let cuts = tree.cuts(&goes);
+        let cuts = tree.cuts();
         Ok(Disclosed { cuts, secrets })
     }
 
-    /// Sets the flags of members that hold a token whose name is the value of another member of the
-    /// same object.
-    fn set_labelled(self, text: &str, tree: &Tree, roles: &[Role], goes: &mut [bool]) {
-        let others = || {
-            let members = tree.members().iter().enumerate();
-            members.filter(move |(at, _)| roles.get(*at) == Some(&Role::Other))
+    /// Marks members that hold a token whose name is the value of another member of the same
+    /// object.
+    fn set_labelled(self, tree: &mut Tree<'_>) {
+        let names_token = |label: &str| names::is_exact(label) && self.names(label);
+        let is_label = |member: &&Member<'_>| {
+            member.role == Role::Other
+                && names::is_label(&member.name)
+                && member.string().is_some_and(|label| names_token(&label))
         };
-        let mut objects = Vec::new();
-        for (at, member) in others() {
-            if names::is_label(&decoded(text, &member.name))
-                && let Some(label) = tree.string(text, at)
-                && let label = decoded(text, &label)
-                && names::is_exact(&label)
-                && self.names(&label)
-            {
-                objects.push(member.object);
-            }
-        }
+        let labels = tree.members.iter().filter(is_label);
+        let mut objects: Vec<_> = labels.map(|label| label.object).collect();
         objects.sort_unstable();
-        if objects.is_empty() {
-            return;
-        }
-        for (at, member) in others() {
-            if objects.binary_search(&member.object).is_ok()
-                && names::is_labelled(&decoded(text, &member.name))
-                && let Some(value) = tree.string(text, at)
-                && is_opaque(&decoded(text, &value))
-            {
-                set(goes, at);
-            }
+        for member in &mut tree.members {
+            member.goes |= objects.binary_search(&member.object).is_ok()
+                && member.role == Role::Other
+                && names::is_labelled(&member.name)
+                && member.string().is_some_and(|value| is_opaque(&value));
         }
     }
 
-    /// Sets the flags of members that hold a token under the first word of its name
-    /// (`{"refresh":"…"}`), or below it (`{"refresh":{"token":"…"}}`).
-    fn set_short(self, text: &str, tree: &Tree, roles: &[Role], goes: &mut [bool]) {
-        let is_short = |(at, member): (usize, &Member)| {
-            roles.get(at) == Some(&Role::Other) && self.shortens(&decoded(text, &member.name))
-        };
-        let members = || tree.members().iter().enumerate();
-        // Most responses have no such member, and cost no allocation.
-        if !members().any(is_short) {
+    /// Marks members that hold a token under the first word of its name (`{"refresh":"…"}`), or
+    /// below it (`{"refresh":{"token":"…"}}`).
+    fn set_short(self, tree: &mut Tree<'_>) {
+        let is_short =
+            |member: &Member<'_>| member.role == Role::Other && self.shortens(&member.name);
+        // Most answers have no such member.
+        if !tree.members.iter().any(is_short) {
             return;
         }
-        let short: Vec<_> = members().map(is_short).collect();
-        for (at, member) in members() {
-            let is_short = short.get(at).copied().unwrap_or_default();
-            let is_below =
-                || names::is_labelled(&decoded(text, &member.name)) && tree.is_within(at, &short);
-            if (is_short || is_below())
-                && let Some(value) = tree.string(text, at)
-                && is_opaque(&decoded(text, &value))
-            {
-                set(goes, at);
-            }
+        for at in 0..tree.members.len() {
+            let member = &tree.members[at];
+            let is_below = || names::is_labelled(&member.name) && tree.is_within(at, is_short);
+            let holds_token = (is_short(member) || is_below())
+                && member.string().is_some_and(|value| is_opaque(&value));
+            tree.members[at].goes |= holds_token;
         }
     }
 
@@ -304,7 +269,16 @@ impl Withheld {
         match name {
             "access_token" if self == Self::RefreshTokens => Role::AccessToken,
             "access_token" | "refresh_token" => Role::Replaced,
-            "id_token" if self.keeps_id_token() => Role::Kept,
+            "id_token"
+                if matches!(
+                    self,
+                    Self::AllTokens {
+                        keep_id_token: true
+                    }
+                ) =>
+            {
+                Role::Kept
+            }
             name if STANDARD.contains(&name) => Role::Standard,
             _ => Role::Other,
         }
@@ -313,11 +287,10 @@ impl Withheld {
     /// Returns whether an answer that cannot be changed, such as an error, discloses a token or one
     /// of the `secrets`.
     pub(crate) fn discloses(self, headers: &HeaderMap, body: &[u8], secrets: &[&str]) -> bool {
-        let needles = needles(secrets);
-        needles.iter().any(|needle| needle.is_in(body))
+        secrets.iter().any(|secret| mentions(body, secret))
             || headers
                 .iter()
-                .any(|(name, value)| self.in_header(name, value, &needles))
+                .any(|(name, value)| self.in_header(name, value, secrets))
             || self.in_body(body)
     }
 
@@ -333,31 +306,31 @@ impl Withheld {
             .map_or(true, |found| !found.cuts.is_empty())
     }
 
-    fn in_header(self, name: &HeaderName, value: &HeaderValue, needles: &[Needle<'_>]) -> bool {
+    fn in_header(
+        self,
+        name: &HeaderName,
+        value: &HeaderValue,
+        secrets: &[impl AsRef<str>],
+    ) -> bool {
         let names = !names::COMMON_HEADERS.contains(name) && self.names(name.as_str());
+        let value = value.as_bytes();
         // A number is a count of tokens, such as that of a rate limit.
-        (names && !value.as_bytes().iter().all(u8::is_ascii_digit))
-            || needles.iter().any(|needle| needle.is_in(value.as_bytes()))
-            || self.found_in(value.as_bytes())
+        (names && !value.iter().all(u8::is_ascii_digit))
+            || secrets
+                .iter()
+                .any(|secret| mentions(value, secret.as_ref()))
+            || self.found_in(value)
     }
 
     /// Removes the headers that disclose a token or one of the `secrets`.
     pub(crate) fn strip(self, headers: &mut HeaderMap, secrets: &[impl AsRef<str>]) {
-        let needles = needles(secrets);
         let disclosing = |(name, value): (&HeaderName, &HeaderValue)| {
-            self.in_header(name, value, &needles).then(|| name.clone())
+            self.in_header(name, value, secrets).then(|| name.clone())
         };
         for name in headers.iter().filter_map(disclosing).collect::<Vec<_>>() {
             headers.remove(name);
         }
     }
-}
-
-fn needles(secrets: &[impl AsRef<str>]) -> Vec<Needle<'_>> {
-    secrets
-        .iter()
-        .map(|secret| Needle::new(secret.as_ref()))
-        .collect()
 }
 
 /// Adds a secret that is not known yet. The limit applies to each addition, so that an answer with
@@ -379,12 +352,6 @@ fn add_secret(
 /// Returns whether a text may be a token rather than prose, a setting or a number.
 fn is_opaque(text: &str) -> bool {
     text.len() >= LONG_SECRET && !text.contains(char::is_whitespace)
-}
-
-fn set(flags: &mut [bool], at: usize) {
-    if let Some(flag) = flags.get_mut(at) {
-        *flag = true;
-    }
 }
 
 #[cfg(test)]

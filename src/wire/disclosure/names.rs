@@ -83,17 +83,6 @@ pub(super) fn is_labelled(name: &str) -> bool {
     LABELLED.iter().any(|labelled| is_spelling(name, labelled))
 }
 
-/// Returns whether a member of this name may hold a refresh token: some servers drop the word
-/// `token` from the names of their tokens.
-pub(super) fn is_refresh(name: &str) -> bool {
-    is_spelling(name, "refresh")
-}
-
-/// Returns whether a member of this name may hold an access token.
-pub(super) fn is_access(name: &str) -> bool {
-    is_spelling(name, "access")
-}
-
 /// Returns whether a text is nothing but the name of a token, unlike `invalid_token`.
 pub(super) fn is_exact(text: &str) -> bool {
     let text = folded(text);
@@ -102,9 +91,8 @@ pub(super) fn is_exact(text: &str) -> bool {
 }
 
 /// Returns whether `known` is the folded form of a name.
-fn is_spelling(name: &str, known: &str) -> bool {
-    let letters = name.chars().filter(|char| char.is_alphanumeric());
-    letters.flat_map(char::to_lowercase).eq(known.chars())
+pub(super) fn is_spelling(name: &str, known: &str) -> bool {
+    letters(name).eq(known.chars())
 }
 
 /// Returns whether a member of this name holds a token of any kind.
@@ -120,8 +108,8 @@ fn is_folded_token(name: &str) -> bool {
         return false;
     }
     let known = |token: &&str| {
-        name.rsplit_once(*token)
-            .is_some_and(|(_, rest)| !describes(rest))
+        let rest = name.rsplit_once(*token).map(|(_, rest)| rest);
+        rest.is_some_and(|rest| !DESCRIPTIONS.iter().any(|about| rest.starts_with(about)))
     };
     TOKENS.iter().any(|token| name.ends_with(token)) || STANDARD.iter().any(known)
 }
@@ -137,12 +125,14 @@ pub(super) fn is_refresh_token(name: &str) -> bool {
 
 fn folded(name: &str) -> String {
     let mut folded = String::with_capacity(name.len());
-    folded.extend(
-        name.chars()
-            .filter(|char| char.is_alphanumeric())
-            .flat_map(char::to_lowercase),
-    );
+    folded.extend(letters(name));
     folded
+}
+
+/// Returns the letters and digits of a name, in lower case.
+fn letters(name: &str) -> impl Iterator<Item = char> {
+    let letters = name.chars().filter(|char| char.is_alphanumeric());
+    letters.flat_map(char::to_lowercase)
 }
 
 /// Removes a version at the end of a name: `access_token_v2` and `token1` are tokens, too.
@@ -155,10 +145,6 @@ fn without_version(name: &str) -> &str {
     }
 }
 
-fn describes(rest: &str) -> bool {
-    DESCRIPTIONS.iter().any(|about| rest.starts_with(about))
-}
-
 /// Returns whether a text assigns a value to a name for which `names` is true, in the syntax of a
 /// form, a query, a cookie, JSON or XML.
 pub(super) fn is_assigned(text: &[u8], names: impl Fn(&str) -> bool) -> bool {
@@ -167,19 +153,13 @@ pub(super) fn is_assigned(text: &[u8], names: impl Fn(&str) -> bool) -> bool {
         return false;
     }
     let text = &*String::from_utf8_lossy(text);
-    let mut start = 0;
-    for word in text.split(|char: char| !is_in_name(char)) {
-        let end = start + word.len();
-        let (before, after) = (
-            text.get(..start).unwrap_or_default(),
-            text.get(end..).unwrap_or_default(),
-        );
-        if !word.is_empty() && assigns(before, word, after) && names(word) {
-            return true;
-        }
-        start = end + after.chars().next().map_or(0, char::len_utf8);
-    }
-    false
+    let mut words = text.split(|char: char| !is_in_name(char));
+    words.any(|word| {
+        let start = word.as_ptr().addr() - text.as_ptr().addr();
+        let (before, rest) = text.split_at(start);
+        let (_, after) = rest.split_at(word.len());
+        !word.is_empty() && assigns(before, word, after) && names(word)
+    })
 }
 
 fn assigns(before: &str, word: &str, after: &str) -> bool {

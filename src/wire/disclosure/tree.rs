@@ -1,238 +1,115 @@
 //! Parses a JSON text into its members at every depth, with their positions.
 
 use std::borrow::Cow;
+use std::iter;
 use std::ops::Range;
 
 use memchr::{memchr, memchr2};
 
+use super::Role;
 use crate::wire::secret_str::unescaped;
 
 /// The deepest nesting that is parsed.
 const DEEPEST: usize = 64;
 
 /// A member of an object.
-pub(super) struct Member {
+pub(super) struct Member<'a> {
     /// The name, without its quotes.
-    pub(super) name: Range<usize>,
+    pub(super) raw_name: &'a str,
+    pub(super) name: Cow<'a, str>,
     /// Its value, with its quotes.
-    value: Range<usize>,
+    value: &'a str,
+    /// The position of name and value.
+    at: Range<usize>,
+    /// The position of the next member of the same object.
+    next: Option<usize>,
     /// The member whose value contains it.
     parent: Option<usize>,
     /// The number of its object.
     pub(super) object: usize,
-    /// The next member of the same object.
-    next: Option<usize>,
+    pub(super) role: Role,
+    /// Whether it is removed.
+    pub(super) goes: bool,
+}
+
+impl Member<'_> {
+    /// Returns whether this is a member of the outermost object.
+    pub(super) const fn is_top_level(&self) -> bool {
+        self.parent.is_none() && self.object == 0
+    }
+
+    /// Returns whether the value cannot hold a token: null, a boolean or an empty string.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self.value, "null" | "true" | "false" | "\"\"")
+    }
+
+    /// Returns the decoded value of a string; `None` for a value of another type.
+    pub(super) fn string(&self) -> Option<Cow<'_, str>> {
+        let inner = self.value.strip_prefix('"')?.strip_suffix('"')?;
+        Some(decoded(inner))
+    }
 }
 
 /// A string (without its quotes), a number or a literal, as a value or in an array.
-pub(super) struct Scalar {
-    pub(super) at: Range<usize>,
+pub(super) struct Scalar<'a> {
+    pub(super) raw: &'a str,
     /// The innermost member whose value is or contains it.
     pub(super) owner: Option<usize>,
 }
 
 /// A parsed JSON text.
-pub(super) struct Tree {
-    members: Vec<Member>,
-    scalars: Vec<Scalar>,
+pub(super) struct Tree<'a> {
+    pub(super) members: Vec<Member<'a>>,
+    pub(super) scalars: Vec<Scalar<'a>>,
     objects: usize,
 }
 
-/// An object or an array whose end has not been read yet.
-struct Open {
-    /// The number of an object; `None` for an array.
-    object: Option<usize>,
-    /// The member whose value contains it, if any.
-    owner: Option<usize>,
-    /// The last member of an object.
-    last: Option<usize>,
-}
-
-impl Open {
-    fn owner_of_values(&self) -> Option<usize> {
-        if self.object.is_some() {
-            self.last
-        } else {
-            self.owner
-        }
-    }
-}
-
-impl Tree {
+impl<'a> Tree<'a> {
     /// Parses a text that is known to be valid JSON. Returns `None` if it is nested too deeply.
-    pub(super) fn read(text: &str) -> Option<Self> {
-        let bytes = text.as_bytes();
+    pub(super) fn read(text: &'a str) -> Option<Self> {
         // A token answer has five to eight members.
-        let mut tree = Self {
+        let tree = Self {
             members: Vec::with_capacity(8),
             scalars: Vec::with_capacity(8),
             objects: 0,
         };
-        let mut open: Vec<Open> = Vec::with_capacity(4);
-        let mut at = 0;
-        let mut name_follows = false;
-        while let Some(byte) = bytes.get(at) {
-            let owner = open.last().and_then(Open::owner_of_values);
-            match byte {
-                b'{' | b'[' => {
-                    let is_object = *byte == b'{';
-                    open.push(Open {
-                        object: is_object.then_some(tree.objects),
-                        owner,
-                        last: None,
-                    });
-                    tree.objects += usize::from(is_object);
-                    name_follows = is_object;
-                    if open.len() > DEEPEST {
-                        return None;
-                    }
-                    tree.begin_value(owner, at);
-                    at += 1;
-                }
-                b'}' | b']' => {
-                    let closed = open.pop()?;
-                    at += 1;
-                    tree.end_value(closed.owner, at);
-                }
-                b',' => {
-                    name_follows = open.last().is_some_and(|open| open.object.is_some());
-                    at += 1;
-                }
-                b'"' if name_follows => {
-                    let name = string(bytes, at)?;
-                    at = name.end + 1;
-                    name_follows = false;
-                    let open = open.last_mut()?;
-                    let number = tree.members.len();
-                    if let Some(last) = open.last.and_then(|last| tree.members.get_mut(last)) {
-                        last.next = Some(number);
-                    }
-                    let (parent, object) = (open.owner, open.object?);
-                    open.last = Some(number);
-                    tree.members.push(Member {
-                        name,
-                        value: at..at,
-                        parent,
-                        object,
-                        next: None,
-                    });
-                }
-                b'"' => {
-                    let string = string(bytes, at)?;
-                    tree.begin_value(owner, at);
-                    at = string.end + 1;
-                    tree.end_value(owner, at);
-                    tree.scalars.push(Scalar { at: string, owner });
-                }
-                b':' | b' ' | b'\t' | b'\n' | b'\r' => at += 1,
-                _ => {
-                    let ends = |byte: &u8| {
-                        matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r')
-                    };
-                    let rest = bytes.get(at..)?;
-                    let end = at + rest.iter().position(ends).unwrap_or(rest.len());
-                    tree.begin_value(owner, at);
-                    tree.end_value(owner, end);
-                    tree.scalars.push(Scalar { at: at..end, owner });
-                    at = end;
-                }
-            }
-        }
-        Some(tree)
+        let mut reader = Reader { text, at: 0, tree };
+        reader.value(None, 0)?;
+        Some(reader.tree)
     }
 
-    /// Records the start of a member's value: the start of the first value that the member owns.
-    fn begin_value(&mut self, owner: Option<usize>, at: usize) {
-        if let Some(member) = owner.and_then(|owner| self.members.get_mut(owner))
-            && member.value.end == member.name.end + 1
-        {
-            member.value = at..at;
-        }
+    /// Returns whether `holds` is true of a member or of one that contains it.
+    pub(super) fn is_within(&self, at: usize, holds: impl Fn(&Member<'a>) -> bool) -> bool {
+        let around = |member: &&Member<'a>| self.members.get(member.parent?);
+        iter::successors(self.members.get(at), around).any(holds)
     }
 
-    /// Records the end of a member's value: the end of the last value that the member owns.
-    fn end_value(&mut self, owner: Option<usize>, at: usize) {
-        if let Some(member) = owner.and_then(|owner| self.members.get_mut(owner)) {
-            member.value.end = at;
-        }
-    }
-
-    pub(super) fn members(&self) -> &[Member] {
-        &self.members
-    }
-
-    pub(super) fn scalars(&self) -> &[Scalar] {
-        &self.scalars
-    }
-
-    /// Returns whether this is a member of the outermost object.
-    pub(super) fn is_top_level(&self, at: usize) -> bool {
-        self.members
-            .get(at)
-            .is_some_and(|member| member.parent.is_none() && member.object == 0)
-    }
-
-    /// Returns whether the value cannot hold a token: null, a boolean or an empty string.
-    pub(super) fn is_empty_value(&self, text: &str, at: usize) -> bool {
-        let value = self
-            .members
-            .get(at)
-            .and_then(|member| text.get(member.value.clone()));
-        matches!(value, Some("null" | "true" | "false" | "\"\""))
-    }
-
-    /// Returns the range of a string value, without its quotes; `None` for a value of another type.
-    pub(super) fn string(&self, text: &str, at: usize) -> Option<Range<usize>> {
-        let value = &self.members.get(at)?.value;
-        let is_string = text.get(value.clone())?.starts_with('"');
-        is_string.then(|| value.start + 1..value.end - 1)
-    }
-
-    /// Returns whether the flag of a member, or of one that contains it, is set.
-    pub(super) fn is_within(&self, mut at: usize, flags: &[bool]) -> bool {
-        loop {
-            if flags.get(at).copied().unwrap_or_default() {
-                return true;
-            }
-            match self.members.get(at).and_then(|member| member.parent) {
-                Some(parent) => at = parent,
-                None => return false,
-            }
-        }
-    }
-
-    /// Returns the ranges to cut out so that these members are removed and the rest is valid JSON,
-    /// in ascending order.
+    /// Returns the ranges to cut out so that the members that go are removed and the rest is valid
+    /// JSON, in ascending order.
     ///
     /// The comma before a member is cut with it if an earlier member of the same object stays,
     /// otherwise the comma after it.
-    pub(super) fn cuts(&self, goes: &[bool]) -> Vec<Range<usize>> {
-        if !goes.contains(&true) {
-            return Vec::new();
+    pub(super) fn cuts(&self) -> Vec<Range<usize>> {
+        let mut cuts = Vec::new();
+        if !self.members.iter().any(|member| member.goes) {
+            return cuts;
         }
         let mut before: Vec<Option<usize>> = vec![None; self.objects];
-        let mut cuts = Vec::new();
-        for (at, member) in self.members.iter().enumerate() {
-            if member
-                .parent
-                .is_some_and(|parent| self.is_within(parent, goes))
-            {
+        for member in &self.members {
+            let is_gone = |parent| self.is_within(parent, |member| member.goes);
+            if member.parent.is_some_and(is_gone) {
                 continue;
             }
-            let Some(before) = before.get_mut(member.object) else {
-                continue;
-            };
-            let (start, end) = (member.name.start - 1, member.value.end);
-            let goes = goes.get(at).copied().unwrap_or_default();
-            if goes {
-                let next = member.next.and_then(|next| self.members.get(next));
-                cuts.push(match (*before, next) {
+            let before = &mut before[member.object];
+            let Range { start, end } = member.at;
+            if member.goes {
+                cuts.push(match (*before, member.next) {
                     (Some(before), _) => before..end,
-                    (None, Some(next)) => start..next.name.start - 1,
+                    (None, Some(next)) => start..next,
                     (None, None) => start..end,
                 });
             }
-            if !goes || before.is_some() {
+            if !member.goes || before.is_some() {
                 *before = Some(end);
             }
         }
@@ -240,21 +117,109 @@ impl Tree {
     }
 }
 
-/// Returns the range of the string whose opening quote is at `at`, without the quotes.
-fn string(bytes: &[u8], at: usize) -> Option<Range<usize>> {
-    let mut end = at + 1;
-    loop {
-        end += memchr2(b'"', b'\\', bytes.get(end..)?)?;
-        if bytes.get(end) == Some(&b'"') {
-            return Some(at + 1..end);
+/// A parser of a text that is known to be valid JSON.
+struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+    tree: Tree<'a>,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads a value that is or is in the value of the member `owner`, below `depth` objects and
+    /// arrays. Returns `None` if it is nested too deeply.
+    fn value(&mut self, owner: Option<usize>, depth: usize) -> Option<()> {
+        match self.peek()? {
+            b'{' | b'[' if depth == DEEPEST => return None,
+            b'{' => self.object(owner, depth)?,
+            b'[' => {
+                self.at += 1;
+                while self.peek()? != b']' {
+                    self.value(owner, depth + 1)?;
+                }
+                self.at += 1;
+            }
+            b'"' => {
+                let raw = self.string()?;
+                self.tree.scalars.push(Scalar { raw, owner });
+            }
+            _ => {
+                let ends = |byte: &u8| b",}] \t\n\r".contains(byte);
+                let rest = self.text.get(self.at..)?;
+                let end = rest.as_bytes().iter().position(ends);
+                let raw = rest.get(..end.unwrap_or(rest.len()))?;
+                // A text that is not JSON must not be read forever.
+                if raw.is_empty() {
+                    return None;
+                }
+                self.at += raw.len();
+                self.tree.scalars.push(Scalar { raw, owner });
+            }
         }
-        end += 2;
+        Some(())
+    }
+
+    fn object(&mut self, parent: Option<usize>, depth: usize) -> Option<()> {
+        let object = self.tree.objects;
+        self.tree.objects += 1;
+        self.at += 1;
+        let mut next = self.peek()?;
+        while next != b'}' {
+            let start = self.at;
+            let raw_name = self.string()?;
+            let number = self.tree.members.len();
+            self.tree.members.push(Member {
+                raw_name,
+                name: decoded(raw_name),
+                value: "",
+                at: start..start,
+                next: None,
+                parent,
+                object,
+                role: Role::Other,
+                goes: false,
+            });
+            self.peek()?;
+            let value = self.at;
+            self.value(Some(number), depth + 1)?;
+            let end = self.at;
+            next = self.peek()?;
+            let member = &mut self.tree.members[number];
+            member.value = self.text.get(value..end)?;
+            member.at = start..end;
+            member.next = (next != b'}').then_some(self.at);
+        }
+        self.at += 1;
+        Some(())
+    }
+
+    /// Skips white space, colons and commas. Returns the byte after them.
+    fn peek(&mut self) -> Option<u8> {
+        let is_skipped = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b':' | b',');
+        let rest = self.text.as_bytes().get(self.at..)?;
+        let skipped = rest.iter().position(|byte| !is_skipped(byte))?;
+        self.at += skipped;
+        rest.get(skipped).copied()
+    }
+
+    /// Reads a string. Returns it without its quotes.
+    fn string(&mut self) -> Option<&'a str> {
+        let start = self.at + 1;
+        let mut end = start;
+        loop {
+            let rest = self.text.as_bytes().get(end..)?;
+            let found = memchr2(b'"', b'\\', rest)?;
+            end += found;
+            if rest.get(found) == Some(&b'"') {
+                self.at = end + 1;
+                return self.text.get(start..end);
+            }
+            end += 2;
+        }
     }
 }
 
-/// Returns the decoded text of a scalar. Half a surrogate pair stays escaped.
-pub(super) fn decoded<'a>(text: &'a str, at: &Range<usize>) -> Cow<'a, str> {
-    let raw = text.get(at.clone()).unwrap_or_default();
+/// Returns the decoded text of a scalar or a name. Half a surrogate pair stays escaped.
+pub(super) fn decoded(raw: &str) -> Cow<'_, str> {
     if memchr(b'\\', raw.as_bytes()).is_some() {
         Cow::Owned(String::from_utf8_lossy(&unescaped(raw.as_bytes())).into_owned())
     } else {
