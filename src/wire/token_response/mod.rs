@@ -3,7 +3,6 @@
 
 #![allow(unreachable_pub, reason = "`crate::fuzzing` exports some of it")]
 
-mod name;
 mod rewrite;
 
 use std::fmt;
@@ -14,12 +13,11 @@ use bytes::Bytes;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use self::name::Name;
 pub(crate) use self::rewrite::cut;
 use crate::clock::CENTURY;
 use crate::wire::json;
 use crate::wire::scope::{MAX_SCOPE, valid_resource};
-use crate::wire::secret_str::{TextAt, any_decoding};
+use crate::wire::secret_str::{TextAt, any_decoding, text_at};
 
 /// The error for an answer that cannot be parsed as a token answer. It must not be passed on,
 /// because it may contain a token.
@@ -37,6 +35,30 @@ pub enum AnswerError {
     Undisclosable,
 }
 
+/// The members that the layer reads.
+const KNOWN: [&str; 12] = [
+    "access_token",
+    "refresh_token",
+    "error",
+    "scope",
+    "expires_in",
+    "refresh_expires_in",
+    "refresh_token_expires_in",
+    "refresh_token_timeout",
+    "authorization_expires_in",
+    "issued_token_type",
+    "id_token",
+    "resource",
+];
+
+/// The members for the lifetime of the refresh token: that of
+/// draft-ietf-oauth-refresh-token-expiration, and the two that servers used before it.
+const REFRESH_LIFETIMES: [&str; 3] = [
+    "refresh_token_timeout",
+    "refresh_expires_in",
+    "refresh_token_expires_in",
+];
+
 /// The most resources that are read from an answer.
 const MOST_RESOURCES: usize = 16;
 
@@ -53,11 +75,11 @@ pub(crate) enum GrantedScope<'a> {
 
 /// The position of a member in the body.
 struct MemberAt {
-    known: Option<Name>,
+    known: Option<&'static str>,
     /// The position of its name, including the quote.
     start: usize,
     value: Range<usize>,
-    /// The decoded value, if the layer reads this member as a string and it is one.
+    /// The decoded value, if the member is known and a string.
     text: Option<TextAt>,
 }
 
@@ -81,29 +103,24 @@ impl TokenResponse {
             }
         })?;
         let range = |raw: &RawValue| {
-            let start = raw
-                .get()
-                .as_ptr()
-                .addr()
-                .saturating_sub(text.as_ptr().addr());
+            let start = raw.get().as_ptr().addr() - text.as_ptr().addr();
             start..start + raw.get().len()
         };
         let brace = text.rfind('}').ok_or(AnswerError::NotJson)?;
         let mut members: Vec<MemberAt> = Vec::with_capacity(found.len());
         for member in found {
-            let known = Name::of(member.name);
-            if known.is_some_and(Name::must_be_unique)
+            let name = json::string(member.name);
+            let known = name.and_then(|name| KNOWN.into_iter().find(|known| *known == &*name));
+            // If there are two ID tokens, the layer reads neither.
+            if known.is_some_and(|known| known != "id_token")
                 && members.iter().any(|other| other.known == known)
             {
                 return Err(AnswerError::Repeated);
             }
             let value = range(member.value);
-            let text = match known {
-                Some(name) if name.is_text() => string_at(member.value, &value),
-                _ => None,
-            };
+            let text = known.and_then(|_| string_at(member.value, &value));
             let is_null = member.value.get() == "null";
-            if known == Some(Name::RefreshToken) && text.is_none() && !is_null {
+            if known == Some("refresh_token") && text.is_none() && !is_null {
                 return Err(AnswerError::WrongType);
             }
             members.push(MemberAt {
@@ -127,20 +144,19 @@ impl TokenResponse {
 
     /// Returns the error code (RFC 6749 §5.2).
     pub fn error(&self) -> Option<&str> {
-        self.text(Name::Error)
+        self.text("error")
     }
 
     /// Returns whether the answer has an access token.
     pub(crate) fn has_access_token(&self) -> bool {
-        self.member(Name::AccessToken)
+        self.member("access_token")
             .and_then(|member| self.body.get(member.value.clone()))
             .is_some_and(|raw| raw.starts_with(b"\"") && raw.len() > 2)
     }
 
     /// Returns the access token, if it is a string. An empty string counts as absent.
     pub fn access_token(&self) -> Option<&str> {
-        self.text(Name::AccessToken)
-            .filter(|token| !token.is_empty())
+        self.text("access_token").filter(|token| !token.is_empty())
     }
 
     /// Returns whether the member `access_token` has a value that the layer cannot replace: neither
@@ -148,28 +164,27 @@ impl TokenResponse {
     pub fn has_odd_access_token(&self) -> bool {
         self.access_token().is_none()
             && self
-                .value(Name::AccessToken)
+                .value("access_token")
                 .is_some_and(|raw| !matches!(raw, "null" | "\"\""))
     }
 
     /// Returns the lifetime of the access token, if the answer names one.
     pub(crate) fn lifetime(&self) -> Option<Duration> {
-        seconds(self.value(Name::ExpiresIn)?).map(Duration::from_secs)
+        seconds(self.value("expires_in")?).map(Duration::from_secs)
     }
 
     /// Returns the ID token (OpenID Connect Core §3.1.3.3), if there is one, and it is a string.
     pub(crate) fn id_token(&self) -> Option<&str> {
-        let is_one = |member: &&MemberAt| member.known == Some(Name::IdToken);
+        let is_one = |member: &&MemberAt| member.known == Some("id_token");
         match self.members.iter().filter(is_one).count() {
-            1 => self.text(Name::IdToken),
+            1 => self.text("id_token"),
             _ => None,
         }
     }
 
     /// Returns the refresh token. `null` and an empty string count as absent.
     pub fn refresh_token(&self) -> Option<&str> {
-        self.text(Name::RefreshToken)
-            .filter(|token| !token.is_empty())
+        self.text("refresh_token").filter(|token| !token.is_empty())
     }
 
     /// Returns whether the access token may be a refresh token (RFC 8693 §2.2.1).
@@ -178,25 +193,25 @@ impl TokenResponse {
     /// the issued type, which the RFC requires. A type that is not a string counts as a refresh
     /// token.
     pub(crate) fn is_refresh_token_in_disguise(&self, requested: bool) -> bool {
-        match self.value(Name::IssuedTokenType) {
+        match self.value("issued_token_type") {
             None | Some("null") => requested,
             Some(_) => self
-                .text(Name::IssuedTokenType)
+                .text("issued_token_type")
                 .is_none_or(is_refresh_token_type),
         }
     }
 
     /// Returns the granted scope. An empty string counts as absent.
     pub fn scope(&self) -> Option<&str> {
-        self.text(Name::Scope).filter(|scope| !scope.is_empty())
+        self.text("scope").filter(|scope| !scope.is_empty())
     }
 
     /// Returns the granted scope according to the answer. `null` counts as absent.
     pub(crate) fn granted_scope(&self) -> GrantedScope<'_> {
-        match self.value(Name::Scope) {
+        match self.value("scope") {
             None | Some("null") => GrantedScope::Omitted,
             Some(_) => self
-                .text(Name::Scope)
+                .text("scope")
                 .filter(|scope| scope.len() <= MAX_SCOPE)
                 .map_or(GrantedScope::Unreadable, GrantedScope::Named),
         }
@@ -209,22 +224,14 @@ impl TokenResponse {
     /// No standard defines this member; servers that confirm a resource use the name of the request
     /// parameter.
     pub(crate) fn resources(&self) -> Option<Vec<String>> {
-        let resources = match serde_json::from_str(self.value(Name::Resource)?).ok()? {
+        let values = match serde_json::from_str(self.value("resource")?).ok()? {
             Value::Null => return None,
-            Value::String(resource) => vec![resource],
-            Value::Array(values) => values
-                .into_iter()
-                .filter_map(|value| value.as_str().map(ToOwned::to_owned))
-                .collect(),
-            _ => Vec::new(),
+            Value::Array(values) => values,
+            value => vec![value],
         };
-        Some(
-            resources
-                .into_iter()
-                .filter(|resource| valid_resource(resource))
-                .take(MOST_RESOURCES)
-                .collect(),
-        )
+        let resources = values.iter().filter_map(Value::as_str);
+        let valid = resources.filter(|resource| valid_resource(resource));
+        Some(valid.take(MOST_RESOURCES).map(str::to_owned).collect())
     }
 
     /// Returns the lifetime of the refresh token, if the answer names one; the shortest one if it
@@ -232,57 +239,43 @@ impl TokenResponse {
     ///
     /// Zero counts as absent: Keycloak sends it for an offline token, which does not expire.
     pub(crate) fn refresh_lifetime(&self) -> Option<Duration> {
-        self.members
-            .iter()
-            .filter(|member| member.known.is_some_and(Name::is_refresh_lifetime))
-            .filter_map(|member| seconds(self.raw(&member.value)).filter(|seconds| *seconds > 0))
-            .min()
-            .map(Duration::from_secs)
+        let lifetimes = REFRESH_LIFETIMES.into_iter();
+        let named = lifetimes.filter_map(|name| seconds(self.value(name)?));
+        let shortest = named.filter(|seconds| *seconds > 0).min();
+        shortest.map(Duration::from_secs)
     }
 
     /// Returns the lifetime of the user's authorization, if the answer names one. Zero counts as
     /// absent, as in [`refresh_lifetime`](Self::refresh_lifetime).
     pub(crate) fn authorization_lifetime(&self) -> Option<Duration> {
-        seconds(self.value(Name::AuthorizationExpiresIn)?)
+        seconds(self.value("authorization_expires_in")?)
             .filter(|seconds| *seconds > 0)
             .map(|seconds| Duration::from_secs(seconds).min(CENTURY))
     }
 
     /// Returns the only member with this name, which the layer reads.
-    fn member(&self, name: Name) -> Option<&MemberAt> {
+    fn member(&self, name: &str) -> Option<&MemberAt> {
         self.members
             .iter()
             .find(|member| member.known == Some(name))
     }
 
-    fn value(&self, name: Name) -> Option<&str> {
-        self.member(name).map(|member| self.raw(&member.value))
+    fn value(&self, name: &str) -> Option<&str> {
+        let member = self.member(name)?;
+        Some(text_at(&self.body, member.value.clone()))
     }
 
-    fn text(&self, name: Name) -> Option<&str> {
+    fn text(&self, name: &str) -> Option<&str> {
         let text = self.member(name)?.text.as_ref()?;
         Some(text.as_str(&self.body))
-    }
-
-    fn raw(&self, at: &Range<usize>) -> &str {
-        self.body
-            .get(at.clone())
-            .and_then(|bytes| std::str::from_utf8(bytes).ok())
-            .unwrap_or_default()
     }
 }
 
 impl fmt::Debug for TokenResponse {
     /// Writes the names of the members that the layer knows, and nothing else.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set()
-            .entries(
-                self.members
-                    .iter()
-                    .filter_map(|member| member.known)
-                    .map(Name::as_str),
-            )
-            .finish()
+        let known = self.members.iter().filter_map(|member| member.known);
+        f.debug_set().entries(known).finish()
     }
 }
 

@@ -7,8 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-use super::name::Name;
-use super::{AnswerError, MemberAt, TokenResponse, seconds};
+use super::{AnswerError, REFRESH_LIFETIMES, TokenResponse, seconds};
 use crate::wire::disclosure::{Disclosed, Undisclosable, Withheld};
 
 impl TokenResponse {
@@ -25,27 +24,27 @@ impl TokenResponse {
         lifetime: Duration,
         authorization: Option<Duration>,
     ) -> Bytes {
-        let edit = |name: Name| match name {
-            Name::RefreshToken => Edit::Text(token),
-            Name::AuthorizationExpiresIn => authorization.map_or(Edit::Remove, Edit::Seconds),
-            name if name.is_refresh_lifetime() => Edit::Seconds(lifetime),
+        let edit = |name: &str| match name {
+            "refresh_token" => Edit::Text(token),
+            "authorization_expires_in" => authorization.map_or(Edit::Remove, Edit::seconds),
+            name if REFRESH_LIFETIMES.contains(&name) => Edit::seconds(lifetime),
             _ => Edit::Keep,
         };
         let added = [
-            Name::RefreshToken,
-            Name::RefreshTokenTimeout,
-            Name::AuthorizationExpiresIn,
+            "refresh_token",
+            "refresh_token_timeout",
+            "authorization_expires_in",
         ];
         self.edited(token.len() + 192, edit, &added)
     }
 
     /// Returns the answer with the refresh token `used`, if it has none: the client keeps that one.
     pub fn with_own_refresh_token(&self, used: &str) -> Bytes {
-        let edit = |name: Name| match name {
-            Name::RefreshToken if self.refresh_token().is_none() => Edit::Text(used),
+        let edit = |name: &str| match name {
+            "refresh_token" if self.refresh_token().is_none() => Edit::Text(used),
             _ => Edit::Keep,
         };
-        self.edited(used.len() + 32, edit, &[Name::RefreshToken])
+        self.edited(used.len() + 32, edit, &["refresh_token"])
     }
 
     /// Returns the answer with another access token. With a `lifetime`, `expires_in` states that of
@@ -55,12 +54,12 @@ impl TokenResponse {
         token: &str,
         lifetime: Option<Duration>,
     ) -> Result<Self, AnswerError> {
-        let edit = |name: Name| match name {
-            Name::AccessToken => Edit::Text(token),
-            Name::ExpiresIn => lifetime.map_or(Edit::Keep, Edit::Seconds),
+        let edit = |name: &str| match name {
+            "access_token" => Edit::Text(token),
+            "expires_in" => lifetime.map_or(Edit::Keep, Edit::seconds),
             _ => Edit::Keep,
         };
-        Self::parse(self.edited(token.len() + 48, edit, &[Name::ExpiresIn]))
+        Self::parse(self.edited(token.len() + 48, edit, &["expires_in"]))
     }
 
     /// Returns the answer without the withheld tokens, except the two that the layer replaces. Also
@@ -97,17 +96,39 @@ impl TokenResponse {
     /// Returns the body without the refresh token and without the lifetimes of the token and of the
     /// user's authorization.
     pub fn without_refresh_token(&self) -> Bytes {
-        let edit = |name: Name| match name.is_of_grant() {
-            true => Edit::Remove,
-            false => Edit::Keep,
+        let edit = |name: &str| match name {
+            "refresh_token" | "authorization_expires_in" => Edit::Remove,
+            name if REFRESH_LIFETIMES.contains(&name) => Edit::Remove,
+            _ => Edit::Keep,
         };
         self.edited(0, edit, &[])
+    }
+
+    /// Returns the body for a replay: every lifetime is reduced by the whole seconds of `age`.
+    pub fn aged(&self, age: Duration) -> Bytes {
+        let age = age.as_secs();
+        if age == 0 {
+            return self.body.clone();
+        }
+        let edit = |name: &str| match name {
+            "expires_in" | "authorization_expires_in" => self.reduced(name, age),
+            name if REFRESH_LIFETIMES.contains(&name) => self.reduced(name, age),
+            _ => Edit::Keep,
+        };
+        self.edited(0, edit, &[])
+    }
+
+    fn reduced(&self, name: &str, age: u64) -> Edit<'static> {
+        match self.value(name).and_then(seconds) {
+            Some(left @ 1..) => Edit::Seconds(left.saturating_sub(age)),
+            _ => Edit::Keep,
+        }
     }
 
     /// Returns the body with its known members edited. Members of `added` that are missing are
     /// appended, unless their edit removes them. `more` is the number of bytes that are added at
     /// most.
-    fn edited<'a>(&self, more: usize, edit: impl Fn(Name) -> Edit<'a>, added: &[Name]) -> Bytes {
+    fn edited<'a>(&self, more: usize, edit: impl Fn(&str) -> Edit<'a>, added: &[&str]) -> Bytes {
         let mut out = Splice::new(&self.body, more);
         // The end of the last member, once one was kept. From then on, a member is removed together
         // with the comma before it; until then, with the comma after it.
@@ -123,7 +144,7 @@ impl TokenResponse {
                     (None, None) => member.start..end,
                 });
             } else if edit != Edit::Keep {
-                let quoted = self.raw(&member.value).starts_with('"');
+                let quoted = self.body.get(member.value.start) == Some(&b'"');
                 edit.write(out.replace(member.value.clone()), quoted);
             }
             if edit != Edit::Remove || before.is_some() {
@@ -141,33 +162,11 @@ impl TokenResponse {
                 continue;
             }
             let out = out.replace(end..end);
-            for part in [comma, "\"", name.as_str(), "\":"] {
+            for part in [comma, "\"", name, "\":"] {
                 out.extend_from_slice(part.as_bytes());
             }
             edit.write(out, false);
             comma = ",";
-        }
-        out.finish()
-    }
-
-    /// Returns the body for a replay: every lifetime is reduced by the whole seconds of `age`.
-    pub fn aged(&self, age: Duration) -> Bytes {
-        let age = age.as_secs();
-        if age == 0 {
-            return self.body.clone();
-        }
-        let mut out = Splice::new(&self.body, 0);
-        for MemberAt { known, value, .. } in &self.members {
-            if known.is_some_and(Name::is_lifetime)
-                && let Some(seconds) = seconds(self.raw(value)).filter(|seconds| *seconds > 0)
-            {
-                let quoted = self.raw(value).starts_with('"');
-                write_seconds(
-                    out.replace(value.clone()),
-                    seconds.saturating_sub(age),
-                    quoted,
-                );
-            }
         }
         out.finish()
     }
@@ -179,18 +178,24 @@ enum Edit<'a> {
     Keep,
     Remove,
     Text(&'a str),
-    /// The value is the whole seconds.
-    Seconds(Duration),
+    Seconds(u64),
 }
 
 impl Edit<'_> {
+    /// Returns the edit that writes the whole seconds of `time`.
+    const fn seconds(time: Duration) -> Self {
+        Self::Seconds(time.as_secs())
+    }
+
     /// Writes the new value. Seconds are written as a string if `quoted`.
     fn write(self, out: &mut Vec<u8>, quoted: bool) {
-        match self {
-            Self::Keep | Self::Remove => {}
-            Self::Text(text) => write_string(out, text),
-            Self::Seconds(time) => write_seconds(out, time.as_secs(), quoted),
-        }
+        let written = match self {
+            Self::Keep | Self::Remove => Ok(()),
+            Self::Text(text) => serde_json::to_writer(out, text).map_err(Into::into),
+            Self::Seconds(seconds) if quoted => write!(out, "\"{seconds}\""),
+            Self::Seconds(seconds) => write!(out, "{seconds}"),
+        };
+        debug_assert!(written.is_ok(), "writing to a vector does not fail");
     }
 }
 
@@ -201,17 +206,6 @@ pub(crate) fn cut(body: &[u8], ranges: Vec<Range<usize>>) -> Bytes {
         out.replace(range);
     }
     out.finish()
-}
-
-fn write_seconds(out: &mut Vec<u8>, seconds: u64, quoted: bool) {
-    let quote = if quoted { "\"" } else { "" };
-    let written = write!(out, "{quote}{seconds}{quote}");
-    debug_assert!(written.is_ok(), "writing to a vector does not fail");
-}
-
-fn write_string(out: &mut Vec<u8>, text: &str) {
-    let written = serde_json::to_writer(out, text);
-    debug_assert!(written.is_ok(), "writing to a vector does not fail");
 }
 
 /// A copy of a body in which some ranges are replaced, in ascending order.
