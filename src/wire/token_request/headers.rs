@@ -5,30 +5,10 @@ use super::FormError;
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Charsets that include ASCII, and the header that declares them. Clients that declare one of them
-/// still percent-encode in UTF-8.
-static CHARSETS: [(&str, HeaderValue); 5] = [
-    (
-        "utf-8",
-        HeaderValue::from_static("application/x-www-form-urlencoded; charset=utf-8"),
-    ),
-    (
-        "utf8",
-        HeaderValue::from_static("application/x-www-form-urlencoded; charset=utf-8"),
-    ),
-    (
-        "us-ascii",
-        HeaderValue::from_static("application/x-www-form-urlencoded; charset=us-ascii"),
-    ),
-    (
-        "iso-8859-1",
-        HeaderValue::from_static("application/x-www-form-urlencoded; charset=iso-8859-1"),
-    ),
-    (
-        "windows-1252",
-        HeaderValue::from_static("application/x-www-form-urlencoded; charset=windows-1252"),
-    ),
-];
+/// Charsets that include ASCII. Clients that declare one of them still percent-encode in UTF-8.
+const CHARSETS: [&str; 4] = [UTF_8, "us-ascii", "iso-8859-1", "windows-1252"];
+
+const UTF_8: &str = "utf-8";
 
 /// Checks that the headers declare a form without a content coding, and reduces `Content-Type` to
 /// the type and its charset.
@@ -36,20 +16,16 @@ static CHARSETS: [(&str, HeaderValue); 5] = [
 /// The inner service gets no other parameter of the type: it might find a charset in it that this
 /// check has not found (RFC 2231 has `charset*` and `charset*0`, for example).
 pub(crate) fn normalize_headers(headers: &mut HeaderMap) -> Result<(), FormError> {
+    if has_content_coding(headers) {
+        return Err(FormError::ContentType);
+    }
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(content_type), None) = (types.next(), types.next()) else {
         return Err(FormError::ContentType);
     };
-    let normal = if content_type == FORM {
-        None
-    } else {
+    if content_type != FORM {
         let text = content_type.to_str().map_err(|_| FormError::ContentType)?;
-        Some(normal_form(text).ok_or(FormError::ContentType)?)
-    };
-    if has_content_coding(headers) {
-        return Err(FormError::ContentType);
-    }
-    if let Some(normal) = normal {
+        let normal = normal_form(text).ok_or(FormError::ContentType)?;
         headers.insert(CONTENT_TYPE, normal);
     }
     Ok(())
@@ -62,7 +38,7 @@ fn normal_form(content_type: &str) -> Option<HeaderValue> {
     if !parts.next()?.eq_ignore_ascii_case(FORM) {
         return None;
     }
-    let mut found: Option<&(&str, HeaderValue)> = None;
+    let mut found = None;
     for parameter in parts {
         if !contains_charset(parameter) {
             continue;
@@ -71,16 +47,26 @@ fn normal_form(content_type: &str) -> Option<HeaderValue> {
         if !name.trim_end().eq_ignore_ascii_case("charset") {
             return None;
         }
-        let value = unquoted(value.trim_start())?;
-        let charset = CHARSETS
-            .iter()
-            .find(|(charset, _)| value.eq_ignore_ascii_case(charset))?;
-        if found.is_some_and(|found| found.1 != charset.1) {
+        let charset = charset(unquoted(value.trim_start())?)?;
+        if found.is_some_and(|found| found != charset) {
             return None;
         }
         found = Some(charset);
     }
-    Some(found.map_or(HeaderValue::from_static(FORM), |(_, normal)| normal.clone()))
+    match found {
+        Some(charset) => format!("{FORM}; charset={charset}").try_into().ok(),
+        None => Some(HeaderValue::from_static(FORM)),
+    }
+}
+
+/// Returns the known charset with this name.
+fn charset(name: &str) -> Option<&'static str> {
+    if name.eq_ignore_ascii_case("utf8") {
+        return Some(UTF_8);
+    }
+    CHARSETS
+        .into_iter()
+        .find(|charset| name.eq_ignore_ascii_case(charset))
 }
 
 /// Returns whether the parameter may declare a charset, also if it is malformed or has another

@@ -125,20 +125,11 @@ const RESOURCE: &str = "resource";
 /// A parameter of which only the presence counts. It may be repeated (RFC 8693 §2.1).
 const AUDIENCE: &str = "audience";
 
-/// The names of all parameters that the layer reads.
-const KNOWN: [&str; Param::ALL.len() + 3] = [
-    Param::GrantType.name(),
-    Param::RefreshToken.name(),
-    Param::Token.name(),
-    Param::ClientId.name(),
-    Param::ClientSecret.name(),
-    Param::ClientAssertion.name(),
-    Param::ClientAssertionType.name(),
-    Param::Scope.name(),
-    RESOURCE,
-    REQUESTED_TOKEN_TYPE,
-    AUDIENCE,
-];
+/// Returns the names of all parameters that the layer reads.
+fn known() -> impl Iterator<Item = &'static str> {
+    let others = [RESOURCE, REQUESTED_TOKEN_TYPE, AUDIENCE];
+    Param::ALL.into_iter().map(Param::name).chain(others)
+}
 
 /// The form of a token, revocation or introspection request.
 pub struct TokenRequest {
@@ -350,10 +341,10 @@ fn read_name(piece: &str) -> Result<Option<&'static str>, FormError> {
     let name = decode(name)?;
     let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
     if name.bytes().all(is_plain) {
-        return Ok(KNOWN.into_iter().find(|known| *name == **known));
+        return Ok(known().find(|known| *name == **known));
     }
     let name = FoldedName::new(&name);
-    Ok(KNOWN.into_iter().find(|known| name.is_read_as(known)))
+    Ok(known().find(|known| name.is_read_as(known)))
 }
 
 /// Decodes `+` and percent-encoding in the name or the value of a parameter, and rejects malformed

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 
-use super::{FormError, KNOWN, MAX_PIECES, Param, TokenRequest, names_a_param, normalize_headers};
+use super::{FormError, MAX_PIECES, Param, TokenRequest, known, names_a_param, normalize_headers};
 
 fn parse(body: &str) -> Result<TokenRequest, FormError> {
     TokenRequest::parse(Bytes::copy_from_slice(body.as_bytes()))
