@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::seal::{Context, Purpose, SealError, SealNonce, Sealer};
+use crate::wire::jwt;
 
 /// The longest issuer and the longest id, in bytes.
 const LONGEST: usize = 1024;
@@ -264,13 +265,8 @@ impl IdToken {
     /// Reads a signed JWT in its compact form. Returns `None` for anything else, such as an
     /// encrypted one.
     pub(crate) fn read(token: &str) -> Option<Self> {
-        let mut parts = token.split('.');
-        let (Some(_), Some(payload), Some(_), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return None;
-        };
-        let payload = Zeroizing::new(URL_SAFE_NO_PAD.decode(payload).ok()?);
+        let payload = URL_SAFE_NO_PAD.decode(jwt::payload(token)?).ok()?;
+        let payload = Zeroizing::new(payload);
         serde_json::from_slice(&payload).ok().map(Self)
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod client;
 pub(crate) mod disclosure;
 mod fold;
 pub(crate) mod json;
+pub(crate) mod jwt;
 mod names;
 pub mod path;
 pub(crate) mod scope;

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 pub(crate) use self::proof::Proofs;
 pub use self::proof::SenderConstrained;
 use crate::wire::json;
+use crate::wire::jwt;
 use crate::wire::names::is_read_as;
 use crate::wire::secret_str::Text;
 use crate::wire::token_request::{self, Param, TokenRequest};
@@ -177,9 +178,13 @@ pub fn identify<'a>(
 ) -> Result<Client<'a>, ClientError> {
     let mut id = extension.cloned();
     let mut secret = None;
-    if let Some(basic) = Basic::read(headers)? {
-        agree(&mut id, basic.user.as_str())?;
-        secret = basic.password;
+    let mut other_scheme = None;
+    match Basic::read(headers)? {
+        Some(basic) => {
+            agree(&mut id, basic.user.as_str())?;
+            secret = basic.password;
+        }
+        None => other_scheme = headers.get(AUTHORIZATION),
     }
     if let Some(named) = form.get(Param::ClientId) {
         agree(&mut id, named)?;
@@ -201,32 +206,22 @@ pub fn identify<'a>(
         }
     }
     // Some servers compare only the first letters of the scheme, and find a client in this header.
-    let authorization = headers.get(AUTHORIZATION);
-    if authorization.is_some_and(begins_like_basic)
-        && authorization.and_then(basic_credentials).is_none()
-        && id.is_some()
-    {
+    if other_scheme.and_then(after_basic).is_some() && id.is_some() {
         return Err(ClientError::Authorization);
     }
-    let credential = match (assertion, secret) {
-        (Some(_), _) => Credential::Assertion,
-        (None, Some(secret)) => Credential::Secret(secret),
-        (None, None) => match authorization {
-            Some(other) if basic_credentials(other).is_none() => {
-                Credential::Outside(Some(hidden(other)))
-            }
-            _ if extension.is_some() => Credential::Outside(None),
-            _ => Credential::None,
-        },
+    let credential = match (assertion, secret, other_scheme) {
+        (Some(_), _, _) => Credential::Assertion,
+        (None, Some(secret), _) => Credential::Secret(secret),
+        (None, None, Some(other)) => {
+            let mut other = other.clone();
+            // So that `Debug` does not show it.
+            other.set_sensitive(true);
+            Credential::Outside(Some(other))
+        }
+        (None, None, None) if extension.is_some() => Credential::Outside(None),
+        (None, None, None) => Credential::None,
     };
     Ok(Client { id, credential })
-}
-
-/// Returns the same value, marked as sensitive so that `Debug` does not show it.
-fn hidden(value: &HeaderValue) -> HeaderValue {
-    let mut value = value.clone();
-    value.set_sensitive(true);
-    value
 }
 
 fn agree(id: &mut Option<ClientId>, named: &str) -> Result<(), ClientError> {
@@ -234,15 +229,11 @@ fn agree(id: &mut Option<ClientId>, named: &str) -> Result<(), ClientError> {
         Some(id) if id.as_str() == named => Ok(()),
         Some(_) => Err(ClientError::Disagree),
         None => {
-            *id =
-                Some(
-                    named
-                        .try_into()
-                        .map_err(|InvalidClientId| match named.len() > LONGEST {
-                            true => ClientError::TooLong { basic: false },
-                            false => ClientError::Malformed,
-                        })?,
-                );
+            let invalid = |InvalidClientId| match named.len() > LONGEST {
+                true => ClientError::TooLong { basic: false },
+                false => ClientError::Malformed,
+            };
+            *id = Some(named.try_into().map_err(invalid)?);
             Ok(())
         }
     }
@@ -257,8 +248,10 @@ fn agree(id: &mut Option<ClientId>, named: &str) -> Result<(), ClientError> {
 /// [`ClientError::Issuer`] if the issuer is not the subject, because some servers identify the
 /// client by `iss`.
 fn subject(assertion: &str) -> Result<Text<'static>, ClientError> {
-    let payload = payload(assertion).ok_or(ClientError::Assertion)?;
-    let claims = std::str::from_utf8(&payload)
+    let payload = jwt::payload(assertion).ok_or(ClientError::Assertion)?;
+    let claims = URL_SAFE_NO_PAD_INDIFFERENT.decode(payload);
+    let claims = claims.map_err(|_| ClientError::Assertion)?;
+    let claims = std::str::from_utf8(&claims)
         .ok()
         .and_then(|text| json::members(text).ok())
         .ok_or(ClientError::Assertion)?;
@@ -268,17 +261,6 @@ fn subject(assertion: &str) -> Result<Text<'static>, ClientError> {
         return Err(ClientError::Issuer);
     }
     Ok(subject.into_owned())
-}
-
-/// Returns the decoded payload of a signed JWT.
-fn payload(assertion: &str) -> Option<Vec<u8>> {
-    let mut parts = assertion.split('.');
-    let (Some(_), Some(payload), Some(_), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return None;
-    };
-    URL_SAFE_NO_PAD_INDIFFERENT.decode(payload).ok()
 }
 
 /// Returns the claim with this name, if there is one. Returns an error if two parsers could find
@@ -314,16 +296,13 @@ impl Basic {
             return Err(ClientError::Disagree);
         }
         // Some servers also separate the scheme by a blank that is not ASCII.
-        if !first
-            .as_bytes()
-            .iter()
-            .all(|byte| matches!(byte, b' '..=b'~'))
-        {
+        let is_printable = |byte: &u8| matches!(byte, b' '..=b'~');
+        if !first.as_bytes().iter().all(is_printable) {
             return Err(ClientError::Authorization);
         }
-        match basic_credentials(first) {
-            Some(credentials) => Self::decode(credentials).map(Some),
-            None => Ok(None),
+        match after_basic(first) {
+            Some(rest @ ([] | [b' ', ..])) => Self::decode(rest.trim_ascii_start()).map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -353,18 +332,12 @@ impl Basic {
     }
 }
 
-/// Returns the credentials after the scheme, if the scheme is Basic.
-fn basic_credentials(value: &HeaderValue) -> Option<&[u8]> {
-    let credentials = value.as_bytes().trim_ascii().get(BASIC.len()..)?;
-    (begins_like_basic(value) && matches!(credentials, [] | [b' ', ..]))
-        .then(|| credentials.trim_ascii_start())
-}
-
-const BASIC: &[u8] = b"basic";
-
-fn begins_like_basic(value: &HeaderValue) -> bool {
-    let scheme = value.as_bytes().trim_ascii().get(..BASIC.len());
-    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(BASIC))
+/// Returns what follows the first letters, if they are those of the scheme Basic.
+fn after_basic(value: &HeaderValue) -> Option<&[u8]> {
+    const BASIC: &[u8] = b"basic";
+    let value = value.as_bytes().trim_ascii();
+    let (scheme, rest) = value.split_at_checked(BASIC.len())?;
+    scheme.eq_ignore_ascii_case(BASIC).then_some(rest)
 }
 
 #[cfg(test)]
