@@ -69,7 +69,8 @@ impl Iterator for Units<'_> {
             0xf0..=0xf4 => 4,
             _ => return Some(Unit::BadUtf8),
         };
-        for slot in bytes.iter_mut().take(length).skip(1) {
+        let (bytes, _) = bytes.split_at_mut(length);
+        for slot in bytes.iter_mut().skip(1) {
             let before = self.clone();
             match self.byte() {
                 Some((byte, _)) if !byte.is_ascii() => *slot = byte,
@@ -79,9 +80,7 @@ impl Iterator for Units<'_> {
                 }
             }
         }
-        let decoded = bytes
-            .get(..length)
-            .and_then(|bytes| std::str::from_utf8(bytes).ok());
+        let decoded = std::str::from_utf8(bytes).ok();
         let char = decoded.and_then(|text| text.chars().next());
         Some(char.map_or(Unit::BadUtf8, |char| Unit::Char { char, escaped }))
     }

@@ -79,19 +79,16 @@ fn is_known(name: &[u8], known: &str) -> bool {
     let name = start
         .and_then(|start| name.get(start..))
         .unwrap_or_default();
-    let before = |ends: &dyn Fn(u8) -> bool| {
-        let end = name.iter().position(|byte| ends(*byte));
-        name.get(..end.unwrap_or(name.len())).unwrap_or_default()
-    };
-    let ends_name = |byte| matches!(byte, 0 | b'=');
-    let ends_part = |byte| ends_name(byte) || matches!(byte, b'[' | b']' | b':');
-    let part = before(&ends_part);
+    let ends_name = |byte: &u8| matches!(byte, 0 | b'=');
+    let ends_part = |byte: &u8| ends_name(byte) || matches!(byte, b'[' | b']' | b':');
+    let part = name.split(ends_part).next().unwrap_or_default();
     if matches(part, known) {
         return true;
     }
     // A bracket that is not closed is no bracket for PHP.
     let rest = name.get(part.len()..).unwrap_or_default();
-    rest.starts_with(b"[") && !rest.contains(&b']') && matches(before(&ends_name), known)
+    let whole = name.split(ends_name).next().unwrap_or_default();
+    rest.starts_with(b"[") && !rest.contains(&b']') && matches(whole, known)
 }
 
 /// Returns whether servers may ignore this byte at the edges of a name.
@@ -103,31 +100,23 @@ fn matches(name: &[u8], known: &str) -> bool {
     let end = name.iter().rposition(|byte| !is_edge(*byte));
     let name = end.and_then(|end| name.get(..=end)).unwrap_or_default();
     let known = known.as_bytes();
-    let first = name.iter().position(|byte| *byte == ANY);
-    let last = name.iter().rposition(|byte| *byte == ANY);
-    let (Some(first), Some(last)) = (first, last) else {
-        return name.len() == known.len() && starts_alike(name.iter(), known.iter());
+    let mut parts = name.split(|byte| *byte == ANY);
+    let before = parts.next().unwrap_or_default();
+    let Some(after) = parts.next_back() else {
+        return is_alike(before, known);
     };
-    let before = name.get(..first).unwrap_or_default();
-    let after = name.get(last + 1..).unwrap_or_default();
     before.len() + after.len() < known.len()
-        && starts_alike(before.iter(), known.iter())
-        && starts_alike(after.iter().rev(), known.iter().rev())
+        && is_alike(before, &known[..before.len()])
+        && is_alike(after, &known[known.len() - after.len()..])
 }
 
-/// Returns whether the bytes of a folded name are those with which `known` begins.
-fn starts_alike<'a>(
-    name: impl Iterator<Item = &'a u8>,
-    known: impl Iterator<Item = &'a u8>,
-) -> bool {
-    name.zip(known).all(|(byte, known)| {
-        let byte = if is_edge(*byte) {
-            b'_'
-        } else {
-            byte.to_ascii_lowercase()
-        };
-        byte == *known
-    })
+/// Returns whether the bytes of a folded name are those of `known`.
+fn is_alike(name: &[u8], known: &[u8]) -> bool {
+    let lenient = |byte: &u8| match is_edge(*byte) {
+        true => b'_',
+        false => byte.to_ascii_lowercase(),
+    };
+    name.iter().map(lenient).eq(known.iter().copied())
 }
 
 #[cfg(test)]

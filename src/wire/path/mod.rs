@@ -73,7 +73,7 @@ use http::uri::{InvalidUri, InvalidUriParts, PathAndQuery};
 
 pub use self::prefix::{InvalidPath, PathPrefix};
 pub use self::rules::{PathMatch, PathRules};
-use self::scan::{Scan, scan, stays_below};
+use self::scan::{Scan, fully_decoded, scan};
 
 /// The class of a path: unambiguous if all servers resolve it to the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +113,7 @@ pub fn classify(path: &str) -> PathClass {
 /// ```
 #[must_use]
 pub fn leaves_base(path: &str) -> bool {
-    !path.starts_with('/') || !stays_below(path.as_bytes())
+    !path.starts_with('/') || fully_decoded(path.as_bytes()).is_none()
 }
 
 /// The error of [`replace_path`].

@@ -93,14 +93,12 @@ impl PathPrefix {
     ///
     /// It is also `true` for a path that is covered anyway.
     pub(super) fn covers_behind_script(&self, path: &str) -> bool {
-        let path_info = |at| {
-            path.split_at_checked(at)
-                .is_some_and(|(before, path_info)| {
-                    is_script(before.rsplit('/').next().unwrap_or_default().as_bytes())
-                        && self.covers(path_info)
-                })
+        let is_behind_script = |(at, _)| {
+            let (before, path_info) = path.split_at(at);
+            let segment = before.rsplit('/').next().unwrap_or_default();
+            is_script(segment.as_bytes()) && self.covers(path_info)
         };
-        self.read(path, true).is_some() || path.match_indices('/').any(|(at, _)| path_info(at))
+        self.read(path, true).is_some() || path.match_indices('/').any(is_behind_script)
     }
 
     /// Returns the configured path without a trailing slash.
@@ -117,8 +115,8 @@ impl PathPrefix {
         let mut names = self.names.as_slice();
         while let [name, following @ ..] = names {
             let segments = rest.strip_prefix('/')?;
-            let (segment, after) =
-                segments.split_at_checked(segments.find('/').unwrap_or(segments.len()))?;
+            let end = segments.find('/').unwrap_or(segments.len());
+            let (segment, after) = segments.split_at(end);
             rest = after;
             if is_nothing(segment) {
                 continue;
@@ -259,10 +257,8 @@ fn name(segment: &str) -> Option<Vec<u8>> {
 
 /// Returns whether some server ignores the segment because it is empty or consists of parameters.
 fn is_nothing(segment: &str) -> bool {
-    let mut folded = Units::of(segment.as_bytes())
-        .map(folded)
-        .skip_while(is_blank);
-    matches!(folded.next(), None | Some(Folded::Ascii(b';')))
+    let mut visible = folded(segment.as_bytes()).skip_while(is_blank);
+    matches!(visible.next(), None | Some(Folded::Ascii(b';')))
 }
 
 /// The spelling of a prefix in a path, from the closest to the most distant.
@@ -285,9 +281,7 @@ fn is_name(segment: &[u8], name: &[u8], last: bool) -> bool {
 /// Returns the spelling of `name`, which is in lower case, in the segment. Returns `None` if no
 /// server reads the segment as `name`.
 fn spelling(segment: &[u8], name: &[u8], last: bool) -> Option<Spelling> {
-    let visible = Units::of(segment)
-        .map(folded)
-        .filter(|folded| *folded != Folded::Invisible);
+    let visible = folded(segment).filter(|folded| *folded != Folded::Invisible);
     let mut found = visible.skip_while(is_blank);
     for wanted in name {
         match found.next() {
@@ -319,11 +313,12 @@ fn spelling(segment: &[u8], name: &[u8], last: bool) -> Option<Spelling> {
     Some(spelling)
 }
 
-pub(super) fn folded(unit: Unit) -> Folded {
-    match unit {
+/// Decodes and folds the characters of a segment.
+pub(super) fn folded(segment: &[u8]) -> impl Iterator<Item = Folded> + Clone {
+    Units::of(segment).map(|unit| match unit {
         Unit::Char { char, .. } => fold(char),
         Unit::BadEscape { .. } | Unit::BadUtf8 => Folded::Other,
-    }
+    })
 }
 
 pub(super) const fn is_blank(folded: &Folded) -> bool {

@@ -64,26 +64,19 @@ impl PathRules {
         if may_have_script(path) && self.guarded.iter().any(behind_script) {
             return PathMatch::Refused;
         }
-        let mut spellings = self
-            .guarded
-            .iter()
-            .map(|prefix| prefix.spelling(path))
-            .enumerate();
-        match spellings.find_map(|(index, spelling)| Some((index, spelling?))) {
-            // The path may or may not be the guarded one.
-            Some((_, Spelling::Unknown)) => return PathMatch::Refused,
-            Some((index, _)) => return PathMatch::Guarded(index),
-            None => {}
+        for (index, prefix) in self.guarded.iter().enumerate() {
+            match prefix.spelling(path) {
+                // The path may or may not be the guarded one.
+                Some(Spelling::Unknown) => return PathMatch::Refused,
+                Some(Spelling::Same | Spelling::Extended) => return PathMatch::Guarded(index),
+                None => {}
+            }
         }
         // `//a/token` is a reference to the host `a` for servers that resolve the path as a URL
         // (RFC 3986 §4.2).
+        let mut guarded = self.guarded.iter();
         match without_authority(path) {
-            Some(path)
-                if self
-                    .guarded
-                    .iter()
-                    .any(|prefix| prefix.covers_behind_script(path)) =>
-            {
+            Some(path) if guarded.any(|prefix| prefix.covers_behind_script(path)) => {
                 PathMatch::Refused
             }
             _ => PathMatch::Open,
@@ -113,18 +106,15 @@ impl PathRules {
 
     /// Returns whether an ambiguous path may pass.
     fn allows(&self, path: &str) -> bool {
-        let below = |allowed: &PathPrefix| {
-            let rest = path
-                .strip_prefix(allowed.trimmed())
-                .filter(|rest| rest.starts_with('/'))?;
-            let rest = fully_decoded(rest.as_bytes())?;
-            (!self
-                .guarded
-                .iter()
-                .any(|guarded| guarded.may_cover(allowed, &rest)))
-            .then_some(())
-        };
-        self.allowed.iter().find_map(below).is_some()
+        self.allowed.iter().any(|allowed| {
+            let rest = path.strip_prefix(allowed.trimmed());
+            let rest = rest.filter(|rest| rest.starts_with('/'));
+            let decoded = rest.and_then(|rest| fully_decoded(rest.as_bytes()));
+            decoded.is_some_and(|rest| {
+                let mut guarded = self.guarded.iter();
+                !guarded.any(|guarded| guarded.may_cover(allowed, &rest))
+            })
+        })
     }
 }
 

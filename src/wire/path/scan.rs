@@ -2,10 +2,10 @@
 
 use percent_encoding::percent_decode;
 
+use super::prefix::is_blank;
 use crate::wire::fold::{Folded, Unit, Units, fold};
 
-/// The number of levels of encoding that [`stays_below`] decodes. A path with more levels does not
-/// stay below.
+/// The most levels of encoding that [`fully_decoded`] decodes.
 const LEVELS: usize = 4;
 
 /// The parts of a path that servers read in different ways, in order of severity.
@@ -29,39 +29,6 @@ struct Segment {
     named: bool,
     /// Whether some servers read the rest as a parameter, a query or a fragment.
     closed: bool,
-    /// The part of the beginning of a cookieless segment that was found.
-    cookieless: Cookieless,
-}
-
-/// The beginning of a segment that ASP.NET drops, because it holds a session identifier (`(S(x))`,
-/// `(A(x)F(y))`).
-#[derive(Clone, Copy, Default)]
-enum Cookieless {
-    #[default]
-    Nothing,
-    Open,
-    Letter,
-    Whole,
-    No,
-}
-
-impl Cookieless {
-    /// Returns the state after another character.
-    const fn then(self, char: char, folded: Folded) -> Self {
-        // Parentheses, including the compatibility forms of Unicode.
-        let open = matches!(
-            char,
-            '(' | '\u{207d}' | '\u{208d}' | '\u{fe35}' | '\u{fe59}' | '\u{ff08}'
-        );
-        match (self, folded) {
-            (Self::Nothing, Folded::Ascii(b' ' | b'+')) => Self::Nothing,
-            (Self::Nothing, _) if open => Self::Open,
-            (Self::Open, Folded::Ascii(b'a'..=b'z') | Folded::Letters) => Self::Letter,
-            (Self::Letter, _) if open => Self::Whole,
-            (Self::Nothing | Self::Open | Self::Letter, Folded::Invisible) => self,
-            _ => Self::No,
-        }
-    }
 }
 
 impl Segment {
@@ -87,17 +54,8 @@ fn is_plain(path: &[u8]) -> bool {
     path.iter().all(|byte| {
         let before = std::mem::replace(&mut before, *byte);
         match byte {
-            b'a'..=b'z'
-            | b'A'..=b'Z'
-            | b'0'..=b'9'
-            | b'/'
-            | b'-'
-            | b'_'
-            | b'~'
-            | b':'
-            | b'@'
-            | b'='
-            | b',' => true,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => true,
+            b'/' | b'-' | b'_' | b'~' | b':' | b'@' | b'=' | b',' => true,
             b'.' => !matches!(before, b'/' | b'.'),
             _ => false,
         }
@@ -109,20 +67,19 @@ fn is_plain(path: &[u8]) -> bool {
 fn scan_units(path: &[u8], decoded: bool) -> Scan {
     let mut found = Scan::Plain;
     let mut segment = Segment::default();
-    for unit in Units::of(path) {
+    let mut units = Units::of(path);
+    if is_cookieless(units.clone()) {
+        return Scan::Hard;
+    }
+    while let Some(unit) = units.next() {
         let (char, escaped) = match unit {
             Unit::Char { char, escaped } => (char, escaped),
             Unit::BadEscape { unicode: false } if decoded => ('-', false),
             Unit::BadEscape { .. } | Unit::BadUtf8 => return Scan::Hard,
         };
-        let folded = fold(char);
-        segment.cookieless = segment.cookieless.then(char, folded);
-        if matches!(segment.cookieless, Cookieless::Whole) {
-            return Scan::Hard;
-        }
-        match folded {
+        match fold(char) {
             Folded::Ascii(byte @ (b'/' | b'\\')) => {
-                if segment.is_hard() {
+                if segment.is_hard() || is_cookieless(units.clone()) {
                     return Scan::Hard;
                 }
                 segment = Segment::default();
@@ -144,9 +101,25 @@ fn scan_units(path: &[u8], decoded: bool) -> Scan {
     if segment.is_hard() { Scan::Hard } else { found }
 }
 
-/// Returns whether every server keeps `path` below the segments before it.
-pub(super) fn stays_below(path: &[u8]) -> bool {
-    fully_decoded(path).is_some()
+/// Returns whether a segment begins like one that ASP.NET drops, because it holds a session
+/// identifier (`(S(x))`, `(A(x)F(y))`).
+fn is_cookieless(segment: Units<'_>) -> bool {
+    // Parentheses, including the compatibility forms of Unicode.
+    const OPEN: [char; 6] = [
+        '(', '\u{207d}', '\u{208d}', '\u{fe35}', '\u{fe59}', '\u{ff08}',
+    ];
+    let chars = segment.map_while(|unit| match unit {
+        Unit::Char { char, .. } => Some(char),
+        Unit::BadEscape { .. } | Unit::BadUtf8 => None,
+    });
+    let mut visible = chars
+        .filter(|char| fold(*char) != Folded::Invisible)
+        .skip_while(|char| is_blank(&fold(*char)));
+    let is_open = |char| OPEN.contains(&char);
+    let is_letter = |char| matches!(fold(char), Folded::Ascii(b'a'..=b'z') | Folded::Letters);
+    visible.next().is_some_and(is_open)
+        && visible.next().is_some_and(is_letter)
+        && visible.next().is_some_and(is_open)
 }
 
 /// Decodes a path until nothing changes, and returns it if no level holds anything

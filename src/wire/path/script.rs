@@ -1,7 +1,7 @@
 //! Segments that servers drop because they name a program.
 
 use super::prefix::{folded, is_blank};
-use crate::wire::fold::{Folded, Units};
+use crate::wire::fold::Folded;
 
 /// The extensions of program names. A number may follow (`.php8`).
 const ENDINGS: [&[u8]; 22] = [
@@ -12,7 +12,7 @@ const ENDINGS: [&[u8]; 22] = [
 /// Returns whether some server reads the segment as the name of a program that handles the path
 /// after it (RFC 3875 §4.1.5).
 pub(super) fn is_script(segment: &[u8]) -> bool {
-    let mut rest = Units::of(segment).map(folded);
+    let mut rest = folded(segment);
     while let Some(found) = rest.next() {
         match found {
             Folded::Ascii(b'.') if ENDINGS.iter().any(|ending| ends_with(rest.clone(), ending)) => {
