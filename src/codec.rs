@@ -8,7 +8,6 @@
 #![allow(unreachable_pub, reason = "`crate::fuzzing` exports some of it")]
 
 use std::fmt;
-use std::iter;
 use std::ops::RangeInclusive;
 use std::str;
 
@@ -55,6 +54,24 @@ impl Writer {
         parts.iter().for_each(|part| self.0.extend_from_slice(part));
     }
 
+    /// Writes a field for each of these values.
+    pub(crate) fn put_all<T: AsRef<[u8]>>(
+        &mut self,
+        field: u8,
+        values: impl IntoIterator<Item = T>,
+    ) {
+        for value in values {
+            self.put(field, value.as_ref());
+        }
+    }
+
+    /// Writes a field without contents if `flag` is set.
+    pub(crate) fn put_flag(&mut self, field: u8, flag: bool) {
+        if flag {
+            self.put(field, &[]);
+        }
+    }
+
     pub(crate) fn put_time(&mut self, field: u8, time: Timestamp) {
         self.put(field, &timestamp(time));
     }
@@ -89,66 +106,41 @@ pub fn with_checksum(key: &Key, tag: &ClaimTag, value: &[u8]) -> Bytes {
     out.into()
 }
 
-/// The fields of a record. A decoder takes each by its id.
-pub(crate) struct Fields {
-    bytes: Bytes,
-    /// The places of the fields by id. `None` for an id that the record does not have.
-    places: [Option<Place>; PLACES],
+/// The fields of a record, in order. A decoder takes each by its id.
+pub(crate) struct Fields<'a> {
+    record: &'a Bytes,
+    fields: Vec<(u8, &'a [u8])>,
 }
 
-/// All ids that a decoder knows are below this number. Fields with other ids are
-/// [unknown](Fields::unknown).
-const PLACES: usize = 32;
-
-/// The place of a field in the bytes of a record.
-#[derive(Clone, Copy)]
-struct Place {
-    start: u32,
-    len: u32,
-    /// Whether the record has more fields with the same id. This is the first one.
-    repeated: bool,
-}
-
-impl Fields {
+impl<'a> Fields<'a> {
     /// Returns the fields of a record, and checks its format and its checksum.
     pub(crate) fn checked(
         format: u8,
         key: &Key,
         tag: &ClaimTag,
-        value: &Bytes,
+        record: &'a Bytes,
     ) -> Result<Self, DecodeError> {
-        let fields = Self::unchecked(format, value)?;
-        if value[1..HEAD] != checksum(key, tag, &fields.bytes) {
+        let fields = Self::unchecked(format, record)?;
+        if record[1..HEAD] != checksum(key, tag, &record[HEAD..]) {
             return Err(DecodeError::Damaged);
         }
         Ok(fields)
     }
 
     /// Returns the fields of a record, and checks its format and the lengths of the fields.
-    pub(crate) fn unchecked(format: u8, value: &Bytes) -> Result<Self, DecodeError> {
-        match value.first() {
+    pub(crate) fn unchecked(format: u8, record: &'a Bytes) -> Result<Self, DecodeError> {
+        match record.first() {
             Some(&found) if found != format => return Err(DecodeError::Format(found)),
-            _ if value.len() < HEAD => return Err(DecodeError::Damaged),
+            _ if record.len() < HEAD => return Err(DecodeError::Damaged),
             _ => {}
         }
-        let bytes = value.slice(HEAD..);
-        let mut places = [None; PLACES];
-        let mut rest = &bytes[..];
-        while let Some((id, field)) = next(&mut rest)? {
-            match places.get_mut(usize::from(id)) {
-                Some(Some(Place { repeated, .. })) => *repeated = true,
-                Some(place) => {
-                    let start = bytes.len() - rest.len() - field.len();
-                    *place = Some(Place {
-                        start: u32::try_from(start).map_err(|_| DecodeError::Damaged)?,
-                        len: u32::try_from(field.len()).map_err(|_| DecodeError::Damaged)?,
-                        repeated: false,
-                    });
-                }
-                None => {}
-            }
+        // The record of a grant has up to twenty fields.
+        let mut fields = Vec::with_capacity(24);
+        let mut rest = &record[HEAD..];
+        while let Some(field) = next(&mut rest)? {
+            fields.push(field);
         }
-        Ok(Self { bytes, places })
+        Ok(Self { record, fields })
     }
 
     /// Decodes a field that the record must have, once.
@@ -166,14 +158,11 @@ impl Fields {
         id: u8,
         decode: impl FnOnce(Field<'_>) -> Result<T, DecodeError>,
     ) -> Result<Option<T>, DecodeError> {
-        match self.place(id) {
-            None => Ok(None),
-            Some(place) if place.repeated => Err(DecodeError::Damaged),
-            Some(Place { start, len, .. }) => {
-                let start = start as usize;
-                let bytes = self.bytes.get(start..start + len as usize);
-                decode(self.field(bytes.ok_or(DecodeError::Damaged)?)).map(Some)
-            }
+        let mut found = self.all(id);
+        match (found.next(), found.next()) {
+            (None, _) => Ok(None),
+            (Some(field), None) => decode(field).map(Some),
+            (Some(_), Some(_)) => Err(DecodeError::Damaged),
         }
     }
 
@@ -183,50 +172,28 @@ impl Fields {
         id: u8,
         decode: impl Fn(Field<'_>) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>, DecodeError> {
-        if self.place(id).is_none() {
-            return Ok(Vec::new());
-        }
-        self.all()
-            .filter(|(found, _)| *found == id)
-            .map(|(_, bytes)| decode(self.field(bytes)))
-            .collect()
+        self.all(id).map(decode).collect()
     }
 
     /// Returns whether the record has a flag: a field without contents. Contents that a later
     /// version has written would be lost when the record is encoded again, so they are an error.
     pub(crate) fn flag(&self, id: u8) -> Result<bool, DecodeError> {
-        let empty = |field: Field<'_>| match field.bytes {
-            [] => Ok(()),
-            _ => Err(DecodeError::Damaged),
-        };
-        Ok(self.optional(id, empty)?.is_some())
+        Ok(self.optional(id, |field| field.end())?.is_some())
     }
 
     /// Returns the fields of later versions, whose ids are not `known`.
     pub(crate) fn unknown(&self, known: RangeInclusive<u8>) -> Vec<(u8, Bytes)> {
-        self.all()
-            .filter(|(id, _)| !known.contains(id))
-            .map(|(id, bytes)| (id, self.field(bytes).to_bytes()))
+        let unknown = self.fields.iter().filter(|(id, _)| !known.contains(id));
+        unknown
+            .map(|(id, bytes)| (*id, self.record.slice_ref(bytes)))
             .collect()
     }
 
-    /// Returns the place of the first field with this id.
-    fn place(&self, id: u8) -> Option<Place> {
-        let place = self.places.get(usize::from(id));
-        debug_assert!(place.is_some(), "a field with the id {id} is never found");
-        place.copied().flatten()
-    }
-
-    fn field<'a>(&'a self, bytes: &'a [u8]) -> Field<'a> {
-        Field {
-            bytes,
-            record: &self.bytes,
-        }
-    }
-
-    fn all(&self) -> impl Iterator<Item = (u8, &[u8])> {
-        let mut rest = &self.bytes[..];
-        iter::from_fn(move || next(&mut rest).ok().flatten())
+    /// Returns the fields with this id.
+    fn all(&self, id: u8) -> impl Iterator<Item = Field<'a>> {
+        let record = self.record;
+        let found = self.fields.iter().filter(move |(found, _)| *found == id);
+        found.map(move |(_, bytes)| Field { bytes, record })
     }
 }
 
@@ -253,6 +220,11 @@ impl<'a> Field<'a> {
 
     pub(crate) const fn is_empty(self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// Returns an error unless the field is empty.
+    pub(crate) fn end(self) -> Result<(), DecodeError> {
+        self.is_empty().then_some(()).ok_or(DecodeError::Damaged)
     }
 
     /// Returns the contents, which share the bytes of the record.
@@ -285,7 +257,8 @@ pub(crate) fn bytes(field: Field<'_>) -> Result<Bytes, DecodeError> {
 
 /// Decodes a field that is UTF-8.
 pub(crate) fn text(field: Field<'_>) -> Result<Utf8, DecodeError> {
-    Utf8::from_bytes(field.to_bytes()).ok_or(DecodeError::Damaged)
+    str::from_utf8(field.bytes).map_err(|_| DecodeError::Damaged)?;
+    Ok(Utf8(field.to_bytes()))
 }
 
 /// Encodes a time as milliseconds in 48 bits, which is enough until the year 10889. A later time is
@@ -298,10 +271,8 @@ pub(crate) fn timestamp(time: Timestamp) -> [u8; TIMESTAMP] {
 /// Decodes a field that is a time.
 pub(crate) fn read_timestamp(mut field: Field<'_>) -> Result<Timestamp, DecodeError> {
     let time = field.take_timestamp()?;
-    match field.is_empty() {
-        true => Ok(time),
-        false => Err(DecodeError::Damaged),
-    }
+    field.end()?;
+    Ok(time)
 }
 
 fn checksum(key: &Key, tag: &ClaimTag, fields: &[u8]) -> [u8; CHECKSUM] {
@@ -317,16 +288,13 @@ fn checksum(key: &Key, tag: &ClaimTag, fields: &[u8]) -> [u8; CHECKSUM] {
 pub struct Utf8(Bytes);
 
 impl Utf8 {
-    /// Returns `None` if the bytes are not UTF-8.
-    pub(crate) fn from_bytes(bytes: Bytes) -> Option<Self> {
-        str::from_utf8(&bytes).is_ok().then_some(Self(bytes))
-    }
-
     pub(crate) fn as_str(&self) -> &str {
         str::from_utf8(&self.0).unwrap_or_default()
     }
+}
 
-    pub(crate) const fn as_bytes(&self) -> &Bytes {
+impl AsRef<[u8]> for Utf8 {
+    fn as_ref(&self) -> &[u8] {
         &self.0
     }
 }

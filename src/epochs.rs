@@ -174,7 +174,7 @@ impl Table {
         let mut out = Writer::new(FORMAT);
         out.put_time(ALL, self.all);
         for (client, epoch) in &self.clients {
-            out.put_parts(CLIENT, &[&timestamp(*epoch), client.as_bytes()]);
+            out.put_parts(CLIENT, &[&timestamp(*epoch), client.as_ref()]);
         }
         for (field, bytes) in &self.unknown {
             out.put(*field, bytes);

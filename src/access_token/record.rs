@@ -63,28 +63,18 @@ impl AccessRecord {
     /// Encodes the record as the entry for `key`.
     pub fn entry(&self, key: &Key, version: Version) -> Entry {
         let mut out = Writer::new(FORMAT);
-        out.put(CLIENT_ID, self.client_id.as_bytes());
-        if let Some(scope) = &self.scope {
-            out.put(SCOPE, scope.as_bytes());
-        }
-        for resource in &self.resources {
-            out.put(RESOURCE, resource.as_bytes());
-        }
+        out.put(CLIENT_ID, self.client_id.as_ref());
+        out.put_all(SCOPE, &self.scope);
+        out.put_all(RESOURCE, &self.resources);
         out.put_time(ISSUED_AT, self.issued_at);
         out.put_time(EXPIRES_AT, self.expires_at);
-        if self.has_grant {
-            out.put(GRANT, &[]);
-        }
+        out.put_flag(GRANT, self.has_grant);
         out.put(SEALED, &self.sealed);
-        if let Some(profile) = &self.profile {
-            out.put(PROFILE, profile);
-        }
+        out.put_all(PROFILE, &self.profile);
         if let Some(renewable) = &self.renewable {
             renewable.put(RENEWABLE, &mut out);
         }
-        if self.revocation_pending {
-            out.put(REVOCATION_PENDING, &[]);
-        }
+        out.put_flag(REVOCATION_PENDING, self.revocation_pending);
         for (field, bytes) in &self.unknown {
             out.put(*field, bytes);
         }

@@ -38,13 +38,9 @@ impl Record {
             resources,
             absolute_end,
         } = &self.binding;
-        out.put(CLIENT_ID, client_id.as_bytes());
-        if let Some(scope) = scope {
-            out.put(SCOPE, scope.as_bytes());
-        }
-        for resource in resources {
-            out.put(RESOURCE, resource.as_bytes());
-        }
+        out.put(CLIENT_ID, client_id.as_ref());
+        out.put_all(SCOPE, scope);
+        out.put_all(RESOURCE, resources);
         let times = [
             (CREATED_AT, Some(self.created_at)),
             (ROTATED_AT, self.rotated_at),
@@ -57,18 +53,12 @@ impl Record {
             (LISTED_UNTIL, self.listed_until),
         ];
         for (field, time) in times {
-            if let Some(time) = time {
-                out.put_time(field, time);
-            }
+            out.put_all(field, time.map(timestamp));
         }
         out.put(GENERATION, &self.generation.to_be_bytes());
         out.put(SEALED, &self.sealed);
-        if let Some(profile) = &self.profile {
-            out.put(PROFILE, profile);
-        }
-        if let Some(revocable) = &self.revocable {
-            out.put(REVOCABLE, revocable);
-        }
+        out.put_all(PROFILE, &self.profile);
+        out.put_all(REVOCABLE, &self.revocable);
         if let Some(Previous {
             hash,
             link,
@@ -81,15 +71,9 @@ impl Record {
             let windows = [*retry_until, *shared_until, *recover_until].map(timestamp);
             out.put_parts(PREVIOUS, &[hash.as_bytes(), windows.as_flattened(), link]);
         }
-        if self.presented {
-            out.put(PRESENTED, &[]);
-        }
-        if self.revocation_pending {
-            out.put(REVOCATION_PENDING, &[]);
-        }
-        if self.authenticated {
-            out.put(AUTHENTICATED, &[]);
-        }
+        out.put_flag(PRESENTED, self.presented);
+        out.put_flag(REVOCATION_PENDING, self.revocation_pending);
+        out.put_flag(AUTHENTICATED, self.authenticated);
         for (field, bytes) in &self.unknown {
             out.put(*field, bytes);
         }
@@ -109,7 +93,7 @@ impl Binding {
     }
 }
 
-fn read(fields: &Fields) -> Result<Record, DecodeError> {
+fn read(fields: &Fields<'_>) -> Result<Record, DecodeError> {
     Ok(Record {
         binding: Binding {
             client_id: fields.required(CLIENT_ID, text)?,
@@ -139,10 +123,8 @@ fn read(fields: &Fields) -> Result<Record, DecodeError> {
 
 fn read_generation(mut field: Field<'_>) -> Result<u32, DecodeError> {
     let generation = u32::from_be_bytes(field.take()?);
-    match field.is_empty() {
-        true => Ok(generation),
-        false => Err(DecodeError::Damaged),
-    }
+    field.end()?;
+    Ok(generation)
 }
 
 fn read_previous(mut field: Field<'_>) -> Result<Previous, DecodeError> {
