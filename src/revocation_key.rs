@@ -6,10 +6,9 @@
 
 use bytes::Bytes;
 use hkdf::Hkdf;
-use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::seal::{Context, Purpose, SealError, SealNonce, Sealer, Secret};
+use crate::seal::{Context, Purpose, SealError, SealNonce, Sealer, Secret, expand};
 use crate::store::Key;
 
 const INFO: &[u8] = b"tower-oauth-refresh v1 revocation seal";
@@ -56,11 +55,8 @@ impl RevocationKey {
     /// Each grant has a key of its own, because one key must not seal more than 2^32 messages with
     /// random nonces (NIST SP 800-38D §8.3), and the server key is used for all grants.
     fn sealer(&self, grant: &Key) -> Sealer {
-        let mut key = Zeroizing::new([0; 32]);
-        Hkdf::<Sha256>::new(Some(&self.0[..]), grant.as_bytes())
-            .expand(INFO, &mut *key)
-            .expect("HKDF can expand to 32 bytes");
-        Sealer::new(Secret::new(&key))
+        let derived = Hkdf::new(Some(&self.0[..]), grant.as_bytes());
+        Sealer::new(Secret::new(&expand(&derived, INFO)))
     }
 }
 

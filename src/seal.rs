@@ -6,11 +6,11 @@
 //! for each call of the inner service, far less than the 2^32 that are allowed for one key (NIST SP
 //! 800-38D §8.3).
 
-use std::fmt;
 use std::mem;
 
 use aes_gcm::aead::AeadInOut as _;
 use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce, Tag};
+use bytes::BufMut as _;
 use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::{Zeroize as _, Zeroizing};
@@ -38,12 +38,6 @@ impl<'a> Secret<'a> {
 
     pub(crate) const fn as_bytes(&self) -> &[u8; 32] {
         self.0
-    }
-}
-
-impl fmt::Debug for Secret<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
     }
 }
 
@@ -144,10 +138,7 @@ impl Sealer {
         extra: &[&[u8]],
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        let (nonce, text, tag) = split(sealed)?;
-        let mut message = Zeroizing::new(text.to_vec());
-        decrypt(&self.0, context, extra, (nonce, &mut message, tag))?;
-        Ok(message)
+        decrypt(&self.0, &[], context, extra, sealed)
     }
 
     /// Opens a text, like [`open`](Self::open). Returns an error if the message is not UTF-8.
@@ -164,6 +155,8 @@ impl Sealer {
     }
 }
 
+redacted_debug!(self: Sealer);
+
 /// Opens a message that was sealed with this secret and context, and appends it to `lead`. Makes
 /// one allocation of the exact size.
 #[cfg_attr(
@@ -176,48 +169,42 @@ pub(crate) fn open_behind(
     context: Context<'_>,
     sealed: &[u8],
 ) -> Result<Vec<u8>, SealError> {
-    let (nonce, text, tag) = split(sealed)?;
-    let mut whole = Vec::with_capacity(lead.len() + text.len());
-    whole.extend_from_slice(lead);
-    whole.extend_from_slice(text);
-    decrypt(
-        &cipher(secret),
-        context,
-        &[],
-        (nonce, whole.split_at_mut(lead.len()).1, tag),
-    )?;
-    Ok(whole)
+    decrypt(&cipher(secret), lead, context, &[], sealed).map(|mut whole| mem::take(&mut *whole))
 }
 
 fn cipher(secret: Secret<'_>) -> Aes256Gcm {
+    let derived = Hkdf::from_prk(secret.0)
+        .expect("32 bytes are long enough as a pseudorandom key of SHA-256");
+    Aes256Gcm::new((&*expand(&derived, INFO)).into())
+}
+
+/// Returns the key that HKDF derives for `info` (RFC 5869 §2.3).
+pub(crate) fn expand(derived: &Hkdf<Sha256>, info: &[u8]) -> Zeroizing<[u8; 32]> {
     let mut key = Zeroizing::new([0; 32]);
-    Hkdf::<Sha256>::from_prk(secret.0)
-        .expect("32 bytes are long enough as a pseudorandom key of SHA-256")
-        .expand(INFO, &mut *key)
+    derived
+        .expand(info, &mut *key)
         .expect("HKDF can expand to 32 bytes");
-    Aes256Gcm::new((&*key).into())
+    key
 }
 
-fn split(sealed: &[u8]) -> Result<(&[u8; NONCE], &[u8], &[u8; TAG]), SealError> {
-    let (nonce, rest) = sealed.split_first_chunk().ok_or(SealError)?;
-    let (text, tag) = rest.split_last_chunk().ok_or(SealError)?;
-    Ok((nonce, text, tag))
-}
-
-/// Decrypts `text` in place.
+/// Opens a message and appends it to `lead`.
 fn decrypt(
     cipher: &Aes256Gcm,
+    lead: &[u8],
     context: Context<'_>,
     extra: &[&[u8]],
-    (nonce, text, tag): (&[u8; NONCE], &mut [u8], &[u8; TAG]),
-) -> Result<(), SealError> {
+    sealed: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    let (nonce, rest) = sealed.split_first_chunk::<NONCE>().ok_or(SealError)?;
+    let (text, tag) = rest.split_last_chunk::<TAG>().ok_or(SealError)?;
+    let mut whole = Zeroizing::new([lead, text].concat());
+    let (_, text) = whole.split_at_mut(lead.len());
     let opened = with_associated_data(context, extra, |data| {
         cipher.decrypt_inout_detached(&Nonce::from(*nonce), data, text.into(), &Tag::from(*tag))
     });
-    opened.map_err(|_| SealError)
+    opened.map_err(|_| SealError)?;
+    Ok(whole)
 }
-
-redacted_debug!(self: Sealer);
 
 /// Calls `then` with the associated data. Every part is preceded by its length, so that two
 /// different lists of parts never have the same encoding. Short data is kept on the stack.
@@ -227,16 +214,8 @@ fn with_associated_data<T>(
     then: impl FnOnce(&[u8]) -> T,
 ) -> T {
     const ROOM: usize = 256;
-    let Context {
-        purpose,
-        key,
-        client_id,
-    } = context;
-    let parts = || {
-        [key.as_bytes().as_slice(), client_id.as_bytes()]
-            .into_iter()
-            .chain(extra.iter().copied())
-    };
+    let own = [&context.key.as_bytes()[..], context.client_id.as_bytes()];
+    let parts = || own.iter().chain(extra);
     let len = parts().map(|part| part.len() + 8).sum::<usize>() + 1;
     let mut room = [0; ROOM];
     let mut heap = Vec::new();
@@ -247,27 +226,16 @@ fn with_associated_data<T>(
             &mut heap[..]
         }
     };
-    // Erase only the part in use, because erasing is slow.
-    let data = Erased(data);
-    let (head, mut rest) = data.0.split_at_mut(1);
-    head.fill(purpose as u8);
+    let mut rest = &mut *data;
+    rest.put_u8(context.purpose as u8);
     for part in parts() {
-        for bytes in [&(part.len() as u64).to_be_bytes()[..], part] {
-            let (at, after) = rest.split_at_mut(bytes.len());
-            at.copy_from_slice(bytes);
-            rest = after;
-        }
+        rest.put_u64(part.len() as u64);
+        rest.put_slice(part);
     }
-    then(data.0)
-}
-
-/// Bytes that are erased on drop.
-struct Erased<'a>(&'a mut [u8]);
-
-impl Drop for Erased<'_> {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
+    let result = then(data);
+    // Erases only the part in use, because erasing is slow.
+    data.zeroize();
+    result
 }
 
 /// The error for a message that cannot be opened: it has another secret or context, or is damaged.

@@ -9,12 +9,11 @@
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use hkdf::Hkdf;
-use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
 use crate::codec::{DecodeError, Fields, Writer, bytes};
-use crate::seal::{Context, Purpose, SealError, SealNonce, Sealer, Secret};
+use crate::seal::{Context, Purpose, SealError, SealNonce, Sealer, Secret, expand};
 use crate::store::{ClaimTag, Entry, Key, Version};
 use crate::subject::{Subject, SubjectKey};
 
@@ -68,17 +67,10 @@ impl Index {
             text.put_slice(issuer.as_bytes());
         }
         text.put_slice(id.as_bytes());
-        let derived = Hkdf::<Sha256>::new(subject_key.map(SubjectKey::as_bytes), &text);
-        let expand = |info| {
-            let mut bytes = Zeroizing::new([0; 32]);
-            derived
-                .expand(info, &mut *bytes)
-                .expect("HKDF can expand to 32 bytes");
-            bytes
-        };
+        let derived = Hkdf::new(subject_key.map(SubjectKey::as_bytes), &text);
         Self {
-            key: Key::new(*expand(KEY_INFO)),
-            sealer: Sealer::new(Secret::new(&expand(SEAL_INFO))),
+            key: Key::new(*expand(&derived, KEY_INFO)),
+            sealer: Sealer::new(Secret::new(&expand(&derived, SEAL_INFO))),
         }
     }
 
