@@ -17,6 +17,8 @@
 
 #![allow(unreachable_pub, reason = "`crate::fuzzing` exports some of it")]
 
+use std::marker::PhantomData;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
@@ -39,30 +41,47 @@ const CHECKSUM_DOMAIN: &str = "tower-oauth-refresh checksum";
 /// The first bytes of a token. The key of its grant is derived from them.
 pub(crate) type TokenId = [u8; ID];
 
-/// The payload of a token: `id ‖ generation ‖ secret`.
+/// A token of the layer: `id ‖ generation ‖ secret`.
 #[derive(Clone, PartialEq, Eq)]
-struct Opaque(Zeroizing<[u8; LEN]>);
+pub struct Token<Kind>(Zeroizing<[u8; LEN]>, PhantomData<Kind>);
 
-impl Opaque {
-    fn new(id: TokenId, generation: u32, secret: &[u8; SECRET]) -> Self {
+/// A refresh token of the layer.
+pub type RefreshToken = Token<RefreshKind>;
+
+/// A reference access token, which stands for an upstream access token.
+pub type AccessToken = Token<AccessKind>;
+
+/// The kind of refresh tokens.
+#[derive(Clone, PartialEq, Eq)]
+pub enum RefreshKind {}
+
+/// The kind of reference access tokens.
+#[derive(Clone, PartialEq, Eq)]
+pub enum AccessKind {}
+
+impl<Kind> Token<Kind> {
+    /// Creates a token. `id` must be random, or the access id of a grant. `secret` must be random.
+    pub fn new(id: TokenId, generation: u32, secret: &[u8; SECRET]) -> Self {
         let mut bytes = Zeroizing::new([0; LEN]);
         bytes[..ID].copy_from_slice(&id);
         bytes[ID..ID + GENERATION].copy_from_slice(&generation.to_be_bytes());
         bytes[ID + GENERATION..].copy_from_slice(secret);
-        Self(bytes)
+        Self(bytes, PhantomData)
     }
 
-    fn parse(prefix: &str, text: &str) -> Option<Self> {
+    /// Parses `text`, if it has the layer's format and its checksum is right.
+    pub fn parse(prefix: &str, text: &str) -> Option<Self> {
         let encoded = text
             .strip_prefix(prefix)
             .filter(|encoded| encoded.len() == ENCODED_LEN)?;
         let mut bytes = Zeroizing::new([0; LEN + CHECKSUM]);
         let len = URL_SAFE_NO_PAD.decode_slice(encoded, &mut *bytes).ok()?;
         let (payload, sum) = bytes.get(..len)?.split_first_chunk()?;
-        (*sum == checksum(prefix, payload)).then(|| Self(Zeroizing::new(*payload)))
+        (*sum == checksum(prefix, payload)).then(|| Self(Zeroizing::new(*payload), PhantomData))
     }
 
-    fn encode(&self, prefix: &str) -> Zeroizing<String> {
+    /// Returns the text of the token, as the client receives it.
+    pub fn encode(&self, prefix: &str) -> Zeroizing<String> {
         let mut bytes = Zeroizing::new([0; LEN + CHECKSUM]);
         bytes[..LEN].copy_from_slice(&*self.0);
         bytes[LEN..].copy_from_slice(&checksum(prefix, &self.0));
@@ -72,24 +91,23 @@ impl Opaque {
         text
     }
 
-    fn id(&self) -> TokenId {
-        *self.0.first_chunk().expect("a token is longer than its id")
-    }
-
-    fn generation(&self) -> u32 {
+    /// Returns the generation of the refresh token, or of that with which it was issued.
+    pub fn generation(&self) -> u32 {
         let [_, _, _, _, _, _, _, _, _, _, _, _, a, b, c, d, ..] = *self.0;
         u32::from_be_bytes([a, b, c, d])
     }
 
-    fn secret(&self) -> Secret<'_> {
-        Secret::new(
-            self.0
-                .last_chunk()
-                .expect("a token is longer than its secret"),
-        )
+    /// Returns the secret that seals what is stored for the token.
+    pub(crate) fn secret(&self) -> Secret<'_> {
+        let secret = self.0.last_chunk();
+        Secret::new(secret.expect("a token is longer than its secret"))
     }
 
-    fn hash(&self) -> [u8; 32] {
+    fn first_bytes(&self) -> TokenId {
+        *self.0.first_chunk().expect("a token is longer than its id")
+    }
+
+    fn digest(&self) -> [u8; 32] {
         Sha256::digest(*self.0).into()
     }
 }
@@ -106,47 +124,19 @@ fn checksum(prefix: &str, payload: &[u8; LEN]) -> [u8; CHECKSUM] {
     sum
 }
 
-/// A refresh token of the layer.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RefreshToken(Opaque);
-
 impl RefreshToken {
-    /// Creates a token. `id` and `secret` must be random.
-    pub fn new(id: TokenId, generation: u32, secret: &[u8; SECRET]) -> Self {
-        Self(Opaque::new(id, generation, secret))
-    }
-
-    /// Parses `text`, if it has the layer's format and its checksum is right.
-    pub fn parse(prefix: &str, text: &str) -> Option<Self> {
-        Opaque::parse(prefix, text).map(Self)
-    }
-
-    /// Returns the text of the token, as the client receives it.
-    pub fn encode(&self, prefix: &str) -> Zeroizing<String> {
-        self.0.encode(prefix)
-    }
-
     /// Returns the token with these bytes, which are not encoded.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.try_into().ok()?;
-        Some(Self(Opaque(Zeroizing::new(bytes))))
+        Some(Self(Zeroizing::new(bytes), PhantomData))
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.0.0[..]
+        &self.0[..]
     }
 
     pub fn id(&self) -> TokenId {
-        self.0.id()
-    }
-
-    pub fn generation(&self) -> u32 {
-        self.0.generation()
-    }
-
-    /// Returns the secret that seals the record of the grant for this token.
-    pub(crate) fn secret(&self) -> Secret<'_> {
-        self.0.secret()
+        self.first_bytes()
     }
 
     /// Returns the id of the access tokens of the same grant.
@@ -155,7 +145,7 @@ impl RefreshToken {
     /// one could make a refresh token of an older generation from an access token, it could end the
     /// grant by presenting it, as reuse.
     pub fn access_id(&self) -> TokenId {
-        let digest = Sha256::digest(&self.0.0[..ID]);
+        let digest = Sha256::digest(self.id());
         let mut id = [0; ID];
         id.copy_from_slice(&digest[..ID]);
         id
@@ -168,48 +158,19 @@ impl RefreshToken {
 
     /// Returns the hash of the token, which the store has as the tag of the entry.
     pub fn hash(&self) -> ClaimTag {
-        ClaimTag::new(self.0.hash())
+        ClaimTag::new(self.digest())
     }
 }
 
-/// A reference access token, which stands for an upstream access token.
-#[derive(Clone, PartialEq, Eq)]
-pub struct AccessToken(Opaque);
-
 impl AccessToken {
-    /// Creates a token. `id` is the access id of its grant, or random. `secret` must be random.
-    pub fn new(id: TokenId, generation: u32, secret: &[u8; SECRET]) -> Self {
-        Self(Opaque::new(id, generation, secret))
-    }
-
-    /// Parses `text`, if it has the layer's format and its checksum is right.
-    pub fn parse(prefix: &str, text: &str) -> Option<Self> {
-        Opaque::parse(prefix, text).map(Self)
-    }
-
-    /// Returns the text of the token, as the client receives it.
-    pub fn encode(&self, prefix: &str) -> Zeroizing<String> {
-        self.0.encode(prefix)
-    }
-
-    /// Returns the generation of the refresh token with which it was issued.
-    pub fn generation(&self) -> u32 {
-        self.0.generation()
-    }
-
-    /// Returns the secret that seals its record.
-    pub(crate) fn secret(&self) -> Secret<'_> {
-        self.0.secret()
-    }
-
     /// Returns the key of its record.
     pub fn key(&self) -> Key {
-        Key::new(self.0.hash())
+        Key::new(self.digest())
     }
 
     /// Returns the key of the grant to which it belongs, if its record says that it belongs to one.
     pub fn grant_key(&self) -> Key {
-        grant_key(self.0.id())
+        grant_key(self.first_bytes())
     }
 }
 
@@ -303,7 +264,7 @@ mod tests {
             RefreshToken::parse("rt_", &text.replace("at_", "rt_")),
             None
         );
-        let refresh = RefreshToken(access.0.clone());
+        let refresh = RefreshToken::from_bytes(&access.0[..]).unwrap();
         assert_ne!(
             refresh.key(),
             token().key(),
