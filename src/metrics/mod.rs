@@ -52,7 +52,6 @@
 mod store;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ::metrics::{
     Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram,
@@ -94,49 +93,31 @@ pub struct Metrics(Arc<Handles>);
 struct Handles {
     /// Indexed by the number of the [`EventKind`].
     events: Vec<EventHandles>,
-    /// Indexed by the number of the [`StoreOp`].
-    store_calls: [StoreCallHandles; StoreOp::ALL.len()],
+    get: StoreCallHandles,
+    swap: StoreCallHandles,
+    sidecar: StoreCallHandles,
+    claim: StoreCallHandles,
+    announce: StoreCallHandles,
     hits: Counter,
     misses: Counter,
 }
 
 struct EventHandles {
-    kind: EventKind,
     count: Counter,
     duration: Option<Histogram>,
 }
 
+/// The metrics of one operation of a store.
 struct StoreCallHandles {
     duration: Histogram,
     errors: Counter,
 }
 
-/// The operations of a store that are measured.
-#[derive(Clone, Copy)]
-enum StoreOp {
-    Get,
-    Swap,
-    Sidecar,
-    Claim,
-    Announce,
-}
-
-impl StoreOp {
-    const ALL: [Self; 5] = [
-        Self::Get,
-        Self::Swap,
-        Self::Sidecar,
-        Self::Claim,
-        Self::Announce,
-    ];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "get",
-            Self::Swap => "swap",
-            Self::Sidecar => "sidecar",
-            Self::Claim => "claim",
-            Self::Announce => "announce",
+impl StoreCallHandles {
+    fn new(op: &'static str) -> Self {
+        Self {
+            duration: histogram!(STORE_CALL_DURATION, "op" => op),
+            errors: counter!(STORE_CALL_ERRORS, "op" => op),
         }
     }
 }
@@ -147,22 +128,19 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         describe();
-        let mut events: Vec<_> = EventKind::ALL
-            .iter()
-            .map(|kind| EventHandles {
-                kind: *kind,
-                count: counter!(EVENTS, "kind" => kind.as_str()),
-                duration: has_token_response(*kind)
-                    .then(|| histogram!(ROTATION_DURATION, "kind" => kind.as_str())),
-            })
-            .collect();
-        events.sort_by_key(|handles| handles.kind as usize);
+        // `ALL` has the kinds in the order of their numbers.
+        let events = EventKind::ALL.iter().map(|kind| EventHandles {
+            count: counter!(EVENTS, "kind" => kind.as_str()),
+            duration: has_token_response(*kind)
+                .then(|| histogram!(ROTATION_DURATION, "kind" => kind.as_str())),
+        });
         Self(Arc::new(Handles {
-            events,
-            store_calls: StoreOp::ALL.map(|op| StoreCallHandles {
-                duration: histogram!(STORE_CALL_DURATION, "op" => op.as_str()),
-                errors: counter!(STORE_CALL_ERRORS, "op" => op.as_str()),
-            }),
+            events: events.collect(),
+            get: StoreCallHandles::new("get"),
+            swap: StoreCallHandles::new("swap"),
+            sidecar: StoreCallHandles::new("sidecar"),
+            claim: StoreCallHandles::new("claim"),
+            announce: StoreCallHandles::new("announce"),
             hits: counter!(CACHE_LOOKUPS, "result" => "hit"),
             misses: counter!(CACHE_LOOKUPS, "result" => "miss"),
         }))
@@ -185,19 +163,6 @@ impl Metrics {
     #[must_use]
     pub fn store<S>(&self, store: S) -> MeteredStore<S> {
         MeteredStore::new(store, self.clone())
-    }
-
-    fn record_store_call(&self, op: StoreOp, duration: Duration, failed: bool) {
-        let handles = &self.0.store_calls[op as usize];
-        handles.duration.record(duration);
-        if failed {
-            handles.errors.increment(1);
-        }
-    }
-
-    fn record_lookup(&self, is_hit: bool) {
-        let Handles { hits, misses, .. } = &*self.0;
-        if is_hit { hits } else { misses }.increment(1);
     }
 }
 
@@ -223,25 +188,23 @@ const fn has_token_response(kind: EventKind) -> bool {
 }
 
 fn describe() {
-    describe_counter!(EVENTS, Unit::Count, "Events, by kind");
-    describe_histogram!(
-        ROTATION_DURATION,
-        Unit::Seconds,
-        "Time from a refresh request to its token response, by kind of event"
-    );
-    describe_histogram!(
-        STORE_CALL_DURATION,
-        Unit::Seconds,
-        "Duration of store calls, by operation"
-    );
-    describe_counter!(
-        STORE_CALL_ERRORS,
-        Unit::Count,
-        "Store calls that failed, by operation"
-    );
-    describe_counter!(
-        CACHE_LOOKUPS,
-        Unit::Count,
-        "Lookups in the cache in front of the store, by result"
-    );
+    for (name, description) in [
+        (EVENTS, "Events, by kind"),
+        (STORE_CALL_ERRORS, "Store calls that failed, by operation"),
+        (
+            CACHE_LOOKUPS,
+            "Lookups in the cache in front of the store, by result",
+        ),
+    ] {
+        describe_counter!(name, Unit::Count, description);
+    }
+    for (name, description) in [
+        (
+            ROTATION_DURATION,
+            "Time from a refresh request to its token response, by kind of event",
+        ),
+        (STORE_CALL_DURATION, "Duration of store calls, by operation"),
+    ] {
+        describe_histogram!(name, Unit::Seconds, description);
+    }
 }

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Metrics, StoreOp};
+use super::{Handles, Metrics, StoreCallHandles};
 use crate::clock::Timestamp;
 use crate::store::{
     Announcements, Change, Claim, ClaimTag, Entry, Hint, Key, Sidecar, SidecarName, Store,
@@ -35,23 +35,24 @@ impl<S> MeteredStore<S> {
     pub fn into_inner(self) -> S {
         self.inner
     }
+}
 
-    async fn measured<T>(
-        &self,
-        op: StoreOp,
-        call: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        let start = Instant::now();
-        let result = call.await;
-        self.metrics
-            .record_store_call(op, start.elapsed(), result.is_err());
-        result
+async fn measured<T>(
+    handles: &StoreCallHandles,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let start = Instant::now();
+    let result = call.await;
+    handles.duration.record(start.elapsed());
+    if result.is_err() {
+        handles.errors.increment(1);
     }
+    result
 }
 
 impl<S: Store> Store for MeteredStore<S> {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        self.measured(StoreOp::Get, self.inner.get(key)).await
+        measured(&self.metrics.0.get, self.inner.get(key)).await
     }
 
     async fn swap(
@@ -62,12 +63,12 @@ impl<S: Store> Store for MeteredStore<S> {
         sidecars: &[Sidecar],
     ) -> Result<Swap, StoreError> {
         let call = self.inner.swap(key, expected, change, sidecars);
-        self.measured(StoreOp::Swap, call).await
+        measured(&self.metrics.0.swap, call).await
     }
 
     async fn sidecar(&self, key: &Key, name: &SidecarName) -> Result<Option<Bytes>, StoreError> {
         let call = self.inner.sidecar(key, name);
-        self.measured(StoreOp::Sidecar, call).await
+        measured(&self.metrics.0.sidecar, call).await
     }
 
     async fn claim(
@@ -78,18 +79,19 @@ impl<S: Store> Store for MeteredStore<S> {
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {
         let call = self.inner.claim(key, tag, version, lease);
-        self.measured(StoreOp::Claim, call).await
+        measured(&self.metrics.0.claim, call).await
     }
 
     fn peek(&self, key: &Key) -> Option<Hint> {
         let hint = self.inner.peek(key);
-        self.metrics.record_lookup(hint.is_some());
+        let Handles { hits, misses, .. } = &*self.metrics.0;
+        if hint.is_some() { hits } else { misses }.increment(1);
         hint
     }
 
     async fn announce(&self, ended: &[Key]) -> Result<(), StoreError> {
         let call = self.inner.announce(ended);
-        self.measured(StoreOp::Announce, call).await
+        measured(&self.metrics.0.announce, call).await
     }
 
     fn announcements(&self) -> Option<Announcements> {
