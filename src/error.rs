@@ -103,11 +103,11 @@ pub enum RefreshError {
     UpstreamTimeout,
     /// 503 `temporarily_unavailable`: the system's random number generator failed.
     #[error("the server is unavailable, try again")]
-    Random(#[source] RandomUnavailable),
+    Random(#[from] RandomUnavailable),
     /// 503 `temporarily_unavailable`: the store failed. 500 `server_error`: the stored entry is
     /// corrupt.
     #[error("the server is unavailable")]
-    Store(#[source] StoreError),
+    Store(#[from] StoreError),
     /// 502 `server_error`: the inner service returned a response that cannot be read or must not be
     /// passed on.
     ///
@@ -118,18 +118,6 @@ pub enum RefreshError {
     UpstreamUnreadable,
 }
 
-impl From<StoreError> for RefreshError {
-    fn from(source: StoreError) -> Self {
-        Self::Store(source)
-    }
-}
-
-impl From<RandomUnavailable> for RefreshError {
-    fn from(source: RandomUnavailable) -> Self {
-        Self::Random(source)
-    }
-}
-
 impl RefreshError {
     /// Returns the HTTP status of the response. For [`InvalidGrant`](Self::InvalidGrant) the client
     /// gets 401 instead if
@@ -137,45 +125,37 @@ impl RefreshError {
     /// is set.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
-        match self {
-            Self::InvalidRequest(_)
-            | Self::InvalidGrant
-            | Self::InvalidScope
-            | Self::InvalidTarget => StatusCode::BAD_REQUEST,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::InvalidClient { .. } => StatusCode::UNAUTHORIZED,
-            Self::Busy
-            | Self::Overloaded
-            | Self::UpstreamUnavailable
-            | Self::Random(_)
-            | Self::Store(StoreError::Unavailable(_)) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Store(StoreError::Corrupt(_)) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::UpstreamUnreadable => StatusCode::BAD_GATEWAY,
-            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-        }
+        self.status_and_code().0
     }
 
     /// Returns the `error` code of the response (RFC 6749 §5.2, RFC 8707 §2).
     #[must_use]
     pub const fn code(&self) -> &'static str {
+        self.status_and_code().1
+    }
+
+    const fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::InvalidRequest(_)
-            | Self::MethodNotAllowed
-            | Self::BodyTooLarge
-            | Self::RequestTimeout => "invalid_request",
-            Self::InvalidClient { .. } => "invalid_client",
-            Self::InvalidGrant => "invalid_grant",
-            Self::InvalidScope => "invalid_scope",
-            Self::InvalidTarget => "invalid_target",
+            Self::InvalidRequest(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "invalid_request"),
+            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "invalid_request"),
+            Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "invalid_request"),
+            Self::InvalidClient { .. } => (StatusCode::UNAUTHORIZED, "invalid_client"),
+            Self::InvalidGrant => (StatusCode::BAD_REQUEST, "invalid_grant"),
+            Self::InvalidScope => (StatusCode::BAD_REQUEST, "invalid_scope"),
+            Self::InvalidTarget => (StatusCode::BAD_REQUEST, "invalid_target"),
             Self::Busy
             | Self::Overloaded
             | Self::UpstreamUnavailable
-            | Self::UpstreamTimeout
             | Self::Random(_)
-            | Self::Store(StoreError::Unavailable(_)) => "temporarily_unavailable",
-            Self::Store(StoreError::Corrupt(_)) | Self::UpstreamUnreadable => "server_error",
+            | Self::Store(StoreError::Unavailable(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
+            }
+            Self::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "temporarily_unavailable"),
+            Self::UpstreamUnreadable => (StatusCode::BAD_GATEWAY, "server_error"),
+            Self::Store(StoreError::Corrupt(_)) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "server_error")
+            }
         }
     }
 
