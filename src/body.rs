@@ -3,7 +3,6 @@
 //! [`RequestBody`] and [`ResponseBody`] are either the body that the layer was given, unchanged, or
 //! bytes that the layer wrote. [`read`] collects a body up to a limit.
 
-use std::fmt;
 use std::future::poll_fn;
 use std::mem;
 use std::pin::{Pin, pin};
@@ -19,9 +18,18 @@ enum Kind<B> {
         #[pin]
         body: B,
     },
-    Full {
-        bytes: Option<Bytes>,
-    },
+    /// The bytes that are left.
+    Full { bytes: Bytes },
+}
+
+impl<B> Kind<B> {
+    /// Returns the number of bytes that the layer wrote.
+    fn len(&self) -> Option<usize> {
+        match self {
+            Self::Inner { .. } => None,
+            Self::Full { bytes } => Some(bytes.len()),
+        }
+    }
 }
 
 impl<B: Body<Data = Bytes>> Body for Kind<B> {
@@ -34,25 +42,22 @@ impl<B: Body<Data = Bytes>> Body for Kind<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project() {
             KindProj::Inner { body } => body.poll_frame(cx),
-            KindProj::Full { bytes } => {
-                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
-            }
+            KindProj::Full { bytes } if bytes.is_empty() => Poll::Ready(None),
+            KindProj::Full { bytes } => Poll::Ready(Some(Ok(Frame::data(mem::take(bytes))))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Inner { body } => body.is_end_stream(),
-            Self::Full { bytes } => bytes.is_none(),
+            Self::Full { bytes } => bytes.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Inner { body } => body.size_hint(),
-            Self::Full { bytes } => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
-            }
+            Self::Full { bytes } => SizeHint::with_exact(bytes.len() as u64),
         }
     }
 }
@@ -72,25 +77,17 @@ macro_rules! public_body {
             }
 
             pub(crate) fn full(bytes: Bytes) -> Self {
-                Self { kind: Kind::Full { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()) } }
+                Self { kind: Kind::Full { bytes } }
             }
         }
 
-        impl<B> fmt::Debug for $name<B> {
-            /// Omits the bytes, because they contain tokens.
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let len = match &self.kind {
-                    Kind::Inner { .. } => None,
-                    Kind::Full { bytes } => Some(bytes.as_ref().map_or(0, Bytes::len)),
-                };
-                f.debug_struct(stringify!($name)).field("len", &len).finish_non_exhaustive()
-            }
-        }
+        // Omits the bytes, because they contain tokens.
+        redacted_debug!(self: <B> $name { len: self.kind.len() });
 
         impl<B> Default for $name<B> {
             /// Returns an empty body.
             fn default() -> Self {
-                Self { kind: Kind::Full { bytes: None } }
+                Self::full(Bytes::new())
             }
         }
 
@@ -147,34 +144,31 @@ pub(crate) async fn read<B: Body<Data = Bytes>>(body: B, limit: usize) -> Result
     let mut body = pin!(body);
     let mut only = Bytes::new();
     let mut copied = BytesMut::new();
-    poll_fn(|cx| {
-        loop {
-            let Poll::Ready(frame) = body.as_mut().poll_frame(cx) else {
+    loop {
+        let frame = poll_fn(|cx| {
+            let frame = body.as_mut().poll_frame(cx);
+            if frame.is_pending() {
                 copied.extend_from_slice(&mem::take(&mut only));
-                return Poll::Pending;
-            };
-            let Some(frame) = frame else { break };
-            let Ok(frame) = frame else {
-                return Poll::Ready(Err(ReadError::Broken));
-            };
-            let Ok(data) = frame.into_data() else {
-                continue;
-            };
-            if only.len() + copied.len() + data.len() > limit {
-                return Poll::Ready(Err(ReadError::TooLarge));
             }
-            if only.is_empty() && copied.is_empty() {
-                only = data;
-            } else {
-                copied.extend_from_slice(&mem::take(&mut only));
-                copied.extend_from_slice(&data);
-            }
+            frame
+        });
+        let Some(frame) = frame.await else { break };
+        let Ok(data) = frame.map_err(|_| ReadError::Broken)?.into_data() else {
+            continue;
+        };
+        if only.len() + copied.len() + data.len() > limit {
+            return Err(ReadError::TooLarge);
         }
-        Poll::Ready(Ok(if copied.is_empty() {
-            mem::take(&mut only)
+        if only.is_empty() && copied.is_empty() {
+            only = data;
         } else {
-            copied.split().freeze()
-        }))
-    })
-    .await
+            copied.extend_from_slice(&mem::take(&mut only));
+            copied.extend_from_slice(&data);
+        }
+    }
+    if copied.is_empty() {
+        Ok(only)
+    } else {
+        Ok(copied.freeze())
+    }
 }
