@@ -3,6 +3,7 @@
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
+use crate::access::challenge::AccessError;
 use crate::store::Key;
 use crate::token::AccessToken;
 
@@ -13,48 +14,33 @@ pub(crate) struct ParsedToken {
     pub(crate) key: Key,
 }
 
-/// The content of the `Authorization` header.
-#[derive(Debug)]
-pub(crate) enum BearerHeader {
-    /// No header, or credentials of another scheme.
-    Missing,
-    /// More than one header, or one that is not a valid bearer token.
-    Malformed,
-    /// A bearer token that does not have the format of the layer.
-    Foreign,
-    Token(ParsedToken),
-}
-
-impl BearerHeader {
+impl ParsedToken {
     /// Parses the `Authorization` header. Tokens in a form or in the query (RFC 6750 §2.2 and §2.3)
     /// are ignored: RFC 9700 §4.3.2 advises against the query.
-    pub(crate) fn parse(headers: &HeaderMap, prefix: &str) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// [`AccessError::TokenMissing`] without a header, or with credentials of another scheme,
+    /// [`AccessError::InvalidRequest`] for more than one header, or one that is not a valid bearer
+    /// token, [`AccessError::InvalidToken`] for a token that does not have the format of the layer.
+    pub(crate) fn read(headers: &HeaderMap, prefix: &str) -> Result<Self, AccessError> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
-        let Some(value) = values.next() else {
-            return Self::Missing;
-        };
+        let value = values.next().ok_or(AccessError::TokenMissing)?;
         if values.next().is_some() {
-            return Self::Malformed;
+            return Err(AccessError::InvalidRequest);
         }
         let value = value.as_bytes().trim_ascii();
-        let end = value
-            .iter()
-            .position(u8::is_ascii_whitespace)
-            .unwrap_or(value.len());
-        let (scheme, token) = value.split_at(end);
+        let end = value.iter().position(u8::is_ascii_whitespace);
+        let (scheme, text) = value.split_at(end.unwrap_or(value.len()));
         if !scheme.eq_ignore_ascii_case(b"bearer") {
-            return Self::Missing;
+            return Err(AccessError::TokenMissing);
         }
-        match std::str::from_utf8(token.trim_ascii_start()) {
-            Ok(text) if is_token68(text) => match AccessToken::parse(prefix, text) {
-                Some(token) => Self::Token(ParsedToken {
-                    key: token.key(),
-                    token,
-                }),
-                None => Self::Foreign,
-            },
-            _ => Self::Malformed,
-        }
+        let text = std::str::from_utf8(text.trim_ascii_start()).ok();
+        let text = text.filter(|text| is_token68(text));
+        let text = text.ok_or(AccessError::InvalidRequest)?;
+        let token = AccessToken::parse(prefix, text).ok_or(AccessError::InvalidToken)?;
+        let key = token.key();
+        Ok(Self { token, key })
     }
 }
 
@@ -76,66 +62,74 @@ mod tests {
         let token = AccessToken::new([0; 12], 0, &[0; 32]).encode("at_");
         let token = token.as_str();
         let rows: [(&str, Vec<String>, &str); 17] = [
-            ("none", vec![], "Missing"),
-            ("basic", vec!["Basic YTpi".into()], "Missing"),
+            ("none", vec![], "Err(TokenMissing"),
+            ("basic", vec!["Basic YTpi".into()], "Err(TokenMissing"),
             (
                 "a scheme that starts with the word Bearer",
                 vec!["Bearers abc".into()],
-                "Missing",
+                "Err(TokenMissing",
             ),
-            ("an empty header", vec![String::new()], "Missing"),
-            ("a token", vec![format!("Bearer {token}")], "Token"),
+            ("an empty header", vec![String::new()], "Err(TokenMissing"),
+            ("a token", vec![format!("Bearer {token}")], "Ok(ParsedToken"),
             (
                 "a scheme in another case",
                 vec![format!("bEARER {token}")],
-                "Token",
+                "Ok(ParsedToken",
             ),
             (
                 "several spaces",
                 vec![format!("  Bearer   {token} ")],
-                "Token",
+                "Ok(ParsedToken",
             ),
             (
                 "a token of another issuer",
                 vec!["Bearer abc.def-_~+/==".into()],
-                "Foreign",
+                "Err(InvalidToken",
             ),
             (
                 "a token with another prefix",
                 vec![format!("Bearer {}", token.replace("at_", "rt_"))],
-                "Foreign",
+                "Err(InvalidToken",
             ),
             (
                 "a truncated token",
                 vec![format!("Bearer {}", &token[..60])],
-                "Foreign",
+                "Err(InvalidToken",
             ),
-            ("the scheme alone", vec!["Bearer".into()], "Malformed"),
+            (
+                "the scheme alone",
+                vec!["Bearer".into()],
+                "Err(InvalidRequest",
+            ),
             (
                 "the scheme and a space",
                 vec!["Bearer ".into()],
-                "Malformed",
+                "Err(InvalidRequest",
             ),
-            ("padding alone", vec!["Bearer ==".into()], "Malformed"),
+            (
+                "padding alone",
+                vec!["Bearer ==".into()],
+                "Err(InvalidRequest",
+            ),
             (
                 "two tokens",
                 vec![format!("Bearer {token} {token}")],
-                "Malformed",
+                "Err(InvalidRequest",
             ),
             (
                 "a list",
                 vec![format!("Bearer {token},Bearer {token}")],
-                "Malformed",
+                "Err(InvalidRequest",
             ),
             (
                 "two headers",
                 vec![format!("Bearer {token}"), format!("Bearer {token}")],
-                "Malformed",
+                "Err(InvalidRequest",
             ),
             (
                 "a bearer token and another header",
                 vec![format!("Bearer {token}"), "Basic YTpi".into()],
-                "Malformed",
+                "Err(InvalidRequest",
             ),
         ];
         for (name, values, expected) in rows {
@@ -143,7 +137,7 @@ mod tests {
             for value in values {
                 headers.append(AUTHORIZATION, HeaderValue::from_str(&value).unwrap());
             }
-            let found = format!("{:?}", BearerHeader::parse(&headers, "at_"));
+            let found = format!("{:?}", ParsedToken::read(&headers, "at_"));
             assert!(found.starts_with(expected), "{name}: {found}");
         }
         let mut headers = HeaderMap::new();
@@ -151,11 +145,9 @@ mod tests {
             AUTHORIZATION,
             HeaderValue::from_bytes(b"Bearer \xff\xfe").unwrap(),
         );
+        let found = ParsedToken::read(&headers, "at_");
         assert!(
-            matches!(
-                BearerHeader::parse(&headers, "at_"),
-                BearerHeader::Malformed
-            ),
+            matches!(found, Err(AccessError::InvalidRequest)),
             "not UTF-8"
         );
     }

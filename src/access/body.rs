@@ -68,21 +68,16 @@ where
         if *this.ended {
             return Poll::Ready(None);
         }
-        let mut verdict = this
-            .watch
-            .as_mut()
-            .map_or(Poll::Ready(Ok(())), |watch| watch.poll(cx));
+        let Some(watch) = this.watch else {
+            return this.body.poll_frame(cx).map_err(Into::into);
+        };
+        let mut verdict = watch.poll(cx);
         if verdict == Poll::Ready(Ok(())) {
-            match this.body.poll_frame(cx) {
-                Poll::Ready(frame) => {
-                    return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
-                }
-                Poll::Pending => {
-                    if let Some(watch) = this.watch {
-                        verdict = watch.wait(cx);
-                    }
-                }
+            let frame = this.body.poll_frame(cx);
+            if frame.is_ready() {
+                return frame.map_err(Into::into);
             }
+            verdict = watch.wait(cx);
         }
         let Poll::Ready(Err(ended)) = verdict else {
             return Poll::Pending;

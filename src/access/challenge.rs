@@ -2,8 +2,9 @@
 
 use http::{HeaderValue, Response, StatusCode};
 
-use crate::body::ResponseBody;
-use crate::error::{ConfigError, error_response};
+use crate::access::body::AccessBody;
+use crate::access::route::Route;
+use crate::error::error_response;
 use crate::store::StoreError;
 
 /// The reason why an [`AccessLayer`](crate::AccessLayer) rejected a request.
@@ -59,18 +60,7 @@ impl AccessError {
     /// Returns the HTTP status of the response.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
-        match self {
-            Self::TokenMissing | Self::InvalidToken => StatusCode::UNAUTHORIZED,
-            Self::InvalidRequest | Self::AmbiguousPath => StatusCode::BAD_REQUEST,
-            Self::InsufficientScope { .. } => StatusCode::FORBIDDEN,
-            Self::Trace => StatusCode::NOT_IMPLEMENTED,
-            Self::UpstreamUnavailable | Self::Store(StoreError::Unavailable(_)) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Self::Unguarded | Self::Store(StoreError::Corrupt(_)) => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
-        }
+        self.status_and_code().0
     }
 
     /// Returns the `error` code of the response (RFC 6750 §3.1). For
@@ -78,103 +68,65 @@ impl AccessError {
     /// body only.
     #[must_use]
     pub const fn code(&self) -> &'static str {
+        self.status_and_code().1
+    }
+
+    const fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::TokenMissing => "unauthorized",
-            Self::InvalidRequest | Self::AmbiguousPath | Self::Trace => "invalid_request",
-            Self::InvalidToken => "invalid_token",
-            Self::InsufficientScope { .. } => "insufficient_scope",
-            Self::UpstreamUnavailable | Self::Store(StoreError::Unavailable(_)) => {
-                "temporarily_unavailable"
+            Self::TokenMissing => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::InvalidToken => (StatusCode::UNAUTHORIZED, "invalid_token"),
+            Self::InvalidRequest | Self::AmbiguousPath => {
+                (StatusCode::BAD_REQUEST, "invalid_request")
             }
-            Self::Unguarded | Self::Store(StoreError::Corrupt(_)) => "server_error",
+            Self::InsufficientScope { .. } => (StatusCode::FORBIDDEN, "insufficient_scope"),
+            Self::Trace => (StatusCode::NOT_IMPLEMENTED, "invalid_request"),
+            Self::UpstreamUnavailable | Self::Store(StoreError::Unavailable(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
+            }
+            Self::Unguarded | Self::Store(StoreError::Corrupt(_)) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "server_error")
+            }
         }
     }
 
     /// Returns the error response.
-    pub(crate) fn respond<B>(self, challenge: Option<HeaderValue>) -> Response<ResponseBody<B>> {
+    pub(crate) fn respond<B>(self, challenge: Option<HeaderValue>) -> Response<AccessBody<B>> {
         let mut response = error_response(self.status(), self.code(), &self, challenge);
         response.extensions_mut().insert(self);
-        response
+        response.map(|body| AccessBody::new(body, None))
     }
 }
 
-/// The challenge for a request without a token that the layer accepts. It is in the extensions of
-/// the request, so that a handler that needs a token can send it.
-#[cfg(feature = "axum")]
-#[derive(Clone, Debug)]
-pub(crate) struct AnonymousChallenge(pub(crate) HeaderValue);
-
-/// The `WWW-Authenticate` values of one route. Every value that does not depend on the token is
-/// written when the layer is built.
-#[derive(Debug)]
-pub(crate) struct Challenges {
-    realm: String,
-    metadata: Option<String>,
-    missing: HeaderValue,
-    malformed: HeaderValue,
-    invalid: HeaderValue,
-}
-
-impl Challenges {
-    /// Writes the challenges. RFC 6750 §3 requires an attribute in every challenge, so there is
-    /// always a realm.
-    pub(crate) fn new(
-        realm: &str,
-        scope: Option<&str>,
-        metadata: Option<&str>,
-    ) -> Result<Self, ConfigError> {
-        let write = |error: Option<&AccessError>, scope: Option<&str>| {
-            HeaderValue::try_from(challenge(realm, error, scope, metadata))
-                .map_err(|_| ConfigError::Realm(realm.to_owned()))
-        };
-        Ok(Self {
-            missing: write(None, scope)?,
-            malformed: write(Some(&AccessError::InvalidRequest), None)?,
-            invalid: write(Some(&AccessError::InvalidToken), None)?,
-            realm: realm.to_owned(),
-            metadata: metadata.map(str::to_owned),
-        })
-    }
-
-    pub(crate) fn of(&self, error: &AccessError) -> Option<HeaderValue> {
-        match error {
-            AccessError::TokenMissing => Some(self.missing.clone()),
-            AccessError::InvalidRequest => Some(self.malformed.clone()),
-            AccessError::InvalidToken => Some(self.invalid.clone()),
-            AccessError::InsufficientScope { scope } => {
-                let metadata = self.metadata.as_deref();
-                challenge(&self.realm, Some(error), Some(scope), metadata)
-                    .try_into()
-                    .ok()
-            }
+impl Route {
+    /// Returns the challenge of an error response, if it has one.
+    ///
+    /// RFC 6750 §3 requires an attribute in every challenge, so there is always a realm.
+    pub(crate) fn challenge(&self, error: &AccessError) -> Option<HeaderValue> {
+        let scope = match error {
+            AccessError::TokenMissing => self.required_scope.as_deref(),
+            AccessError::InvalidRequest | AccessError::InvalidToken => None,
+            AccessError::InsufficientScope { scope } => Some(scope.as_str()),
             AccessError::AmbiguousPath
             | AccessError::Trace
             | AccessError::Unguarded
             | AccessError::UpstreamUnavailable
-            | AccessError::Store(_) => None,
+            | AccessError::Store(_) => return None,
+        };
+        let mut text = String::from("Bearer realm=");
+        quote(&mut text, &self.realm);
+        if !matches!(error, AccessError::TokenMissing) {
+            text.extend([", error=\"", error.code(), "\", error_description="]);
+            quote(&mut text, &error.to_string());
         }
-    }
-}
-
-fn challenge(
-    realm: &str,
-    error: Option<&AccessError>,
-    scope: Option<&str>,
-    metadata: Option<&str>,
-) -> String {
-    let mut text = String::from("Bearer realm=");
-    quote(&mut text, realm);
-    if let Some(error) = error {
-        text.extend([", error=\"", error.code(), "\", error_description="]);
-        quote(&mut text, &error.to_string());
-    }
-    for (name, value) in [(", scope=", scope), (", resource_metadata=", metadata)] {
-        if let Some(value) = value {
-            text.push_str(name);
-            quote(&mut text, value);
+        let metadata = self.requirements.metadata.as_deref();
+        for (name, value) in [(", scope=", scope), (", resource_metadata=", metadata)] {
+            if let Some(value) = value {
+                text.push_str(name);
+                quote(&mut text, value);
+            }
         }
+        text.try_into().ok()
     }
-    text
 }
 
 /// Appends a quoted string (RFC 9110 §5.6.4).

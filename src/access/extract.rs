@@ -8,9 +8,10 @@ use axum_core::response::{IntoResponse, Response};
 use http::HeaderValue;
 use http::request::Parts;
 
-use crate::access::challenge::{AccessError, AnonymousChallenge};
+use crate::access::body::AccessBody;
+use crate::access::challenge::AccessError;
+use crate::access::route::AnonymousRoute;
 use crate::access_token::grant::AccessGrant;
-use crate::body::ResponseBody;
 
 /// The rejection of a request from which an [`AccessGrant`] could not be extracted.
 ///
@@ -34,7 +35,7 @@ impl AccessRejection {
 impl IntoResponse for AccessRejection {
     fn into_response(self) -> Response {
         let response = self.error.respond(self.challenge);
-        response.map(|body: ResponseBody<Body>| Body::new(body))
+        response.map(|body: AccessBody<Body>| Body::new(body))
     }
 }
 
@@ -54,19 +55,18 @@ impl<S: Send + Sync> FromRequestParts<S> for AccessGrant {
         if let Some(grant) = parts.extensions.get::<Self>() {
             return Ok(grant.clone());
         }
-        let challenge = parts.extensions.get::<AnonymousChallenge>();
-        let error = if challenge.is_some() {
-            AccessError::TokenMissing
-        } else {
+        let Some(AnonymousRoute(route)) = parts.extensions.get() else {
             tracing::error!(
                 "a handler extracts an AccessGrant, but no AccessLayer guards its route: add the layer"
             );
-            AccessError::Unguarded
+            return Err(AccessRejection {
+                error: AccessError::Unguarded,
+                challenge: None,
+            });
         };
-        Err(AccessRejection {
-            error,
-            challenge: challenge.map(|AnonymousChallenge(value)| value.clone()),
-        })
+        let error = AccessError::TokenMissing;
+        let challenge = route.challenge(&error);
+        Err(AccessRejection { error, challenge })
     }
 }
 

@@ -1,11 +1,9 @@
 //! The response future of [`Access`](crate::access::Access).
 
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http::Response;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use pin_project::pin_project;
@@ -100,7 +98,7 @@ where
                     ] {
                         headers.remove(name);
                     }
-                    response.map(|_| AccessBody::new(ResponseBody::full(Bytes::new()), None))
+                    response.map(|_| AccessBody::default())
                 }))
             }
             KindProj::Refused { response } => match response.take() {
@@ -112,16 +110,11 @@ where
     }
 }
 
-impl<F, B, E> fmt::Debug for ResponseFuture<F, B, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            Kind::Inner { .. } => "inner",
-            Kind::Preflight { .. } => "preflight",
-            Kind::Refused { .. } => "refused",
-            Kind::Loading { .. } => "loading",
-        };
-        f.debug_struct("ResponseFuture")
-            .field("kind", &kind)
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: <F, B, E> ResponseFuture {
+    kind: match self.kind {
+        Kind::Inner { .. } => "inner",
+        Kind::Preflight { .. } => "preflight",
+        Kind::Refused { .. } => "refused",
+        Kind::Loading { .. } => "loading",
+    },
+});

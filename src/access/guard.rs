@@ -3,19 +3,18 @@
 //! All layers made from one `AccessLayer` share the [`Guard`], and each has a policy of its own.
 
 use std::error::Error;
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Request;
 
-use crate::access::bearer::{BearerHeader, ParsedToken};
+use crate::access::bearer::ParsedToken;
 use crate::access::body::ResponseEnded;
 use crate::access::challenge::AccessError;
 use crate::access::route::Route;
 use crate::access::subscriber::Subscriber;
-use crate::access::watch::{Confirm, Reading, Unconfirmed, Watch, Watched};
-use crate::access_token::cache::{Cache, Confirmed, Found, Load, ValidToken};
+use crate::access::watch::{Confirm, Reading, Watch, Watched};
+use crate::access_token::cache::{Cache, Confirmed, Found, ValidToken};
 use crate::access_token::check::{Checked, Dead, check, grant_is_over};
 use crate::access_token::grant::AccessGrant;
 use crate::access_token::record::AccessRecord;
@@ -35,16 +34,16 @@ pub(crate) struct Guard<St> {
     pub(crate) store: StoreHandle<St>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) prefix: String,
-    pub(crate) cache: Option<Arc<Cache>>,
+    pub(crate) cache: Arc<Cache>,
     pub(crate) epochs: Arc<Epochs>,
     /// The age from which epochs are too old for a read. Half the time to live of the cache is left
     /// for the token that is read with them; without a cache, every request reads them, too.
     pub(crate) epochs_max_age: Duration,
-    pub(crate) subscriber: Subscriber,
+    /// The subscription of the cache. `None` if nothing is cached.
+    pub(crate) subscriber: Option<Subscriber>,
     pub(crate) on_event: Option<Callback>,
-    /// The time for which a read of a token is valid. `None` if responses do not end with their
-    /// tokens.
-    pub(crate) end_responses: Option<Duration>,
+    /// Whether responses end with their tokens.
+    pub(crate) end_responses: bool,
 }
 
 /// The owner of the store.
@@ -72,33 +71,29 @@ pub(crate) enum Lookup {
 /// The result of reading a token from the store.
 enum Fetched {
     Alive(ValidToken),
-    Dead {
-        dead: Dead,
-        /// The grant of the token, if known.
-        grant: Option<AccessGrant>,
-    },
+    /// With the grant of the token, if known.
+    Dead(Dead, Option<AccessGrant>),
 }
 
 impl<St: Store> Guard<St> {
     /// Parses the token of a request and looks it up in the cache.
     pub(crate) fn look<B>(&self, request: &Request<B>) -> Result<Lookup, AccessError> {
-        let parsed = match BearerHeader::parse(request.headers(), &self.prefix) {
-            BearerHeader::Missing => return Err(AccessError::TokenMissing),
-            BearerHeader::Malformed => return Err(AccessError::InvalidRequest),
-            BearerHeader::Foreign => return Err(AccessError::InvalidToken),
-            BearerHeader::Token(parsed) => parsed,
-        };
-        let Some(cache) = &self.cache else {
-            return Ok(Lookup::Unknown(parsed));
-        };
-        self.subscriber
-            .ensure(self.store.get(), cache, &self.epochs);
-        match cache.find(&parsed.key, self.clock.now()) {
+        let parsed = ParsedToken::read(request.headers(), &self.prefix)?;
+        match self.find(&parsed.key) {
             Found::Nothing => Ok(Lookup::Unknown(parsed)),
             Found::Ended(grant) => Err(self.ended(&parsed, grant.as_ref(), Duration::ZERO)),
             Found::Alive(valid) if self.due(&valid).is_some() => Ok(Lookup::Unknown(parsed)),
             Found::Alive(valid) => Ok(Lookup::Alive(parsed, valid)),
         }
+    }
+
+    /// Looks up a token in the cache, after making sure that the cache is subscribed to
+    /// announcements.
+    fn find(&self, key: &Key) -> Found {
+        if let Some(subscriber) = &self.subscriber {
+            subscriber.ensure(self.store.get(), &self.cache, &self.epochs);
+        }
+        self.cache.find(key, self.clock.now())
     }
 
     /// Reads the token of a request from the store, and renews its upstream access token if that is
@@ -158,11 +153,10 @@ impl<St: Store> Guard<St> {
             .await;
         match fetched.map_err(AccessError::Store)? {
             Fetched::Alive(valid) => Ok(valid),
-            Fetched::Dead {
-                dead: Dead::Ended,
-                grant,
-            } => Err(self.ended(parsed, grant.as_ref(), started.elapsed())),
-            Fetched::Dead { dead, .. } => {
+            Fetched::Dead(Dead::Ended, grant) => {
+                Err(self.ended(parsed, grant.as_ref(), started.elapsed()))
+            }
+            Fetched::Dead(dead, _) => {
                 tracing::debug!(?dead, "an access token was rejected");
                 Err(AccessError::InvalidToken)
             }
@@ -176,10 +170,8 @@ impl<St: Store> Guard<St> {
         grant_key: &Key,
         open_profile: impl FnOnce(&AccessRecord) -> Result<Option<Arc<Profile>>, StoreError>,
     ) -> Result<Fetched, StoreError> {
-        let load = self
-            .cache
-            .as_ref()
-            .map_or_else(Load::without_cache, |cache| cache.begin());
+        let began = Instant::now();
+        let epoch = self.cache.epoch();
         let checked = check(
             self.store.get(),
             key,
@@ -200,23 +192,17 @@ impl<St: Store> Guard<St> {
                 epochs_age,
             } => ValidToken {
                 grant: granted(&record, open_profile(&record)?),
-                confirmed: load.confirmed(until, epochs_age),
+                confirmed: Confirmed::new(began, epochs_age, epoch, until),
             },
             Checked::Dead { dead, record } => {
                 let grant = record.as_ref().map(|record| granted(record, None));
-                return Ok(Fetched::Dead { dead, grant });
+                return Ok(Fetched::Dead(dead, grant));
             }
         };
-        if let Some(cache) = &self.cache {
-            cache.enter(*key, valid.clone());
-            // The token may have ended during the read, and then the ended key is in the cache by
-            // now.
-            if cache.has_ended(key) || cache.grant_has_ended(&valid.grant) {
-                return Ok(Fetched::Dead {
-                    dead: Dead::Ended,
-                    grant: Some(valid.grant),
-                });
-            }
+        self.cache.enter(*key, valid.clone());
+        // The token may have ended during the read, and then the ended key is in the cache by now.
+        if self.cache.has_ended(key, &valid.grant) {
+            return Ok(Fetched::Dead(Dead::Ended, Some(valid.grant)));
         }
         Ok(Fetched::Alive(valid))
     }
@@ -236,17 +222,18 @@ impl<St: Store> Guard<St> {
     }
 
     fn watch(self: &Arc<Self>, parsed: &ParsedToken, valid: &ValidToken) -> Option<Box<Watch>> {
-        let ttl = self.end_responses?;
+        if !self.end_responses {
+            return None;
+        }
+        let cache = Arc::clone(&self.cache);
         let watched = Watched {
-            token: parsed.key,
-            grant: valid.grant.grant().map(|grant| *grant.key()),
+            key: parsed.key,
             grant_key: parsed.token.grant_key(),
             generation: parsed.token.generation(),
-            expires_at: valid.grant.expires_at(),
-            profile: valid.grant.profile(),
+            grant: valid.grant.clone(),
         };
         let guard: Arc<dyn Confirm> = Arc::clone(self) as _;
-        Some(Box::new(Watch::new(guard, watched, valid.confirmed, ttl)))
+        Some(Box::new(Watch::new(guard, cache, watched, valid.confirmed)))
     }
 
     /// Emits the event for a token that has ended and returns the error for the client.
@@ -268,18 +255,12 @@ impl<St: Store> Guard<St> {
         AccessError::InvalidToken
     }
 
-    /// Emits an event if the error is a failure of the store. Returns the error unchanged.
-    pub(crate) fn report(
-        &self,
-        error: AccessError,
-        parsed: &ParsedToken,
-        elapsed: Duration,
-    ) -> AccessError {
-        if let AccessError::Store(failure) = &error {
+    /// Emits an event if the error is a failure of the store.
+    pub(crate) fn report(&self, error: &AccessError, parsed: &ParsedToken, elapsed: Duration) {
+        if let AccessError::Store(failure) = error {
             let grant_key = parsed.token.grant_key();
             self.store_failed(failure, &grant_key, parsed.token.generation(), elapsed);
         }
-        error
     }
 
     fn store_failed(
@@ -295,29 +276,33 @@ impl<St: Store> Guard<St> {
     }
 
     /// Reads the token of an open response from the store.
-    async fn read_again(&self, watched: &Watched) -> Result<Confirmed, Unconfirmed> {
-        let dead = match self
-            .fetch(&watched.token, &watched.grant_key, |_| {
-                Ok(watched.profile.clone())
-            })
-            .await?
-        {
+    async fn read_again(&self, watched: &Watched) -> Result<Confirmed, ResponseEnded> {
+        let started = Instant::now();
+        let unconfirmed = |failure: StoreError| {
+            let elapsed = started.elapsed();
+            self.store_failed(&failure, &watched.grant_key, watched.generation, elapsed);
+            ResponseEnded::Unconfirmed
+        };
+        let profile = |_: &AccessRecord| Ok(watched.grant.profile());
+        let fetched = self.fetch(&watched.key, &watched.grant_key, profile).await;
+        let dead = match fetched.map_err(unconfirmed)? {
             Fetched::Alive(valid) => return Ok(valid.confirmed),
-            Fetched::Dead { dead, .. } => dead,
+            Fetched::Dead(dead, _) => dead,
         };
         let now = self.clock.now();
         // The store may have removed a token that has expired.
         let has_expired =
-            dead == Dead::Expired || dead == Dead::Unknown && now >= watched.expires_at;
+            dead == Dead::Expired || dead == Dead::Unknown && now >= watched.grant.expires_at();
         if !has_expired {
-            return Err(Unconfirmed::Ended(ResponseEnded::GrantEnded));
+            return Err(ResponseEnded::GrantEnded);
         }
-        if let Some(grant) = &watched.grant
-            && grant_is_over(self.store.get(), grant, now, &self.epochs).await?
-        {
-            return Err(Unconfirmed::Ended(ResponseEnded::GrantEnded));
+        if let Some(grant) = watched.grant.grant() {
+            let is_over = grant_is_over(self.store.get(), grant.key(), now, &self.epochs).await;
+            if is_over.map_err(unconfirmed)? {
+                return Err(ResponseEnded::GrantEnded);
+            }
         }
-        Err(Unconfirmed::Ended(ResponseEnded::TokenExpired))
+        Err(ResponseEnded::TokenExpired)
     }
 
     fn emit(
@@ -347,38 +332,17 @@ impl<St: Store> Confirm for Guard<St> {
         self.clock.now()
     }
 
-    fn cache(&self) -> Option<&Arc<Cache>> {
-        self.cache.as_ref()
-    }
-
     fn read(self: Arc<Self>, watched: Watched, max_age: Duration) -> Reading {
         Box::pin(async move {
-            if let Some(cache) = &self.cache {
-                self.subscriber
-                    .ensure(self.store.get(), cache, &self.epochs);
-                match cache.find(&watched.token, self.clock.now()) {
-                    Found::Alive(valid) if valid.confirmed.began.elapsed() < max_age => {
-                        return Ok(valid.confirmed);
-                    }
-                    Found::Ended(_) => return Err(Unconfirmed::Ended(ResponseEnded::GrantEnded)),
-                    Found::Alive(_) | Found::Nothing => {}
+            match self.find(&watched.key) {
+                Found::Alive(valid) if valid.confirmed.began.elapsed() < max_age => {
+                    Ok(valid.confirmed)
                 }
+                Found::Ended(_) => Err(ResponseEnded::GrantEnded),
+                Found::Alive(_) | Found::Nothing => self.read_again(&watched).await,
             }
-            let started = Instant::now();
-            let result = self.read_again(&watched).await;
-            if let Err(Unconfirmed::Store(failure)) = &result {
-                let elapsed = started.elapsed();
-                self.store_failed(failure, &watched.grant_key, watched.generation, elapsed);
-            }
-            result
         })
     }
 }
 
-impl<St> fmt::Debug for Guard<St> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guard")
-            .field("prefix", &self.prefix)
-            .finish_non_exhaustive()
-    }
-}
+redacted_debug!(self: <St> Guard { prefix });

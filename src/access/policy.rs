@@ -9,6 +9,7 @@ use http::header::{
 };
 use http::{Method, Request};
 
+use crate::access::challenge::AccessError;
 use crate::access::requirements::{Requirements, ScopePolicy};
 use crate::access::route::Route;
 use crate::endpoint::config::{ALLOWED, prefix};
@@ -18,7 +19,7 @@ use crate::wire::path::{PathMatch, PathPrefix, PathRules, replace_path};
 const RESOURCE_FOR: &str = "resource_for";
 
 /// The settings of a policy, before they are checked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Policy {
     pub(crate) strip: bool,
     pub(crate) realm: String,
@@ -32,22 +33,6 @@ pub(crate) struct Policy {
     pub(crate) open_elsewhere: bool,
     pub(crate) pass_preflights: bool,
     pub(crate) allow_anonymous: bool,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            strip: false,
-            realm: "oauth".into(),
-            scope_policy: ScopePolicy::default(),
-            base: Requirements::new(),
-            resources: Vec::new(),
-            allowed: Vec::new(),
-            open_elsewhere: false,
-            pass_preflights: false,
-            allow_anonymous: false,
-        }
-    }
 }
 
 /// A checked [`Policy`].
@@ -74,9 +59,6 @@ pub(crate) enum Place<'a> {
     /// The request needs no token because it is a CORS preflight.
     Preflight,
     Guarded(&'a Arc<Route>),
-    /// Servers could resolve the path to different resources, or to a resource although it is not
-    /// one.
-    Refused,
 }
 
 impl ValidatedPolicy {
@@ -85,7 +67,7 @@ impl ValidatedPolicy {
         if realm.is_empty() || !realm.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             return Err(ConfigError::Realm(realm.clone()));
         }
-        let elsewhere = policy.route(policy.base.clone())?;
+        let elsewhere = Arc::new(Route::new(&policy, policy.base.clone())?);
         let table = if policy.resources.is_empty() {
             None
         } else {
@@ -112,40 +94,37 @@ impl ValidatedPolicy {
         self.policy.allow_anonymous
     }
 
-    /// Returns the route of paths without a resource.
-    pub(crate) fn elsewhere(&self) -> &Route {
-        &self.elsewhere
-    }
-
     /// Finds the route of a request. Changes the path of a request for a resource to the configured
     /// spelling, and removes the credentials of a preflight that passes.
-    pub(crate) fn place<B>(&self, request: &mut Request<B>) -> Place<'_> {
-        let found = match &self.table {
-            Some(table) => table.find(request),
-            None => Place::Open,
+    ///
+    /// # Errors
+    ///
+    /// [`AccessError::AmbiguousPath`] if servers could resolve the path to different resources, or
+    /// to a resource although it is not one, and [`AccessError::Trace`].
+    pub(crate) fn place<B>(&self, request: &mut Request<B>) -> Result<Place<'_>, AccessError> {
+        let guarded = match &self.table {
+            Some(table) => table.find(request)?,
+            None => None,
         };
-        let route = match found {
-            Place::Open if self.policy.open_elsewhere => return Place::Open,
-            Place::Open => &self.elsewhere,
-            Place::Guarded(route) => route,
-            other => return other,
+        let route = match guarded {
+            Some(route) => route,
+            None if self.policy.open_elsewhere => return Ok(Place::Open),
+            None => &self.elsewhere,
         };
+        if is_echo(request.method()) {
+            return Err(AccessError::Trace);
+        }
         if self.policy.pass_preflights && is_preflight(request) {
             request.headers_mut().remove(AUTHORIZATION);
             #[cfg(feature = "axum")]
             route.mark_anonymous(request);
-            return Place::Preflight;
+            return Ok(Place::Preflight);
         }
-        Place::Guarded(route)
+        Ok(Place::Guarded(route))
     }
 }
 
 impl Policy {
-    fn route(&self, requirements: Requirements) -> Result<Arc<Route>, ConfigError> {
-        let scope_policy = self.scope_policy.clone();
-        Route::new(self.strip, &self.realm, requirements, scope_policy).map(Arc::new)
-    }
-
     fn table(&self) -> Result<Table, ConfigError> {
         let mut resources = Vec::with_capacity(self.resources.len());
         for (path, requirements) in &self.resources {
@@ -173,9 +152,11 @@ impl Policy {
             }
         }
         let mut routes = Vec::with_capacity(resources.len());
-        for at in 0..resources.len() {
-            let requirements = self.requirements(resources.get(at..).unwrap_or_default())?;
-            routes.push(self.route(requirements)?);
+        let mut left = resources.as_slice();
+        while let [(inner, own), around @ ..] = left {
+            let requirements = self.requirements(inner, own, around)?;
+            routes.push(Arc::new(Route::new(self, requirements)?));
+            left = around;
         }
         let prefixes = resources.into_iter().map(|(prefix, _)| prefix);
         Ok(Table {
@@ -184,17 +165,16 @@ impl Policy {
         })
     }
 
-    /// Returns the requirements for the first of these resources, with those of the others that are
+    /// Returns the requirements for a resource: its `own`, with those of the resources that are
     /// around it. So if the inner service resolves a path to the outer resource where this layer
     /// matched the inner one, the token still meets the outer requirements.
     fn requirements(
         &self,
-        resources: &[(PathPrefix, &Requirements)],
+        inner: &PathPrefix,
+        own: &Requirements,
+        around: &[(PathPrefix, &Requirements)],
     ) -> Result<Requirements, ConfigError> {
         let mut all = self.base.clone();
-        let [(inner, own), around @ ..] = resources else {
-            return Ok(all);
-        };
         let outermost_first = around.iter().rev();
         for (outer, requirements) in outermost_first.filter(|(outer, _)| outer.encloses(inner)) {
             all = requirements.below(&all);
@@ -212,29 +192,30 @@ impl Policy {
 }
 
 impl Table {
-    fn find<B>(&self, request: &mut Request<B>) -> Place<'_> {
+    /// Returns the route of a request for a resource.
+    fn find<B>(&self, request: &mut Request<B>) -> Result<Option<&Arc<Route>>, AccessError> {
         let path = request.uri().path();
         // The request concerns the server as a whole (RFC 9110 §9.3.7).
         if *request.method() == Method::OPTIONS && path == "*" {
-            return Place::Open;
+            return Ok(None);
         }
-        let index = match self.rules.find(path) {
-            PathMatch::Open => return Place::Open,
-            PathMatch::Guarded(index) => index,
-            PathMatch::Refused => return Place::Refused,
+        let route = match self.rules.find(path) {
+            PathMatch::Open => return Ok(None),
+            PathMatch::Guarded(index) => self.guarded(index, request),
+            PathMatch::Refused => None,
         };
-        let (Some(route), Some(canonical)) =
-            (self.routes.get(index), self.rules.canonical(index, path))
-        else {
-            return Place::Refused;
-        };
+        route.ok_or(AccessError::AmbiguousPath).map(Some)
+    }
+
+    /// Returns the route of this guarded prefix, and respells the path of the request. Returns
+    /// `None` if the path may lead to another resource.
+    fn guarded<B>(&self, index: usize, request: &mut Request<B>) -> Option<&Arc<Route>> {
+        let path = request.uri().path();
+        let canonical = self.rules.canonical(index, path)?;
         if canonical != path {
-            match replace_path(request.uri().clone(), &canonical) {
-                Ok(uri) => *request.uri_mut() = uri,
-                Err(_) => return Place::Refused,
-            }
+            *request.uri_mut() = replace_path(request.uri().clone(), &canonical).ok()?;
         }
-        Place::Guarded(route)
+        self.routes.get(index)
     }
 }
 
@@ -248,4 +229,11 @@ fn is_preflight<B>(request: &Request<B>) -> bool {
         && *request.method() == Method::OPTIONS
         && headers.contains_key(ORIGIN)
         && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// Returns whether servers answer a method with the request that they received. Some ignore the
+/// case of methods.
+fn is_echo(method: &Method) -> bool {
+    let is = |name: &str| method.as_str().eq_ignore_ascii_case(name);
+    is("TRACE") || is("TRACK")
 }

@@ -1,61 +1,62 @@
 //! The checked requirements of a route, and the changes to a request that meets them.
 
+#[cfg(feature = "axum")]
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request, Response};
 
 use crate::access::bearer::ParsedToken;
-#[cfg(feature = "axum")]
-use crate::access::challenge::AnonymousChallenge;
-use crate::access::challenge::{AccessError, Challenges};
+use crate::access::body::AccessBody;
+use crate::access::challenge::AccessError;
+use crate::access::policy::Policy;
 use crate::access::requirements::{Requirements, ScopePolicy};
 use crate::access_token::grant::AccessGrant;
-use crate::body::ResponseBody;
 use crate::error::ConfigError;
 use crate::seal::{Context, Purpose, open_behind};
 use crate::store::StoreError;
 
-/// Checked [`Requirements`], with the challenges for requests that do not meet them.
+/// Checked [`Requirements`], and the content of the challenges for requests that do not meet them.
 #[derive(Debug)]
 pub(crate) struct Route {
     strip: bool,
-    requirements: Requirements,
+    pub(super) realm: String,
+    pub(super) requirements: Requirements,
     scope_policy: ScopePolicy,
-    challenges: Challenges,
+    /// The scope that a client without a token must request.
+    pub(super) required_scope: Option<String>,
 }
 
+/// The route of a request without a token that passes. A handler that needs a token sends its
+/// challenge.
+#[cfg(feature = "axum")]
+#[derive(Clone)]
+pub(crate) struct AnonymousRoute(pub(crate) Arc<Route>);
+
 impl Route {
-    pub(crate) fn new(
-        strip: bool,
-        realm: &str,
-        requirements: Requirements,
-        scope_policy: ScopePolicy,
-    ) -> Result<Self, ConfigError> {
+    pub(crate) fn new(policy: &Policy, requirements: Requirements) -> Result<Self, ConfigError> {
         requirements.check()?;
-        let scope = requirements.requested_scope(&scope_policy);
-        let challenges =
-            Challenges::new(realm, scope.as_deref(), requirements.metadata.as_deref())?;
         Ok(Self {
-            strip,
+            strip: policy.strip,
+            realm: policy.realm.clone(),
+            required_scope: requirements.requested_scope(&policy.scope_policy),
             requirements,
-            scope_policy,
-            challenges,
+            scope_policy: policy.scope_policy.clone(),
         })
     }
 
     /// Returns the error response for the client.
-    pub(crate) fn refuse<B>(&self, error: AccessError) -> Response<ResponseBody<B>> {
-        let challenge = self.challenges.of(&error);
+    pub(crate) fn refuse<B>(&self, error: AccessError) -> Response<AccessBody<B>> {
+        let challenge = self.challenge(&error);
         error.respond(challenge)
     }
 
-    /// Adds the challenge to a request without a token that passes, for a handler that needs one.
+    /// Adds the route to a request without a token that passes, for a handler that needs one.
     #[cfg(feature = "axum")]
-    pub(crate) fn mark_anonymous<B>(&self, request: &mut Request<B>) {
-        let challenge = self.challenges.of(&AccessError::TokenMissing);
-        if let Some(challenge) = challenge.map(AnonymousChallenge) {
-            request.extensions_mut().insert(challenge);
-        }
+    pub(crate) fn mark_anonymous<B>(self: &Arc<Self>, request: &mut Request<B>) {
+        let route = AnonymousRoute(Arc::clone(self));
+        request.extensions_mut().insert(route);
     }
 
     /// Checks the resource and the scope of a token, and prepares the request for the inner

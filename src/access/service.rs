@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::{Method, Request, Response};
+use http::{Request, Response};
 use tower::{Service, ServiceExt as _};
 
 use crate::access::body::AccessBody;
@@ -16,7 +16,6 @@ use crate::access::challenge::AccessError;
 use crate::access::future::ResponseFuture;
 use crate::access::guard::{Guard, Lookup};
 use crate::access::policy::{Place, ValidatedPolicy};
-use crate::access::route::Route;
 use crate::body::ResponseBody;
 use crate::store::Store;
 
@@ -87,21 +86,15 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let route = match self.policy.place(&mut request) {
-            Place::Open => return ResponseFuture::inner(self.inner.call(request), None),
-            Place::Preflight => return ResponseFuture::preflight(self.inner.call(request)),
-            Place::Refused => {
-                let elsewhere = self.policy.elsewhere();
-                return ResponseFuture::refused(refused(AccessError::AmbiguousPath, elsewhere));
-            }
-            Place::Guarded(route) if is_echo(request.method()) => {
-                return ResponseFuture::refused(refused(AccessError::Trace, route));
-            }
-            Place::Guarded(route) => route,
+            Ok(Place::Open) => return ResponseFuture::inner(self.inner.call(request), None),
+            Ok(Place::Preflight) => return ResponseFuture::preflight(self.inner.call(request)),
+            Ok(Place::Guarded(route)) => route,
+            Err(error) => return ResponseFuture::refused(error.respond(None)),
         };
         let admitted = match self.guard.look(&request) {
             Ok(Lookup::Alive(parsed, valid)) => {
                 let admitted = self.guard.admit(route, &mut request, &parsed, valid);
-                admitted.map_err(|error| self.guard.report(error, &parsed, Duration::ZERO))
+                admitted.inspect_err(|error| self.guard.report(error, &parsed, Duration::ZERO))
             }
             Ok(Lookup::Unknown(parsed)) => {
                 // The instance that was polled ready may hold a permit of the inner service, and
@@ -116,12 +109,12 @@ where
                     let loaded = guard.load(&parsed).await;
                     let admitted = loaded
                         .and_then(|valid| guard.admit(&route, &mut request, &parsed, valid))
-                        .map_err(|error| guard.report(error, &parsed, started.elapsed()));
+                        .inspect_err(|error| guard.report(error, &parsed, started.elapsed()));
                     drop(guard);
                     drop(parsed);
                     let watch = match admitted {
                         Ok(watch) => watch,
-                        Err(error) => return Ok(refused(error, &route)),
+                        Err(error) => return Ok(route.refuse(error)),
                     };
                     let response = inner.oneshot(request).await?;
                     Ok(response.map(|body| AccessBody::new(ResponseBody::inner(body), watch)))
@@ -136,19 +129,7 @@ where
         };
         match admitted {
             Ok(watch) => ResponseFuture::inner(self.inner.call(request), watch),
-            Err(error) => ResponseFuture::refused(refused(error, route)),
+            Err(error) => ResponseFuture::refused(route.refuse(error)),
         }
     }
-}
-
-/// Returns whether servers answer a method with the request that they received. Some ignore the
-/// case of methods.
-fn is_echo(method: &Method) -> bool {
-    let is = |name: &str| method.as_str().eq_ignore_ascii_case(name);
-    is("TRACE") || is("TRACK")
-}
-
-/// Returns the error response for the client.
-fn refused<B>(error: AccessError, route: &Route) -> Response<AccessBody<B>> {
-    route.refuse(error).map(|body| AccessBody::new(body, None))
 }

@@ -3,7 +3,7 @@
 //! One task per cache applies announcements. It starts with the first request, because a layer may
 //! be built before there is a runtime.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
@@ -13,16 +13,12 @@ use crate::access_token::cache::Cache;
 use crate::epochs::{self, Epochs};
 use crate::store::{Announcement, Announcements, Store};
 
-const IDLE: u8 = 0;
-const LISTENING: u8 = 1;
-/// The store has no channel.
-const NO_CHANNEL: u8 = 2;
-
 /// The subscription: a task that applies announcements to a cache. The task stops when this is
 /// dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriber {
-    state: Arc<AtomicU8>,
+    /// Whether the task runs, or the store has no channel.
+    subscribed: Arc<AtomicBool>,
     task: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
@@ -33,32 +29,26 @@ impl Subscriber {
     /// Must be called before a read from the store, because tokens that are read before the
     /// subscription begins are invalidated.
     pub(crate) fn ensure<St: Store>(&self, store: &St, cache: &Arc<Cache>, epochs: &Arc<Epochs>) {
-        if self.state.load(Ordering::Acquire) != IDLE {
+        if self.subscribed.load(Ordering::Acquire) {
             return;
         }
         let Ok(handle) = Handle::try_current() else {
             return;
         };
-        if self
-            .state
-            .compare_exchange(IDLE, LISTENING, Ordering::AcqRel, Ordering::Acquire)
-            .is_err()
-        {
+        if self.subscribed.swap(true, Ordering::AcqRel) {
             return;
         }
         let Some(announcements) = store.announcements() else {
-            self.state.store(NO_CHANNEL, Ordering::Release);
             return;
         };
-        // Another request may have started a read before this one subscribed.
-        epochs.forget();
-        cache.forget();
         let subscription = Subscription {
-            state: Arc::clone(&self.state),
+            subscribed: Arc::clone(&self.subscribed),
             cache: Arc::clone(cache),
             epochs: Arc::clone(epochs),
-            after: IDLE,
+            closed: false,
         };
+        // Another request may have started a read before this one subscribed.
+        subscription.forget();
         // Locked before the task starts: if it ends at once, the task of the next request must not
         // be replaced by this one.
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,10 +59,12 @@ impl Subscriber {
 
 /// The running task. If its runtime is shut down, the next request starts it again.
 struct Subscription {
-    state: Arc<AtomicU8>,
+    subscribed: Arc<AtomicBool>,
     cache: Arc<Cache>,
     epochs: Arc<Epochs>,
-    after: u8,
+    /// Whether the store has closed its channel for good. From then on, tokens end only with the
+    /// time to live of the cache.
+    closed: bool,
 }
 
 impl Subscription {
@@ -83,13 +75,9 @@ impl Subscription {
                 Announcement::Ended(_) | Announcement::Lost => self.forget(),
             }
         }
-        // The store has closed its channel for good. From now on tokens end only with the time to
-        // live of the cache.
-        self.after = NO_CHANNEL;
+        self.closed = true;
     }
-}
 
-impl Subscription {
     /// Invalidates what was read. The epochs come first, because a token that is read after the
     /// second step counts as valid.
     fn forget(&self) {
@@ -102,7 +90,7 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         // The order matters: a read that starts in between either has a new subscription, or is
         // invalidated here.
-        self.state.store(self.after, Ordering::Release);
+        self.subscribed.store(self.closed, Ordering::Release);
         self.forget();
     }
 }

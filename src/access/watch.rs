@@ -18,10 +18,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::access::body::ResponseEnded;
 use crate::access_token::cache::{Cache, Confirmed};
-use crate::access_token::open::{News, Registration};
+use crate::access_token::grant::AccessGrant;
+use crate::access_token::open::Registration;
 use crate::clock::Timestamp;
-use crate::store::{Key, StoreError};
-use crate::subject::Profile;
+use crate::store::Key;
 
 /// The time for which a read is valid if the time to live of the cache is shorter.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -42,43 +42,29 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// The token that a response depends on.
 #[derive(Clone, Debug)]
 pub(crate) struct Watched {
-    pub(crate) token: Key,
-    /// The grant with which the token ends.
-    pub(crate) grant: Option<Key>,
+    pub(crate) key: Key,
     /// The key of the grant with the id of the token, whether or not the store has that grant.
     pub(crate) grant_key: Key,
     pub(crate) generation: u32,
-    pub(crate) expires_at: Timestamp,
-    /// The profile of the user, if known. Only the token opens it.
-    pub(crate) profile: Option<Arc<Profile>>,
+    pub(crate) grant: AccessGrant,
 }
 
-/// The reason why a read did not find the token valid.
-#[derive(Debug)]
-pub(crate) enum Unconfirmed {
-    Ended(ResponseEnded),
-    Store(StoreError),
-}
-
-impl From<StoreError> for Unconfirmed {
-    fn from(failure: StoreError) -> Self {
-        Self::Store(failure)
-    }
-}
-
-pub(crate) type Reading = Pin<Box<dyn Future<Output = Result<Confirmed, Unconfirmed>> + Send>>;
+/// The result of reading a token again. The error is [`ResponseEnded::Unconfirmed`] if the store
+/// failed.
+pub(crate) type Reading = Pin<Box<dyn Future<Output = Result<Confirmed, ResponseEnded>> + Send>>;
 
 /// Reads tokens again. The trait erases the store type of a layer.
 pub(crate) trait Confirm: Send + Sync {
     fn now(&self) -> Timestamp;
-    fn cache(&self) -> Option<&Arc<Cache>>;
     /// Reads a token, unless the cache has a result of a read that is younger than `max_age`.
     fn read(self: Arc<Self>, watched: Watched, max_age: Duration) -> Reading;
 }
 
 pub(crate) struct Watch {
     guard: Arc<dyn Confirm>,
+    cache: Arc<Cache>,
     watched: Watched,
+    /// The epoch of the cache for which `read_at` holds.
     epoch: u64,
     /// The time for which a read is valid.
     holds_for: Duration,
@@ -93,26 +79,27 @@ pub(crate) struct Watch {
 
 /// The state of a response that is not sent in one piece.
 struct Open {
-    registration: Option<Registration>,
+    registration: Registration,
     timer: Pin<Box<Sleep>>,
     reading: Option<(Reading, Instant)>,
+    /// Whether the last read has failed.
     failed: bool,
 }
 
 impl Watch {
     pub(crate) fn new(
         guard: Arc<dyn Confirm>,
+        cache: Arc<Cache>,
         watched: Watched,
         confirmed: Confirmed,
-        ttl: Duration,
     ) -> Self {
         let now = Instant::now();
-        let holds_for = ttl.max(SHORTEST);
         let mut watch = Self {
             guard,
             watched,
-            epoch: 0,
-            holds_for,
+            epoch: confirmed.epoch,
+            holds_for: cache.ttl().max(SHORTEST),
+            cache,
             good_until: now,
             read_at: now,
             grace_until: now + EXPIRY_GRACE,
@@ -162,18 +149,14 @@ impl Watch {
     }
 
     fn set_up(&mut self) -> Result<Open, ResponseEnded> {
-        let cache = self.guard.cache();
-        let registration = cache.map(|cache| {
-            cache
-                .open()
-                .register(self.watched.token, self.watched.grant)
-        });
+        let grant = self.watched.grant.grant().map(|grant| *grant.key());
+        let registration = self.cache.open().register(self.watched.key, grant);
         // The registration comes first, so that an end between the two steps is noticed by one of
         // them.
         if self.has_ended() {
             return Err(ResponseEnded::GrantEnded);
         }
-        if cache.is_some_and(|cache| cache.epoch() != self.epoch) {
+        if self.cache.epoch() != self.epoch {
             self.read_at = Instant::now();
         }
         Ok(Open {
@@ -185,12 +168,12 @@ impl Watch {
     }
 
     fn has_expired(&self, now: Instant) -> bool {
-        now >= self.grace_until && self.guard.now() >= self.watched.expires_at
+        now >= self.grace_until && self.guard.now() >= self.watched.grant.expires_at()
     }
 
     fn has_ended(&self) -> bool {
-        let ended = |key: &Key| self.guard.cache().is_some_and(|cache| cache.has_ended(key));
-        ended(&self.watched.token) || self.watched.grant.as_ref().is_some_and(ended)
+        let Watched { key, grant, .. } = &self.watched;
+        self.cache.has_ended(key, grant)
     }
 
     fn advance(
@@ -200,17 +183,17 @@ impl Watch {
     ) -> Poll<Result<(), ResponseEnded>> {
         loop {
             let now = Instant::now();
-            match open
-                .registration
-                .as_ref()
-                .map_or(News::Nothing, |registration| registration.news(cx.waker()))
-            {
-                News::Nothing => {}
-                News::Lost => self.read_at = self.read_at.min(now + self.spread()),
-                News::Ended => return Poll::Ready(Err(ResponseEnded::GrantEnded)),
+            if open.registration.has_ended(cx.waker()) {
+                return Poll::Ready(Err(ResponseEnded::GrantEnded));
             }
             if self.has_expired(now) {
                 return Poll::Ready(Err(ResponseEnded::TokenExpired));
+            }
+            // Announcements may have been missed, perhaps during a read.
+            let epoch = self.cache.epoch();
+            if self.epoch != epoch {
+                self.epoch = epoch;
+                self.read_at = self.read_at.min(now + self.spread());
             }
             if open.reading.is_none() && open.failed && now >= self.good_until {
                 return Poll::Ready(Err(ResponseEnded::Unconfirmed));
@@ -223,34 +206,10 @@ impl Watch {
             }
             if let Some((reading, give_up)) = &mut open.reading {
                 match reading.as_mut().poll(cx) {
-                    Poll::Ready(Ok(confirmed)) => {
+                    Poll::Ready(result) => {
                         open.reading = None;
-                        open.failed = false;
-                        self.confirmed(confirmed, now);
-                        // Announcements may have been missed during the read.
-                        if self
-                            .guard
-                            .cache()
-                            .is_some_and(|cache| cache.epoch() != self.epoch)
-                        {
-                            self.read_at = self.read_at.min(now + self.spread());
-                        }
-                        continue;
-                    }
-                    Poll::Ready(Err(Unconfirmed::Ended(ResponseEnded::TokenExpired)))
-                        if now < self.grace_until =>
-                    {
-                        open.reading = None;
-                        open.failed = false;
-                        self.good_until = self.grace_until;
-                        self.read_at = self.grace_until;
-                        continue;
-                    }
-                    Poll::Ready(Err(Unconfirmed::Ended(ended))) => return Poll::Ready(Err(ended)),
-                    Poll::Ready(Err(Unconfirmed::Store(_))) => {
-                        open.reading = None;
-                        open.failed = true;
-                        self.read_at = now + (self.holds_for / 16).min(LONGEST_PAUSE);
+                        open.failed = matches!(result, Err(ResponseEnded::Unconfirmed));
+                        self.apply(result, now)?;
                         continue;
                     }
                     Poll::Pending if now >= *give_up => {
@@ -276,10 +235,30 @@ impl Watch {
         }
     }
 
+    /// Applies the result of a read. Returns an error if the response must end.
+    fn apply(
+        &mut self,
+        result: Result<Confirmed, ResponseEnded>,
+        now: Instant,
+    ) -> Result<(), ResponseEnded> {
+        match result {
+            Ok(confirmed) => self.confirmed(confirmed, now),
+            Err(ResponseEnded::TokenExpired) if now < self.grace_until => {
+                self.good_until = self.grace_until;
+                self.read_at = self.grace_until;
+            }
+            Err(ResponseEnded::Unconfirmed) => {
+                self.read_at = now + (self.holds_for / 16).min(LONGEST_PAUSE);
+            }
+            Err(ended) => return Err(ended),
+        }
+        Ok(())
+    }
+
     /// Returns a delay of up to a second, derived from the key. After missed announcements the
     /// token of every open response must be read again, and the delay spreads these reads.
     fn spread(&self) -> Duration {
-        let [first, ..] = *self.watched.token.as_bytes();
+        let [first, ..] = *self.watched.key.as_bytes();
         SHORTEST.min(self.holds_for / 4) * u32::from(first) / 256
     }
 }

@@ -15,7 +15,6 @@
 
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use moka::notification::RemovalCause;
@@ -25,6 +24,7 @@ use moka::sync;
 use crate::access_token::grant::AccessGrant;
 use crate::access_token::open::OpenResponses;
 use crate::clock::Timestamp;
+use crate::grant::GrantKey;
 use crate::store::Key;
 
 /// The time that an ended key is kept beyond the time to live of tokens. The two clocks of a
@@ -64,7 +64,6 @@ impl Hasher for FirstBytes {
 pub(crate) struct Cache {
     alive: sync::Cache<Key, ValidToken, Hashed>,
     ended: sync::Cache<Key, (), Hashed>,
-    epoch: Arc<AtomicU64>,
     ttl: Duration,
     open: Arc<OpenResponses>,
 }
@@ -96,28 +95,14 @@ pub(crate) enum Found {
     Alive(ValidToken),
 }
 
-/// A read from the store that is in progress.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Load {
-    began: Instant,
-    epoch: u64,
-}
-
-impl Load {
-    /// Starts a read that has no cache.
-    pub(crate) fn without_cache() -> Self {
+impl Confirmed {
+    /// Returns the result of a read that used epochs of this age when it began. They count as a
+    /// part of the read, so it began when they were read. `epoch` is that of the cache before the
+    /// read.
+    pub(crate) fn new(began: Instant, epochs_age: Duration, epoch: u64, until: Timestamp) -> Self {
         Self {
-            began: Instant::now(),
-            epoch: 0,
-        }
-    }
-
-    /// Returns the result for a token that the read found valid with the help of epochs that had
-    /// this age when it began. They count as a part of the read, so it began when they were read.
-    pub(crate) fn confirmed(self, until: Timestamp, epochs_age: Duration) -> Confirmed {
-        Confirmed {
-            began: self.began.checked_sub(epochs_age).unwrap_or(self.began),
-            epoch: self.epoch,
+            began: began.checked_sub(epochs_age).unwrap_or(began),
+            epoch,
             until,
         }
     }
@@ -133,18 +118,15 @@ impl Cache {
             })
             .time_to_live(ttl)
             .build_with_hasher(Hashed::default());
-        let epoch = Arc::new(AtomicU64::new(0));
         let open = Arc::<OpenResponses>::default();
-        let overflow_epoch = Arc::clone(&epoch);
-        let overflow_open = Arc::clone(&open);
+        let overflow = Arc::clone(&open);
         let ended = sync::Cache::builder()
             .max_capacity(MOST_ENDED)
             // The default policy prefers old entries over new ones.
             .eviction_policy(EvictionPolicy::lru())
             .eviction_listener(move |_, (), cause| {
                 if cause == RemovalCause::Size {
-                    overflow_epoch.fetch_add(1, Ordering::AcqRel);
-                    overflow_open.lose();
+                    overflow.lose();
                 }
             })
             .time_to_live(ttl.saturating_add(MARGIN))
@@ -152,7 +134,6 @@ impl Cache {
         Self {
             alive,
             ended,
-            epoch,
             ttl,
             open,
         }
@@ -165,36 +146,22 @@ impl Cache {
             && now < found.confirmed.until
             && found.confirmed.began.elapsed() < self.ttl
         {
-            if self.has_ended(key) || self.grant_has_ended(&found.grant) {
+            if self.has_ended(key, &found.grant) {
                 return Found::Ended(Some(found.grant));
             }
             return Found::Alive(found);
         }
-        if self.has_ended(key) {
+        if self.ended.contains_key(key) {
             Found::Ended(None)
         } else {
             Found::Nothing
         }
     }
 
-    /// Returns whether the token or the grant under `key` is known to have ended.
-    pub(crate) fn has_ended(&self, key: &Key) -> bool {
-        self.ended.contains_key(key)
-    }
-
-    /// Returns whether the grant that this token belongs to is known to have ended.
-    pub(crate) fn grant_has_ended(&self, grant: &AccessGrant) -> bool {
-        grant
-            .grant()
-            .is_some_and(|grant| self.has_ended(grant.key()))
-    }
-
-    /// Starts a read. Must be called before the store is read.
-    pub(crate) fn begin(&self) -> Load {
-        Load {
-            began: Instant::now(),
-            epoch: self.epoch(),
-        }
+    /// Returns whether the token under `key` or its grant is known to have ended.
+    pub(crate) fn has_ended(&self, key: &Key, grant: &AccessGrant) -> bool {
+        let ends = |grant: GrantKey| self.ended.contains_key(grant.key());
+        self.ended.contains_key(key) || grant.grant().is_some_and(ends)
     }
 
     /// Inserts a token that a read found valid, unless the read is already too old.
@@ -204,9 +171,14 @@ impl Cache {
         }
     }
 
-    /// Returns how many times announcements may have been missed.
+    /// Returns the [epoch](OpenResponses::epoch).
     pub(crate) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
+        self.open.epoch()
+    }
+
+    /// Returns the time for which a read is valid.
+    pub(crate) const fn ttl(&self) -> Duration {
+        self.ttl
     }
 
     /// Returns the registry of open responses, which end with their tokens.
@@ -225,9 +197,8 @@ impl Cache {
 
     /// Invalidates all cached tokens, because announcements may have been missed.
     pub(crate) fn forget(&self) {
-        self.epoch.fetch_add(1, Ordering::AcqRel);
-        self.alive.invalidate_all();
         self.open.lose();
+        self.alive.invalidate_all();
     }
 }
 
@@ -237,11 +208,11 @@ mod tests {
 
     #[test]
     fn a_read_is_as_old_as_the_epochs_that_it_used() {
-        let cache = Cache::new(1 << 20, Duration::from_secs(10));
-        let load = cache.begin();
+        let now = Instant::now();
         let until = Timestamp::from_millis(1);
+        let began = |age| Confirmed::new(now, age, 0, until).began;
         let age = Duration::from_millis(300);
-        assert_eq!(load.began - load.confirmed(until, age).began, age);
-        assert_eq!(load.confirmed(until, Duration::ZERO).began, load.began);
+        assert_eq!(now - began(age), age);
+        assert_eq!(began(Duration::ZERO), now);
     }
 }

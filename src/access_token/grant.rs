@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_core::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -53,54 +54,31 @@ struct Parts {
     profile: Option<Arc<Profile>>,
 }
 
-impl Parts {
-    fn new<'a>(
-        client_id: &str,
-        scope: &str,
-        resources: impl Iterator<Item = &'a str>,
-        expires_at: Timestamp,
-    ) -> Self {
-        let mut text = String::from(client_id);
-        let client_end = end(&text);
-        text.push_str(scope);
-        let scope_end = end(&text);
-        for resource in resources {
-            text.push_str(resource);
-            text.push(SEPARATOR);
-        }
-        Self {
-            text: text.into(),
-            client_end,
-            scope_end,
-            expires_at,
-            upstream: None,
-            grant: None,
-            sealed: Box::default(),
-            profile: None,
-        }
-    }
-}
-
 impl AccessGrant {
     pub(crate) fn new(
         record: &AccessRecord,
         grant: Option<GrantKey>,
         profile: Option<Arc<Profile>>,
     ) -> Self {
-        let scope = record.scope.as_ref().map(Utf8::as_str).unwrap_or_default();
-        let resources = record.resources.iter().map(Utf8::as_str);
-        let mut parts = Parts::new(
-            record.client_id.as_str(),
-            scope,
-            resources,
-            record.expires_at,
-        );
-        parts.grant = grant;
-        parts.sealed = record.sealed[..].into();
-        parts.profile = profile;
+        let mut text = String::from(record.client_id.as_str());
+        let client_end = end(&text);
+        text.push_str(record.scope.as_ref().map(Utf8::as_str).unwrap_or_default());
+        let scope_end = end(&text);
+        for resource in &record.resources {
+            text.push_str(resource.as_str());
+            text.push(SEPARATOR);
+        }
         let life = record.renewable.as_ref().map(|renewable| renewable.life);
-        parts.upstream = life.map(Box::new);
-        Self(Arc::new(parts))
+        Self(Arc::new(Parts {
+            text: text.into(),
+            client_end,
+            scope_end,
+            expires_at: record.expires_at,
+            upstream: life.map(Box::new),
+            grant,
+            sealed: record.sealed[..].into(),
+            profile,
+        }))
     }
 
     /// Returns a builder for the tests of a route, which then need no layer: add the grant to the
@@ -129,12 +107,21 @@ impl AccessGrant {
     /// # }
     /// ```
     pub fn builder(client_id: ClientId) -> AccessGrantBuilder {
-        let expires_at = Timestamp::from_millis(u64::MAX);
-        AccessGrantBuilder {
-            client_id,
-            scope: String::new(),
+        let record = AccessRecord {
+            client_id: client_id.as_str().into(),
+            scope: None,
             resources: Vec::new(),
-            expires_at,
+            issued_at: Timestamp::default(),
+            expires_at: Timestamp::from_millis(u64::MAX),
+            has_grant: false,
+            sealed: Bytes::new(),
+            profile: None,
+            renewable: None,
+            revocation_pending: false,
+            unknown: Vec::new(),
+        };
+        AccessGrantBuilder {
+            record,
             grant: None,
             subject: None,
             claims: Map::new(),
@@ -229,16 +216,11 @@ impl AccessGrant {
 
     /// Returns the size in bytes, without the overhead of the allocations.
     pub(crate) fn size(&self) -> usize {
-        size_of::<Parts>()
-            + 2 * size_of::<usize>()
-            + self.0.text.len()
-            + self.0.sealed.len()
-            + self
-                .0
-                .upstream
-                .as_ref()
-                .map_or(0, |_| size_of::<UpstreamLife>())
-            + self.0.profile.as_ref().map_or(0, |profile| profile.size())
+        let Parts { text, sealed, .. } = &*self.0;
+        let counts = 2 * size_of::<usize>();
+        let upstream = self.0.upstream.as_deref().map_or(0, size_of_val);
+        let profile = self.0.profile.as_ref().map_or(0, |profile| profile.size());
+        size_of::<Parts>() + counts + text.len() + sealed.len() + upstream + profile
     }
 }
 
@@ -257,10 +239,8 @@ redacted_debug!(self: AccessGrant {
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it is built"]
 pub struct AccessGrantBuilder {
-    client_id: ClientId,
-    scope: String,
-    resources: Vec<String>,
-    expires_at: Timestamp,
+    /// The token, which the store does not have.
+    record: AccessRecord,
     grant: Option<GrantKey>,
     subject: Option<Subject>,
     claims: Map<String, Value>,
@@ -269,19 +249,21 @@ pub struct AccessGrantBuilder {
 impl AccessGrantBuilder {
     /// Sets the granted scope: scope tokens separated by spaces (RFC 6749 §3.3).
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
-        self.scope = scope.into();
+        let scope: String = scope.into();
+        self.record.scope = Some(scope.as_str().into());
         self
     }
 
     /// Adds a resource that the token is valid for (RFC 8707).
     pub fn resource(mut self, uri: impl Into<String>) -> Self {
-        self.resources.push(uri.into());
+        let uri: String = uri.into();
+        self.record.resources.push(uri.as_str().into());
         self
     }
 
     /// Sets the expiry of the token.
     pub const fn expires_at(mut self, end: Timestamp) -> Self {
-        self.expires_at = end;
+        self.record.expires_at = end;
         self
     }
 
@@ -306,20 +288,10 @@ impl AccessGrantBuilder {
     /// Builds the grant, as a route gets it.
     #[must_use]
     pub fn build(self) -> AccessGrant {
-        let resources = self.resources.iter().map(String::as_str);
-        let claims = self.claims;
         let profile = self
             .subject
-            .map(|subject| Arc::new(Profile::with_claims(subject, claims)));
-        let mut parts = Parts::new(
-            self.client_id.as_str(),
-            &self.scope,
-            resources,
-            self.expires_at,
-        );
-        parts.grant = self.grant;
-        parts.profile = profile;
-        AccessGrant(Arc::new(parts))
+            .map(|subject| Arc::new(Profile::with_claims(subject, self.claims)));
+        AccessGrant::new(&self.record, self.grant, profile)
     }
 }
 

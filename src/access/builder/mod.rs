@@ -42,7 +42,10 @@ impl<St: Store> AccessLayerBuilder<St> {
             store,
             clock,
             prefix,
-            policy: Policy::default(),
+            policy: Policy {
+                realm: "oauth".into(),
+                ..Policy::default()
+            },
             cache_size: 64 << 20,
             cache_ttl: Duration::from_secs(10),
             on_event: None,
@@ -53,15 +56,10 @@ impl<St: Store> AccessLayerBuilder<St> {
 
     pub(crate) fn over(state: &Arc<State<St>>) -> Self {
         let prefix = state.config().access_prefix.clone();
-        let builder = Self::new(
-            StoreHandle::State(Arc::clone(state)),
-            Arc::clone(&state.clock),
-            prefix,
-        );
-        Self {
-            on_event: state.on_event.clone(),
-            ..builder
-        }
+        let store = StoreHandle::State(Arc::clone(state));
+        let mut builder = Self::new(store, Arc::clone(&state.clock), prefix);
+        builder.on_event = state.on_event.clone();
+        builder
     }
 
     /// Sets whether the `Authorization` header is removed instead of carrying the upstream access
@@ -335,54 +333,42 @@ impl<St: Store> AccessLayerBuilder<St> {
     ///
     /// [`ConfigError`] if a setting is invalid.
     pub fn build(self) -> Result<AccessLayer<St>, ConfigError> {
-        let Self {
-            store,
-            clock,
-            prefix,
-            policy,
-            cache_size,
-            cache_ttl,
-            on_event,
-            end_responses,
-            upstream_refresh,
-        } = self;
-        check_prefix("access_token_prefix", &prefix)?;
-        if cache_ttl > LONGEST_TTL {
+        check_prefix("access_token_prefix", &self.prefix)?;
+        let ttl = self.cache_ttl;
+        if ttl > LONGEST_TTL {
             return Err(ConfigError::CacheTtl);
         }
-        let policy = ValidatedPolicy::new(policy)?;
+        let policy = ValidatedPolicy::new(self.policy)?;
         // The last check, because it changes the refresh layer.
-        match (&store, upstream_refresh) {
+        match (&self.store, self.upstream_refresh) {
             (_, None) => {}
             (StoreHandle::State(state), Some(service)) => state.config().renew_at(service)?,
             (StoreHandle::Own(_), Some(_)) => return Err(ConfigError::UpstreamRefreshWithoutLayer),
         }
+        let cached = self.cache_size > 0 && !ttl.is_zero();
         // A cache without a size or a time to live holds no tokens, but it still stores announced
         // ends and the registry of open responses.
-        let cached = cache_size > 0 && !cache_ttl.is_zero();
-        let cache = (cached || end_responses).then(|| Arc::new(Cache::new(cache_size, cache_ttl)));
-        if let (StoreHandle::State(state), Some(cache)) = (&store, &cache) {
-            state.register(cache);
-        }
-        let end_responses = end_responses.then_some(cache_ttl);
-        let epochs = match &store {
+        let subscribes = cached || self.end_responses;
+        let cache = Arc::new(Cache::new(self.cache_size, ttl));
+        let epochs = match &self.store {
             StoreHandle::Own(_) => Arc::default(),
-            StoreHandle::State(state) => Arc::clone(&state.epochs),
+            StoreHandle::State(state) => {
+                if subscribes {
+                    state.register(&cache);
+                }
+                Arc::clone(&state.epochs)
+            }
         };
         let guard = Guard {
-            epochs,
-            epochs_max_age: if cached {
-                cache_ttl / 2
-            } else {
-                Duration::ZERO
-            },
-            store,
-            clock,
-            prefix,
+            store: self.store,
+            clock: self.clock,
+            prefix: self.prefix,
             cache,
-            subscriber: Subscriber::default(),
-            on_event,
-            end_responses,
+            epochs,
+            epochs_max_age: if cached { ttl / 2 } else { Duration::ZERO },
+            subscriber: subscribes.then(Subscriber::default),
+            on_event: self.on_event,
+            end_responses: self.end_responses,
         };
         Ok(AccessLayer {
             guard: Arc::new(guard),
