@@ -80,12 +80,10 @@ impl ClientCredentials {
 
     /// Returns the value of `Authorization` for a request about a grant of this client.
     pub(crate) fn header(&self, client_id: &str) -> Option<HeaderValue> {
-        let Kind::Basic(own, secret) = &self.0 else {
-            return None;
+        let secret = match &self.0 {
+            Kind::Basic(own, secret) if own.as_str() == client_id => secret,
+            _ => return None,
         };
-        if own.as_str() != client_id {
-            return None;
-        }
         let mut pair = Zeroizing::new(encoded(client_id));
         pair.push(':');
         pair.push_str(&Zeroizing::new(encoded(secret)));
