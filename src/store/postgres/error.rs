@@ -149,7 +149,8 @@ impl From<SqlError> for Failure {
             SqlError::Protocol(_) => (Kind::OutOfStep, "unexpected reply".to_owned()),
             // These quote the value.
             SqlError::ColumnDecode { .. } | SqlError::Decode(_) => {
-                (Kind::Corrupt, "a column has an unexpected type".to_owned())
+                let message = "a column has an unexpected type or length";
+                (Kind::Corrupt, message.to_owned())
             }
             _ => (Kind::Other, printable(&error.to_string())),
         };

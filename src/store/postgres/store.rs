@@ -185,15 +185,12 @@ redacted_debug!(self: PostgresStore {
 
 /// Reads the entry of a row; `None` if the row has none.
 fn entry(row: &PgRow) -> Result<Option<Entry>, Failure> {
-    let Some(version) = row.try_get::<Option<Vec<u8>>, _>("o_version")? else {
+    let Some(version) = row.try_get::<Option<[u8; 8]>, _>("o_version")? else {
         return Ok(None);
     };
-    let tag: Vec<u8> = row.try_get("o_tag")?;
+    let tag: [u8; 32] = row.try_get("o_tag")?;
     let value: Vec<u8> = row.try_get("o_value")?;
     let lease: Option<i64> = row.try_get("o_lease")?;
-    let (Ok(version), Ok(tag)) = (version.try_into(), tag.try_into()) else {
-        return Err(Failure::corrupt("a version or a tag has another length"));
-    };
     let lease = lease
         .map(u64::try_from)
         .transpose()

@@ -25,16 +25,17 @@ impl Record {
             lease,
             value,
         } = &self.entry;
-        let mut bytes = Vec::with_capacity(57 + value.len());
-        bytes.push(if lease.is_some() { LEASED } else { FREE });
-        bytes.extend_from_slice(version.as_bytes());
-        bytes.extend_from_slice(tag.as_bytes());
-        bytes.extend_from_slice(&self.end.as_millis().to_be_bytes());
-        if let Some(end) = lease {
-            bytes.extend_from_slice(&end.as_millis().to_be_bytes());
-        }
-        bytes.extend_from_slice(value);
-        bytes
+        let kind = if lease.is_some() { LEASED } else { FREE };
+        let lease = lease.map(|end| end.as_millis().to_be_bytes());
+        [
+            &[kind][..],
+            version.as_bytes(),
+            tag.as_bytes(),
+            &self.end.as_millis().to_be_bytes(),
+            lease.as_ref().map_or(&[], |end| &end[..]),
+            value,
+        ]
+        .concat()
     }
 
     pub(super) fn decode(mut bytes: &[u8]) -> Result<Self, Unreadable> {
@@ -66,12 +67,8 @@ pub(super) struct SidecarRecord<'a> {
 
 impl<'a> SidecarRecord<'a> {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(17 + self.value.len());
-        bytes.push(FREE);
-        bytes.extend_from_slice(&self.end.as_millis().to_be_bytes());
-        bytes.extend_from_slice(&self.order.to_be_bytes());
-        bytes.extend_from_slice(self.value);
-        bytes
+        let end = self.end.as_millis().to_be_bytes();
+        [&[FREE][..], &end, &self.order.to_be_bytes(), self.value].concat()
     }
 
     pub(super) fn decode(mut bytes: &'a [u8]) -> Result<Self, Unreadable> {
@@ -101,10 +98,7 @@ pub(super) fn sidecar_key(key: &Key, name: &SidecarName) -> [u8; 48] {
 
 /// Returns the row of the removal queue for `key` (32 bytes for an entry, 48 for a sidecar).
 pub(super) fn end_row(end: Timestamp, key: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(8 + key.len());
-    bytes.extend_from_slice(&end.as_millis().to_be_bytes());
-    bytes.extend_from_slice(key);
-    bytes
+    [&end.as_millis().to_be_bytes(), key].concat()
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Unreadable> {

@@ -126,6 +126,11 @@ impl Connector {
         Ok(Server::new(connection, driver))
     }
 
+    /// Returns the deadline of a call of the store that begins now.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.limit
+    }
+
     /// Returns whether the target is a cluster.
     pub(super) fn joins(&self) -> bool {
         matches!(self.target.place, Place::Cluster(_))

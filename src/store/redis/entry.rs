@@ -42,12 +42,13 @@ pub fn claimed(mut entry: Vec<u8>, version: Version, lease: &[u8]) -> Option<(Ve
 
 pub fn encode(entry: &Entry) -> Vec<u8> {
     let lease = entry.lease.map_or(0, |end| end.as_millis().clamp(1, LAST));
-    let mut bytes = Vec::with_capacity(VALUE + entry.value.len());
-    bytes.extend_from_slice(&beginning(entry.version));
-    bytes.extend_from_slice(&lease.to_be_bytes()[2..]);
-    bytes.extend_from_slice(entry.tag.as_bytes());
-    bytes.extend_from_slice(&entry.value);
-    bytes
+    [
+        &beginning(entry.version)[..],
+        &lease.to_be_bytes()[2..],
+        entry.tag.as_bytes(),
+        &entry.value,
+    ]
+    .concat()
 }
 
 pub fn decode(bytes: Vec<u8>) -> Result<Entry, StoreError> {

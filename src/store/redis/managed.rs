@@ -56,7 +56,6 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// it and the next successful one, every call fails at once.
 pub(super) struct ManagedConnection {
     state: Arc<watch::Sender<State>>,
-    limit: Duration,
     _keeper: AbortOnDropHandle<()>,
 }
 
@@ -103,19 +102,12 @@ impl Current {
 impl ManagedConnection {
     /// Manages `connection` in a task that ends when the `ManagedConnection` is dropped.
     pub(super) fn new(connection: Connection, connector: Arc<Connector>) -> Self {
-        let limit = connector.limit;
         let state = Arc::new(watch::Sender::new(State::Up(Current::new(connection, 0))));
         let keeper = tokio::spawn(keep(connector, Arc::clone(&state)));
         Self {
             state,
-            limit,
             _keeper: AbortOnDropHandle::new(keeper),
         }
-    }
-
-    /// Returns the deadline of a call of the store that begins now.
-    pub(super) fn deadline(&self) -> Instant {
-        Instant::now() + self.limit
     }
 
     /// Makes a call. Several calls may share a deadline.

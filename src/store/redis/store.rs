@@ -138,7 +138,7 @@ impl RedisStore {
 
 impl Store for RedisStore {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        let (key, deadline) = (self.key(key), self.shared.connection.deadline());
+        let (key, deadline) = (self.key(key), self.shared.connector.deadline());
         let found = match read(&self.shared.connection, &key, deadline).await? {
             // Boxed, because it is rare.
             None if self.replicated.is_some() => Box::pin(self.probe(&key, deadline)).await?,
@@ -189,7 +189,7 @@ impl Store for RedisStore {
             args: &args,
             replicas: self.replicas(),
         };
-        let deadline = self.shared.connection.deadline();
+        let deadline = self.shared.connector.deadline();
         let Answer { values, replicated } = self.writes().call(&call, deadline).await?;
         replicated?;
         match values.into_iter().next() {
@@ -208,7 +208,7 @@ impl Store for RedisStore {
         // that lags behind.
         let connection = self.writes();
         let key = self.sidecar_key(key, name);
-        let value = read(connection, &key, connection.deadline()).await?;
+        let value = read(connection, &key, self.shared.connector.deadline()).await?;
         Ok(value.map(Bytes::from))
     }
 
@@ -220,7 +220,7 @@ impl Store for RedisStore {
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {
         let (id, key) = (key, self.key(key));
-        let (lease, deadline) = (millis(lease), self.shared.connection.deadline());
+        let (lease, deadline) = (millis(lease), self.shared.connector.deadline());
         let waits: &[u8] = if self.replicated.is_some() { b"1" } else { b"" };
         // In practice a `WAIT` also waits for the writes of other connections, even behind a script
         // that writes nothing, and delays the claims behind it. So a key that is not known to exist
@@ -280,7 +280,7 @@ impl Store for RedisStore {
             channel,
             ..
         } = &*self.shared;
-        let deadline = connection.deadline();
+        let deadline = self.shared.connector.deadline();
         for publish in channel.announce(ended) {
             let published = connection.call(&Call::Publish(publish), deadline).await;
             published.inspect_err(|failure| channel.failed(failure))?;

@@ -116,13 +116,9 @@ impl Facts {
 
     /// Records what a call that began at `began` found under `key`.
     pub(super) fn learn(&self, key: &Key, shown: Option<&Entry>, began: Began) {
-        match shown {
-            Some(entry) => self.learn_value(key, entry),
-            None => self.learn_end(key, began),
-        }
-    }
-
-    fn learn_value(&self, key: &Key, entry: &Entry) {
+        let Some(entry) = shown else {
+            return self.learn_end(key, began);
+        };
         // Copied, because the value may be a small slice of a large buffer, which it would keep
         // alive.
         let value = Bytes::copy_from_slice(&entry.value);
