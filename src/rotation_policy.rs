@@ -1,6 +1,5 @@
 //! [`RotationPolicy`]: the refreshes that replace the refresh token of a client.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,11 +126,4 @@ impl PolicyOfClient {
     }
 }
 
-impl fmt::Debug for PolicyOfClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Some(_) => "per client",
-            None => "default",
-        })
-    }
-}
+redacted_debug!(self: PolicyOfClient { is_set: self.0.is_some() });

@@ -17,12 +17,9 @@ use crate::grant::Record;
 use crate::store::{Key, Store, StoreError};
 use crate::wire::client::ClientId;
 
-/// The result of ending a grant: whether this call ended it.
-pub(crate) type Ended = Result<bool, StoreError>;
-
 /// Ends the grant under `key`. Returns whether this call ended it. Emits an event if it did, or if
 /// the store fails.
-pub(crate) async fn end<St: Store>(shared: Arc<State<St>>, key: Key) -> Ended {
+pub(crate) async fn end<St: Store>(shared: Arc<State<St>>, key: Key) -> Result<bool, StoreError> {
     let started = Instant::now();
     let _in_flight = shared.in_flight.token();
     remove(&shared, key, started).await.inspect_err(|error| {
@@ -31,7 +28,11 @@ pub(crate) async fn end<St: Store>(shared: Arc<State<St>>, key: Key) -> Ended {
     })
 }
 
-async fn remove<St: Store>(shared: &Arc<State<St>>, key: Key, started: Instant) -> Ended {
+async fn remove<St: Store>(
+    shared: &Arc<State<St>>,
+    key: Key,
+    started: Instant,
+) -> Result<bool, StoreError> {
     let found = shared.store().get(&key).await?;
     let now = shared.now();
     let record = match found

@@ -56,7 +56,8 @@ pub(crate) async fn persist<W: RetryableWrite, St: Store>(
 pub(crate) fn settle<St: Store, W: RetryableWrite + 'static>(
     context: &RequestContext<St>,
     mut write: W,
-    held: (Option<TaskTrackerToken>, KeyLockGuard),
+    in_flight: Option<TaskTrackerToken>,
+    guard: KeyLockGuard,
     subject: EventSubject<'_>,
     event: impl FnOnce(&W, Option<W::Done>, &Arc<State<St>>) -> EventKind + Send + 'static,
 ) {
@@ -75,7 +76,7 @@ pub(crate) fn settle<St: Store, W: RetryableWrite + 'static>(
             grant: grant.as_ref().map(|(key, generation)| (key, *generation)),
         };
         shared.emit(kind, subject, started.elapsed());
-        drop(held);
+        drop((in_flight, guard));
     };
     tokio::spawn(task.in_current_span());
 }

@@ -144,7 +144,7 @@ pub(crate) async fn follow<St: Store>(
 
 /// Emits the event of a link that cannot be opened, and returns the error for the client. The grant
 /// stays as it is.
-pub(crate) fn invalid<St: Store>(presented: &PresentedToken<'_, St>) -> RefreshError {
+fn invalid<St: Store>(presented: &PresentedToken<'_, St>) -> RefreshError {
     presented.emit(EventKind::LinkInvalid);
     RefreshError::InvalidGrant
 }

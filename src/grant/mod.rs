@@ -102,22 +102,18 @@ impl Previous {
         windows: Windows,
         link: Option<Bytes>,
     ) -> Self {
-        let mut previous = Self {
+        Self {
             hash,
             link,
-            retry_until: now,
-            shared_until: now,
-            recover_until: now,
-        };
-        previous.begin(now, windows);
-        previous
+            retry_until: now.saturating_add(windows.retry),
+            shared_until: now.saturating_add(windows.shared),
+            recover_until: now.saturating_add(windows.recovery),
+        }
     }
 
     /// Starts the windows at `now`.
     pub(crate) fn begin(&mut self, now: Timestamp, windows: Windows) {
-        self.retry_until = now.saturating_add(windows.retry);
-        self.shared_until = now.saturating_add(windows.shared);
-        self.recover_until = now.saturating_add(windows.recovery);
+        *self = Self::new(self.hash, now, windows, self.link.take());
     }
 }
 

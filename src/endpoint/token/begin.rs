@@ -36,18 +36,13 @@ impl NewGrant<'_> {
     ) -> Result<Begun, BoxError> {
         let config = shared.config();
         let now = shared.now();
-        let Minted {
-            token: first,
-            entropy,
-        } = minted;
+        let first = &minted.token;
+        let entropy = &minted.entropy;
         let key = first.key();
         let hash = first.hash();
-        let Terms {
-            client_id,
-            request,
-            profile,
-            ..
-        } = self.access;
+        let client_id = self.access.client_id;
+        let request = self.access.request;
+        let profile = self.access.profile;
         let context = Context::new(Purpose::Current, &key, client_id);
         let upstream_token = self.upstream_token.as_bytes();
         let sealer = Sealer::new(first.secret());
@@ -77,7 +72,7 @@ impl NewGrant<'_> {
             record = record.listed(now, config.idle_lifetime);
         }
         let answer = &granted.answer;
-        let access = mint(shared, now, Some(&first), &entropy, &self.access, answer)?;
+        let access = mint(shared, now, Some(first), entropy, &self.access, answer)?;
         let answer = access.as_ref().map_or(answer, |access| &access.answer);
         let text = first.encode(&config.prefix);
         let lifetime = record.time_to_live(now);

@@ -117,22 +117,18 @@ async fn rotate<St: Store, I: Inner>(
     proceed: Proceed,
     guard: KeyLockGuard,
 ) -> Outcome<I::ResBody, I::Error> {
-    let Held {
-        lease,
-        grant,
-        entropy,
-    } = *held;
+    let grant = held.grant;
     let presented = grant.presented;
     let context = presented.context;
     let within = request.within(&grant.record.binding);
-    let (lease, ()) = lease.or_release(within).await?;
+    let (lease, ()) = held.lease.or_release(within).await?;
     // A grant that is handed back needs no other token of the layer.
     let keeps = matches!(proceed, Proceed::Converge | Proceed::Keep);
     let minted = if keeps || context.shared.config().hand_back {
-        entropy.keep(grant.current.clone())
+        held.entropy.keep(grant.current.clone())
     } else {
         let generation = grant.record.next_generation(proceed == Proceed::Recover);
-        entropy.mint(grant.current.id(), generation)
+        held.entropy.mint(grant.current.id(), generation)
     };
 
     let token = &grant.upstream_token;

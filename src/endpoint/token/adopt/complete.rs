@@ -119,8 +119,7 @@ impl<St: Store> Reservation<St> {
         let subject = EventSubject::grant(Some(foreign.client_id), &key, Some(0));
         if let Err(error) = adopted {
             let inserted = adoption.inserted;
-            let held = (in_flight, self.guard);
-            settle(context, adoption, held, subject, |adoption, _, shared| {
+            let settled = |adoption: &Adoption, _, shared: &_| {
                 if !adoption.inserted {
                     return EventKind::CommitLost;
                 }
@@ -130,7 +129,8 @@ impl<St: Store> Reservation<St> {
                     session.list_in_background(shared);
                 }
                 EventKind::Adopted
-            });
+            };
+            settle(context, adoption, in_flight, self.guard, subject, settled);
             let error = foreign.store_failed(error);
             // If the grant is stored, only the link for a retry with the upstream token is still
             // missing.

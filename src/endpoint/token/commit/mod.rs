@@ -26,7 +26,7 @@ use crate::endpoint::retryable_write::{RetryableWrite as _, settle};
 use crate::endpoint::sessions::NewSession;
 use crate::endpoint::token::mint::{Terms, granted_resources, mint};
 use crate::endpoint::upstream::Granted;
-use crate::endpoint::walk;
+use crate::endpoint::walk::Walk;
 use crate::error::RefreshError;
 use crate::event::EventKind;
 use crate::grant::{
@@ -88,14 +88,10 @@ impl<'a, St: Store> Rotation<'a, St> {
                     Ok(Box::pin(decide_again(presented, request, found)).await?)
                 }
                 Err(error) => {
-                    let held = (in_flight, guard);
-                    settle(
-                        context,
-                        *commit,
-                        held,
-                        subject,
-                        move |commit, settled, shared| commit.settled(settled, shared, event),
-                    );
+                    let settled = move |commit: &Commit, settled, shared: &_| {
+                        commit.settled(settled, shared, event)
+                    };
+                    settle(context, *commit, in_flight, guard, subject, settled);
                     if let Some(session) = session {
                         session.list_in_background(&context.shared);
                     }
@@ -128,10 +124,8 @@ impl<'a, St: Store> Rotation<'a, St> {
         let windows = config.windows;
         let prepared_at = shared.now();
         let now = self.grant.record.time(prepared_at);
-        let Minted {
-            token: next,
-            entropy,
-        } = &self.minted;
+        let next = &self.minted.token;
+        let entropy = &self.minted.entropy;
         let hash = next.hash();
         let sealer = Sealer::new(next.secret());
         let (record, session) = self.grant.renew(now, granted, Some(&sealer), entropy)?;
@@ -202,15 +196,14 @@ impl<'a, St: Store> Rotation<'a, St> {
         let (grant, request) = (&self.grant, self.request);
         let config = grant.presented.context.shared.config();
         let binding = &grant.record.binding;
+        let known = binding.scope.as_ref().map(Utf8::as_str);
         let scope = match granted.answer.granted_scope() {
             GrantedScope::Named(scope) => Some(Cow::Borrowed(scope)),
             GrantedScope::Unreadable => None,
-            GrantedScope::Omitted => {
-                match (binding.scope.as_ref().map(Utf8::as_str), request.scope) {
-                    (Some(known), Some(asked)) => Some(Cow::Owned(common_scope(asked, known))),
-                    (known, _) => known.map(Cow::Borrowed),
-                }
-            }
+            GrantedScope::Omitted => match (known, request.scope) {
+                (Some(known), Some(asked)) => Some(Cow::Owned(common_scope(asked, known))),
+                (known, _) => known.map(Cow::Borrowed),
+            },
         };
         let resources = match request.resources.as_slice() {
             [] => {
@@ -249,9 +242,7 @@ pub(crate) async fn decide_again<St: Store, ResBody>(
     tracing::trace!(?verdict, grant = ?presented.key, "decided again");
     if verdict == Verdict::Proceed(Proceed::Replay) {
         if request.replayable(windows) {
-            let current = presented
-                .current_token(&record, &entry.tag)
-                .map_err(|_| walk::invalid(presented))?;
+            let current = Walk::new(presented).current_token(presented, &record, &entry.tag)?;
             if let Some((granted, body)) = replay::find(presented, request, &current).await? {
                 presented.emit(EventKind::Replayed);
                 return Ok(granted.respond_for(&presented.key, body));

@@ -21,7 +21,7 @@ use crate::endpoint::renewals::Renewed;
 use crate::endpoint::retryable_write::{RetryableWrite as _, persist};
 use crate::endpoint::state::State;
 use crate::endpoint::token::commit::{Committed, Renewal};
-use crate::endpoint::token::held::{Held, OpenGrant};
+use crate::endpoint::token::held::OpenGrant;
 use crate::endpoint::token::lease::LeaseGuard;
 use crate::endpoint::upstream::{Granted, Inner, Reply, error_code, is_temporary};
 use crate::error::RefreshError;
@@ -80,14 +80,11 @@ impl<St: Store> Task<St> {
             return Err(self.corrupt(SealError).into());
         }
         let deadline = Instant::now() + context.shared.config().rotation_timeout;
-        let Held {
-            lease,
-            grant,
-            entropy,
-        } = claim(&presented, deadline).await?;
+        let held = claim(&presented, deadline).await?;
+        let grant = held.grant;
         // Another instance, or a task of this one whose result was lost, may have renewed the token
         // before this claim.
-        let (lease, (access, version)) = lease.or_release(self.read().await).await?;
+        let (lease, (access, version)) = held.lease.or_release(self.read().await).await?;
         if !service
             .credentials
             .cover(client_id.as_str(), grant.record.authenticated)
@@ -116,7 +113,7 @@ impl<St: Store> Task<St> {
         };
         let renewal = Renewal {
             grant,
-            entropy,
+            entropy: held.entropy,
             token: &self.token,
             key: self.key,
             access,
