@@ -13,7 +13,6 @@
 //! If an announcement may have been missed, the epoch is increased. Tokens whose read began in an
 //! earlier epoch are no longer valid.
 
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,32 +37,10 @@ const MOST_ENDED: u64 = 100_000;
 /// the allocator's share.
 const OVERHEAD: usize = 385;
 
-/// The first bytes of a key serve as its hash. A key is itself the hash of a secret, so an attacker
-/// cannot produce many valid keys that collide.
-type Hashed = BuildHasherDefault<FirstBytes>;
-
-#[derive(Default)]
-struct FirstBytes(u64);
-
-impl Hasher for FirstBytes {
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(first) = bytes
-            .first_chunk::<32>()
-            .and_then(|bytes| bytes.first_chunk())
-        {
-            self.0 = u64::from_ne_bytes(*first);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 #[derive(Debug)]
 pub(crate) struct Cache {
-    alive: sync::Cache<Key, ValidToken, Hashed>,
-    ended: sync::Cache<Key, (), Hashed>,
+    alive: sync::Cache<Key, ValidToken>,
+    ended: sync::Cache<Key, ()>,
     ttl: Duration,
     open: Arc<OpenResponses>,
 }
@@ -117,7 +94,7 @@ impl Cache {
                 u32::try_from(token.grant.size() + OVERHEAD).unwrap_or(u32::MAX)
             })
             .time_to_live(ttl)
-            .build_with_hasher(Hashed::default());
+            .build();
         let open = Arc::<OpenResponses>::default();
         let overflow = Arc::clone(&open);
         let ended = sync::Cache::builder()
@@ -130,7 +107,7 @@ impl Cache {
                 }
             })
             .time_to_live(ttl.saturating_add(MARGIN))
-            .build_with_hasher(Hashed::default());
+            .build();
         Self {
             alive,
             ended,
