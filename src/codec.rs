@@ -72,10 +72,6 @@ impl Writer {
         }
     }
 
-    pub(crate) fn put_time(&mut self, field: u8, time: Timestamp) {
-        self.put(field, &timestamp(time));
-    }
-
     /// Writes the length in groups of seven bits, lowest group first. The high bit is set in every
     /// group except the last.
     fn put_len(&mut self, field: u8, mut len: usize) {

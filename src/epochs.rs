@@ -172,7 +172,7 @@ impl Table {
 
     fn entry(&self, version: Version) -> Entry {
         let mut out = Writer::new(FORMAT);
-        out.put_time(ALL, self.all);
+        out.put(ALL, &timestamp(self.all));
         for (client, epoch) in &self.clients {
             out.put_parts(CLIENT, &[&timestamp(*epoch), client.as_ref()]);
         }

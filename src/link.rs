@@ -32,9 +32,8 @@ pub(crate) fn sidecar_name(hash: &ClaimTag) -> SidecarName {
         .chain_update(NAME)
         .chain_update(hash.as_bytes())
         .finalize();
-    let mut name = [0; 16];
-    name.copy_from_slice(&digest[..16]);
-    SidecarName::new(name)
+    let name = digest.first_chunk();
+    SidecarName::new(*name.expect("a hash is longer than a name"))
 }
 
 /// Seals a link from the token of `sealer` to `next`.

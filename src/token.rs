@@ -103,7 +103,7 @@ impl<Kind> Token<Kind> {
         Secret::new(secret.expect("a token is longer than its secret"))
     }
 
-    fn first_bytes(&self) -> TokenId {
+    pub fn id(&self) -> TokenId {
         *self.0.first_chunk().expect("a token is longer than its id")
     }
 
@@ -119,9 +119,9 @@ fn checksum(prefix: &str, payload: &[u8; LEN]) -> [u8; CHECKSUM] {
         .chain_update(prefix)
         .chain_update(payload)
         .finalize();
-    let mut sum = [0; CHECKSUM];
-    sum.copy_from_slice(&hash[..CHECKSUM]);
-    sum
+    *hash
+        .first_chunk()
+        .expect("a hash is longer than a checksum")
 }
 
 impl RefreshToken {
@@ -135,10 +135,6 @@ impl RefreshToken {
         &self.0[..]
     }
 
-    pub fn id(&self) -> TokenId {
-        self.first_bytes()
-    }
-
     /// Returns the id of the access tokens of the same grant.
     ///
     /// The id of a refresh token cannot be derived from it. Resource servers see access tokens. If
@@ -146,9 +142,7 @@ impl RefreshToken {
     /// grant by presenting it, as reuse.
     pub fn access_id(&self) -> TokenId {
         let digest = Sha256::digest(self.id());
-        let mut id = [0; ID];
-        id.copy_from_slice(&digest[..ID]);
-        id
+        *digest.first_chunk().expect("a hash is longer than an id")
     }
 
     /// Returns the key of the grant to which the token belongs.
@@ -170,7 +164,7 @@ impl AccessToken {
 
     /// Returns the key of the grant to which it belongs, if its record says that it belongs to one.
     pub fn grant_key(&self) -> Key {
-        grant_key(self.first_bytes())
+        grant_key(self.id())
     }
 }
 

@@ -171,7 +171,7 @@ impl<St: Store> Guard<St> {
         open_profile: impl FnOnce(&AccessRecord) -> Result<Option<Arc<Profile>>, StoreError>,
     ) -> Result<Fetched, StoreError> {
         let began = Instant::now();
-        let epoch = self.cache.epoch();
+        let epoch = self.cache.open.epoch();
         let checked = check(
             self.store.get(),
             key,

@@ -152,6 +152,10 @@ impl<S, St> Layer<S> for AccessLayer<St> {
     type Service = Access<S, St>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Access::new(inner, Arc::clone(&self.guard), Arc::clone(&self.policy))
+        Access {
+            inner,
+            guard: Arc::clone(&self.guard),
+            policy: Arc::clone(&self.policy),
+        }
     }
 }

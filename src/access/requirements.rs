@@ -145,13 +145,11 @@ impl ScopePolicy {
         required: &str,
         mut granted: impl Iterator<Item = &'a str>,
     ) -> bool {
-        granted.any(|granted| {
-            granted == required
-                || self
-                    .0
-                    .as_ref()
-                    .is_some_and(|covers| covers(required, granted))
-        })
+        let covers = |granted: &str| {
+            let policy = self.0.as_ref();
+            policy.is_some_and(|covers| covers(required, granted))
+        };
+        granted.any(|granted| granted == required || covers(granted))
     }
 }
 

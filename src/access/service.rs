@@ -25,20 +25,12 @@ use crate::store::Store;
 /// the inner service. For another token the store is read first, which must happen in a tokio
 /// runtime if the store needs one.
 pub struct Access<S, St> {
-    inner: S,
-    guard: Arc<Guard<St>>,
-    policy: Arc<ValidatedPolicy>,
+    pub(super) inner: S,
+    pub(super) guard: Arc<Guard<St>>,
+    pub(super) policy: Arc<ValidatedPolicy>,
 }
 
 impl<S, St> Access<S, St> {
-    pub(crate) fn new(inner: S, guard: Arc<Guard<St>>, policy: Arc<ValidatedPolicy>) -> Self {
-        Self {
-            inner,
-            guard,
-            policy,
-        }
-    }
-
     /// Gets a reference to the underlying service.
     pub fn get_ref(&self) -> &S {
         &self.inner

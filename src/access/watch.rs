@@ -98,7 +98,7 @@ impl Watch {
             guard,
             watched,
             epoch: confirmed.epoch,
-            holds_for: cache.ttl().max(SHORTEST),
+            holds_for: cache.ttl.max(SHORTEST),
             cache,
             good_until: now,
             read_at: now,
@@ -150,13 +150,13 @@ impl Watch {
 
     fn set_up(&mut self) -> Result<Open, ResponseEnded> {
         let grant = self.watched.grant.grant().map(|grant| *grant.key());
-        let registration = self.cache.open().register(self.watched.key, grant);
+        let registration = self.cache.open.register(self.watched.key, grant);
         // The registration comes first, so that an end between the two steps is noticed by one of
         // them.
         if self.has_ended() {
             return Err(ResponseEnded::GrantEnded);
         }
-        if self.cache.epoch() != self.epoch {
+        if self.cache.open.epoch() != self.epoch {
             self.read_at = Instant::now();
         }
         Ok(Open {
@@ -190,7 +190,7 @@ impl Watch {
                 return Poll::Ready(Err(ResponseEnded::TokenExpired));
             }
             // Announcements may have been missed, perhaps during a read.
-            let epoch = self.cache.epoch();
+            let epoch = self.cache.open.epoch();
             if self.epoch != epoch {
                 self.epoch = epoch;
                 self.read_at = self.read_at.min(now + self.spread());

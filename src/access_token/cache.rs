@@ -41,8 +41,10 @@ const OVERHEAD: usize = 385;
 pub(crate) struct Cache {
     alive: sync::Cache<Key, ValidToken>,
     ended: sync::Cache<Key, ()>,
-    ttl: Duration,
-    open: Arc<OpenResponses>,
+    /// The time for which a read is valid.
+    pub(crate) ttl: Duration,
+    /// The registry of open responses, which end with their tokens.
+    pub(crate) open: Arc<OpenResponses>,
 }
 
 /// A token that a read found valid.
@@ -119,7 +121,7 @@ impl Cache {
     /// Looks up the token under `key`.
     pub(crate) fn find(&self, key: &Key, now: Timestamp) -> Found {
         if let Some(found) = self.alive.get(key)
-            && found.confirmed.epoch == self.epoch()
+            && found.confirmed.epoch == self.open.epoch()
             && now < found.confirmed.until
             && found.confirmed.began.elapsed() < self.ttl
         {
@@ -146,21 +148,6 @@ impl Cache {
         if token.confirmed.began.elapsed() < self.ttl {
             self.alive.insert(key, token);
         }
-    }
-
-    /// Returns the [epoch](OpenResponses::epoch).
-    pub(crate) fn epoch(&self) -> u64 {
-        self.open.epoch()
-    }
-
-    /// Returns the time for which a read is valid.
-    pub(crate) const fn ttl(&self) -> Duration {
-        self.ttl
-    }
-
-    /// Returns the registry of open responses, which end with their tokens.
-    pub(crate) const fn open(&self) -> &Arc<OpenResponses> {
-        &self.open
     }
 
     /// Records that the token or the grant under `key` has ended.

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::access_token::renewable::Renewable;
 use crate::clock::Timestamp;
-use crate::codec::{DecodeError, Fields, Utf8, Writer, bytes, read_timestamp, text};
+use crate::codec::{DecodeError, Fields, Utf8, Writer, bytes, read_timestamp, text, timestamp};
 use crate::seal::{Context, Purpose, Sealer};
 use crate::store::{ClaimTag, Entry, Key, StoreError, Version};
 #[cfg(feature = "access")]
@@ -66,8 +66,8 @@ impl AccessRecord {
         out.put(CLIENT_ID, self.client_id.as_ref());
         out.put_all(SCOPE, &self.scope);
         out.put_all(RESOURCE, &self.resources);
-        out.put_time(ISSUED_AT, self.issued_at);
-        out.put_time(EXPIRES_AT, self.expires_at);
+        out.put(ISSUED_AT, &timestamp(self.issued_at));
+        out.put(EXPIRES_AT, &timestamp(self.expires_at));
         out.put_flag(GRANT, self.has_grant);
         out.put(SEALED, &self.sealed);
         out.put_all(PROFILE, &self.profile);

@@ -149,9 +149,7 @@ impl Metrics {
     /// Records an event. Pass it to [`on_event`](crate::RefreshLayerBuilder::on_event), alone or
     /// with other things that the callback does.
     pub fn record(&self, event: &Event) {
-        let Some(handles) = self.0.events.get(event.kind as usize) else {
-            return;
-        };
+        let handles = &self.0.events[event.kind as usize];
         handles.count.increment(1);
         if let Some(duration) = &handles.duration {
             duration.record(event.elapsed);
@@ -162,7 +160,10 @@ impl Metrics {
     /// [`TieredStore`](crate::TieredStore), too, pass the `TieredStore`, not the store behind it.
     #[must_use]
     pub fn store<S>(&self, store: S) -> MeteredStore<S> {
-        MeteredStore::new(store, self.clone())
+        MeteredStore {
+            inner: store,
+            metrics: self.clone(),
+        }
     }
 }
 

@@ -15,15 +15,11 @@ use crate::store::{
 /// front of the store, every lookup is a miss.
 #[derive(Clone, Debug)]
 pub struct MeteredStore<S> {
-    inner: S,
-    metrics: Metrics,
+    pub(super) inner: S,
+    pub(super) metrics: Metrics,
 }
 
 impl<S> MeteredStore<S> {
-    pub(super) const fn new(inner: S, metrics: Metrics) -> Self {
-        Self { inner, metrics }
-    }
-
     /// Returns the store whose calls are measured.
     #[must_use]
     pub const fn get_ref(&self) -> &S {

@@ -19,13 +19,9 @@ pub(in crate::wire) enum Unit {
 
 /// An iterator over the characters of a text, percent-decoded once.
 #[derive(Clone, Debug)]
-pub(in crate::wire) struct Units<'a>(&'a [u8]);
+pub(in crate::wire) struct Units<'a>(pub(in crate::wire) &'a [u8]);
 
-impl<'a> Units<'a> {
-    pub(in crate::wire) const fn of(text: &'a [u8]) -> Self {
-        Self(text)
-    }
-
+impl Units<'_> {
     /// Returns the next byte and whether it was escaped; `None` at the end or at an invalid escape.
     fn byte(&mut self) -> Option<(u8, bool)> {
         match *self.0 {

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use memchr::memchr;
 use serde_core::Deserializer;
 use serde_core::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -31,7 +32,7 @@ pub(crate) fn members(text: &str) -> Result<Vec<Member<'_>>, serde_json::Error> 
 /// with a lone surrogate.
 pub(crate) fn string(raw: &RawValue) -> Option<Text<'_>> {
     let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') {
+    if memchr(b'\\', inner.as_bytes()).is_some() {
         serde_json::from_str(raw.get())
             .ok()
             .map(|text: String| Text::Owned(Zeroizing::new(text)))

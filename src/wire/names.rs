@@ -49,7 +49,7 @@ pub(in crate::wire) fn is_read_as(name: &str, known: &str) -> bool {
 
 /// Decodes a name once more, and folds its characters to ASCII.
 fn folded(name: &str) -> Vec<u8> {
-    let mut units = Units::of(name.as_bytes());
+    let mut units = Units(name.as_bytes());
     let mut folded = Vec::with_capacity(name.len());
     while let Some(unit) = units.next() {
         folded.push(match unit {
@@ -76,9 +76,7 @@ fn folded(name: &str) -> Vec<u8> {
 /// Returns whether some server reads a folded name as `known`.
 fn is_known(name: &[u8], known: &str) -> bool {
     let start = name.iter().position(|byte| !is_edge(*byte));
-    let name = start
-        .and_then(|start| name.get(start..))
-        .unwrap_or_default();
+    let name = &name[start.unwrap_or(name.len())..];
     let ends_name = |byte: &u8| matches!(byte, 0 | b'=');
     let ends_part = |byte: &u8| ends_name(byte) || matches!(byte, b'[' | b']' | b':');
     let part = name.split(ends_part).next().unwrap_or_default();

@@ -209,8 +209,7 @@ fn is_encoded_object(part: &str) -> bool {
         return part.starts_with(JWT);
     }
     let surplus = usize::from(part.len() % 4 == 1);
-    let digits = part.as_bytes().get(..part.len() - surplus);
-    let Some(decoded) = digits.and_then(|digits| BASE64.decode(digits).ok()) else {
+    let Ok(decoded) = BASE64.decode(&part.as_bytes()[..part.len() - surplus]) else {
         return false;
     };
     let is_skipped =

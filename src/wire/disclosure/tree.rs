@@ -59,6 +59,9 @@ pub(super) struct Scalar<'a> {
 
 /// A parsed JSON text.
 pub(super) struct Tree<'a> {
+    text: &'a str,
+    /// The position up to which the text has been read.
+    at: usize,
     pub(super) members: Vec<Member<'a>>,
     pub(super) scalars: Vec<Scalar<'a>>,
     objects: usize,
@@ -67,15 +70,16 @@ pub(super) struct Tree<'a> {
 impl<'a> Tree<'a> {
     /// Parses a text that is known to be valid JSON. Returns `None` if it is nested too deeply.
     pub(super) fn read(text: &'a str) -> Option<Self> {
-        // A token answer has five to eight members.
-        let tree = Self {
+        let mut tree = Self {
+            text,
+            at: 0,
+            // A token answer has five to eight members.
             members: Vec::with_capacity(8),
             scalars: Vec::with_capacity(8),
             objects: 0,
         };
-        let mut reader = Reader { text, at: 0, tree };
-        reader.value(None, 0)?;
-        Some(reader.tree)
+        tree.value(None, 0)?;
+        Some(tree)
     }
 
     /// Returns whether `holds` is true of a member or of one that contains it.
@@ -115,16 +119,7 @@ impl<'a> Tree<'a> {
         }
         cuts
     }
-}
 
-/// A parser of a text that is known to be valid JSON.
-struct Reader<'a> {
-    text: &'a str,
-    at: usize,
-    tree: Tree<'a>,
-}
-
-impl<'a> Reader<'a> {
     /// Reads a value that is or is in the value of the member `owner`, below `depth` objects and
     /// arrays. Returns `None` if it is nested too deeply.
     fn value(&mut self, owner: Option<usize>, depth: usize) -> Option<()> {
@@ -140,7 +135,7 @@ impl<'a> Reader<'a> {
             }
             b'"' => {
                 let raw = self.string()?;
-                self.tree.scalars.push(Scalar { raw, owner });
+                self.scalars.push(Scalar { raw, owner });
             }
             _ => {
                 let ends = |byte: &u8| b",}] \t\n\r".contains(byte);
@@ -152,22 +147,22 @@ impl<'a> Reader<'a> {
                     return None;
                 }
                 self.at += raw.len();
-                self.tree.scalars.push(Scalar { raw, owner });
+                self.scalars.push(Scalar { raw, owner });
             }
         }
         Some(())
     }
 
     fn object(&mut self, parent: Option<usize>, depth: usize) -> Option<()> {
-        let object = self.tree.objects;
-        self.tree.objects += 1;
+        let object = self.objects;
+        self.objects += 1;
         self.at += 1;
         let mut next = self.peek()?;
         while next != b'}' {
             let start = self.at;
             let raw_name = self.string()?;
-            let number = self.tree.members.len();
-            self.tree.members.push(Member {
+            let number = self.members.len();
+            self.members.push(Member {
                 raw_name,
                 name: decoded(raw_name),
                 value: "",
@@ -183,7 +178,7 @@ impl<'a> Reader<'a> {
             self.value(Some(number), depth + 1)?;
             let end = self.at;
             next = self.peek()?;
-            let member = &mut self.tree.members[number];
+            let member = &mut self.members[number];
             member.value = self.text.get(value..end)?;
             member.at = start..end;
             member.next = (next != b'}').then_some(self.at);

@@ -241,7 +241,7 @@ fn is_pattern(path: &str) -> bool {
 /// Returns the name that a configured segment stands for. `None` if it could stand for several
 /// names, or has characters that are ignored in requests.
 fn name(segment: &str) -> Option<Vec<u8>> {
-    let name: Vec<u8> = Units::of(segment.as_bytes())
+    let name: Vec<u8> = Units(segment.as_bytes())
         .map(|unit| match unit {
             Unit::Char { char, .. } if char.is_ascii_graphic() && !"/\\;?#%".contains(char) => {
                 u8::try_from(char.to_ascii_lowercase()).ok()
@@ -290,8 +290,7 @@ fn spelling(segment: &[u8], name: &[u8], last: bool) -> Option<Spelling> {
             _ => return None,
         }
     }
-    let mut units =
-        Units::of(segment).take_while(|unit| !matches!(unit, Unit::Char { char: ';', .. }));
+    let mut units = Units(segment).take_while(|unit| !matches!(unit, Unit::Char { char: ';', .. }));
     let is_ascii = units.all(|unit| matches!(unit, Unit::Char { char, .. } if char.is_ascii()));
     let mut spelling = if is_ascii {
         Spelling::Same
@@ -315,7 +314,7 @@ fn spelling(segment: &[u8], name: &[u8], last: bool) -> Option<Spelling> {
 
 /// Decodes and folds the characters of a segment.
 pub(super) fn folded(segment: &[u8]) -> impl Iterator<Item = Folded> + Clone {
-    Units::of(segment).map(|unit| match unit {
+    Units(segment).map(|unit| match unit {
         Unit::Char { char, .. } => fold(char),
         Unit::BadEscape { .. } | Unit::BadUtf8 => Folded::Other,
     })
@@ -336,7 +335,7 @@ fn is_normal(rest: &str) -> bool {
 /// letters, and characters that a path cannot contain are escaped.
 fn push_segment(path: &mut String, segment: &str) {
     let mut buffer = [0; 4];
-    for unit in Units::of(segment.as_bytes()) {
+    for unit in Units(segment.as_bytes()) {
         // An unambiguous path has only characters.
         let Unit::Char { char, escaped } = unit else {
             continue;

@@ -67,7 +67,7 @@ fn is_plain(path: &[u8]) -> bool {
 fn scan_units(path: &[u8], decoded: bool) -> Scan {
     let mut found = Scan::Plain;
     let mut segment = Segment::default();
-    let mut units = Units::of(path);
+    let mut units = Units(path);
     if is_cookieless(units.clone()) {
         return Scan::Hard;
     }

@@ -175,9 +175,8 @@ impl TokenRequest {
                 }
             }
             if let Some(param) = param {
-                if let Some(slot) = params.get_mut(param as usize)
-                    && slot.replace(TextAt::new(at, value)).is_some()
-                {
+                let value = TextAt::new(at, value);
+                if params[param as usize].replace(value).is_some() {
                     return Err(FormError::Repeated(param.name()));
                 }
             } else if !piece.is_empty() {
@@ -259,9 +258,7 @@ impl TokenRequest {
 
     /// Returns the parameters that the layer does not read, and `resource`, unchanged.
     pub fn others(&self) -> impl Iterator<Item = &[u8]> {
-        self.others
-            .iter()
-            .filter_map(|at| self.body.get(at.clone()))
+        self.others.iter().map(|at| &self.body[at.clone()])
     }
 
     /// Returns the values of `requested_token_type` (RFC 8693 §2.1), of which there should be at
@@ -304,7 +301,7 @@ impl TokenRequest {
     }
 
     fn find(&self, param: Param) -> Option<&TextAt> {
-        self.params.get(param as usize).and_then(Option::as_ref)
+        self.params[param as usize].as_ref()
     }
 }
 

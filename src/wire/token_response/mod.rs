@@ -87,8 +87,6 @@ struct MemberAt {
 pub struct TokenResponse {
     body: Bytes,
     members: Vec<MemberAt>,
-    /// The position of the closing brace.
-    brace: usize,
 }
 
 impl TokenResponse {
@@ -106,7 +104,6 @@ impl TokenResponse {
             let start = raw.get().as_ptr().addr() - text.as_ptr().addr();
             start..start + raw.get().len()
         };
-        let brace = text.rfind('}').ok_or(AnswerError::NotJson)?;
         let mut members: Vec<MemberAt> = Vec::with_capacity(found.len());
         for member in found {
             let name = json::string(member.name);
@@ -130,11 +127,7 @@ impl TokenResponse {
                 text,
             });
         }
-        Ok(Self {
-            body,
-            members,
-            brace,
-        })
+        Ok(Self { body, members })
     }
 
     /// Returns the body, unchanged.

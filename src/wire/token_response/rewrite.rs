@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
+use memchr::memrchr;
 use zeroize::Zeroizing;
 
 use super::{AnswerError, REFRESH_LIFETIMES, TokenResponse, seconds};
@@ -151,10 +152,11 @@ impl TokenResponse {
                 before = Some(end);
             }
         }
-        let end = self
-            .members
-            .last()
-            .map_or(self.brace, |last| last.value.end);
+        let end = match self.members.last() {
+            Some(last) => last.value.end,
+            // Before the brace that closes the empty object.
+            None => memrchr(b'}', &self.body).unwrap_or_default(),
+        };
         let mut comma = if before.is_some() { "," } else { "" };
         for &name in added {
             let edit = edit(name);
@@ -229,8 +231,8 @@ impl<'a> Splice<'a> {
 
     /// Skips this range, and returns the buffer to which its replacement is written.
     fn replace(&mut self, range: Range<usize>) -> &mut Vec<u8> {
-        self.out
-            .extend_from_slice(self.body.get(self.done..range.start).unwrap_or_default());
+        let kept = &self.body[self.done..range.start];
+        self.out.extend_from_slice(kept);
         self.done = range.end;
         &mut self.out
     }
