@@ -15,7 +15,7 @@ use crate::access::route::Route;
 use crate::access::subscriber::Subscriber;
 use crate::access::watch::{Confirm, Reading, Watch, Watched};
 use crate::access_token::cache::{Cache, Confirmed, Found, ValidToken};
-use crate::access_token::check::{Checked, Dead, check, grant_is_over};
+use crate::access_token::check::{Dead, check, grant_is_over};
 use crate::access_token::grant::AccessGrant;
 use crate::access_token::record::AccessRecord;
 use crate::access_token::renewable::UpstreamLife;
@@ -172,7 +172,7 @@ impl<St: Store> Guard<St> {
     ) -> Result<Fetched, StoreError> {
         let began = Instant::now();
         let epoch = self.cache.open.epoch();
-        let checked = check(
+        let Some(checked) = check(
             self.store.get(),
             key,
             grant_key,
@@ -180,24 +180,22 @@ impl<St: Store> Guard<St> {
             &self.epochs,
             self.epochs_max_age,
         )
-        .await?;
-        let granted = |record: &AccessRecord, profile| {
-            let grant = record.has_grant.then(|| (*grant_key).into());
-            AccessGrant::new(record, grant, profile)
+        .await?
+        else {
+            return Ok(Fetched::Dead(Dead::Unknown, None));
         };
-        let valid = match checked {
-            Checked::Alive {
-                record,
-                until,
-                epochs_age,
-            } => ValidToken {
-                grant: granted(&record, open_profile(&record)?),
-                confirmed: Confirmed::new(began, epochs_age, epoch, until),
-            },
-            Checked::Dead { dead, record } => {
-                let grant = record.as_ref().map(|record| granted(record, None));
-                return Ok(Fetched::Dead(dead, grant));
+        let record = &checked.record;
+        let grant = record.has_grant.then(|| (*grant_key).into());
+        let until = match checked.until {
+            Ok(until) => until,
+            Err(dead) => {
+                let grant = AccessGrant::new(record, grant, None);
+                return Ok(Fetched::Dead(dead, Some(grant)));
             }
+        };
+        let valid = ValidToken {
+            grant: AccessGrant::new(record, grant, open_profile(record)?),
+            confirmed: Confirmed::new(began, checked.epochs_age, epoch, until),
         };
         self.cache.enter(*key, valid.clone());
         // The token may have ended during the read, and then the ended key is in the cache by now.

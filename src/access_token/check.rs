@@ -23,33 +23,20 @@ pub(crate) enum Dead {
     Ended,
 }
 
-/// The state of an access token in the store.
+/// An access token in the store.
 #[derive(Debug)]
-#[cfg_attr(
-    not(feature = "access"),
-    allow(
-        dead_code,
-        reason = "introspection reads only the record of a valid token"
-    )
-)]
-pub(crate) enum Checked {
-    Alive {
-        record: AccessRecord,
-        /// The expiry of the token or of its grant, whichever comes first. A rotation may extend
-        /// the grant.
-        until: Timestamp,
-        /// The age of the epochs that the check used.
-        epochs_age: Duration,
-    },
-    Dead {
-        dead: Dead,
-        /// The record of the token, if the store has one.
-        record: Option<AccessRecord>,
-    },
+pub(crate) struct Checked {
+    pub(crate) record: AccessRecord,
+    /// The expiry of the token or of its grant, whichever comes first. A rotation may extend the
+    /// grant.
+    pub(crate) until: Result<Timestamp, Dead>,
+    /// The age of the epochs that the check used.
+    #[allow(dead_code, reason = "only the feature `access` reads it")]
+    pub(crate) epochs_age: Duration,
 }
 
 /// Reads an access token and its grant concurrently, and decides whether the token is valid. The
-/// epochs that it uses are younger than `max_age`.
+/// epochs that it uses are younger than `max_age`. Returns `None` if the store has no such token.
 pub(crate) async fn check<St: Store>(
     store: &St,
     key: &Key,
@@ -57,14 +44,11 @@ pub(crate) async fn check<St: Store>(
     now: Timestamp,
     epochs: &Epochs,
     max_age: Duration,
-) -> Result<Checked, StoreError> {
+) -> Result<Option<Checked>, StoreError> {
     let epochs = epochs.younger_than(max_age, store);
     let (access, grant, epochs) = join3(store.get(key), store.get(grant_key), epochs).await;
     let Some(entry) = access? else {
-        return Ok(Checked::Dead {
-            dead: Dead::Unknown,
-            record: None,
-        });
+        return Ok(None);
     };
     let (epochs, epochs_age) = epochs?;
     let record = AccessRecord::decode(key, &entry).map_err(StoreError::corrupt)?;
@@ -73,17 +57,12 @@ pub(crate) async fn check<St: Store>(
     } else {
         None
     };
-    Ok(match judge(&record, grant.as_ref(), &epochs, now) {
-        Ok(until) => Checked::Alive {
-            record,
-            until,
-            epochs_age,
-        },
-        Err(dead) => Checked::Dead {
-            dead,
-            record: Some(record),
-        },
-    })
+    let until = judge(&record, grant.as_ref(), &epochs, now);
+    Ok(Some(Checked {
+        record,
+        until,
+        epochs_age,
+    }))
 }
 
 /// Reads the grant of an access token and returns whether it has ended or expired.

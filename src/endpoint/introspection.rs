@@ -186,16 +186,17 @@ async fn find_access<St: Store>(
     token: &AccessToken,
 ) -> Result<Found, StoreError> {
     let key = token.key();
-    let Checked::Alive { record, .. } = check(
+    let grant_key = token.grant_key();
+    let checked = check(
         context.store(),
         &key,
-        &token.grant_key(),
+        &grant_key,
         context.shared.now(),
         &context.shared.epochs,
         epochs::MAX_AGE,
-    )
-    .await?
-    else {
+    );
+    let valid = checked.await?.filter(|checked| checked.until.is_ok());
+    let Some(Checked { record, .. }) = valid else {
         return Ok(None);
     };
     let secret = record.unseal(token, &key)?;

@@ -142,9 +142,8 @@ impl TokenResponse {
 
     /// Returns whether the answer has an access token.
     pub(crate) fn has_access_token(&self) -> bool {
-        self.member("access_token")
-            .and_then(|member| self.body.get(member.value.clone()))
-            .is_some_and(|raw| raw.starts_with(b"\"") && raw.len() > 2)
+        let value = self.value("access_token");
+        value.is_some_and(|raw| raw.starts_with('"') && raw.len() > 2)
     }
 
     /// Returns the access token, if it is a string. An empty string counts as absent.
