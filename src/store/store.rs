@@ -178,10 +178,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Claim>, StoreError>> + Send {
         async move {
             let mut found = self.get(key).await?;
-            loop {
-                let Some(mut entry) = found else {
-                    return Ok(None);
-                };
+            while let Some(mut entry) = found {
                 let expected = entry.version;
                 let claim = decide::claim(&mut entry, tag, version, lease, self.now());
                 if entry.version == expected {
@@ -196,6 +193,7 @@ pub trait Store: Send + Sync + 'static {
                     Swap::Conflict(current) => found = current,
                 }
             }
+            Ok(None)
         }
     }
 

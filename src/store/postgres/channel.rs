@@ -85,13 +85,8 @@ impl Channel {
     /// instances.
     pub(super) async fn announce(&self, ended: &[Key]) -> Result<(), Failure> {
         self.listener.ended(ended);
-        let message = |keys: &[Key]| {
-            let mut message = String::with_capacity(KEY * keys.len());
-            for key in keys {
-                URL_SAFE_NO_PAD.encode_string(key.as_bytes(), &mut message);
-            }
-            message
-        };
+        let encode = |key: &Key| URL_SAFE_NO_PAD.encode(key.as_bytes());
+        let message = |keys: &[Key]| keys.iter().map(encode).collect::<String>();
         let messages: Vec<_> = ended.chunks(MOST_KEYS).map(message).collect();
         if messages.is_empty() {
             return Ok(());

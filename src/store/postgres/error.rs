@@ -138,7 +138,11 @@ impl From<SqlError> for Failure {
                 let message = format!("{} ({code})", printable(error.message()));
                 (kind_of(&code), message)
             }
-            SqlError::Io(error) => (kind_of_io(error), printable(&error.to_string())),
+            SqlError::Io(error) => {
+                let is_slow = error.kind() == io::ErrorKind::TimedOut;
+                let kind = if is_slow { Kind::Slow } else { Kind::Gone };
+                (kind, printable(&error.to_string()))
+            }
             SqlError::PoolTimedOut => (
                 Kind::Slow,
                 "no connection could be opened or was free in time".to_owned(),
@@ -180,12 +184,5 @@ fn kind_of(code: &str) -> Kind {
         "XX001" | "XX002" => Kind::Corrupt,
         code if code.starts_with("08") => Kind::Gone,
         _ => Kind::Other,
-    }
-}
-
-fn kind_of_io(error: &io::Error) -> Kind {
-    match error.kind() {
-        io::ErrorKind::TimedOut => Kind::Slow,
-        _ => Kind::Gone,
     }
 }

@@ -2,7 +2,6 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::super::{Entry, Key, Version};
-use crate::clock::Timestamp;
 
 /// The leases that claims have taken since their entries were last written.
 ///
@@ -14,32 +13,22 @@ use crate::clock::Timestamp;
 #[derive(Default)]
 pub(super) struct Leases(Mutex<HashMap<Key, Claimed>>);
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Claimed {
     /// The version of the record that was claimed.
     record: Version,
-    /// The version that the claim gave the entry.
-    version: Version,
-    end: Timestamp,
+    /// The entry that the claim made of it. The value is that of the record.
+    entry: Entry,
 }
 
 impl Leases {
     pub(super) fn get(&self, key: &Key) -> Option<Claimed> {
-        self.lock().get(key).copied()
+        self.lock().get(key).cloned()
     }
 
     /// Records that the record with the version `record` was claimed, and is now `entry`.
-    pub(super) fn take(&self, key: &Key, record: Version, entry: &Entry) {
-        if let Some(end) = entry.lease {
-            self.lock().insert(
-                *key,
-                Claimed {
-                    record,
-                    version: entry.version,
-                    end,
-                },
-            );
-        }
+    pub(super) fn take(&self, key: &Key, record: Version, entry: Entry) {
+        self.lock().insert(*key, Claimed { record, entry });
     }
 
     /// Removes the leases of entries that were written or removed.
@@ -56,13 +45,10 @@ impl Leases {
     }
 }
 
-/// Returns the entry with the claim applied to it, if there is one and it belongs to this version.
-pub(super) fn with_lease(mut entry: Entry, claimed: Option<Claimed>) -> Entry {
-    if let Some(claimed) = claimed
-        && claimed.record == entry.version
-    {
-        entry.version = claimed.version;
-        entry.lease = Some(claimed.end);
+/// Returns the entry of a record with the claim applied to it, if it belongs to this version.
+pub(super) fn with_lease(entry: Entry, claimed: Option<Claimed>) -> Entry {
+    match claimed {
+        Some(claimed) if claimed.record == entry.version => claimed.entry,
+        Some(_) | None => entry,
     }
-    entry
 }

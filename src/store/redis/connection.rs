@@ -55,13 +55,16 @@ impl Server {
 pub(super) enum Call<'a> {
     /// A `PUBLISH`, to any node of a cluster.
     Publish(Cmd),
-    Run {
-        script: &'static Script,
-        nonce: Nonce,
-        keys: &'a [&'a [u8]],
-        args: &'a [&'a [u8]],
-        replicas: Option<ReplicaWait>,
-    },
+    Run(Invocation<'a>),
+}
+
+/// A call of a script.
+pub(super) struct Invocation<'a> {
+    pub(super) script: &'static Script,
+    pub(super) nonce: Nonce,
+    pub(super) keys: &'a [&'a [u8]],
+    pub(super) args: &'a [&'a [u8]],
+    pub(super) replicas: Option<ReplicaWait>,
 }
 
 /// The condition for the success of a write: `count` replicas acknowledge it within `timeout`.
@@ -85,10 +88,19 @@ pub(super) struct Answer {
 
 impl Connection {
     pub(super) async fn send(&mut self, call: &Call<'_>) -> Result<Answer, Failure> {
-        match self {
-            Self::Server(server) => send(&mut server.connection, call).await,
+        match (self, call) {
+            (Self::Server(server), Call::Run(invocation)) => {
+                invoke(&mut server.connection, invocation).await
+            }
+            (Self::Server(server), Call::Publish(cmd)) => published(server.query(cmd).await?),
             // Boxed, so that the futures of calls to a single server stay small.
-            Self::Cluster(connection) => Box::pin(send_to_cluster(connection, call)).await,
+            (Self::Cluster(nodes), Call::Run(invocation)) => {
+                Box::pin(invoke(nodes, invocation)).await
+            }
+            (Self::Cluster(nodes), Call::Publish(cmd)) => {
+                let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+                published(Box::pin(nodes.route_command(cmd.clone(), any)).await?)
+            }
         }
     }
 
@@ -117,41 +129,29 @@ async fn load(connection: &mut impl ConnectionLike) -> Result<(), Failure> {
     result
 }
 
-async fn send_to_cluster(
-    connection: &mut ClusterConnection,
-    call: &Call<'_>,
+async fn invoke(
+    connection: &mut impl ConnectionLike,
+    invocation: &Invocation<'_>,
 ) -> Result<Answer, Failure> {
-    let Call::Publish(cmd) = call else {
-        return send(connection, call).await;
-    };
-    let any_node = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
-    published(connection.route_command(cmd.clone(), any_node).await?)
-}
-
-async fn send(connection: &mut impl ConnectionLike, call: &Call<'_>) -> Result<Answer, Failure> {
-    match *call {
-        Call::Publish(ref cmd) => published(cmd.query_async(connection).await?),
-        Call::Run {
-            script,
-            ref nonce,
-            keys,
-            args,
-            replicas,
-        } => {
-            let answer = match run(connection, script.by_hash(nonce, keys, args), replicas).await {
-                Err(failure) if failure.kind() == Kind::NoScript => {
-                    // Boxed, because it is rare.
-                    Box::pin(run(connection, script.by_code(nonce, keys, args), replicas)).await
-                }
-                answer => answer,
-            };
-            let (reply, replicated) = answer?;
-            let values = script
-                .values(reply, nonce)
-                .ok_or_else(Failure::out_of_step)?;
-            Ok(Answer { values, replicated })
+    let &Invocation {
+        script,
+        ref nonce,
+        keys,
+        args,
+        replicas,
+    } = invocation;
+    let answer = match run(connection, script.by_hash(nonce, keys, args), replicas).await {
+        Err(failure) if failure.kind() == Kind::NoScript => {
+            // Boxed, because it is rare.
+            Box::pin(run(connection, script.by_code(nonce, keys, args), replicas)).await
         }
-    }
+        answer => answer,
+    };
+    let (reply, replicated) = answer?;
+    let values = script
+        .values(reply, nonce)
+        .ok_or_else(Failure::out_of_step)?;
+    Ok(Answer { values, replicated })
 }
 
 /// Accepts only a reply that `PUBLISH` can have: the number of subscribers.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::builder::RedisStoreBuilder;
 use super::channel::Channel;
 use super::connect::Connector;
-use super::connection::{Answer, Call, ReplicaWait};
+use super::connection::{Answer, Call, Invocation, ReplicaWait};
 use super::entry::{beginning, claimed, decode, encode};
 use super::error::{Failure, Kind, RedisConnectError};
 use super::key::{entry_key, sidecar_key};
@@ -109,13 +109,13 @@ impl RedisStore {
         // writes a value and removes it, which gives `WAIT` a write to wait for.
         let no_entry = [0; 9];
         let (keys, args): ([&[u8]; 1], [&[u8]; 3]) = ([key], [&no_entry, &no_entry, b""]);
-        let call = Call::Run {
+        let call = Call::Run(Invocation {
             script: &SWAP,
             nonce: Nonce::next(),
             keys: &keys,
             args: &args,
             replicas: Some(*replicas),
-        };
+        });
         let Answer { values, replicated } = probes.call(&call, deadline).await?;
         match values.into_iter().next() {
             Some(Value::Int(0)) => replicated.map(|()| None),
@@ -182,13 +182,13 @@ impl Store for RedisStore {
             keys.push(key);
             args.extend([value, ttl.as_bytes()]);
         }
-        let call = Call::Run {
+        let call = Call::Run(Invocation {
             script: &SWAP,
             nonce: Nonce::next(),
             keys: &keys,
             args: &args,
             replicas: self.replicas(),
-        };
+        });
         let deadline = self.shared.connector.deadline();
         let Answer { values, replicated } = self.writes().call(&call, deadline).await?;
         replicated?;
@@ -236,13 +236,13 @@ impl Store for RedisStore {
         }
         let (keys, args): ([&[u8]; 1], [&[u8]; 3]) =
             ([&key], [tag.as_bytes(), lease.as_bytes(), waits]);
-        let call = Call::Run {
+        let call = Call::Run(Invocation {
             script: &CLAIM,
             nonce: Nonce::of_claim(version),
             keys: &keys,
             args: &args,
             replicas: self.replicas(),
-        };
+        });
         let Answer { values, replicated } = self.writes().call(&call, deadline).await?;
         let mut values = values.into_iter();
         let (left, entry) = match (values.next(), values.next()) {
@@ -308,13 +308,13 @@ async fn read(
     key: &[u8],
     deadline: Instant,
 ) -> Result<Option<Vec<u8>>, Failure> {
-    let call = Call::Run {
+    let call = Call::Run(Invocation {
         script: &READ,
         nonce: Nonce::next(),
         keys: &[key],
         args: &[],
         replicas: None,
-    };
+    });
     let mut values = connection.call(&call, deadline).await?.values.into_iter();
     match values.next() {
         Some(Value::Nil) => Ok(None),

@@ -3,21 +3,16 @@ pub(in crate::store) fn printable(text: &str) -> String {
     const LONGEST: usize = 200;
     let mut printable = String::new();
     for character in text.chars() {
-        let plain = character == ' ' || character.is_ascii_graphic();
-        let length = if plain {
-            1
+        let shown = if character == ' ' || character.is_ascii_graphic() {
+            character.to_string()
         } else {
-            character.escape_default().len()
+            character.escape_default().to_string()
         };
-        if printable.len() + length > LONGEST {
+        if printable.len() + shown.len() > LONGEST {
             printable.push_str("...");
             break;
         }
-        if plain {
-            printable.push(character);
-        } else {
-            printable.extend(character.escape_default());
-        }
+        printable.push_str(&shown);
     }
     printable
 }
