@@ -34,7 +34,6 @@ pub(crate) mod direct;
 pub(crate) mod end_grant;
 mod inner;
 mod introspection;
-mod precheck;
 mod presented;
 pub(crate) mod progress;
 mod proof;

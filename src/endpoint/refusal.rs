@@ -1,4 +1,5 @@
-//! Refused tokens: the event, the effect on the grant and the OAuth error of each refusal.
+//! Refused tokens: the event, the effect on the grant and the OAuth error of each refusal, and the
+//! check of a presented token against the memory of the store.
 
 use crate::cas;
 use crate::endpoint::context::Outcome;
@@ -8,8 +9,8 @@ use crate::endpoint::upstream::Inner;
 use crate::endpoint::upstream_revocation;
 use crate::error::RefreshError;
 use crate::event::{ClientProof, EventKind, Reuse};
-use crate::grant::{Record, Refusal};
-use crate::store::{Entry, Store};
+use crate::grant::{Binding, Record, Refusal};
+use crate::store::{Entry, Hint, Store};
 use crate::wire::token_request::TokenRequest;
 
 /// Refuses a reused token, and ends its grant. If the client of the grant authenticates itself, the
@@ -55,6 +56,40 @@ pub(crate) async fn refuse_reuse<St: Store, I: Inner>(
 }
 
 impl<St: Store> PresentedToken<'_, St> {
+    /// Rejects a request without a call to the store if the store's memory shows that the grant is
+    /// gone, belongs to another client or has expired.
+    ///
+    /// A scope or resource beyond the grant's is not checked here, although the binding names them:
+    /// such a request may present an old token, which ends the grant, or the current one, which
+    /// ends the recovery of the previous token. Both effects need the store.
+    pub(crate) fn precheck(&self) -> Result<(), RefreshError> {
+        let kind = match self.context.store().peek(&self.key) {
+            None => return Ok(()),
+            Some(Hint::Gone) => EventKind::Unknown,
+            Some(Hint::Value { tag, value }) => {
+                let Ok(binding) = Binding::decode(&value) else {
+                    return Ok(());
+                };
+                let kind = if binding.client_id.as_str() != self.client_id.as_str() {
+                    EventKind::ClientMismatch
+                } else if binding.is_over(self.context.shared.now()) {
+                    EventKind::Expired
+                } else {
+                    return Ok(());
+                };
+                // A damaged value must not reject the request here: the call to the store reports
+                // it as a store failure.
+                if Record::decode(&self.key, &tag, &value).is_err() {
+                    return Ok(());
+                }
+                kind
+            }
+        };
+        tracing::trace!(grant = ?self.key, "rejected without a call to the store");
+        self.emit(kind);
+        Err(RefreshError::InvalidGrant)
+    }
+
     /// Ends the grant, which was read as `entry`, and announces that. Returns the removed entry.
     pub(crate) async fn end(&self, entry: Entry) -> Result<Option<Entry>, RefreshError> {
         let removed = cas::remove(self.context.store(), &self.key, entry).await;

@@ -2,7 +2,6 @@
 
 use super::forward::{PENDING_FOR, Revocation, forward, revoked, unproven};
 use crate::endpoint::context::{Failure, Outcome, RequestContext};
-use crate::endpoint::precheck::precheck;
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::refusal::refuse_reuse;
 use crate::endpoint::sessions;
@@ -45,9 +44,8 @@ pub(crate) async fn revoke<St: Store, I: Inner>(
         Found::Nothing => return Ok(revoked()),
     };
     let sealer = Sealer::new(current.secret());
-    let Some(upstream_token) = presented.unseal(&sealer, &record) else {
-        return Err(presented.damaged().into());
-    };
+    let unsealed = presented.unseal(&sealer, &record);
+    let upstream_token = unsealed.ok_or_else(|| presented.damaged())?;
     let profile = presented.open_profile(&sealer, &record);
     let revocation = Revocation {
         key: &presented.key,
@@ -128,7 +126,7 @@ enum Found {
 /// Reads the grant to revoke, and decides about the token. Emits an event if the grant does not
 /// exist.
 async fn find<St: Store>(presented: &PresentedToken<'_, St>) -> Result<Found, RefreshError> {
-    if precheck(presented).is_err() {
+    if presented.precheck().is_err() {
         return Ok(Found::Nothing);
     }
     let found = presented.context.store().get(&presented.key).await;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::index::{Index, Listed};
 use crate::cas;
@@ -45,30 +45,23 @@ pub(super) fn is_young(session: &Listed, now: Timestamp) -> bool {
 
 /// Returns each session with the record of its grant, unless the grant is absent, revoked or has
 /// been ended with others. It may have expired.
-pub(super) async fn look_up<'a, St: Store>(
+pub(super) async fn look_up<St: Store>(
     shared: &State<St>,
-    sessions: &'a [Listed],
+    sessions: Vec<Listed>,
     epochs: &Table,
-) -> Result<Vec<(&'a Listed, Option<Record>)>, StoreError> {
-    let mut found = Vec::with_capacity(sessions.len());
-    for some in sessions.chunks(AT_ONCE) {
-        let reads = some
-            .iter()
-            .map(|session| shared.store().get(&session.grant));
-        for (session, entry) in some.iter().zip(join_all(reads).await) {
-            let record = match entry? {
-                None => None,
-                Some(entry) => {
-                    let record = Record::decode(&session.grant, &entry.tag, &entry.value);
-                    let record = record.map_err(StoreError::corrupt)?;
-                    let has_ended = record.revocation_pending || record.has_ended(epochs);
-                    (!has_ended).then(|| record.at(shared.now()))
-                }
-            };
-            found.push((session, record));
-        }
-    }
-    Ok(found)
+) -> Result<Vec<(Listed, Option<Record>)>, StoreError> {
+    let read = |session: Listed| async move {
+        let Some(entry) = shared.store().get(&session.grant).await? else {
+            return Ok((session, None));
+        };
+        let record = Record::decode(&session.grant, &entry.tag, &entry.value);
+        let record = record.map_err(StoreError::corrupt)?;
+        let has_ended = record.revocation_pending || record.has_ended(epochs);
+        let record = (!has_ended).then(|| record.at(shared.now()));
+        Ok((session, record))
+    };
+    let reads = stream::iter(sessions.into_iter().map(read));
+    reads.buffered(AT_ONCE).try_collect().await
 }
 
 pub(super) async fn drop_from<St: Store>(

@@ -13,7 +13,7 @@ mod session;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tracing::Instrument as _;
 
 pub(crate) use self::edit::user_index;
@@ -41,17 +41,17 @@ pub(crate) async fn list<St: Store>(
     let mut sessions = Vec::new();
     let mut ended = HashSet::new();
     let now = shared.now();
-    for (session, record) in look_up(&shared, &listed, &epochs).await? {
+    for (session, record) in look_up(&shared, listed, &epochs).await? {
         match record {
             // A rotation that began before the expiry may still renew it.
             Some(record) if record.is_over(now) => {}
             Some(record) => sessions.push(Session {
                 grant: session.grant.into(),
                 record,
-                label: session.label.clone(),
-                sid: session.sid.clone(),
+                label: session.label,
+                sid: session.sid,
             }),
-            None if is_young(session, now) => {}
+            None if is_young(&session, now) => {}
             None => drop(ended.insert(session.grant)),
         }
     }
@@ -83,23 +83,23 @@ pub(crate) async fn end<St: Store>(
     let mut count = 0;
     let mut failure = None;
     let mut ended = HashSet::new();
-    for some in listed.chunks(AT_ONCE) {
-        let ends = some
-            .iter()
-            .map(|session| end_grant::end(Arc::clone(&shared), session.grant));
-        for (session, end) in some.iter().zip(join_all(ends).await) {
-            let was_alive = match end {
-                Ok(was_alive) => was_alive,
-                // An error does not keep the other sessions alive.
-                Err(error) => {
-                    failure.get_or_insert(error);
-                    continue;
-                }
-            };
-            count += usize::from(was_alive);
-            if was_alive || !is_young(session, now) {
-                ended.insert(session.grant);
+    let ends = listed.into_iter().map(|session| {
+        let end = end_grant::end(Arc::clone(&shared), session.grant);
+        end.map(|end| (session, end))
+    });
+    let mut ends = stream::iter(ends).buffered(AT_ONCE);
+    while let Some((session, end)) = ends.next().await {
+        let was_alive = match end {
+            Ok(was_alive) => was_alive,
+            // An error does not keep the other sessions alive.
+            Err(error) => {
+                failure.get_or_insert(error);
+                continue;
             }
+        };
+        count += usize::from(was_alive);
+        if was_alive || !is_young(&session, now) {
+            ended.insert(session.grant);
         }
     }
     drop_from(&shared, &index, Some(entry), &ended).await?;

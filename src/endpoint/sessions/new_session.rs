@@ -73,20 +73,23 @@ impl NewSession {
         Some(session)
     }
 
-    /// Lists the session in the background, and tries for up to a minute. Emits an event if that
-    /// fails.
-    pub(crate) fn list_in_background<St: Store>(mut self, shared: &Arc<State<St>>) {
+    /// Lists a session in the background, if there is one, and tries for up to a minute. Emits an
+    /// event if that fails.
+    pub(crate) fn list_in_background<St: Store>(session: Option<Self>, shared: &Arc<State<St>>) {
+        let Some(mut session) = session else {
+            return;
+        };
         let started = Instant::now();
         let Some(permit) = shared.lists.take() else {
-            self.emit(shared, EventKind::SessionUnlisted, started);
+            session.emit(shared, EventKind::SessionUnlisted, started);
             return;
         };
         let shared = Arc::clone(shared);
         let in_flight = shared.in_flight.token();
         let task = async move {
             let _held = (permit, in_flight);
-            if persist(&mut self, &shared).await.is_none() {
-                self.emit(&shared, EventKind::SessionUnlisted, started);
+            if persist(&mut session, &shared).await.is_none() {
+                session.emit(&shared, EventKind::SessionUnlisted, started);
             }
         };
         tokio::spawn(task.in_current_span());
@@ -179,9 +182,9 @@ async fn make_room<St: Store>(shared: &State<St>, index: &Index) -> Result<(), S
         if dropped.len() >= excess {
             break;
         }
-        for (session, record) in look_up(shared, some, &epochs).await? {
+        for (session, record) in look_up(shared, some.to_vec(), &epochs).await? {
             let has_ended = match record {
-                None => !is_young(session, now),
+                None => !is_young(&session, now),
                 // A rotation that began before the expiry may still renew it.
                 Some(record) => now.saturating_since(record.expires_at) >= YOUNG,
             };

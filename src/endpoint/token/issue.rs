@@ -139,10 +139,8 @@ async fn store<St: Store, ResBody>(
     let failed = |error| context.store_failed(error, EventSubject::client(Some(client_id)));
     let list = Box::pin(NewSession::list(begun.session.take(), shared));
     let ((grant, access), unlisted) = join(begun.insert(shared), list).await;
-    if let Some(session) = unlisted
-        && grant.is_ok()
-    {
-        session.list_in_background(shared);
+    if grant.is_ok() {
+        NewSession::list_in_background(unlisted, shared);
     }
     access.map_err(failed)?;
     let Err(error) = grant else {

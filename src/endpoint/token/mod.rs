@@ -2,10 +2,10 @@
 //!
 //! A refresh takes these steps:
 //!
-//! 1. [`precheck`](crate::endpoint::precheck) rejects the request without a call to the store if
-//!    the store's memory already shows that it must be refused.
-//! 2. [`acquire`] claims the grant. [`step`] decides what follows from the claim.
-//!    [`walk`](crate::endpoint::walk) follows the links of an old token to the current one.
+//! 1. [`precheck`](crate::endpoint::presented::PresentedToken::precheck) rejects the request
+//!    without a call to the store if the store's memory already shows that it must be refused.
+//! 2. [`acquire`] claims the grant and opens it ([`held`]). [`step`] decides what follows from the
+//!    claim. [`walk`](crate::endpoint::walk) follows the links of an old token to the current one.
 //! 3. [`refresh`] calls the inner service with the upstream token.
 //! 4. [`commit`] stores the rotation, then answers the client. [`replay`] returns the stored answer
 //!    of the last rotation instead, if the client has lost it.

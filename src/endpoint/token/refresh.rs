@@ -10,7 +10,6 @@ use super::lease::LeaseGuard;
 use super::request::ClientRequest;
 use crate::body::ResponseBody;
 use crate::endpoint::context::{Outcome, RequestContext};
-use crate::endpoint::precheck::precheck;
 use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::refusal::refuse_reuse;
 use crate::endpoint::upstream::{Inner, Reply};
@@ -67,7 +66,7 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
             }
         }
     };
-    precheck(&presented)?;
+    presented.precheck()?;
 
     let guard = context.shared.key_lock.lock(presented.hash);
     let guard = timeout_at(deadline, guard).await;
@@ -75,7 +74,7 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
     if waited {
         // The request ahead of this one may have found that the grant has ended. If so, the store
         // need not be asked again.
-        precheck(&presented)?;
+        presented.precheck()?;
     }
     match acquire(&presented, &request, waited, deadline).await? {
         Acquired::Replay(replayed) => {

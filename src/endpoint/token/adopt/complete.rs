@@ -113,9 +113,7 @@ impl<St: Store> Reservation<St> {
         };
         let list = Box::pin(NewSession::list(session, shared));
         let (adopted, unlisted) = join(adoption.attempt(shared), list).await;
-        if let Some(session) = unlisted {
-            session.list_in_background(shared);
-        }
+        NewSession::list_in_background(unlisted, shared);
         let subject = EventSubject::grant(Some(foreign.client_id), &key, Some(0));
         if let Err(error) = adopted {
             let inserted = adoption.inserted;
@@ -125,9 +123,7 @@ impl<St: Store> Reservation<St> {
                 }
                 // If an attempt was stored although it seemed to fail, the sessions of the user may
                 // have been ended since, and this grant begins after that.
-                if let Some(session) = listed_again {
-                    session.list_in_background(shared);
-                }
+                NewSession::list_in_background(listed_again, shared);
                 EventKind::Adopted
             };
             settle(context, adoption, in_flight, self.guard, subject, settled);

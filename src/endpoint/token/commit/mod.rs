@@ -71,11 +71,9 @@ impl<'a, St: Store> Rotation<'a, St> {
             })?;
             match commit.attempt(&context.shared).await {
                 Ok(Committed::Stored) => {
-                    if session.is_some()
-                        && let Some(unlisted) =
-                            Box::pin(NewSession::list(session, &context.shared)).await
-                    {
-                        unlisted.list_in_background(&context.shared);
+                    if session.is_some() {
+                        let list = NewSession::list(session, &context.shared);
+                        NewSession::list_in_background(Box::pin(list).await, &context.shared);
                     }
                     presented.emit(event);
                     Ok(granted.respond_for(&presented.key, body))
@@ -92,9 +90,7 @@ impl<'a, St: Store> Rotation<'a, St> {
                         commit.settled(settled, shared, event)
                     };
                     settle(context, *commit, in_flight, guard, subject, settled);
-                    if let Some(session) = session {
-                        session.list_in_background(&context.shared);
-                    }
+                    NewSession::list_in_background(session, &context.shared);
                     Err(Failure::Refused(presented.store_failed(error)))
                 }
             }

@@ -43,19 +43,15 @@ pub(super) async fn claim<'a, St: Store>(
     let mut walk = Walk::new(presented);
     let mut pause = FIRST_PAUSE;
     let mut taken_over = None;
-    let mut rotation = false;
+    let mut purpose = Purpose::Recovery;
     loop {
         let repeated = taken_over.is_some();
         let Attempt { mut lease, entropy } = match taken_over.take() {
             Some(attempt) => attempt,
             None => {
-                let found = context.store().get(&key).await.map_err(failed)?;
-                rotation = found.is_some_and(|entry| {
-                    entry.lease.is_some() && Purpose::of(entry.version) == Purpose::Rotation
-                });
-                let purpose = match rotation {
-                    true => Purpose::Rotation,
-                    false => Purpose::Recovery,
+                purpose = match context.store().get(&key).await.map_err(failed)? {
+                    Some(entry) if entry.lease.is_some() => Purpose::of(entry.version),
+                    _ => Purpose::Recovery,
                 };
                 Attempt::new(context, key, purpose)?
             }
@@ -85,7 +81,7 @@ pub(super) async fn claim<'a, St: Store>(
             }
             Lease::Taken => {
                 lease.confirm();
-                let record = match rotation && repeated {
+                let record = match purpose == Purpose::Rotation && repeated {
                     true => {
                         lease.presented(&record);
                         record.presented()

@@ -19,6 +19,7 @@ use crate::endpoint::presented::PresentedToken;
 use crate::endpoint::progress::Progress;
 use crate::endpoint::renewals::Renewed;
 use crate::endpoint::retryable_write::{RetryableWrite as _, persist};
+use crate::endpoint::sessions::NewSession;
 use crate::endpoint::state::State;
 use crate::endpoint::token::commit::{Committed, Renewal};
 use crate::endpoint::token::held::OpenGrant;
@@ -145,9 +146,7 @@ impl<St: Store> Task<St> {
         };
         match committed {
             Some(Committed::Stored) => {
-                if let Some(session) = session {
-                    session.list_in_background(shared);
-                }
+                NewSession::list_in_background(session, shared);
                 if granted.answer.access_token().is_none() {
                     presented.emit(EventKind::UpstreamUnreadable);
                     return Ok(Renewed::Refused);
