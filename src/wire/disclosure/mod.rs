@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_core::de::IgnoredAny;
 use zeroize::Zeroizing;
 
-use self::names::{is_assigned, is_spelling};
+use self::names::{LABELLED, LABELS, is_assigned, is_one_of};
 use self::tree::{Member, Scalar, Tree, decoded};
 use crate::wire::secret_str::{any_decoding, mentions};
 
@@ -106,7 +106,10 @@ impl Withheld {
     /// Returns whether a name is only the first word of the name of a withheld token: some servers
     /// drop the word `token` from the names of their tokens.
     fn shortens(self, name: &str) -> bool {
-        is_spelling(name, "refresh") || self != Self::RefreshTokens && is_spelling(name, "access")
+        match self {
+            Self::RefreshTokens => is_one_of(name, &["refresh"]),
+            Self::AllTokens { .. } => is_one_of(name, &["refresh", "access"]),
+        }
     }
 
     /// Returns whether a text assigns a value to such a name, or contains a JWT if no token may
@@ -232,7 +235,7 @@ impl Withheld {
         let names_token = |label: &str| names::is_exact(label) && self.names(label);
         let is_label = |member: &&Member<'_>| {
             member.role == Role::Other
-                && names::is_label(&member.name)
+                && is_one_of(&member.name, &LABELS)
                 && member.string().is_some_and(|label| names_token(&label))
         };
         let labels = tree.members.iter().filter(is_label);
@@ -241,7 +244,7 @@ impl Withheld {
         for member in &mut tree.members {
             member.goes |= objects.binary_search(&member.object).is_ok()
                 && member.role == Role::Other
-                && names::is_labelled(&member.name)
+                && is_one_of(&member.name, &LABELLED)
                 && member.string().is_some_and(|value| is_opaque(&value));
         }
     }
@@ -257,7 +260,7 @@ impl Withheld {
         }
         for at in 0..tree.members.len() {
             let member = &tree.members[at];
-            let is_below = || names::is_labelled(&member.name) && tree.is_within(at, is_short);
+            let is_below = || is_one_of(&member.name, &LABELLED) && tree.is_within(at, is_short);
             let holds_token = (is_short(member) || is_below())
                 && member.string().is_some_and(|value| is_opaque(&value));
             tree.members[at].goes |= holds_token;

@@ -54,10 +54,10 @@ const FORGERY: [&str; 4] = ["csrf", "xsrf", "forgery", "verificationtoken"];
 
 /// Names of members whose value may name what another member of the same object holds, such as
 /// `type` in `{"type":"refresh_token","value":"…"}`.
-const LABELS: [&str; 6] = ["type", "name", "key", "kind", "id", "tokentype"];
+pub(super) const LABELS: [&str; 6] = ["type", "name", "key", "kind", "id", "tokentype"];
 
 /// Names of members that may hold what such a member names.
-const LABELLED: [&str; 3] = ["value", "token", "secret"];
+pub(super) const LABELLED: [&str; 3] = ["value", "token", "secret"];
 
 /// Words in error codes that mention a token but do not name one, such as `invalid_token`.
 const ERROR_WORDS: [&str; 3] = ["invalid", "expired", "missing"];
@@ -73,16 +73,6 @@ pub(super) static COMMON_HEADERS: [HeaderName; 6] = [
     VARY,
 ];
 
-/// Returns whether a member of this name may be a label: its value names what another one holds.
-pub(super) fn is_label(name: &str) -> bool {
-    LABELS.iter().any(|label| is_spelling(name, label))
-}
-
-/// Returns whether a member of this name may hold the token that a label names.
-pub(super) fn is_labelled(name: &str) -> bool {
-    LABELLED.iter().any(|labelled| is_spelling(name, labelled))
-}
-
 /// Returns whether a text is nothing but the name of a token, unlike `invalid_token`.
 pub(super) fn is_exact(text: &str) -> bool {
     let text = folded(text);
@@ -90,9 +80,9 @@ pub(super) fn is_exact(text: &str) -> bool {
     (TOKENS.contains(&&*text) || STANDARD.iter().any(has)) && !ERROR_WORDS.iter().any(has)
 }
 
-/// Returns whether `known` is the folded form of a name.
-pub(super) fn is_spelling(name: &str, known: &str) -> bool {
-    letters(name).eq(known.chars())
+/// Returns whether one of these texts is the folded form of a name.
+pub(super) fn is_one_of(name: &str, known: &[&str]) -> bool {
+    known.iter().any(|known| letters(name).eq(known.chars()))
 }
 
 /// Returns whether a member of this name holds a token of any kind.
