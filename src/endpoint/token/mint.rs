@@ -66,7 +66,7 @@ impl Terms<'_> {
             && service.credentials.cover(self.client_id, authenticates)
             && knows_scope
             && knows_resources
-            && !request.form.has_audience()
+            && !request.form.audience
     }
 }
 

@@ -224,16 +224,21 @@ pub fn identify<'a>(
     Ok(Client { id, credential })
 }
 
+/// Returns this identifier, or `invalid` if it is not valid. `basic` says whether it came with HTTP
+/// Basic.
+fn client_id(id: &str, invalid: ClientError, basic: bool) -> Result<ClientId, ClientError> {
+    if id.len() > LONGEST {
+        return Err(ClientError::TooLong { basic });
+    }
+    id.try_into().map_err(|InvalidClientId| invalid)
+}
+
 fn agree(id: &mut Option<ClientId>, named: &str) -> Result<(), ClientError> {
     match id {
         Some(id) if id.as_str() == named => Ok(()),
         Some(_) => Err(ClientError::Disagree),
         None => {
-            let invalid = |InvalidClientId| match named.len() > LONGEST {
-                true => ClientError::TooLong { basic: false },
-                false => ClientError::Malformed,
-            };
-            *id = Some(named.try_into().map_err(invalid)?);
+            *id = Some(client_id(named, ClientError::Malformed, false)?);
             Ok(())
         }
     }
@@ -320,10 +325,7 @@ impl Basic {
         let joined = std::str::from_utf8(&joined).map_err(|_| ClientError::Basic)?;
         let (user, password) = joined.split_once(':').ok_or(ClientError::Basic)?;
         let user = token_request::decode(user).map_err(|_| ClientError::Basic)?;
-        if user.len() > LONGEST {
-            return Err(ClientError::TooLong { basic: true });
-        }
-        let user = ClientId::try_from(&*user).map_err(|InvalidClientId| ClientError::Basic)?;
+        let user = client_id(&user, ClientError::Basic, true)?;
         let password = token_request::decode(password).unwrap_or(Text::Borrowed(password));
         Ok(Self {
             user,

@@ -89,15 +89,11 @@ fn unquoted(value: &str) -> Option<&str> {
 
 /// Returns whether the body has a content coding, according to any `Content-Encoding` header.
 pub(crate) fn has_content_coding(headers: &HeaderMap) -> bool {
-    !headers
-        .get_all(CONTENT_ENCODING)
-        .iter()
-        .all(|coding| coding.to_str().is_ok_and(is_identity))
-}
-
-fn is_identity(codings: &str) -> bool {
-    codings
-        .split(',')
-        .map(str::trim)
-        .all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case("identity"))
+    let is_identity = |coding: &str| {
+        let coding = coding.trim();
+        coding.is_empty() || coding.eq_ignore_ascii_case("identity")
+    };
+    let are_identity = |codings: &str| codings.split(',').all(is_identity);
+    let mut values = headers.get_all(CONTENT_ENCODING).iter();
+    !values.all(|codings| codings.to_str().is_ok_and(are_identity))
 }

@@ -141,7 +141,7 @@ pub struct TokenRequest {
     others: Vec<Range<usize>>,
     /// Whether there is an `audience` (RFC 8693 §2.1), which some servers accept in every request.
     /// A name that only some servers read as `audience` counts, too.
-    audience: bool,
+    pub(crate) audience: bool,
 }
 
 impl TokenRequest {
@@ -181,12 +181,8 @@ impl TokenRequest {
                 }
             } else if !piece.is_empty() {
                 others.push(start..end);
-                let is_new = |value: &str| {
-                    !resources
-                        .iter()
-                        .any(|known: &TextAt| known.as_str(&body) == value)
-                };
-                if &*name == RESOURCE && !value.is_empty() && is_new(&value) {
+                let mut known = resources.iter().map(|known: &TextAt| known.as_str(&body));
+                if &*name == RESOURCE && !value.is_empty() && !known.any(|known| known == &*value) {
                     resources.push(TextAt::new(at, value));
                 }
             }
@@ -216,11 +212,6 @@ impl TokenRequest {
             }
         }
         Ok(())
-    }
-
-    /// Returns whether the request names an `audience`.
-    pub(crate) const fn has_audience(&self) -> bool {
-        self.audience
     }
 
     /// Returns the decoded value of a parameter. A parameter without a value counts as absent (RFC

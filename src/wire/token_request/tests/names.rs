@@ -153,7 +153,7 @@ fn an_audience_counts_wherever_some_server_finds_one() {
         let mut form = parse(body).expect("an audience may have any spelling");
         form.check_query(query)
             .expect("a query may name an audience");
-        assert_eq!(form.has_audience(), expected, "{body} {query}");
+        assert_eq!(form.audience, expected, "{body} {query}");
     }
 }
 
