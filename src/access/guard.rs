@@ -2,7 +2,7 @@
 //!
 //! All layers made from one `AccessLayer` share the [`Guard`], and each has a policy of its own.
 
-use std::error::Error;
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -249,7 +249,12 @@ impl<St: Store> Guard<St> {
                 .as_ref()
                 .map(|grant| (grant.key(), Some(parsed.token.generation()))),
         };
-        self.emit(EventKind::AccessRefused, subject, elapsed, None);
+        self.emit(
+            EventKind::AccessRefused,
+            subject,
+            elapsed,
+            Detail::default(),
+        );
         AccessError::InvalidToken
     }
 
@@ -269,8 +274,22 @@ impl<St: Store> Guard<St> {
         elapsed: Duration,
     ) {
         let subject = EventSubject::grant(None, grant_key, Some(generation));
-        let kind = EventKind::of_failure(failure);
-        self.emit(kind, subject, elapsed, failure.source());
+        let detail = Detail {
+            cause: failure.source(),
+            ..Detail::default()
+        };
+        self.emit(EventKind::of_failure(failure), subject, elapsed, detail);
+    }
+
+    fn emit(
+        &self,
+        kind: EventKind,
+        subject: EventSubject<'_>,
+        elapsed: Duration,
+        detail: Detail<'_>,
+    ) {
+        let callback = self.on_event.as_ref();
+        event::emit(callback, "access token", kind, subject, elapsed, detail);
     }
 
     /// Reads the token of an open response from the store.
@@ -301,27 +320,6 @@ impl<St: Store> Guard<St> {
             }
         }
         Err(ResponseEnded::TokenExpired)
-    }
-
-    fn emit(
-        &self,
-        kind: EventKind,
-        subject: EventSubject<'_>,
-        elapsed: Duration,
-        cause: Option<&(dyn Error + 'static)>,
-    ) {
-        let detail = Detail {
-            cause,
-            ..Detail::default()
-        };
-        event::emit(
-            self.on_event.as_ref(),
-            "access token",
-            kind,
-            subject,
-            elapsed,
-            detail,
-        );
     }
 }
 

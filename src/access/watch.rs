@@ -127,7 +127,7 @@ impl Watch {
             if self.has_expired(Instant::now()) {
                 return Poll::Ready(Err(ResponseEnded::TokenExpired));
             }
-            if self.has_ended() {
+            if self.cache.has_ended(&self.watched.key, &self.watched.grant) {
                 return Poll::Ready(Err(ResponseEnded::GrantEnded));
             }
             if Instant::now() < self.read_at {
@@ -153,7 +153,7 @@ impl Watch {
         let registration = self.cache.open.register(self.watched.key, grant);
         // The registration comes first, so that an end between the two steps is noticed by one of
         // them.
-        if self.has_ended() {
+        if self.cache.has_ended(&self.watched.key, &self.watched.grant) {
             return Err(ResponseEnded::GrantEnded);
         }
         if self.cache.open.epoch() != self.epoch {
@@ -169,11 +169,6 @@ impl Watch {
 
     fn has_expired(&self, now: Instant) -> bool {
         now >= self.grace_until && self.guard.now() >= self.watched.grant.expires_at()
-    }
-
-    fn has_ended(&self) -> bool {
-        let Watched { key, grant, .. } = &self.watched;
-        self.cache.has_ended(key, grant)
     }
 
     fn advance(
