@@ -22,16 +22,6 @@ enum Kind<B> {
     Full { bytes: Bytes },
 }
 
-impl<B> Kind<B> {
-    /// Returns the number of bytes that the layer wrote.
-    fn len(&self) -> Option<usize> {
-        match self {
-            Self::Inner { .. } => None,
-            Self::Full { bytes } => Some(bytes.len()),
-        }
-    }
-}
-
 impl<B: Body<Data = Bytes>> Body for Kind<B> {
     type Data = Bytes;
     type Error = B::Error;
@@ -82,7 +72,12 @@ macro_rules! public_body {
         }
 
         // Omits the bytes, because they contain tokens.
-        redacted_debug!(self: <B> $name { len: self.kind.len() });
+        redacted_debug!(self: <B> $name {
+            len: match &self.kind {
+                Kind::Inner { .. } => None,
+                Kind::Full { bytes } => Some(bytes.len()),
+            }
+        });
 
         impl<B> Default for $name<B> {
             /// Returns an empty body.
