@@ -5,8 +5,8 @@ use crate::wire::secret_str::escapes_are_whole;
 /// The most bytes that a scope may have, in a request and in the store.
 pub(crate) const MAX_SCOPE: usize = 4 << 10;
 
-/// The most resources that a request may name.
-const MAX_RESOURCES: usize = 16;
+/// The most resources that a request may name, and that are read from an answer.
+pub(crate) const MAX_RESOURCES: usize = 16;
 
 /// The most bytes that the resources of a request may have together.
 const MAX_RESOURCE_BYTES: usize = 4 << 10;

@@ -48,7 +48,8 @@ impl fmt::Debug for Text<'_> {
 /// A [`Text`] that stores its position in the body instead of a reference, so that it can be stored
 /// together with the body.
 pub(crate) struct TextAt {
-    at: Range<usize>,
+    /// Its position in the body, where it is still encoded.
+    pub(crate) at: Range<usize>,
     decoded: Option<Zeroizing<String>>,
 }
 
@@ -62,16 +63,11 @@ impl TextAt {
         Self { at, decoded }
     }
 
-    /// Returns its position in the body, where it is still encoded.
-    pub(crate) fn at(&self) -> Range<usize> {
-        self.at.clone()
-    }
-
     /// Returns the decoded string. `body` must be the body in which it was found.
     pub(crate) fn as_str<'a>(&'a self, body: &'a [u8]) -> &'a str {
         match &self.decoded {
             Some(text) => text,
-            None => text_at(body, self.at()),
+            None => text_at(body, self.at.clone()),
         }
     }
 }

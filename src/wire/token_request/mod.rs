@@ -267,7 +267,8 @@ impl TokenRequest {
     /// parameter that is absent is appended.
     pub fn replace(&self, param: Param, value: &str) -> Bytes {
         let found = self.find(param);
-        let at = found.map_or(self.body.len()..self.body.len(), TextAt::at);
+        let end = self.body.len();
+        let at = found.map_or(end..end, |value| value.at.clone());
         let before = self.body.get(..at.start).unwrap_or_default();
         let after = self.body.get(at.end..).unwrap_or_default();
         // Reserve room for a value in which every byte is escaped, because a buffer that grows

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 pub(crate) use self::rewrite::cut;
 use crate::clock::CENTURY;
 use crate::wire::json;
-use crate::wire::scope::{MAX_SCOPE, valid_resource};
+use crate::wire::scope::{MAX_RESOURCES, MAX_SCOPE, valid_resource};
 use crate::wire::secret_str::{TextAt, any_decoding, text_at};
 
 /// The error for an answer that cannot be parsed as a token answer. It must not be passed on,
@@ -58,9 +58,6 @@ const REFRESH_LIFETIMES: [&str; 3] = [
     "refresh_expires_in",
     "refresh_token_expires_in",
 ];
-
-/// The most resources that are read from an answer.
-const MOST_RESOURCES: usize = 16;
 
 /// The granted scope according to an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,7 +220,7 @@ impl TokenResponse {
         };
         let resources = values.iter().filter_map(Value::as_str);
         let valid = resources.filter(|resource| valid_resource(resource));
-        Some(valid.take(MOST_RESOURCES).map(str::to_owned).collect())
+        Some(valid.take(MAX_RESOURCES).map(str::to_owned).collect())
     }
 
     /// Returns the lifetime of the refresh token, if the answer names one; the shortest one if it
