@@ -1,5 +1,6 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,7 +48,7 @@ impl<St> InstrumentedStore<St> {
 impl<St: Store> Store for InstrumentedStore<St> {
     fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Entry>, StoreError>> + Send {
         let span = span!("get", self.0);
-        in_span(span, async move { self.0.get(key).await })
+        in_span(span, Box::pin(async move { self.0.get(key).await }))
     }
 
     fn swap(
@@ -58,9 +59,10 @@ impl<St: Store> Store for InstrumentedStore<St> {
         sidecars: &[Sidecar],
     ) -> impl Future<Output = Result<Swap, StoreError>> + Send {
         let span = span!("swap", self.0);
-        in_span(span, async move {
-            self.0.swap(key, expected, change, sidecars).await
-        })
+        in_span(
+            span,
+            Box::pin(async move { self.0.swap(key, expected, change, sidecars).await }),
+        )
     }
 
     fn sidecar(
@@ -69,7 +71,10 @@ impl<St: Store> Store for InstrumentedStore<St> {
         name: &SidecarName,
     ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
         let span = span!("sidecar", self.0);
-        in_span(span, async move { self.0.sidecar(key, name).await })
+        in_span(
+            span,
+            Box::pin(async move { self.0.sidecar(key, name).await }),
+        )
     }
 
     fn claim(
@@ -82,7 +87,7 @@ impl<St: Store> Store for InstrumentedStore<St> {
         let span = span!("claim", self.0);
         in_span(
             span,
-            async move { self.0.claim(key, tag, version, lease).await },
+            Box::pin(async move { self.0.claim(key, tag, version, lease).await }),
         )
     }
 
@@ -92,7 +97,7 @@ impl<St: Store> Store for InstrumentedStore<St> {
 
     fn announce(&self, ended: &[Key]) -> impl Future<Output = Result<(), StoreError>> + Send {
         let span = span!("announce", self.0);
-        in_span(span, async move { self.0.announce(ended).await })
+        in_span(span, Box::pin(async move { self.0.announce(ended).await }))
     }
 
     fn announcements(&self) -> Option<Announcements> {
@@ -108,10 +113,11 @@ impl<St: Store> Store for InstrumentedStore<St> {
     }
 }
 
-/// Runs a call in its span, and returns an error if the store panics.
+/// Runs a call in its span, and returns an error if the store panics. The call is boxed, because the
+/// future of a store is large, and several futures move it.
 fn in_span<T>(
     span: Span,
-    call: impl Future<Output = Result<T, StoreError>>,
+    call: Pin<Box<impl Future<Output = Result<T, StoreError>>>>,
 ) -> impl Future<Output = Result<T, StoreError>> {
     let recorded = span.clone();
     // Unwind-safe, because a future that has panicked is never polled again.
