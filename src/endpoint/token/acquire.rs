@@ -131,8 +131,10 @@ pub(super) async fn acquire<'a, St: Store>(
             return Err(presented.refuse(Refusal::Unknown));
         };
         let current = claim.entry.tag;
-        let read = read_record(presented, &claim.entry, epochs);
-        let (mut lease, (record, has_ended)) = lease.or_release(read).await?;
+        let (record, has_ended) = match read_record(presented, &claim.entry, epochs) {
+            Ok(read) => read,
+            Err(error) => return lease.release_and(Err(error)).await,
+        };
         if has_ended {
             lease.release().await;
             let end = upstream_revocation::end(&context.shared, &key, claim.entry);
@@ -176,7 +178,10 @@ pub(super) async fn acquire<'a, St: Store>(
                     let opened = walk
                         .current_token(presented, &record, &current)
                         .and_then(|token| OpenGrant::new(presented, record, token, goal.tag));
-                    let (lease, grant) = lease.or_release(opened).await?;
+                    let grant = match opened {
+                        Ok(grant) => grant,
+                        Err(error) => return lease.release_and(Err(error)).await,
+                    };
                     let held = Held {
                         lease,
                         grant,

@@ -116,18 +116,23 @@ async fn rotate<St: Store, I: Inner>(
     proceed: Proceed,
     guard: KeyLockGuard,
 ) -> Outcome<I::ResBody, I::Error> {
-    let grant = held.grant;
+    let Held {
+        lease,
+        grant,
+        entropy,
+    } = *held;
     let presented = grant.presented;
     let context = presented.context;
-    let within = request.within(&grant.record.binding);
-    let (lease, ()) = held.lease.or_release(within).await?;
+    if let Err(error) = request.within(&grant.record.binding) {
+        return lease.release_and(Err(error.into())).await;
+    }
     // A grant that is handed back needs no other token of the layer.
     let keeps = matches!(proceed, Proceed::Converge | Proceed::Keep);
     let minted = if keeps || context.shared.config().hand_back {
-        held.entropy.keep(grant.current.clone())
+        entropy.keep(grant.current.clone())
     } else {
         let generation = grant.record.next_generation(proceed == Proceed::Recover);
-        held.entropy.mint(grant.current.id(), generation)
+        entropy.mint(grant.current.id(), generation)
     };
 
     let token = &grant.upstream_token;
