@@ -64,54 +64,68 @@ impl Shard {
         now: Timestamp,
     ) -> Swap {
         self.free_expired(PORTION);
-        if let Some(answer) = decide::swap(self.entry(key, now), expected, &change) {
+        let live = self.slots.get_mut(key).filter(|slot| slot.end > now);
+        let current = live.as_deref().map(|slot| &slot.entry);
+        if let Some(answer) = decide::swap(current, expected, &change) {
             return answer;
         }
-        let old = self.remove(key).filter(|old| old.end > now);
         let Change::Put { mut entry, ttl } = change else {
+            self.remove(key);
             return Swap::Swapped;
         };
         // A copy of exactly its size: the buffer of an encoded record is larger.
         entry.value = Bytes::copy_from_slice(&entry.value);
-        let mut slot = match old {
-            Some(old) => Slot { entry, ..old },
-            None => Slot {
-                entry,
-                end: now,
-                sidecars: VecDeque::new(),
-                freed_at: Instant::now(),
-            },
+        let slot = match live {
+            Some(slot) => {
+                slot.entry = entry;
+                slot
+            }
+            None => {
+                self.remove(key);
+                self.slots.entry(*key).or_insert(Slot {
+                    entry,
+                    end: now,
+                    sidecars: VecDeque::new(),
+                    freed_at: Instant::now(),
+                })
+            }
         };
+        slot.put_sidecars(sidecars, now);
         if let Ttl::After(ttl) = ttl {
             slot.end = now.saturating_add(ttl);
-            slot.freed_at = Instant::now() + hold(ttl);
+            let moment = Instant::now();
+            if !is_held_for(ttl, slot.freed_at.saturating_duration_since(moment)) {
+                self.queue.remove(&(slot.freed_at, *key));
+                slot.freed_at = moment + hold(ttl);
+                self.queue.insert((slot.freed_at, *key));
+            }
         }
-        slot.put_sidecars(sidecars, now);
-        self.queue.insert((slot.freed_at, *key));
-        self.slots.insert(*key, slot);
         Swap::Swapped
     }
 
     /// Removes up to `most` entries whose memory can be freed.
     pub(super) fn free_expired(&mut self, most: usize) {
         let now = Instant::now();
+        let held = self.slots.len();
         for _ in 0..most {
             let Some((_, key)) = self.queue.first().filter(|(at, _)| *at <= now).copied() else {
                 break;
             };
             self.remove(&key);
         }
-        self.slots.shrink_to(2 * self.slots.len());
+        if self.slots.len() < held {
+            self.slots.shrink_to(2 * self.slots.len());
+        }
     }
 
     fn live(&self, key: &Key, now: Timestamp) -> Option<&Slot> {
         self.slots.get(key).filter(|slot| slot.end > now)
     }
 
-    fn remove(&mut self, key: &Key) -> Option<Slot> {
-        let slot = self.slots.remove(key)?;
-        self.queue.remove(&(slot.freed_at, *key));
-        Some(slot)
+    fn remove(&mut self, key: &Key) {
+        if let Some(slot) = self.slots.remove(key) {
+            self.queue.remove(&(slot.freed_at, *key));
+        }
     }
 }
 
@@ -143,9 +157,54 @@ impl Slot {
 /// buffer, which it would keep alive.
 const SHORT: usize = 256;
 
-/// Returns how long an entry that lives for `ttl` stays in memory: somewhat longer, because the
-/// clock of the store may run slower. It is bounded because an [`Instant`] is.
+/// Returns how long an entry that lives for `ttl` stays in memory: somewhat longer, so that most
+/// rotations of a grant leave the queue as it is. It is bounded because an [`Instant`] is.
 fn hold(ttl: Duration) -> Duration {
     let ttl = ttl.min(CENTURY);
     ttl + ttl / 16
+}
+
+/// Returns whether an entry whose memory is freed after `left` can live for `ttl`, and does not stay
+/// in memory for much longer. `false` if `left` is zero: a new entry is not in the queue yet.
+fn is_held_for(ttl: Duration, left: Duration) -> bool {
+    let ttl = ttl.min(CENTURY);
+    ttl < left && left / 2 <= ttl
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn put(shard: &mut Shard, number: u8, ttl: Ttl) -> BTreeSet<(Instant, Key)> {
+        let expected = number.checked_sub(1).map(|last| Version::new([last; 8]));
+        let tag = ClaimTag::new([1; 32]);
+        let entry = Entry::new(Version::new([number; 8]), tag, Bytes::new());
+        let (key, now) = (Key::new([1; 32]), Timestamp::from_millis(1_000_000));
+        let change = Change::Put { entry, ttl };
+        assert_eq!(shard.swap(&key, expected, change, &[], now), Swap::Swapped);
+        assert_eq!((shard.len(), shard.queue.len()), (1, 1));
+        shard.queue.clone()
+    }
+
+    #[test]
+    fn a_rotation_changes_the_queue_only_if_the_time_to_live_changes_by_much() {
+        let mut shard = Shard::default();
+        let first = put(&mut shard, 0, Ttl::After(HOUR));
+        for (number, ttl) in (1..).zip([
+            Ttl::After(HOUR),
+            Ttl::Keep,
+            Ttl::After(HOUR * 2 / 3),
+            Ttl::After(HOUR),
+        ]) {
+            assert_eq!(put(&mut shard, number, ttl), first, "{ttl:?}");
+        }
+        let later = put(&mut shard, 5, Ttl::After(HOUR * 2));
+        assert!(later > first);
+        assert!(put(&mut shard, 6, Ttl::After(HOUR / 2)) < first);
+        assert!(put(&mut shard, 7, Ttl::After(Duration::MAX)) > later);
+        // An entry that expires at once is in the queue, too.
+        put(&mut Shard::default(), 0, Ttl::After(Duration::ZERO));
+    }
 }
