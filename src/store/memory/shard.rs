@@ -7,8 +7,8 @@ use crate::clock::{CENTURY, Timestamp};
 use crate::store::decide::{self, MAX_SIDECARS};
 use crate::store::{Change, Claim, ClaimTag, Entry, Key, Sidecar, SidecarName, Swap, Ttl, Version};
 
-/// The most expired entries that one swap removes, so that no call takes long.
-const PORTION: usize = 8;
+/// The most expired entries that one claim or swap removes, so that no call takes long.
+const PORTION: usize = 64;
 
 /// A part of the entries of a store.
 #[derive(Default)]
@@ -51,6 +51,7 @@ impl Shard {
         lease: Duration,
         now: Timestamp,
     ) -> Option<Claim> {
+        self.free_expired(PORTION);
         let slot = self.slots.get_mut(key).filter(|slot| slot.end > now)?;
         Some(decide::claim(&mut slot.entry, tag, version, lease, now))
     }
@@ -164,8 +165,8 @@ fn hold(ttl: Duration) -> Duration {
     ttl + ttl / 16
 }
 
-/// Returns whether an entry whose memory is freed after `left` can live for `ttl`, and does not stay
-/// in memory for much longer. `false` if `left` is zero: a new entry is not in the queue yet.
+/// Returns whether an entry whose memory is freed after `left` can live for `ttl`, and does not
+/// stay in memory for much longer. `false` if `left` is zero: a new entry is not in the queue yet.
 fn is_held_for(ttl: Duration, left: Duration) -> bool {
     let ttl = ttl.min(CENTURY);
     ttl < left && left / 2 <= ttl

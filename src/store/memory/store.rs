@@ -20,8 +20,9 @@ const SHARDS: usize = 64;
 /// instance sees them.
 ///
 /// No entry is evicted to make room: memory use follows the number of live grants. An expired entry
-/// is absent for every caller at once. Its memory is freed by later calls, when at most twice its
-/// time to live has passed.
+/// is absent for every caller at once. From at most twice its time to live on, later claims and
+/// swaps free its memory, each at most 64 entries from a 64th part of the keys. A store that is not
+/// written to keeps the memory until [`entry_count`](Self::entry_count) is called.
 ///
 /// ```
 /// use tower_oauth_refresh::store::{Key, MemoryStore, Store};
@@ -50,8 +51,8 @@ impl MemoryStore {
     /// Creates an empty store that measures times to live and leases by `clock`, so that a test can
     /// control them.
     ///
-    /// Memory is freed by real time: even if `clock` stands still or runs backwards, an entry is
-    /// dropped after at most twice its time to live.
+    /// Memory is freed by real time: even if `clock` stands still or runs backwards, later claims
+    /// and swaps drop an entry from at most twice its time to live on.
     #[must_use]
     pub fn with_clock(clock: impl Clock) -> Self {
         Self {

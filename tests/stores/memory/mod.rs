@@ -173,6 +173,26 @@ async fn the_count_follows_inserts_removals_and_expiry() {
 }
 
 #[tokio::test]
+async fn claims_free_the_memory_of_expired_entries() {
+    let store = MemoryStore::new();
+    for number in 0..200 {
+        let soon = Ttl::After(Duration::from_millis(500));
+        assert_eq!(
+            put(&store, &key(number), None, 1, soon).await,
+            Swap::Swapped
+        );
+    }
+    let started = std::time::Instant::now();
+    // Unlike `entry_count`, `Debug` frees nothing.
+    while format!("{store:?}") != "MemoryStore { entries: 0, .. }" {
+        assert!(started.elapsed() < Duration::from_secs(30), "{store:?}");
+        let absent = store.claim(&key(200), &TAG, version(2), HOUR).await;
+        assert_eq!(absent.unwrap(), None);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
 async fn debug_shows_no_value() {
     let store = MemoryStore::new();
     let secret = Entry::new(version(1), TAG, Bytes::from_static(b"sealed"));
