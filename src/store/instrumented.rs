@@ -113,8 +113,8 @@ impl<St: Store> Store for InstrumentedStore<St> {
     }
 }
 
-/// Runs a call in its span, and returns an error if the store panics. The call is boxed, because the
-/// future of a store is large, and several futures move it.
+/// Runs a call in its span, and returns an error if the store panics. The call is boxed, because
+/// the future of a store is large, and several futures move it.
 fn in_span<T>(
     span: Span,
     call: Pin<Box<impl Future<Output = Result<T, StoreError>>>>,
