@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use test_support::access::{Guarded, LOG_IN, access_token, pair};
 use test_support::{Act, Call, Plan, SECOND, settle};
+use tokio::runtime::Builder;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tower_oauth_refresh::EventKind;
 
 use super::{HOUR, app, log_in_and_wait};
@@ -167,6 +168,31 @@ async fn without_the_store_no_upstream_token_is_used_up() {
     assert_eq!(guarded.status(&access).await, 200);
 }
 
+#[test]
+fn an_instance_that_outlives_its_runtime_renews_again() {
+    let runtime = || {
+        let mut builder = Builder::new_current_thread();
+        builder.enable_all().start_paused(true).build().unwrap()
+    };
+    // The runtime shuts down during a renewal, and during the pause after a failed one.
+    for act in [Act::Wait(Arc::default()), Act::Break] {
+        let app = app();
+        let guarded = Guarded::new(&app);
+        let access = runtime().block_on(async {
+            let (_, access) = log_in_and_wait(&app).await;
+            app.upstream.then(act.clone());
+            let request = guarded.status(&access);
+            let answered = timeout(Duration::from_millis(50), request).await;
+            assert_ne!(answered, Ok(200));
+            access
+        });
+        // The lease of the first renewal expires.
+        app.clock.advance(60 * SECOND);
+        let status = runtime().block_on(guarded.status(&access));
+        assert_eq!(status, 200, "{act:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_renewal_whose_client_hangs_up_is_stored() {
     let app = app();
@@ -175,7 +201,7 @@ async fn a_renewal_whose_client_hangs_up_is_stored() {
     let gate = Arc::new(Notify::new());
     app.upstream.then(Act::Wait(Arc::clone(&gate)));
     let request = guarded.get(&access);
-    let hung_up = tokio::time::timeout(Duration::from_millis(50), request).await;
+    let hung_up = timeout(Duration::from_millis(50), request).await;
     assert!(hung_up.is_err());
     let drained = tokio::spawn(app.layer.drain());
     settle().await;

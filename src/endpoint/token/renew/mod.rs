@@ -43,7 +43,7 @@ pub(crate) async fn renew<St: Store>(
     let renewed = timeout(patience, running.wait_for(Option::is_some)).await;
     match renewed {
         Ok(Ok(renewed)) => renewed.unwrap_or(Renewed::Unavailable),
-        // Too late, or the runtime shuts down.
+        // Too late, or the task has panicked, or its runtime shuts down.
         Err(_) | Ok(Err(_)) => Renewed::Unavailable,
     }
 }
@@ -62,19 +62,34 @@ fn join<St: Store>(
     running.insert(key, renewal.clone());
     drop(running);
     let task = Task::new(shared, token.clone(), key);
-    // A task of its own, so that a panic ends no more than the renewal. The span ends with it, not
-    // with the pause after it.
-    let renewing = tokio::spawn(task.run().in_current_span());
-    let shared = Arc::clone(shared);
+    let entry = RunningEntry {
+        shared: Arc::clone(shared),
+        key,
+    };
+    // The span ends with the renewal, not with the pause after it.
+    let renewing = task.run().in_current_span();
     tokio::spawn(async move {
-        let renewed = renewing.await.unwrap_or(Renewed::Unavailable);
+        let renewed = renewing.await;
         sender.send_replace(Some(renewed));
         match renewed {
             Renewed::Done | Renewed::Ended => {}
             Renewed::Unavailable => sleep(SHORT_PAUSE).await,
             Renewed::Impossible | Renewed::Refused => sleep(LONG_PAUSE).await,
         }
-        shared.renewals.running().remove(&key);
+        drop(entry);
     });
     renewal
+}
+
+/// The entry of a running renewal. Dropping it removes the entry, also after a panic and when the
+/// runtime shuts down: an instance may outlive the runtime, and must renew the token again then.
+struct RunningEntry<St> {
+    shared: Arc<State<St>>,
+    key: Key,
+}
+
+impl<St> Drop for RunningEntry<St> {
+    fn drop(&mut self) {
+        self.shared.renewals.running().remove(&self.key);
+    }
 }
