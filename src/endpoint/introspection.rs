@@ -246,6 +246,8 @@ async fn rewrite<ResBody: Body<Data = Bytes>>(
     }
     let ours = ours?;
     let text = std::str::from_utf8(&bytes).ok()?;
+    // Text that is not JSON must not become JSON by the removal of a part.
+    json::members(text).ok()?;
     let secrets = vec![Zeroizing::new(secret.to_owned())];
     let found = reading.withheld.in_json(text, secrets).ok()?;
     let body = cut(&bytes, found.cuts);

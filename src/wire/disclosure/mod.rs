@@ -142,7 +142,7 @@ impl Withheld {
         self.find(tree, secrets)
     }
 
-    /// Finds the parts to remove from any other JSON text.
+    /// Finds the parts to remove from any other JSON text, which must be valid.
     pub(crate) fn in_json(
         self,
         text: &str,

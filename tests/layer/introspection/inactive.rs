@@ -116,6 +116,13 @@ async fn the_inner_service_can_report_a_token_inactive() {
         ),
         ("not a bool", 200, r#"{"active":"true"}"#, 200, INACTIVE),
         ("no JSON", 200, "active", 502, b""),
+        (
+            "no JSON around a token",
+            200,
+            r#"{"refresh_token":"abcdefgh" "active":true}"#,
+            502,
+            b"",
+        ),
         ("without the member", 200, "{}", 502, b""),
         (
             "a duplicate member",
