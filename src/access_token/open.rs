@@ -66,9 +66,10 @@ impl OpenResponses {
     /// Increases the epoch, because announcements may have been missed, and wakes every response.
     pub(crate) fn lose(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
-        let all: Vec<_> = self.lock().values().cloned().collect();
-        let slots = all.iter().flat_map(HashMap::values);
-        slots.for_each(|slot| slot.waker.wake());
+        let by_key = self.lock();
+        let slots: Vec<_> = by_key.values().flat_map(HashMap::values).cloned().collect();
+        drop(by_key);
+        slots.iter().for_each(|slot| slot.waker.wake());
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Slots>> {
