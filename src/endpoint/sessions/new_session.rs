@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{OptionFuture, join};
+use futures_util::future::{FutureExt as _, OptionFuture, join};
 use http::Extensions;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -65,12 +65,19 @@ impl NewSession {
     /// Lists a session, if there is one. If the store fails, emits an event and returns the
     /// session, to be listed [in the background](Self::list_in_background): a log-in does not fail
     /// because of it.
-    pub(crate) async fn list<St: Store>(session: Option<Self>, shared: &State<St>) -> Option<Self> {
-        let mut session = session?;
-        let started = Instant::now();
-        let error = session.attempt(shared).await.err()?;
-        session.emit(shared, EventKind::of_failure(&error), started);
-        Some(session)
+    pub(crate) fn list<St: Store>(
+        session: Option<Self>,
+        shared: &State<St>,
+    ) -> impl Future<Output = Option<Self>> {
+        let list = |mut session: Self| async move {
+            let started = Instant::now();
+            let error = session.attempt(shared).await.err()?;
+            session.emit(shared, EventKind::of_failure(&error), started);
+            Some(session)
+        };
+        // The box keeps the future of a request small. A request without a session needs none.
+        let listed = session.map(|session| Box::pin(list(session)));
+        OptionFuture::from(listed).map(Option::flatten)
     }
 
     /// Lists a session in the background, if there is one, and tries for up to a minute. Emits an

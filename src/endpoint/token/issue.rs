@@ -137,7 +137,7 @@ async fn store<St: Store, ResBody>(
 ) -> Result<Response<ResponseBody<ResBody>>, RefreshError> {
     let shared = &context.shared;
     let failed = |error| context.store_failed(error, EventSubject::client(Some(client_id)));
-    let list = Box::pin(NewSession::list(begun.session.take(), shared));
+    let list = NewSession::list(begun.session.take(), shared);
     let ((grant, access), unlisted) = join(begun.insert(shared), list).await;
     if grant.is_ok() {
         NewSession::list_in_background(unlisted, shared);

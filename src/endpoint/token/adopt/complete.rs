@@ -111,7 +111,7 @@ impl<St: Store> Reservation<St> {
             expected,
             done,
         };
-        let list = Box::pin(NewSession::list(session, shared));
+        let list = NewSession::list(session, shared);
         let (adopted, unlisted) = join(adoption.attempt(shared), list).await;
         NewSession::list_in_background(unlisted, shared);
         let subject = EventSubject::grant(Some(foreign.client_id), &key, Some(0));

@@ -71,10 +71,8 @@ impl<'a, St: Store> Rotation<'a, St> {
             })?;
             match commit.attempt(&context.shared).await {
                 Ok(Committed::Stored) => {
-                    if session.is_some() {
-                        let list = NewSession::list(session, &context.shared);
-                        NewSession::list_in_background(Box::pin(list).await, &context.shared);
-                    }
+                    let unlisted = NewSession::list(session, &context.shared).await;
+                    NewSession::list_in_background(unlisted, &context.shared);
                     presented.emit(event);
                     Ok(granted.respond_for(&presented.key, body))
                 }
