@@ -5,10 +5,14 @@ use super::FormError;
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Charsets that include ASCII. Clients that declare one of them still percent-encode in UTF-8.
-const CHARSETS: [&str; 4] = [UTF_8, "us-ascii", "iso-8859-1", "windows-1252"];
-
-const UTF_8: &str = "utf-8";
+/// Forms in a charset that includes ASCII. Clients that declare one of them still percent-encode in
+/// UTF-8.
+const WITH_CHARSET: [&str; 4] = [
+    "application/x-www-form-urlencoded; charset=utf-8",
+    "application/x-www-form-urlencoded; charset=us-ascii",
+    "application/x-www-form-urlencoded; charset=iso-8859-1",
+    "application/x-www-form-urlencoded; charset=windows-1252",
+];
 
 /// Checks that the headers declare a form without a content coding, and reduces `Content-Type` to
 /// the type and its charset.
@@ -47,26 +51,26 @@ fn normal_form(content_type: &str) -> Option<HeaderValue> {
         if !name.trim_end().eq_ignore_ascii_case("charset") {
             return None;
         }
-        let charset = charset(unquoted(value.trim_start())?)?;
-        if found.is_some_and(|found| found != charset) {
+        let normal = with_charset(unquoted(value.trim_start())?)?;
+        if found.is_some_and(|found| found != normal) {
             return None;
         }
-        found = Some(charset);
+        found = Some(normal);
     }
-    match found {
-        Some(charset) => format!("{FORM}; charset={charset}").try_into().ok(),
-        None => Some(HeaderValue::from_static(FORM)),
-    }
+    Some(HeaderValue::from_static(found.unwrap_or(FORM)))
 }
 
-/// Returns the known charset with this name.
-fn charset(name: &str) -> Option<&'static str> {
-    if name.eq_ignore_ascii_case("utf8") {
-        return Some(UTF_8);
-    }
-    CHARSETS
+/// Returns the normal form of a type with this charset.
+fn with_charset(name: &str) -> Option<&'static str> {
+    let name = if name.eq_ignore_ascii_case("utf8") {
+        "utf-8"
+    } else {
+        name
+    };
+    let is_named = |charset: &str| charset.eq_ignore_ascii_case(name);
+    WITH_CHARSET
         .into_iter()
-        .find(|charset| name.eq_ignore_ascii_case(charset))
+        .find(|normal| normal.rsplit('=').next().is_some_and(is_named))
 }
 
 /// Returns whether the parameter may declare a charset, also if it is malformed or has another
