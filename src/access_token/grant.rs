@@ -197,7 +197,8 @@ impl AccessGrant {
     }
 
     fn part(&self, start: u32, end: u32) -> &str {
-        &self.0.text[start as usize..end as usize]
+        let range = start as usize..end as usize;
+        self.0.text.get(range).unwrap_or_default()
     }
 
     /// Returns the life of the upstream access token, if the layer renews it.

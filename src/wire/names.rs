@@ -76,7 +76,9 @@ fn folded(name: &str) -> Vec<u8> {
 /// Returns whether some server reads a folded name as `known`.
 fn is_known(name: &[u8], known: &str) -> bool {
     let start = name.iter().position(|byte| !is_edge(*byte));
-    let name = &name[start.unwrap_or(name.len())..];
+    let name = start
+        .and_then(|start| name.get(start..))
+        .unwrap_or_default();
     let ends_name = |byte: &u8| matches!(byte, 0 | b'=');
     let ends_part = |byte: &u8| ends_name(byte) || matches!(byte, b'[' | b']' | b':');
     let part = name.split(ends_part).next().unwrap_or_default();

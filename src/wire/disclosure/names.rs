@@ -199,7 +199,8 @@ fn is_encoded_object(part: &str) -> bool {
         return part.starts_with(JWT);
     }
     let surplus = usize::from(part.len() % 4 == 1);
-    let Ok(decoded) = BASE64.decode(&part.as_bytes()[..part.len() - surplus]) else {
+    let digits = part.as_bytes().get(..part.len() - surplus);
+    let Ok(decoded) = BASE64.decode(digits.unwrap_or_default()) else {
         return false;
     };
     let is_skipped =

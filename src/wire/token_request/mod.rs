@@ -249,7 +249,8 @@ impl TokenRequest {
 
     /// Returns the parameters that the layer does not read, and `resource`, unchanged.
     pub fn others(&self) -> impl Iterator<Item = &[u8]> {
-        self.others.iter().map(|at| &self.body[at.clone()])
+        let others = self.others.iter();
+        others.filter_map(|at| self.body.get(at.clone()))
     }
 
     /// Returns the values of `requested_token_type` (RFC 8693 §2.1), of which there should be at

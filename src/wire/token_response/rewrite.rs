@@ -231,8 +231,8 @@ impl<'a> Splice<'a> {
 
     /// Skips this range, and returns the buffer to which its replacement is written.
     fn replace(&mut self, range: Range<usize>) -> &mut Vec<u8> {
-        let kept = &self.body[self.done..range.start];
-        self.out.extend_from_slice(kept);
+        let kept = self.body.get(self.done..range.start);
+        self.out.extend_from_slice(kept.unwrap_or_default());
         self.done = range.end;
         &mut self.out
     }
