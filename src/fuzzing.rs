@@ -10,7 +10,7 @@ pub use crate::token::{AccessToken, RefreshToken};
 pub use crate::wire::client::{Client, ClientError, Credential, identify};
 pub use crate::wire::disclosure::Withheld;
 pub use crate::wire::token_request::{FormError, Param, TokenRequest, names_a_param};
-pub use crate::wire::token_response::{AnswerError, TokenResponse};
+pub use crate::wire::token_response::{TokenResponse, TokenResponseError};
 
 /// The encoding of entries in Redis. The fuzz targets are built without the Redis client.
 #[cfg(not(feature = "redis"))]

@@ -25,7 +25,7 @@ pub(crate) enum Proof<ResBody> {
     Proved,
     /// The inner service rejects the client with this response.
     Disproved(Response<ResponseBody<ResBody>>),
-    /// The inner service did not answer in time, or its answer says nothing about the client.
+    /// The inner service did not answer in time, or its response says nothing about the client.
     Missing,
 }
 
@@ -75,8 +75,8 @@ async fn classify<ResBody: Body<Data = Bytes>>(
     reading: Reading<'_>,
 ) -> Option<Proof<ResBody>> {
     let (head, bytes) = upstream::read(response, reading.limit).await?;
-    let answer = TokenResponse::parse(bytes.clone()).ok();
-    let error = error_code(answer.as_ref());
+    let response = TokenResponse::parse(bytes.clone()).ok();
+    let error = error_code(response.as_ref());
     let rejects_client = error == Some("invalid_client") && !head.status.is_server_error();
     if head.status == StatusCode::UNAUTHORIZED || rejects_client {
         let unreadable = || RefreshError::UpstreamUnreadable.into_response(StatusCode::BAD_REQUEST);

@@ -78,8 +78,8 @@ impl Reading<'_> {
 #[derive(Debug)]
 pub(crate) struct Granted {
     pub(crate) head: response::Parts,
-    pub(crate) answer: TokenResponse,
-    /// The ID token of the answer, which the client may not get.
+    pub(crate) response: TokenResponse,
+    /// The ID token of the response, which the client may not get.
     pub(crate) id_token: Option<IdToken>,
 }
 
@@ -148,8 +148,8 @@ async fn classify<ResBody: Body<Data = Bytes>>(
     let reference = withheld != Withheld::RefreshTokens;
     let success = response.status().is_success();
     let (mut head, bytes) = read(response, reading.limit).await?;
-    let answer = TokenResponse::parse(bytes.clone()).ok();
-    let error = error_code(answer.as_ref());
+    let response = TokenResponse::parse(bytes.clone()).ok();
+    let error = error_code(response.as_ref());
     if !success || error.is_some() {
         let dead = rejects_token(head.status, error);
         // An error response is passed on unchanged or not at all. If the inner service has ended
@@ -163,30 +163,30 @@ async fn classify<ResBody: Body<Data = Bytes>>(
             response.map(Reply::Refused)
         };
     }
-    let answer = answer?;
-    if answer.is_refresh_token_in_disguise(reading.requests_refresh_token)
-        || (reference && answer.has_odd_access_token())
+    let response = response?;
+    if response.is_refresh_token_in_disguise(reading.requests_refresh_token)
+        || (reference && response.has_odd_access_token())
     {
         return None;
     }
-    let id_token = answer.id_token().and_then(IdToken::read);
+    let id_token = response.id_token().and_then(IdToken::read);
     let session = id_token.as_ref().and_then(IdToken::provider_session);
     if let Some(session) = session {
         head.extensions.insert(session);
     }
-    let (answer, secrets) = answer.disclosed(withheld, reading.secret).ok()?;
+    let (response, secrets) = response.disclosed(withheld, reading.secret).ok()?;
     withheld.strip(&mut head.headers, &secrets);
     Some(Reply::Granted(Granted {
         head,
-        answer,
+        response,
         id_token,
     }))
 }
 
 /// Returns the `error` of a response to a token request.
-pub(crate) fn error_code(answer: Option<&TokenResponse>) -> Option<&str> {
-    answer
-        .filter(|answer| !answer.has_access_token())
+pub(crate) fn error_code(response: Option<&TokenResponse>) -> Option<&str> {
+    response
+        .filter(|response| !response.has_access_token())
         .and_then(TokenResponse::error)
 }
 

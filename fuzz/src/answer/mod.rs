@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use tower_oauth_refresh::fuzzing::{AnswerError, TokenResponse};
+use tower_oauth_refresh::fuzzing::{TokenResponseError, TokenResponse};
 
 use self::disclosed::{disclosed, spelled_otherwise};
 use crate::json::Object;
@@ -259,14 +259,14 @@ fn by_reference(answer: &TokenResponse, object: &Object<'_>, token: &str) {
 }
 
 /// Checks that the reason of a rejection is true.
-fn refused(error: AnswerError, object: Option<Object<'_>>, body: &[u8]) {
+fn refused(error: TokenResponseError, object: Option<Object<'_>>, body: &[u8]) {
     match error {
-        AnswerError::NotJson => assert!(object.is_none(), "a valid object was rejected"),
-        AnswerError::NotObject => {
+        TokenResponseError::NotJson => assert!(object.is_none(), "a valid object was rejected"),
+        TokenResponseError::NotObject => {
             // A body that does not begin an object need not be valid JSON to its end.
             assert!(object.is_none(), "a valid object was rejected");
         }
-        AnswerError::Repeated => {
+        TokenResponseError::Repeated => {
             let object = object.expect("only an object can have repeated members");
             let count = |name: &str| {
                 object
@@ -279,8 +279,8 @@ fn refused(error: AnswerError, object: Option<Object<'_>>, body: &[u8]) {
                 "no member is repeated"
             );
         }
-        AnswerError::Undisclosable => panic!("parsing does not search for tokens"),
-        AnswerError::WrongType => {
+        TokenResponseError::Undisclosable => panic!("parsing does not search for tokens"),
+        TokenResponseError::WrongType => {
             let raw = object
                 .as_ref()
                 .and_then(|object| object.value("refresh_token"))
@@ -295,7 +295,7 @@ fn refused(error: AnswerError, object: Option<Object<'_>>, body: &[u8]) {
     }
     if serde_json::from_slice::<IgnoredAny>(body).is_err() {
         assert!(
-            matches!(error, AnswerError::NotJson | AnswerError::NotObject),
+            matches!(error, TokenResponseError::NotJson | TokenResponseError::NotObject),
             "malformed JSON was rejected for another reason"
         );
     }

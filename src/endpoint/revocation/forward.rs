@@ -147,8 +147,8 @@ async fn confirm<ResBody: Body<Data = Bytes>>(
             let Some((head, bytes)) = upstream::read(response, reading.limit).await else {
                 return Confirmed::Unreadable;
             };
-            let answer = TokenResponse::parse(bytes.clone()).ok();
-            let error = answer.as_ref().and_then(TokenResponse::error);
+            let response = TokenResponse::parse(bytes.clone()).ok();
+            let error = response.as_ref().and_then(TokenResponse::error);
             // The inner service does not revoke tokens of this type (RFC 7009 §2.2.1).
             if status == StatusCode::BAD_REQUEST && error == Some("unsupported_token_type") {
                 return Confirmed::Unsupported;

@@ -22,7 +22,7 @@ pub(crate) struct NewGrant<'a> {
     pub(crate) upstream_token: &'a str,
     /// The properties of its first access token.
     pub(crate) access: Terms<'a>,
-    /// Whether the answer is stored, so that it can be replayed.
+    /// Whether the response is stored, so that it can be replayed.
     pub(crate) replayable: bool,
 }
 
@@ -62,8 +62,8 @@ impl NewGrant<'_> {
             sealed.into(),
             now,
             config.idle_lifetime,
-            granted.answer.refresh_lifetime(),
-            granted.answer.authorization_lifetime(),
+            granted.response.refresh_lifetime(),
+            granted.response.authorization_lifetime(),
         )
         .granted_with(request.has_credential());
         record.revocable = revocable;
@@ -71,12 +71,12 @@ impl NewGrant<'_> {
             record.profile = Some(profile.seal(&sealer, entropy.profile_nonce, context)?);
             record = record.listed(now, config.idle_lifetime);
         }
-        let answer = &granted.answer;
-        let access = mint(shared, now, Some(first), entropy, &self.access, answer)?;
-        let answer = access.as_ref().map_or(answer, |access| &access.answer);
+        let response = &granted.response;
+        let access = mint(shared, now, Some(first), entropy, &self.access, response)?;
+        let response = access.as_ref().map_or(response, |access| &access.response);
         let text = first.encode(&config.prefix);
         let lifetime = record.time_to_live(now);
-        let body = answer.with_refresh_token(&text, lifetime, record.authorization_left(now));
+        let body = response.with_refresh_token(&text, lifetime, record.authorization_left(now));
         let mut sidecars = Vec::new();
         if self.replayable {
             let context = context.with(Purpose::Replay);
@@ -107,7 +107,7 @@ pub(crate) struct Begun {
     record: Record,
     entry: Entry,
     sidecars: Vec<Sidecar>,
-    /// The answer to the client.
+    /// The response to the client.
     pub(crate) body: Bytes,
     /// The access token, if the layer has minted one.
     pub(crate) access: Option<MintedAccessToken>,

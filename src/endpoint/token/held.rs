@@ -76,7 +76,7 @@ impl<'a, St: Store> OpenGrant<'a, St> {
         let config = self.presented.context.shared.config();
         let sealer = next.unwrap_or(&self.sealer);
         let sent = self.upstream_token.as_str();
-        let brought = granted.answer.refresh_token();
+        let brought = granted.response.refresh_token();
         let token = brought.unwrap_or(sent).as_bytes();
         let context = self.presented.sealed_for(Purpose::Current);
         let sealed = sealer.seal(entropy.nonce, context, &[], token)?;
@@ -87,8 +87,8 @@ impl<'a, St: Store> OpenGrant<'a, St> {
             revocable,
             idle_lifetime: config.idle_lifetime,
             renewed: brought.is_some_and(|token| token != sent),
-            upstream_lifetime: granted.answer.refresh_lifetime(),
-            authorization_lifetime: granted.answer.authorization_lifetime(),
+            upstream_lifetime: granted.response.refresh_lifetime(),
+            authorization_lifetime: granted.response.authorization_lifetime(),
         });
         self.profile = match (self.profile.take(), granted.profile(config)) {
             (None, Ok(named)) => named,

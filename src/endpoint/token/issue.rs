@@ -21,7 +21,7 @@ use crate::wire::token_request::{Param, TokenRequest};
 use crate::wire::token_response::{GrantedScope, is_refresh_token_type};
 
 /// Handles a request with any other grant type: forwards it, and replaces the refresh token in the
-/// answer.
+/// response.
 pub(crate) async fn issue<St: Store, I: Inner>(
     context: &RequestContext<St>,
     upstream: Box<I>,
@@ -67,19 +67,19 @@ pub(crate) async fn issue<St: Store, I: Inner>(
         Reply::Granted(granted) => granted,
         Reply::Rejected(response) | Reply::Refused(response) => return Ok(response),
     };
-    let answer = &granted.answer;
+    let response = &granted.response;
     let Some(client_id) = client_id else {
-        let body = match answer.refresh_token() {
+        let body = match response.refresh_token() {
             Some(_) => {
                 context.emit(EventKind::Unbound, subject);
-                answer.without_refresh_token()
+                response.without_refresh_token()
             }
-            None => answer.body().clone(),
+            None => response.body().clone(),
         };
         return Ok(granted.respond(body));
     };
     // A response with which no token of the layer begins is passed on, whomever it names.
-    let profile = match answer.refresh_token().is_some() || config.reference {
+    let profile = match response.refresh_token().is_some() || config.reference {
         true => granted.profile(config).map_err(|error| {
             context.emit(EventKind::UpstreamUnreadable, subject);
             tracing::debug!(%error, "the inner service named a subject that cannot be stored");
@@ -91,12 +91,12 @@ pub(crate) async fn issue<St: Store, I: Inner>(
     let access = Terms {
         client_id: client_id.as_str(),
         scope: scope(form, &granted).map(Cow::Borrowed),
-        resources: granted_resources(config, answer, request.resources.iter().copied()),
+        resources: granted_resources(config, response, request.resources.iter().copied()),
         profile: profile.as_ref(),
         request: &request,
         authenticated: false,
     };
-    let Some(token) = answer.refresh_token() else {
+    let Some(token) = response.refresh_token() else {
         let body = issue_alone(context, subject, &entropy, &granted, &access).await?;
         return Ok(granted.respond(body));
     };
@@ -117,14 +117,14 @@ pub(crate) async fn issue<St: Store, I: Inner>(
             if config.reference || config.refuse_unstored_grants {
                 return Err(error.into());
             }
-            let body = granted.answer.without_refresh_token();
+            let body = granted.response.without_refresh_token();
             Ok(granted.respond(body))
         }
     }
 }
 
-/// Stores a new grant, and its access token if the layer has minted one. Returns the answer to the
-/// client.
+/// Stores a new grant, and its access token if the layer has minted one. Returns the response to
+/// the client.
 ///
 /// If the grant cannot be stored, the client gets no refresh token and stays logged in until its
 /// access token expires. With `refuse_unstored_grants` it gets an error instead, and a reference
@@ -153,16 +153,16 @@ async fn store<St: Store, ResBody>(
         return Err(error);
     }
     let body = match begun.access {
-        Some(MintedAccessToken { answer, write }) => {
+        Some(MintedAccessToken { response, write }) => {
             write.detach_from_grant(shared).await.map_err(failed)?;
-            answer.without_refresh_token()
+            response.without_refresh_token()
         }
-        None => granted.answer.without_refresh_token(),
+        None => granted.response.without_refresh_token(),
     };
     Ok(granted.respond(body))
 }
 
-/// Returns the answer of a request that begins no grant. In reference mode, its access token is
+/// Returns the response of a request that begins no grant. In reference mode, its access token is
 /// replaced by one that belongs to no grant.
 async fn issue_alone<St: Store>(
     context: &RequestContext<St>,
@@ -173,21 +173,28 @@ async fn issue_alone<St: Store>(
 ) -> Result<Bytes, RefreshError> {
     let shared = &context.shared;
     let failed = |error| context.store_failed(error, subject);
-    let minted = mint(shared, shared.now(), None, entropy, terms, &granted.answer);
+    let minted = mint(
+        shared,
+        shared.now(),
+        None,
+        entropy,
+        terms,
+        &granted.response,
+    );
     let Some(access) = minted.map_err(|error| failed(StoreError::unavailable(error)))? else {
-        return Ok(granted.answer.body().clone());
+        return Ok(granted.response.body().clone());
     };
     access.write.write(shared).await.map_err(failed)?;
-    Ok(access.answer.body().clone())
+    Ok(access.response.body().clone())
 }
 
-/// Returns the scope of the access token: the one that the answer names, otherwise the requested
+/// Returns the scope of the access token: the one that the response names, otherwise the requested
 /// one (RFC 6749 §5.1).
 ///
 /// If the grant type has no scope in its token request (RFC 6749 §4.1.3), the inner service ignores
-/// a requested scope, and an answer without a scope does not confirm it.
+/// a requested scope, and a response without a scope does not confirm it.
 fn scope<'a>(form: &'a TokenRequest, granted: &'a Granted) -> Option<&'a str> {
-    match granted.answer.granted_scope() {
+    match granted.response.granted_scope() {
         GrantedScope::Named(scope) => Some(scope),
         GrantedScope::Omitted if asks_for_scope(form) => {
             form.get(Param::Scope).filter(|scope| valid_scope(scope))

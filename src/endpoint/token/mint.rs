@@ -78,10 +78,10 @@ impl Terms<'_> {
 /// 8707 ignores the parameter.
 pub(crate) fn granted_resources<'a>(
     config: &Config,
-    answer: &TokenResponse,
+    response: &TokenResponse,
     requested: impl Iterator<Item = &'a str>,
 ) -> Vec<Cow<'a, str>> {
-    if let Some(named) = answer.resources() {
+    if let Some(named) = response.resources() {
         // Resources that exceed the limits of a stored entry count as unknown.
         let fit = resources_fit(named.iter().map(String::as_str));
         return if fit {
@@ -103,7 +103,7 @@ pub(crate) fn granted_resources<'a>(
 #[derive(Debug)]
 pub(crate) struct MintedAccessToken {
     /// The response, with this token instead of the upstream access token.
-    pub(crate) answer: TokenResponse,
+    pub(crate) response: TokenResponse,
     pub(crate) write: AccessWrite,
 }
 
@@ -116,10 +116,10 @@ pub(crate) fn mint<St>(
     refresh_token: Option<&RefreshToken>,
     entropy: &Entropy,
     terms: &Terms<'_>,
-    answer: &TokenResponse,
+    response: &TokenResponse,
 ) -> Result<Option<MintedAccessToken>, BoxError> {
     let config = shared.config();
-    let (Some(random), Some(upstream)) = (&entropy.access, answer.access_token()) else {
+    let (Some(random), Some(upstream)) = (&entropy.access, response.access_token()) else {
         return Ok(None);
     };
     let (id, generation) = match refresh_token {
@@ -140,10 +140,10 @@ pub(crate) fn mint<St>(
         .map(|token| Renewable::seal(&sealer, random.refresh_nonce, context, token))
         .transpose()?
         .map(|sealed| {
-            let lifetime = upstream_lifetime(answer);
+            let lifetime = upstream_lifetime(response);
             Renewable::new(now, lifetime, config.idle_lifetime, sealed.into())
         });
-    let lifetime = lifetime(config, answer, renewable.is_some());
+    let lifetime = lifetime(config, response, renewable.is_some());
     let record = AccessRecord {
         client_id: terms.client_id.into(),
         scope: terms.scope.as_deref().map(Into::into),
@@ -163,7 +163,7 @@ pub(crate) fn mint<St>(
     };
     let text = token.encode(&config.access_prefix);
     let stated = config.access_token_lifetime.map(|_| lifetime);
-    let answer = answer
+    let response = response
         .with_access_token(&text, stated)
         .map_err(|_| "the token response cannot be rewritten")?;
     let write = AccessWrite {
@@ -172,13 +172,13 @@ pub(crate) fn mint<St>(
         expected: None,
         version: random.version,
     };
-    Ok(Some(MintedAccessToken { answer, write }))
+    Ok(Some(MintedAccessToken { response, write }))
 }
 
 /// Returns the lifetime of an access token: the configured one, but not longer than the upstream
 /// access token lives, if the inner service names its lifetime and the layer does not renew it.
-fn lifetime(config: &Config, answer: &TokenResponse, renewed: bool) -> Duration {
-    let upstream = answer.lifetime().filter(|_| !renewed);
+fn lifetime(config: &Config, response: &TokenResponse, renewed: bool) -> Duration {
+    let upstream = response.lifetime().filter(|_| !renewed);
     let longest = match (config.access_token_lifetime, upstream) {
         (Some(own), Some(upstream)) => own.min(upstream),
         (Some(lifetime), None) | (None, Some(lifetime)) => lifetime,
@@ -187,9 +187,9 @@ fn lifetime(config: &Config, answer: &TokenResponse, renewed: bool) -> Duration 
     longest.min(CENTURY)
 }
 
-/// Returns the lifetime of the upstream access token in an answer.
-pub(super) fn upstream_lifetime(answer: &TokenResponse) -> Duration {
-    answer.lifetime().unwrap_or(DEFAULT_LIFETIME).min(CENTURY)
+/// Returns the lifetime of the upstream access token in a response.
+pub(super) fn upstream_lifetime(response: &TokenResponse) -> Duration {
+    response.lifetime().unwrap_or(DEFAULT_LIFETIME).min(CENTURY)
 }
 
 /// The record of an access token, to be written to the store.

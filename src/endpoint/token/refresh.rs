@@ -88,7 +88,7 @@ pub(crate) async fn refresh<St: Store, I: Inner>(
         }
         Acquired::Lease(held, mut proceed) => {
             let config = context.shared.config();
-            // The client has hung up, and a repeated request cannot get this answer. If the claim
+            // The client has hung up, and a repeated request cannot get this response. If the claim
             // was delayed, another instance may already have answered the repeated request, and
             // handed the upstream token back. Using that token here would then end the session.
             if context.progress.detached() && !request.replayable(config.windows) {
@@ -141,7 +141,7 @@ async fn rotate<St: Store, I: Inner>(
     match reply.await {
         Ok(Reply::Granted(granted)) => {
             let replaced = granted
-                .answer
+                .response
                 .refresh_token()
                 .is_some_and(|new| new != token.as_str());
             if context.shared.config().hand_back

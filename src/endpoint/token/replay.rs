@@ -18,7 +18,7 @@ const FORMAT: u8 = 1;
 
 /// Returns the sidecar name of the stored answer that contains the token with this hash.
 ///
-/// The name depends on the new token, not on the one that was rotated away, so that an answer
+/// The name depends on the new token, not on the one that was rotated away, so that a response
 /// written by a rotation that lost the race is never found.
 pub(crate) fn name(next: &ClaimTag) -> SidecarName {
     let mut name = [0; 16];
@@ -26,7 +26,7 @@ pub(crate) fn name(next: &ClaimTag) -> SidecarName {
     SidecarName::new(name)
 }
 
-/// Seals an answer. Only the token that the answer contains and an equal request open it.
+/// Seals a response. Only the token that the response contains and an equal request open it.
 pub(crate) fn seal(
     sealer: &Sealer,
     nonce: SealNonce,
@@ -53,8 +53,8 @@ pub(crate) fn seal(
 }
 
 /// Reads the stored answer of the last rotation, if there is one for this request: with the same
-/// credential, scope and resources. `current` is the token in that answer. Returns the answer, and
-/// its body with the lifetimes reduced by the age of the answer.
+/// credential, scope and resources. `current` is the token in that response. Returns the response,
+/// and its body with the lifetimes reduced by the age of the response.
 pub(crate) async fn find<St: Store>(
     presented: &PresentedToken<'_, St>,
     request: &ClientRequest<'_>,
@@ -72,7 +72,7 @@ pub(crate) async fn find<St: Store>(
     Ok(message.and_then(|message| read(&message, context.shared.now())))
 }
 
-/// Reads an answer that [`seal`] has sealed.
+/// Reads a response that [`seal`] has sealed.
 fn read(mut message: &[u8], now: Timestamp) -> Option<(Granted, Bytes)> {
     if message.try_get_u8().ok()? != FORMAT {
         return None;
@@ -87,12 +87,12 @@ fn read(mut message: &[u8], now: Timestamp) -> Option<(Granted, Bytes)> {
         head.headers
             .insert(CONTENT_TYPE, HeaderValue::from_bytes(content_type).ok()?);
     }
-    let answer = TokenResponse::parse(Bytes::from_owner(Zeroizing::new(body.to_vec()))).ok()?;
-    let aged = answer.aged(now.saturating_since(sent_at));
+    let response = TokenResponse::parse(Bytes::from_owner(Zeroizing::new(body.to_vec()))).ok()?;
+    let aged = response.aged(now.saturating_since(sent_at));
     let id_token = None;
     let granted = Granted {
         head,
-        answer,
+        response,
         id_token,
     };
     Some((granted, aged))

@@ -1,4 +1,4 @@
-//! Finds tokens of the inner service in its answers, so that they can be removed or withheld.
+//! Finds tokens of the inner service in its responses, so that they can be removed or withheld.
 //!
 //! A token is recognized in three ways: by the name of the member, header, cookie or parameter that
 //! holds it ([`names`]), which may also be the value of another member of the same object; by its
@@ -24,7 +24,7 @@ use self::names::{LABELLED, LABELS, is_assigned, is_one_of};
 use self::tree::{Member, Scalar, Tree, decoded};
 use crate::wire::secret_str::{any_decoding, mentions};
 
-/// Members of a token answer, other than tokens, that are standard or that the layer reads (RFC
+/// Members of a token response, other than tokens, that are standard or that the layer reads (RFC
 /// 6749 §5, RFC 8693 §2.2, draft-ietf-oauth-refresh-token-expiration §6.1). They are never removed
 /// at the top level.
 const STANDARD: [&str; 9] = [
@@ -47,7 +47,7 @@ const SHORTEST_SECRET: usize = 4;
 /// as a token if it is nested in a member named like one.
 const LONG_SECRET: usize = 16;
 
-/// The most secrets that are searched for in one answer. An answer with more is withheld.
+/// The most secrets that are searched for in one response. A response with more is withheld.
 const MOST_SECRETS: usize = 64;
 
 /// The tokens of the inner service that must not reach a client.
@@ -57,12 +57,12 @@ pub enum Withheld {
     RefreshTokens,
     /// Every token. A top-level `id_token` may be exempt.
     AllTokens {
-        /// Whether the top-level `id_token` of a token answer stays.
+        /// Whether the top-level `id_token` of a token response stays.
         keep_id_token: bool,
     },
 }
 
-/// The error for an answer that must not be passed on, not even in part.
+/// The error for a response that must not be passed on, not even in part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Undisclosable;
 
@@ -82,7 +82,7 @@ enum Role {
     /// The top-level access token of the inner service, which the client gets: it must not also be
     /// a refresh token.
     AccessToken,
-    /// A top-level member that is never removed: the answer is withheld if it discloses a token.
+    /// A top-level member that is never removed: the response is withheld if it discloses a token.
     Standard,
     /// A top-level `id_token` that stays unless it mentions another token.
     Kept,
@@ -121,12 +121,12 @@ impl Withheld {
         })
     }
 
-    /// Finds the parts to remove from a token answer that is otherwise passed on.
+    /// Finds the parts to remove from a token response that is otherwise passed on.
     ///
     /// `text` must be valid JSON. `secrets` are token values that are already known. If a standard
-    /// member discloses a token, the answer is withheld: removing that member would change the
-    /// meaning of the answer.
-    pub(crate) fn in_token_answer(
+    /// member discloses a token, the response is withheld: removing that member would change the
+    /// meaning of the response.
+    pub(crate) fn in_token_response(
         self,
         text: &str,
         secrets: Vec<Zeroizing<String>>,
@@ -169,7 +169,7 @@ impl Withheld {
                 continue;
             };
             let owner = &tree.members[at];
-            // A scope inside a removed object is not a secret: the answer may name the same scope
+            // A scope inside a removed object is not a secret: the response may name the same scope
             // elsewhere.
             if !owner.goes && STANDARD.contains(&&*owner.name) {
                 continue;
@@ -254,7 +254,7 @@ impl Withheld {
     fn set_short(self, tree: &mut Tree<'_>) {
         let is_short =
             |member: &Member<'_>| member.role == Role::Other && self.shortens(&member.name);
-        // Most answers have no such member.
+        // Most responses have no such member.
         if !tree.members.iter().any(is_short) {
             return;
         }
@@ -267,7 +267,7 @@ impl Withheld {
         }
     }
 
-    /// Returns the rule for a top-level member of a token answer.
+    /// Returns the rule for a top-level member of a token response.
     fn role(self, name: &str) -> Role {
         match name {
             "access_token" if self == Self::RefreshTokens => Role::AccessToken,
@@ -287,8 +287,8 @@ impl Withheld {
         }
     }
 
-    /// Returns whether an answer that cannot be changed, such as an error, discloses a token or one
-    /// of the `secrets`.
+    /// Returns whether a response that cannot be changed, such as an error, discloses a token or
+    /// one of the `secrets`.
     pub(crate) fn discloses(self, headers: &HeaderMap, body: &[u8], secrets: &[&str]) -> bool {
         secrets.iter().any(|secret| mentions(body, secret))
             || headers
@@ -336,7 +336,7 @@ impl Withheld {
     }
 }
 
-/// Adds a secret that is not known yet. The limit applies to each addition, so that an answer with
+/// Adds a secret that is not known yet. The limit applies to each addition, so that a response with
 /// thousands of tokens does not cost as many comparisons for each of them.
 fn add_secret(
     secrets: &mut Vec<Zeroizing<String>>,

@@ -1,5 +1,5 @@
-//! Parses the inner service's answers to token requests, and replaces or removes single members.
-//! Every other byte of an answer stays as it is.
+//! Parses the inner service's responses to token requests, and replaces or removes single members.
+//! Every other byte of a response stays as it is.
 
 #![allow(unreachable_pub, reason = "`crate::fuzzing` exports some of it")]
 
@@ -19,10 +19,10 @@ use crate::wire::json;
 use crate::wire::scope::{MAX_RESOURCES, MAX_SCOPE, valid_resource};
 use crate::wire::secret_str::{TextAt, any_decoding, text_at};
 
-/// The error for an answer that cannot be parsed as a token answer. It must not be passed on,
+/// The error for a response that cannot be parsed as a token response. It must not be passed on,
 /// because it may contain a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AnswerError {
+pub enum TokenResponseError {
     /// It is not JSON.
     NotJson,
     /// It is JSON, but not an object.
@@ -59,12 +59,12 @@ const REFRESH_LIFETIMES: [&str; 3] = [
     "refresh_token_expires_in",
 ];
 
-/// The granted scope according to an answer.
+/// The granted scope according to a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GrantedScope<'a> {
-    /// The answer has no scope: it is the requested one (RFC 6749 §5.1).
+    /// The response has no scope: it is the requested one (RFC 6749 §5.1).
     Omitted,
-    /// The answer names this scope, which may be empty.
+    /// The response names this scope, which may be empty.
     Named(&'a str),
     /// Something other than a string, or a scope that is too long to be stored.
     Unreadable,
@@ -80,21 +80,21 @@ struct MemberAt {
     text: Option<TextAt>,
 }
 
-/// The answer to a token request.
+/// The response to a token request.
 pub struct TokenResponse {
     body: Bytes,
     members: Vec<MemberAt>,
 }
 
 impl TokenResponse {
-    /// Parses an answer.
-    pub fn parse(body: Bytes) -> Result<Self, AnswerError> {
-        let text = std::str::from_utf8(&body).map_err(|_| AnswerError::NotJson)?;
+    /// Parses a response.
+    pub fn parse(body: Bytes) -> Result<Self, TokenResponseError> {
+        let text = std::str::from_utf8(&body).map_err(|_| TokenResponseError::NotJson)?;
         let found = json::members(text).map_err(|error| {
             if error.is_data() {
-                AnswerError::NotObject
+                TokenResponseError::NotObject
             } else {
-                AnswerError::NotJson
+                TokenResponseError::NotJson
             }
         })?;
         let range = |raw: &RawValue| {
@@ -109,13 +109,13 @@ impl TokenResponse {
             if known.is_some_and(|known| known != "id_token")
                 && members.iter().any(|other| other.known == known)
             {
-                return Err(AnswerError::Repeated);
+                return Err(TokenResponseError::Repeated);
             }
             let value = range(member.value);
             let text = known.and_then(|_| string_at(member.value, &value));
             let is_null = member.value.get() == "null";
             if known == Some("refresh_token") && text.is_none() && !is_null {
-                return Err(AnswerError::WrongType);
+                return Err(TokenResponseError::WrongType);
             }
             members.push(MemberAt {
                 known,
@@ -137,7 +137,7 @@ impl TokenResponse {
         self.text("error")
     }
 
-    /// Returns whether the answer has an access token.
+    /// Returns whether the response has an access token.
     pub(crate) fn has_access_token(&self) -> bool {
         let value = self.value("access_token");
         value.is_some_and(|raw| raw.starts_with('"') && raw.len() > 2)
@@ -157,7 +157,7 @@ impl TokenResponse {
                 .is_some_and(|raw| !matches!(raw, "null" | "\"\""))
     }
 
-    /// Returns the lifetime of the access token, if the answer names one.
+    /// Returns the lifetime of the access token, if the response names one.
     pub(crate) fn lifetime(&self) -> Option<Duration> {
         seconds(self.value("expires_in")?).map(Duration::from_secs)
     }
@@ -195,7 +195,7 @@ impl TokenResponse {
         self.text("scope").filter(|scope| !scope.is_empty())
     }
 
-    /// Returns the granted scope according to the answer. `null` counts as absent.
+    /// Returns the granted scope according to the response. `null` counts as absent.
     pub(crate) fn granted_scope(&self) -> GrantedScope<'_> {
         match self.value("scope") {
             None | Some("null") => GrantedScope::Omitted,
@@ -206,9 +206,9 @@ impl TokenResponse {
         }
     }
 
-    /// Returns the resources that the access token is for, if the answer names them: a string or an
-    /// array of strings. `null` counts as absent. Values that are not resources (RFC 8707 §2) are
-    /// ignored.
+    /// Returns the resources that the access token is for, if the response names them: a string or
+    /// an array of strings. `null` counts as absent. Values that are not resources (RFC 8707 §2)
+    /// are ignored.
     ///
     /// No standard defines this member; servers that confirm a resource use the name of the request
     /// parameter.
@@ -223,7 +223,7 @@ impl TokenResponse {
         Some(valid.take(MAX_RESOURCES).map(str::to_owned).collect())
     }
 
-    /// Returns the lifetime of the refresh token, if the answer names one; the shortest one if it
+    /// Returns the lifetime of the refresh token, if the response names one; the shortest one if it
     /// names several.
     ///
     /// Zero counts as absent: Keycloak sends it for an offline token, which does not expire.
@@ -234,7 +234,7 @@ impl TokenResponse {
         shortest.map(Duration::from_secs)
     }
 
-    /// Returns the lifetime of the user's authorization, if the answer names one. Zero counts as
+    /// Returns the lifetime of the user's authorization, if the response names one. Zero counts as
     /// absent, as in [`refresh_lifetime`](Self::refresh_lifetime).
     pub(crate) fn authorization_lifetime(&self) -> Option<Duration> {
         seconds(self.value("authorization_expires_in")?)

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use memchr::memrchr;
 use zeroize::Zeroizing;
 
-use super::{AnswerError, REFRESH_LIFETIMES, TokenResponse, seconds};
+use super::{REFRESH_LIFETIMES, TokenResponse, TokenResponseError, seconds};
 use crate::wire::disclosure::{Disclosed, Undisclosable, Withheld};
 
 impl TokenResponse {
@@ -39,7 +39,8 @@ impl TokenResponse {
         self.edited(token.len() + 192, edit, &added)
     }
 
-    /// Returns the answer with the refresh token `used`, if it has none: the client keeps that one.
+    /// Returns the response with the refresh token `used`, if it has none: the client keeps that
+    /// one.
     pub fn with_own_refresh_token(&self, used: &str) -> Bytes {
         let edit = |name: &str| match name {
             "refresh_token" if self.refresh_token().is_none() => Edit::Text(used),
@@ -48,13 +49,13 @@ impl TokenResponse {
         self.edited(used.len() + 32, edit, &["refresh_token"])
     }
 
-    /// Returns the answer with another access token. With a `lifetime`, `expires_in` states that of
-    /// the token, also if the answer has none.
+    /// Returns the response with another access token. With a `lifetime`, `expires_in` states that
+    /// of the token, also if the response has none.
     pub fn with_access_token(
         &self,
         token: &str,
         lifetime: Option<Duration>,
-    ) -> Result<Self, AnswerError> {
+    ) -> Result<Self, TokenResponseError> {
         let edit = |name: &str| match name {
             "access_token" => Edit::Text(token),
             "expires_in" => lifetime.map_or(Edit::Keep, Edit::seconds),
@@ -63,16 +64,16 @@ impl TokenResponse {
         Self::parse(self.edited(token.len() + 48, edit, &["expires_in"]))
     }
 
-    /// Returns the answer without the withheld tokens, except the two that the layer replaces. Also
-    /// returns every token that was found, including `used` and those two, so that headers can be
-    /// searched for them.
+    /// Returns the response without the withheld tokens, except the two that the layer replaces.
+    /// Also returns every token that was found, including `used` and those two, so that headers can
+    /// be searched for them.
     ///
     /// Every byte that is not part of a removed member is kept.
     pub fn disclosed(
         self,
         withheld: Withheld,
         used: Option<&str>,
-    ) -> Result<(Self, Vec<Zeroizing<String>>), AnswerError> {
+    ) -> Result<(Self, Vec<Zeroizing<String>>), TokenResponseError> {
         let access_token = match withheld {
             Withheld::RefreshTokens => None,
             Withheld::AllTokens { .. } => self.access_token(),
@@ -83,10 +84,10 @@ impl TokenResponse {
             .flatten()
             .map(|token| Zeroizing::new(token.to_owned()))
             .collect();
-        let text = std::str::from_utf8(&self.body).map_err(|_| AnswerError::NotJson)?;
+        let text = std::str::from_utf8(&self.body).map_err(|_| TokenResponseError::NotJson)?;
         let found = withheld
-            .in_token_answer(text, known)
-            .map_err(|Undisclosable| AnswerError::Undisclosable)?;
+            .in_token_response(text, known)
+            .map_err(|Undisclosable| TokenResponseError::Undisclosable)?;
         let Disclosed { cuts, secrets } = found;
         if cuts.is_empty() {
             return Ok((self, secrets));

@@ -33,7 +33,7 @@ pub(crate) struct Reservation<St: Store> {
 }
 
 impl<St: Store> Reservation<St> {
-    /// Stores the answer of the inner service, then answers the client.
+    /// Stores the response of the inner service, then answers the client.
     pub(super) async fn complete<ResBody>(
         self,
         foreign: &Foreign<'_, St>,
@@ -49,10 +49,10 @@ impl<St: Store> Reservation<St> {
             foreign.emit(EventKind::CommitLost);
             foreign.store_failed(StoreError::unavailable(error))
         };
-        // If the request names a scope, the answer may name only a part of what was granted. The
+        // If the request names a scope, the response may name only a part of what was granted. The
         // scope of the grant is then unknown.
         let granted_scope = granted
-            .answer
+            .response
             .scope()
             .filter(|scope| scope.len() <= MAX_SCOPE);
         let scope = if request.scope.is_none() {
@@ -62,7 +62,7 @@ impl<St: Store> Reservation<St> {
         };
         // An unusable subject must not cost the session, whose upstream token has been used.
         let profile = granted.profile(config).unwrap_or_default();
-        let upstream_token = granted.answer.refresh_token().unwrap_or(foreign.token);
+        let upstream_token = granted.response.refresh_token().unwrap_or(foreign.token);
         let renewed = upstream_token != foreign.token;
         let asked = request.resources.iter().copied();
         let grant = NewGrant {
@@ -72,9 +72,9 @@ impl<St: Store> Reservation<St> {
             access: Terms {
                 client_id: foreign.client_id.as_str(),
                 // The scope of the grant is unknown, and the inner service may have ignored the
-                // requested one, so only the scope in the answer counts.
+                // requested one, so only the scope in the response counts.
                 scope: granted_scope.map(Cow::Borrowed),
-                resources: granted_resources(config, &granted.answer, asked),
+                resources: granted_resources(config, &granted.response, asked),
                 profile: profile.as_ref(),
                 request,
                 authenticated: false,

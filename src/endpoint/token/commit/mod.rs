@@ -105,7 +105,7 @@ impl<'a, St: Store> Rotation<'a, St> {
         }
     }
 
-    /// Returns the write to be made, the body of the answer to the client, and the session if the
+    /// Returns the write to be made, the body of the response to the client, and the session if the
     /// index of its user must list it again.
     fn prepare(
         mut self,
@@ -146,14 +146,14 @@ impl<'a, St: Store> Rotation<'a, St> {
         let mut sidecars = links.sidecars;
         let lifetime = record.time_to_live(now);
         let terms = self.access_terms(granted);
-        let answer = &granted.answer;
-        let access = mint(shared, now, Some(next), entropy, &terms, answer)?;
-        let answer = access.as_ref().map_or(answer, |access| &access.answer);
+        let response = &granted.response;
+        let access = mint(shared, now, Some(next), entropy, &terms, response)?;
+        let response = access.as_ref().map_or(response, |access| &access.response);
         let body = if config.hand_back {
-            answer.with_own_refresh_token(&grant.upstream_token)
+            response.with_own_refresh_token(&grant.upstream_token)
         } else {
             let text = next.encode(&config.prefix);
-            answer.with_refresh_token(&text, lifetime, record.authorization_left(now))
+            response.with_refresh_token(&text, lifetime, record.authorization_left(now))
         };
         if self.request.replayable(windows) {
             let context = presented.sealed_for(Purpose::Replay);
@@ -179,9 +179,9 @@ impl<'a, St: Store> Rotation<'a, St> {
         Ok((commit, body, session))
     }
 
-    /// Returns the scope and the resources of the access token in this answer. Both are taken from
-    /// the answer, otherwise from the request, otherwise from the grant (RFC 6749 §6, RFC 8707
-    /// §2.2).
+    /// Returns the scope and the resources of the access token in this response. Both are taken
+    /// from the response, otherwise from the request, otherwise from the grant (RFC 6749 §6, RFC
+    /// 8707 §2.2).
     ///
     /// Of the requested scope, only the part that is known to be granted counts; `offline_access`
     /// may be requested without being granted. If the scope of the grant is unknown, no requested
@@ -191,7 +191,7 @@ impl<'a, St: Store> Rotation<'a, St> {
         let config = grant.presented.context.shared.config();
         let binding = &grant.record.binding;
         let known = binding.scope.as_ref().map(Utf8::as_str);
-        let scope = match granted.answer.granted_scope() {
+        let scope = match granted.response.granted_scope() {
             GrantedScope::Named(scope) => Some(Cow::Borrowed(scope)),
             GrantedScope::Unreadable => None,
             GrantedScope::Omitted => match (known, request.scope) {
@@ -202,9 +202,9 @@ impl<'a, St: Store> Rotation<'a, St> {
         let resources = match request.resources.as_slice() {
             [] => {
                 let known = binding.resources.iter().map(Utf8::as_str);
-                granted_resources(config, &granted.answer, known)
+                granted_resources(config, &granted.response, known)
             }
-            asked => granted_resources(config, &granted.answer, asked.iter().copied()),
+            asked => granted_resources(config, &granted.response, asked.iter().copied()),
         };
         Terms {
             client_id: grant.presented.client_id.as_str(),

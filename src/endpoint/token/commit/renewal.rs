@@ -58,8 +58,8 @@ impl<St: Store> Renewal<'_, St> {
     /// Returns the write of the access token with the upstream access token of the response, or
     /// `None` if that has none.
     fn access_write(&self, granted: &Granted) -> Result<Option<AccessWrite>, SealError> {
-        let answer = &granted.answer;
-        let (Some(random), Some(upstream)) = (&self.entropy.access, answer.access_token()) else {
+        let response = &granted.response;
+        let (Some(random), Some(upstream)) = (&self.entropy.access, response.access_token()) else {
             return Ok(None);
         };
         let shared = &self.grant.presented.context.shared;
@@ -75,7 +75,7 @@ impl<St: Store> Renewal<'_, St> {
         }
         let refresh_token = &self.grant.current;
         let sealed = Renewable::seal(&sealer, random.refresh_nonce, context, refresh_token)?;
-        let lifetime = upstream_lifetime(answer);
+        let lifetime = upstream_lifetime(response);
         let idle_lifetime = shared.config().idle_lifetime;
         let renewable = Renewable::new(shared.now(), lifetime, idle_lifetime, sealed.into());
         if narrow(&mut record, granted) {
@@ -98,12 +98,12 @@ impl<St: Store> Renewal<'_, St> {
 /// "nothing".
 fn narrow(record: &mut AccessRecord, granted: &Granted) -> bool {
     let had_resources = !record.resources.is_empty();
-    if let GrantedScope::Named(scope) = granted.answer.granted_scope()
+    if let GrantedScope::Named(scope) = granted.response.granted_scope()
         && let Some(before) = &record.scope
     {
         record.scope = Some(common_scope(before.as_str(), scope).as_str().into());
     }
-    if let Some(resources) = granted.answer.resources() {
+    if let Some(resources) = granted.response.resources() {
         let named = |resource: &Utf8| resources.iter().any(|named| named == resource.as_str());
         record.resources.retain(named);
     }

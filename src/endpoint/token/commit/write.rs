@@ -51,7 +51,7 @@ impl RetryableWrite for Commit {
     type Done = Committed;
 
     /// Writes the rotation and its access token, two entries, at the same time. The client gets its
-    /// answer when both are stored. If the rotation fails, its access token was never sent to a
+    /// response when both are stored. If the rotation fails, its access token was never sent to a
     /// client.
     async fn attempt<St: Store>(&mut self, shared: &State<St>) -> Result<Committed, StoreError> {
         let Some(access) = self.access.take() else {
@@ -191,7 +191,7 @@ impl Commit {
     }
 
     /// Restarts the windows of the presented token, unless they were computed less than a second
-    /// ago. The client can receive its answer only when the write is stored, which may be long
+    /// ago. The client can receive its response only when the write is stored, which may be long
     /// after the rotation if the store was unavailable.
     fn renew_windows<St>(&mut self, shared: &State<St>, now: Timestamp) {
         let Some(presented) = self.presented else {

@@ -147,7 +147,7 @@ impl<St: Store> Task<St> {
         match committed {
             Some(Committed::Stored) => {
                 NewSession::list_in_background(session, shared);
-                if granted.answer.access_token().is_none() {
+                if granted.response.access_token().is_none() {
                     presented.emit(EventKind::UpstreamUnreadable);
                     return Ok(Renewed::Refused);
                 }
@@ -247,8 +247,8 @@ async fn refused<B: Body<Data = Bytes>>(response: Response<ResponseBody<B>>) -> 
     let status = response.status();
     // The body is in memory, within the limit for responses.
     let body = body::read(response.into_body(), usize::MAX).await;
-    let answer = body.ok().and_then(|body| TokenResponse::parse(body).ok());
-    match error_code(answer.as_ref()) {
+    let response = body.ok().and_then(|body| TokenResponse::parse(body).ok());
+    match error_code(response.as_ref()) {
         Some("temporarily_unavailable" | "server_error" | "slow_down") => Renewed::Unavailable,
         Some(_) if !is_temporary(status) => Renewed::Impossible,
         _ if is_temporary(status) => Renewed::Unavailable,

@@ -27,7 +27,7 @@ fn answer(withheld: Withheld, body: &str, secrets: &[&str]) -> Result<String, Un
         .iter()
         .map(|secret| Zeroizing::new((*secret).to_owned()))
         .collect();
-    let found = withheld.in_token_answer(body, secrets)?;
+    let found = withheld.in_token_response(body, secrets)?;
     Ok(String::from_utf8(cut(body.as_bytes(), found.cuts).to_vec()).unwrap())
 }
 

@@ -3,114 +3,122 @@
 use super::*;
 
 #[test]
-fn malformed_answers_are_rejected() {
-    let rows: &[(&str, &str, Option<AnswerError>)] = &[
-        ("nothing", "", Some(AnswerError::NotJson)),
-        ("a page", "<html>", Some(AnswerError::NotJson)),
-        ("a form", "access_token=a", Some(AnswerError::NotJson)),
+fn malformed_responses_are_rejected() {
+    let rows: &[(&str, &str, Option<TokenResponseError>)] = &[
+        ("nothing", "", Some(TokenResponseError::NotJson)),
+        ("a page", "<html>", Some(TokenResponseError::NotJson)),
+        (
+            "a form",
+            "access_token=a",
+            Some(TokenResponseError::NotJson),
+        ),
         (
             "an incomplete object",
             r#"{"a":1"#,
-            Some(AnswerError::NotJson),
+            Some(TokenResponseError::NotJson),
         ),
         (
             "a trailing comma",
             r#"{"a":1,}"#,
-            Some(AnswerError::NotJson),
+            Some(TokenResponseError::NotJson),
         ),
-        ("text after the object", "{} {}", Some(AnswerError::NotJson)),
+        (
+            "text after the object",
+            "{} {}",
+            Some(TokenResponseError::NotJson),
+        ),
         (
             "a byte order mark",
             "\u{feff}{}",
-            Some(AnswerError::NotJson),
+            Some(TokenResponseError::NotJson),
         ),
         (
             "a raw newline in a string",
             "{\"a\":\"\n\"}",
-            Some(AnswerError::NotJson),
+            Some(TokenResponseError::NotJson),
         ),
         (
             "a name that is not a string",
             "{1:2}",
-            Some(AnswerError::NotJson),
+            Some(TokenResponseError::NotJson),
         ),
-        ("an array", "[1]", Some(AnswerError::NotObject)),
-        ("a string", r#""a""#, Some(AnswerError::NotObject)),
-        ("null", "null", Some(AnswerError::NotObject)),
+        ("an array", "[1]", Some(TokenResponseError::NotObject)),
+        ("a string", r#""a""#, Some(TokenResponseError::NotObject)),
+        ("null", "null", Some(TokenResponseError::NotObject)),
         (
             "two refresh tokens",
             r#"{"refresh_token":"a","refresh_token":"a"}"#,
-            Some(AnswerError::Repeated),
+            Some(TokenResponseError::Repeated),
         ),
         (
             "a second one with an escaped name",
             r#"{"refresh_token":"a","refresh\u005ftoken":"b"}"#,
-            Some(AnswerError::Repeated),
+            Some(TokenResponseError::Repeated),
         ),
         (
             "a second one that is null",
             r#"{"refresh_token":"a","refresh_token":null}"#,
-            Some(AnswerError::Repeated),
+            Some(TokenResponseError::Repeated),
         ),
         (
             "two access tokens",
             r#"{"access_token":1,"access_token":2}"#,
-            Some(AnswerError::Repeated),
+            Some(TokenResponseError::Repeated),
         ),
         (
             "two errors",
             r#"{"error":"a","error":"a"}"#,
-            Some(AnswerError::Repeated),
+            Some(TokenResponseError::Repeated),
         ),
         (
             "two scopes",
             r#"{"scope":"a","scope":"a"}"#,
-            Some(AnswerError::Repeated),
+            Some(TokenResponseError::Repeated),
         ),
         (
             "two lifetimes of the access token",
             r#"{"expires_in":1,"expires_in":1}"#,
-            Some(AnswerError::Repeated),
+            Some(TokenResponseError::Repeated),
         ),
         (
             "two lifetimes of the refresh token",
             r#"{"refresh_expires_in":1,"refresh_expires_in":1}"#,
-            Some(AnswerError::Repeated),
+            Some(TokenResponseError::Repeated),
         ),
         (
             "two timeouts of the refresh token",
             r#"{"refresh_token_timeout":1,"refresh\u005ftoken_timeout":1}"#,
-            Some(AnswerError::Repeated),
+            Some(TokenResponseError::Repeated),
         ),
         (
             "two lifetimes of the authorization",
             r#"{"authorization_expires_in":1,"authorization_expires_in":null}"#,
-            Some(AnswerError::Repeated),
+            Some(TokenResponseError::Repeated),
         ),
         (
             "a number as the token",
             r#"{"refresh_token":1}"#,
-            Some(AnswerError::WrongType),
+            Some(TokenResponseError::WrongType),
         ),
         (
             "a boolean as the token",
             r#"{"refresh_token":false}"#,
-            Some(AnswerError::WrongType),
+            Some(TokenResponseError::WrongType),
         ),
         (
             "an object as the token",
             r#"{"refresh_token":{}}"#,
-            Some(AnswerError::WrongType),
+            Some(TokenResponseError::WrongType),
         ),
         (
             "an array as the token",
             r#"{"refresh_token":["a"]}"#,
-            Some(AnswerError::WrongType),
+            Some(TokenResponseError::WrongType),
         ),
         (
             "a lone surrogate as the token",
             r#"{"refresh_token":"\ud800"}"#,
-            Some(AnswerError::WrongType),
+            Some(TokenResponseError::WrongType),
         ),
         (
             "other members may be repeated",
@@ -134,19 +142,19 @@ fn malformed_answers_are_rejected() {
     }
     assert_eq!(
         TokenResponse::parse(Bytes::from_static(b"{\"a\":\"\xff\"}")).err(),
-        Some(AnswerError::NotJson)
+        Some(TokenResponseError::NotJson)
     );
 }
 
 #[test]
 fn deep_nesting_is_parsed_or_rejected() {
     let bomb = format!(r#"{{"a":{}"#, "[".repeat(60_000));
-    assert_eq!(parse(&bomb).err(), Some(AnswerError::NotJson));
+    assert_eq!(parse(&bomb).err(), Some(TokenResponseError::NotJson));
 }
 
 #[test]
 fn members_are_read() {
-    let found = answer(r#"{"access_token":"a","refresh_token":"r/","scope":"x y","error":"e"}"#);
+    let found = response(r#"{"access_token":"a","refresh_token":"r/","scope":"x y","error":"e"}"#);
     assert!(found.has_access_token());
     assert_eq!(
         (found.refresh_token(), found.scope(), found.error()),
@@ -154,7 +162,7 @@ fn members_are_read() {
     );
 
     let escaped =
-        answer(r#"{"refresh\u005ftoken":"r\/\u0041","scope":"\"","err\u006fr":"\u0065"}"#);
+        response(r#"{"refresh\u005ftoken":"r\/\u0041","scope":"\"","err\u006fr":"\u0065"}"#);
     assert_eq!(
         (escaped.refresh_token(), escaped.scope(), escaped.error()),
         (Some("r/A"), Some("\""), Some("e"))
@@ -167,7 +175,7 @@ fn members_are_read() {
         r#"{"access_token":1,"scope":["a"],"error":{"code":400}}"#,
         r#"{"a":{"access_token":"a","refresh_token":"a","scope":"a","error":"a"}}"#,
     ] {
-        let found = answer(body);
+        let found = response(body);
         assert!(!found.has_access_token(), "{body}");
         assert_eq!(
             (found.refresh_token(), found.scope(), found.error()),
@@ -179,7 +187,7 @@ fn members_are_read() {
 
 #[test]
 fn plain_strings_are_not_copied() {
-    let found = answer(r#"{"refresh_token":"plain"}"#);
+    let found = response(r#"{"refresh_token":"plain"}"#);
     assert!(
         found
             .body
@@ -297,7 +305,7 @@ fn refresh_token_lifetimes_are_read() {
     ];
     for (sentence, body, expected) in rows {
         assert_eq!(
-            answer(body).refresh_lifetime(),
+            response(body).refresh_lifetime(),
             expected.map(Duration::from_secs),
             "{sentence}"
         );
@@ -322,7 +330,7 @@ fn the_lifetime_of_the_authorization_is_read() {
         ("[60]", None),
     ];
     for (value, expected) in rows {
-        let found = answer(&format!(
+        let found = response(&format!(
             r#"{{"authorization_expires_in":{value},"refresh_token_timeout":5}}"#
         ));
         assert_eq!(
@@ -331,7 +339,7 @@ fn the_lifetime_of_the_authorization_is_read() {
             "{value}"
         );
     }
-    assert_eq!(answer("{}").authorization_lifetime(), None);
+    assert_eq!(response("{}").authorization_lifetime(), None);
 }
 
 #[test]
@@ -352,7 +360,7 @@ fn every_spelling_of_the_refresh_token_type_is_recognized() {
     ];
     for (uri, expected) in rows {
         assert_eq!(is_refresh_token_type(uri), expected, "{uri:?}");
-        let issued = answer(&json!({"access_token": "a", "issued_token_type": uri}).to_string());
+        let issued = response(&json!({"access_token": "a", "issued_token_type": uri}).to_string());
         assert_eq!(
             issued.is_refresh_token_in_disguise(false),
             expected,
@@ -377,7 +385,7 @@ fn every_spelling_of_the_refresh_token_type_is_recognized() {
         ("{}", true, true),
     ] {
         assert_eq!(
-            answer(body).is_refresh_token_in_disguise(requested),
+            response(body).is_refresh_token_in_disguise(requested),
             expected,
             "{body} {requested}"
         );
@@ -386,6 +394,6 @@ fn every_spelling_of_the_refresh_token_type_is_recognized() {
 
 #[test]
 fn debug_output_contains_no_values() {
-    let found = answer(r#"{"refresh_token":"hush","hush":"hush","scope":"hu\u0073h"}"#);
+    let found = response(r#"{"refresh_token":"hush","hush":"hush","scope":"hu\u0073h"}"#);
     assert_eq!(format!("{found:?}"), r#"{"refresh_token", "scope"}"#);
 }

@@ -93,10 +93,10 @@ proptest! {
 
     #[test]
     fn malformed_json_is_parsed_or_rejected(body in r#"\{(["{}\[\],:0-9a-z\\u ]|"refresh_token":){0,30}\}?"#) {
-        if let Ok(answer) = parse(&body) {
-            let _ = serde_json::from_slice::<Value>(&answer.with_refresh_token("t", LIFETIME, None)).expect("JSON");
-            let _ = serde_json::from_slice::<Value>(&answer.without_refresh_token()).expect("JSON");
-            let _ = serde_json::from_slice::<Value>(&answer.aged(LIFETIME)).expect("JSON");
+        if let Ok(response) = parse(&body) {
+            let _ = serde_json::from_slice::<Value>(&response.with_refresh_token("t", LIFETIME, None)).expect("JSON");
+            let _ = serde_json::from_slice::<Value>(&response.without_refresh_token()).expect("JSON");
+            let _ = serde_json::from_slice::<Value>(&response.aged(LIFETIME)).expect("JSON");
         }
     }
 
@@ -104,7 +104,7 @@ proptest! {
     fn replacing_the_token_changes_nothing_else(pieces in any_pieces(), tail in any_space(), token in "[A-Za-z0-9._~-]{1,9}") {
         let body = write(&pieces, &tail);
         let left = Some(Duration::from_secs(99));
-        let rewritten = answer(&body).with_refresh_token(&token, LIFETIME, left);
+        let rewritten = response(&body).with_refresh_token(&token, LIFETIME, left);
 
         let mut expected = pieces.clone();
         for piece in &mut expected {
@@ -140,7 +140,7 @@ proptest! {
     #[test]
     fn an_authorization_without_an_end_has_no_lifetime(pieces in any_pieces(), tail in any_space()) {
         let body = write(&pieces, &tail);
-        let rewritten = answer(&body).with_refresh_token("t", LIFETIME, None);
+        let rewritten = response(&body).with_refresh_token("t", LIFETIME, None);
         let mut expected: Value = serde_json::from_str(&body).unwrap();
         let members = expected.as_object_mut().unwrap();
         members.remove("authorization_expires_in");
@@ -154,14 +154,14 @@ proptest! {
             expected["refresh_token_timeout"] = json!(77);
         }
         prop_assert_eq!(serde_json::from_slice::<Value>(&rewritten).unwrap(), expected);
-        let again = answer(std::str::from_utf8(&rewritten).unwrap());
+        let again = response(std::str::from_utf8(&rewritten).unwrap());
         prop_assert_eq!(again.with_refresh_token("t", LIFETIME, None), rewritten);
     }
 
     #[test]
     fn removing_the_token_changes_nothing_else(pieces in any_pieces(), tail in any_space()) {
         let body = write(&pieces, &tail);
-        let rest = answer(&body).without_refresh_token();
+        let rest = response(&body).without_refresh_token();
 
         let mut expected: Value = serde_json::from_str(&body).unwrap();
         expected.as_object_mut().unwrap().retain(|name, _| name != "refresh_token" && !is_lifetime(name));
@@ -178,7 +178,7 @@ proptest! {
 
     #[test]
     fn reducing_lifetimes_changes_nothing_else(pieces in any_pieces(), tail in any_space(), age in 0_u64..120) {
-        let aged = answer(&write(&pieces, &tail)).aged(Duration::from_secs(age));
+        let aged = response(&write(&pieces, &tail)).aged(Duration::from_secs(age));
         let mut expected = pieces;
         for piece in &mut expected {
             let name = name_of(piece);
@@ -201,7 +201,7 @@ proptest! {
     fn members_are_those_that_serde_json_reads(pieces in any_pieces()) {
         let body = write(&pieces, "");
         let value: Value = serde_json::from_str(&body).unwrap();
-        let found = answer(&body);
+        let found = response(&body);
         let text = |name: &str| value.get(name).and_then(Value::as_str);
         prop_assert_eq!(found.refresh_token(), text("refresh_token").filter(|token| !token.is_empty()));
         prop_assert_eq!(found.scope(), text("scope").filter(|scope| !scope.is_empty()));

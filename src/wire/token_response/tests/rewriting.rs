@@ -83,7 +83,7 @@ fn only_the_refresh_token_and_its_lifetimes_are_replaced() {
     ];
     for (sentence, body, expected) in rows {
         assert_eq!(
-            answer(body).with_refresh_token("rt_new", LIFETIME, None),
+            response(body).with_refresh_token("rt_new", LIFETIME, None),
             expected,
             "{sentence}"
         );
@@ -103,7 +103,7 @@ fn only_the_refresh_token_and_its_lifetimes_are_replaced() {
     for (sentence, body, expected) in rows {
         let left = Some(Duration::from_millis(99_999));
         assert_eq!(
-            answer(body).with_refresh_token("rt_new", LIFETIME, left),
+            response(body).with_refresh_token("rt_new", LIFETIME, left),
             expected,
             "{sentence}"
         );
@@ -156,7 +156,11 @@ fn only_the_refresh_token_and_its_lifetime_are_removed() {
         ),
     ];
     for (sentence, body, expected) in rows {
-        assert_eq!(answer(body).without_refresh_token(), expected, "{sentence}");
+        assert_eq!(
+            response(body).without_refresh_token(),
+            expected,
+            "{sentence}"
+        );
     }
 }
 
@@ -181,7 +185,7 @@ fn the_access_token_is_replaced_and_members_that_disclose_it_are_removed() {
     for (sentence, member, goes) in rows {
         let body = |token: &str, member: &str| format!(r#"{{"access_token":"{token}"{member}}}"#);
         let member = format!(",{member}");
-        let (disclosed, secrets) = answer(&body("a=/b+", &member))
+        let (disclosed, secrets) = response(&body("a=/b+", &member))
             .disclosed(Withheld::ALL, Some("used"))
             .unwrap();
         let written = disclosed.with_access_token("at_new", None).unwrap();
@@ -195,11 +199,13 @@ fn the_access_token_is_replaced_and_members_that_disclose_it_are_removed() {
     }
     let both = r#"{"access_token":"same","refresh_token":"same"}"#;
     assert_eq!(
-        answer(both).disclosed(Withheld::RefreshTokens, None).err(),
-        Some(AnswerError::Undisclosable)
+        response(both)
+            .disclosed(Withheld::RefreshTokens, None)
+            .err(),
+        Some(TokenResponseError::Undisclosable)
     );
     assert!(
-        answer(both).disclosed(Withheld::ALL, None).is_ok(),
+        response(both).disclosed(Withheld::ALL, None).is_ok(),
         "both are replaced"
     );
 }
@@ -260,12 +266,12 @@ fn lifetimes_are_reduced_by_the_age() {
     ];
     for (sentence, body, expected) in rows {
         assert_eq!(
-            answer(body).aged(Duration::from_millis(10_999)),
+            response(body).aged(Duration::from_millis(10_999)),
             expected,
             "{sentence}"
         );
         assert_eq!(
-            answer(body).aged(Duration::from_millis(999)),
+            response(body).aged(Duration::from_millis(999)),
             body,
             "{sentence}: less than a second"
         );
