@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::super::{Entry, Key, Version};
+use crate::clock::Timestamp;
 
 /// The leases that claims have taken since their entries were last written.
 ///
@@ -13,22 +14,30 @@ use super::super::{Entry, Key, Version};
 #[derive(Default)]
 pub(super) struct Leases(Mutex<HashMap<Key, Claimed>>);
 
-#[derive(Clone)]
+/// The changes that a claim made. Not the whole entry: its value may be large, and a lease may stay
+/// in memory until its entry is removed.
+#[derive(Clone, Copy)]
 pub(super) struct Claimed {
     /// The version of the record that was claimed.
     record: Version,
-    /// The entry that the claim made of it. The value is that of the record.
-    entry: Entry,
+    /// The version that the claim gave the entry.
+    version: Version,
+    end: Option<Timestamp>,
 }
 
 impl Leases {
     pub(super) fn get(&self, key: &Key) -> Option<Claimed> {
-        self.lock().get(key).cloned()
+        self.lock().get(key).copied()
     }
 
     /// Records that the record with the version `record` was claimed, and is now `entry`.
-    pub(super) fn take(&self, key: &Key, record: Version, entry: Entry) {
-        self.lock().insert(*key, Claimed { record, entry });
+    pub(super) fn take(&self, key: &Key, record: Version, entry: &Entry) {
+        let claimed = Claimed {
+            record,
+            version: entry.version,
+            end: entry.lease,
+        };
+        self.lock().insert(*key, claimed);
     }
 
     /// Removes the leases of entries that were written or removed.
@@ -46,9 +55,36 @@ impl Leases {
 }
 
 /// Returns the entry of a record with the claim applied to it, if it belongs to this version.
-pub(super) fn with_lease(entry: Entry, claimed: Option<Claimed>) -> Entry {
-    match claimed {
-        Some(claimed) if claimed.record == entry.version => claimed.entry,
-        Some(_) | None => entry,
+pub(super) fn with_lease(mut entry: Entry, claimed: Option<Claimed>) -> Entry {
+    if let Some(claimed) = claimed
+        && claimed.record == entry.version
+    {
+        entry.version = claimed.version;
+        entry.lease = claimed.end;
+    }
+    entry
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::super::ClaimTag;
+    use super::*;
+
+    #[test]
+    fn a_lease_does_not_keep_the_value_in_memory() {
+        let value = Bytes::from(vec![7; 9000]);
+        let [written, claimed] = [1, 2].map(|number| Version::new([number; 8]));
+        let record = Entry::new(written, ClaimTag::new([1; 32]), value.clone());
+        let mut entry = record.clone();
+        entry.version = claimed;
+        entry.lease = Some(Timestamp::from_millis(5));
+
+        let (leases, key) = (Leases::default(), Key::new([1; 32]));
+        leases.take(&key, written, &entry);
+        assert_eq!(with_lease(record, leases.get(&key)), entry);
+        drop(entry);
+        assert!(value.is_unique());
     }
 }

@@ -180,7 +180,7 @@ impl Shared {
         let before = entry.version;
         let claim = decide::claim(&mut entry, tag, version, lease, now);
         if before != claim.entry.version {
-            leases.take(key, written, entry);
+            leases.take(key, written, &entry);
         }
         Ok(Some(claim))
     }
