@@ -110,9 +110,7 @@ impl RedbStore {
             leases: Leases::default(),
             clock: settings.clock,
         });
-        let writer = Writer::new(Arc::clone(&shared)).map_err(RedbOpenError::io)?;
-        let writer = Worker::start("redb-writer", move |jobs| writer.run(jobs))
-            .map_err(RedbOpenError::io)?;
+        let writer = Writer::start(Arc::clone(&shared)).map_err(RedbOpenError::io)?;
         let for_reader = Arc::clone(&shared);
         let reader = Worker::start("redb-reader", move |reads| reader::run(&for_reader, reads))
             .map_err(RedbOpenError::io)?;

@@ -1,5 +1,5 @@
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use redb::Database;
@@ -14,7 +14,7 @@ use super::leases::with_lease;
 use super::removal::RemovalGate;
 use super::store::Shared;
 use super::tables::{PORTION, SwapArguments, Tables, is_sweep_due, read_record};
-use super::worker::{Reply, Task, without_panic};
+use super::worker::{Reply, Task, Worker, without_panic};
 use crate::clock::Timestamp;
 
 /// The most jobs for one commit.
@@ -39,8 +39,6 @@ pub(super) enum Job {
 /// transaction with one durable commit.
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    /// Has a timer, and no other task.
-    runtime: Runtime,
     /// The earliest time of the next attempt to reopen the file, if it is not open.
     retry_at: Instant,
     /// Whether more rows may be due than the last commit removed.
@@ -51,25 +49,34 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>) -> io::Result<Self> {
-        let removal_gate = RemovalGate::new(&*shared.clock);
-        Ok(Self {
+    /// Starts the thread of the writer. It runs until the worker is dropped and all jobs are done.
+    pub(super) fn start(shared: Arc<Shared>) -> io::Result<Worker<Job>> {
+        let writer = Self {
+            removal_gate: RemovalGate::new(&*shared.clock),
             shared,
-            runtime: Builder::new_current_thread().enable_time().build()?,
             retry_at: Instant::now(),
             behind: false,
-            removal_gate,
             warn_at: Instant::now(),
-        })
+        };
+        let (failed, failure) = mpsc::channel();
+        let worker = Worker::start("redb-writer", move |jobs| {
+            // Built on this thread: dropping a runtime panics inside an async caller.
+            match Builder::new_current_thread().enable_time().build() {
+                Ok(runtime) => {
+                    drop(failed);
+                    writer.run(&runtime, jobs);
+                }
+                Err(error) => drop(failed.send(error)),
+            }
+        })?;
+        failure.recv().map_or(Ok(worker), Err)
     }
 
-    /// Runs until the worker is dropped and all jobs are done.
-    pub(super) fn run(mut self, mut jobs: Receiver<Job>) {
+    fn run(mut self, timer: &Runtime, mut jobs: Receiver<Job>) {
         loop {
             let patience = if self.behind { Duration::ZERO } else { IDLE };
             let mut batch = Vec::new();
-            let received = self
-                .runtime
+            let received = timer
                 .block_on(async { timeout(patience, jobs.recv_many(&mut batch, BATCH)).await });
             if received == Ok(0) {
                 return;

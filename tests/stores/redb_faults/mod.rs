@@ -17,7 +17,7 @@ use rand::RngExt as _;
 use rand::rngs::SmallRng;
 use tokio::task::JoinSet;
 use tower_oauth_refresh::store::{Change, Entry, Lease, Sidecar, SidecarName, Store, Swap, Ttl};
-use tower_oauth_refresh::{Clock, RedbStore, StoreError, SystemClock, Timestamp};
+use tower_oauth_refresh::{Clock, RedbOpenError, RedbStore, StoreError, SystemClock, Timestamp};
 
 use crate::redb_support::{HOUR, TAG, TestFile, entry, key, version};
 
@@ -308,4 +308,29 @@ fn runtime() -> tokio::runtime::Runtime {
         .enable_all()
         .build()
         .unwrap()
+}
+
+#[tokio::test]
+async fn opening_fails_if_no_thread_can_be_started() {
+    const CHILD: &str = "TEST_REDB_NO_THREAD";
+    if std::env::var_os(CHILD).is_some() {
+        let file = TestFile::new();
+        let error = file.open_error();
+        assert!(matches!(error, RedbOpenError::Io(_)), "{error:?}");
+        return;
+    }
+    let name = "redb_faults::opening_fails_if_no_thread_can_be_started";
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--test-threads=1"])
+        .env(CHILD, "1")
+        // A stack larger than the address space.
+        .env("RUST_MIN_STACK", (1_u64 << 60).to_string())
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && printed.contains("1 passed"),
+        "{printed}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
