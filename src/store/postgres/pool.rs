@@ -29,7 +29,7 @@ use super::error::{Failure, Kind};
 use super::schema::Schema;
 use super::server_time::ServerTime;
 use super::servers::Primary;
-use super::statement::{Argument, call};
+use super::statement::{Argument, Statements};
 
 /// The pause before a call is repeated once more, after it has found as many closed connections as
 /// the pool can hold.
@@ -38,11 +38,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The pool of the server in use, and what its calls need.
 pub(super) struct BoundedPool {
     pool: watch::Sender<PgPool>,
-    /// The quoted name of the schema that contains the functions.
-    schema: String,
+    statements: Statements,
     /// The time limit of a call.
     pub(super) limit: Duration,
-    prepared: bool,
     pub(super) time: ServerTime,
     /// Notified when the server may have been replaced.
     pub(super) failed: Notify,
@@ -58,9 +56,8 @@ impl BoundedPool {
     ) -> Self {
         Self {
             pool: watch::Sender::new(pool),
-            schema: schema.quoted(),
+            statements: Statements::new(schema, prepared),
             limit,
-            prepared,
             time,
             failed: Notify::new(),
         }
@@ -88,15 +85,14 @@ impl BoundedPool {
     /// Calls a function of the schema, whose last argument is the deadline. Returns its row.
     pub(super) async fn call(
         &self,
-        function: &str,
+        function: &'static str,
         mut arguments: Vec<Argument<'_>>,
     ) -> Result<PgRow, Failure> {
-        let function = format!("{}.{function}", self.schema);
         let deadline = Instant::now() + self.limit;
         let mut repeats = 0;
         loop {
             arguments.push(Argument::Number(Some(self.time.at(deadline))));
-            let called = self.attempt(&function, &arguments, deadline).await;
+            let called = self.attempt(function, &arguments, deadline).await;
             if let Err(failure) = &called
                 && failure.may_be_a_failover()
             {
@@ -118,12 +114,12 @@ impl BoundedPool {
 
     async fn attempt(
         &self,
-        function: &str,
+        function: &'static str,
         arguments: &[Argument<'_>],
         deadline: Instant,
     ) -> Result<PgRow, Failure> {
         let mut lent = self.borrow(deadline).await?;
-        let called = call(lent.get(), self.prepared, function, arguments);
+        let called = self.statements.call(lent.get(), function, arguments);
         let called = match timeout_at(deadline, called).await {
             Ok(called) => called.map_err(Failure::from),
             Err(_) => Err(Failure::slow()),

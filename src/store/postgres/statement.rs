@@ -1,5 +1,10 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnection, PgRow};
+
+use super::schema::Schema;
 
 /// An argument of a function.
 pub(super) enum Argument<'a> {
@@ -11,45 +16,70 @@ pub(super) enum Argument<'a> {
     Texts(&'a [String]),
 }
 
-/// Calls a function.
-///
-/// With `prepared`, the statement is prepared first, if that has not been done on this connection.
-/// Without, the arguments are written into its text, and it is one message of the simple query
-/// protocol. So it needs neither a prepared statement nor a second message that must reach the same
-/// server.
-pub(super) async fn call(
-    connection: &mut PgConnection,
-    prepared: bool,
-    function: &str,
-    arguments: &[Argument<'_>],
-) -> Result<PgRow, sqlx::Error> {
-    if !prepared {
-        let literals: Vec<_> = arguments.iter().map(Argument::literal).collect();
-        let query = sqlx::raw_sql(text(function, &literals));
-        return query.fetch_one(connection).await;
-    }
-    let places: Vec<_> = (1..=arguments.len())
-        .map(|number| format!("${number}"))
-        .collect();
-    let mut query = sqlx::query(text(function, &places));
-    for argument in arguments {
-        query = match argument {
-            Argument::Bytes(bytes) => query.bind(*bytes),
-            Argument::Number(number) => query.bind(*number),
-            Argument::Text(text) => query.bind(*text),
-            Argument::ListOfBytes(list) => query.bind(list),
-            Argument::Numbers(list) => query.bind(list),
-            Argument::Texts(list) => query.bind(*list),
-        };
-    }
-    query.fetch_one(connection).await
+/// The calls of the functions of a schema.
+pub(super) struct Statements {
+    /// The quoted name of the schema.
+    schema: String,
+    /// The text of the prepared statement of each function that was called. `None` if statements
+    /// must not be prepared.
+    prepared: Option<Mutex<HashMap<&'static str, Arc<str>>>>,
 }
 
-fn text(function: &str, arguments: &[String]) -> AssertSqlSafe<String> {
-    AssertSqlSafe(format!(
-        "SELECT * FROM {function}({})",
-        arguments.join(", ")
-    ))
+impl Statements {
+    pub(super) fn new(schema: &Schema, prepared: bool) -> Self {
+        Self {
+            schema: schema.quoted(),
+            prepared: prepared.then(Mutex::default),
+        }
+    }
+
+    /// Calls a function.
+    ///
+    /// With prepared statements, the statement is prepared first, if that has not been done on this
+    /// connection. Without, the arguments are written into its text, and it is one message of the
+    /// simple query protocol. So it needs neither a prepared statement nor a second message that
+    /// must reach the same server.
+    pub(super) async fn call(
+        &self,
+        connection: &mut PgConnection,
+        function: &'static str,
+        arguments: &[Argument<'_>],
+    ) -> Result<PgRow, sqlx::Error> {
+        let Some(text) = self.prepared(function, arguments.len()) else {
+            let text = self.text(function, arguments.iter().map(Argument::literal));
+            let query = sqlx::raw_sql(AssertSqlSafe(text));
+            return query.fetch_one(connection).await;
+        };
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for argument in arguments {
+            query = match argument {
+                Argument::Bytes(bytes) => query.bind(*bytes),
+                Argument::Number(number) => query.bind(*number),
+                Argument::Text(text) => query.bind(*text),
+                Argument::ListOfBytes(list) => query.bind(list),
+                Argument::Numbers(list) => query.bind(list),
+                Argument::Texts(list) => query.bind(*list),
+            };
+        }
+        query.fetch_one(connection).await
+    }
+
+    /// Returns the text of the prepared statement of a function with this many arguments.
+    fn prepared(&self, function: &'static str, arguments: usize) -> Option<Arc<str>> {
+        let texts = self.prepared.as_ref()?;
+        let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = texts.entry(function).or_insert_with(|| {
+            let places = (1..=arguments).map(|number| format!("${number}"));
+            self.text(function, places).into()
+        });
+        Some(Arc::clone(text))
+    }
+
+    fn text(&self, function: &str, arguments: impl Iterator<Item = String>) -> String {
+        let arguments: Vec<_> = arguments.collect();
+        let (schema, arguments) = (&self.schema, arguments.join(", "));
+        format!("SELECT * FROM {schema}.{function}({arguments})")
+    }
 }
 
 impl Argument<'_> {
@@ -96,6 +126,22 @@ fn literal_text(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn statements(prepared: bool) -> Statements {
+        let schema = Schema::new("s".to_owned()).unwrap();
+        Statements::new(&schema, prepared)
+    }
+
+    #[test]
+    fn the_text_of_a_prepared_statement_is_built_once() {
+        assert_eq!(statements(false).prepared("f", 2), None);
+        let statements = statements(true);
+        let first = statements.prepared("f", 2).unwrap();
+        assert_eq!(&*first, "SELECT * FROM \"s\".f($1, $2)");
+        assert!(Arc::ptr_eq(&first, &statements.prepared("f", 2).unwrap()));
+        let other = statements.prepared("g", 0).unwrap();
+        assert_eq!(&*other, "SELECT * FROM \"s\".g()");
+    }
+
     #[test]
     fn arguments_cannot_leave_their_literal() {
         let arguments = [
@@ -106,9 +152,9 @@ mod tests {
             Argument::ListOfBytes(vec![b"'"]),
             Argument::Numbers(vec![]),
         ];
-        let literals: Vec<_> = arguments.iter().map(Argument::literal).collect();
+        let literals = arguments.iter().map(Argument::literal);
         assert_eq!(
-            text("\"s\".f", &literals).0,
+            statements(false).text("f", literals),
             "SELECT * FROM \"s\".f(E'\\\\x275c00'::bytea, NULL, -1, \
              convert_from(E'\\\\x27293b2044524f50'::bytea, 'UTF8'), \
              ARRAY[E'\\\\x27'::bytea]::bytea[], ARRAY[]::bigint[])"
