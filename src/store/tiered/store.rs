@@ -30,12 +30,12 @@ const TTL: Duration = Duration::from_secs(10);
 ///
 /// The cache learns from the calls that pass through it, and needs no messages from other
 /// instances. It does not learn from rotations, so that they do not become slower. It learns the
-/// client of a grant when the grant begins on this instance, or when the store answers a request
-/// that the layer then refuses. If a key has no entry, the cache takes it for ended. This is right
-/// for keys that are used once, as the keys of grants are: **do not** call [`peek`](Store::peek)
-/// for keys that are inserted more than once. The layer does not. If the store loses a grant and
-/// has it again later (a restored backup), the tokens of that grant are refused for up to one
-/// [`ttl`](TieredStoreBuilder::ttl) more.
+/// client of a grant when the grant begins on this instance, when the store answers a request that
+/// the layer then refuses, or when a request waits for another one that rotates the grant. If a key
+/// has no entry, the cache takes it for ended. This is right for keys that are used once, as the
+/// keys of grants are: **do not** call [`peek`](Store::peek) for keys that are inserted more than
+/// once. The layer does not. If the store loses a grant and has it again later (a restored backup),
+/// the tokens of that grant are refused for up to one [`ttl`](TieredStoreBuilder::ttl) more.
 ///
 /// ```
 /// use tower_oauth_refresh::store::{Hint, Key, MemoryStore, Store, TieredStore};
@@ -220,6 +220,8 @@ impl<S: Store> Store for TieredStore<S> {
         match &claim {
             // The next call is a rotation, or releases the lease.
             Some(claim) if claim.lease == Lease::Taken => facts.forget_end(key),
+            // A known value is written again: its new logical time protects it from an older reply
+            // that found no entry.
             claim => facts.learn(key, claim.as_ref().map(|claim| &claim.entry), began),
         }
         Ok(claim)
