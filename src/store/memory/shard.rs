@@ -136,9 +136,7 @@ impl Slot {
         let stays = |(known, _, end): &(SidecarName, Bytes, Timestamp)| {
             *end > now && new.iter().all(|sidecar| sidecar.name != *known)
         };
-        if !self.sidecars.iter().all(stays) {
-            self.sidecars.retain(stays);
-        }
+        self.sidecars.retain(stays);
         let surplus = (self.sidecars.len() + new.len()).saturating_sub(MAX_SIDECARS);
         self.sidecars.drain(..surplus);
         let new = new.iter().map(|Sidecar { name, value, ttl }| {

@@ -8,7 +8,7 @@ use redis::{Cmd, RedisResult, Value};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::{Failure, Kind};
-use super::scripts::{CLAIM, Nonce, READ, SWAP, Script};
+use super::scripts::{CLAIM, Nonce, READ, SWAP, Script, eval};
 
 /// A connection to one Redis server, or one to each node of a cluster. A clone is another handle to
 /// it.
@@ -140,10 +140,11 @@ async fn invoke(
         args,
         replicas,
     } = invocation;
-    let answer = match run(connection, script.by_hash(nonce, keys, args), replicas).await {
+    let call = |name, script| eval(name, script, nonce, keys, args);
+    let answer = match run(connection, call("EVALSHA", &*script.hash), replicas).await {
         Err(failure) if failure.kind() == Kind::NoScript => {
             // Boxed, because it is rare.
-            Box::pin(run(connection, script.by_code(nonce, keys, args), replicas)).await
+            Box::pin(run(connection, call("EVAL", script.code), replicas)).await
         }
         answer => answer,
     };

@@ -12,8 +12,8 @@ const COUNT_OF_KEYS: usize = 1;
 /// A Lua script that Redis runs atomically. Its first argument is the nonce of the call. Its reply
 /// is an array that begins with the nonce, or only the nonce.
 pub(super) struct Script {
-    code: &'static str,
-    hash: String,
+    pub(super) code: &'static str,
+    pub(super) hash: String,
     /// Checks whether these values can follow the nonce in a reply of the script.
     returns: fn(&[Value]) -> bool,
 }
@@ -50,17 +50,6 @@ impl Script {
             hash,
             returns,
         }
-    }
-
-    /// Returns the command that runs the script, if the server has loaded it.
-    pub(super) fn by_hash(&self, nonce: &Nonce, keys: &[&[u8]], args: &[&[u8]]) -> Cmd {
-        invocation("EVALSHA", &self.hash, nonce, keys, args)
-    }
-
-    /// Returns the command that loads and runs the script: in one round trip and, on a cluster, on
-    /// the node of the keys.
-    pub(super) fn by_code(&self, nonce: &Nonce, keys: &[&[u8]], args: &[&[u8]]) -> Cmd {
-        invocation("EVAL", self.code, nonce, keys, args)
     }
 
     /// Returns the command that loads the script.
@@ -111,19 +100,22 @@ impl Nonce {
     }
 }
 
-fn invocation(name: &str, script: &str, nonce: &Nonce, keys: &[&[u8]], args: &[&[u8]]) -> Cmd {
+/// Returns the command that runs a script: `EVALSHA` with its hash, if the server has loaded it, or
+/// `EVAL` with its code, which also loads it, in one round trip and, on a cluster, on the node of
+/// the keys.
+pub(super) fn eval(name: &str, script: &str, nonce: &Nonce, keys: &[&[u8]], args: &[&[u8]]) -> Cmd {
     let bytes = |parts: &[&[u8]]| parts.iter().map(|part| part.len()).sum::<usize>();
     let size =
         name.len() + script.len() + COUNT_OF_KEYS + bytes(keys) + bytes(args) + nonce.0.len();
-    let mut invocation = Cmd::with_capacity(4 + keys.len() + args.len(), size);
-    invocation
+    let mut command = Cmd::with_capacity(4 + keys.len() + args.len(), size);
+    command
         .arg(name)
         .arg(script)
         .arg(keys.len())
         .arg(keys)
         .arg(&nonce.0)
         .arg(args);
-    invocation
+    command
 }
 
 #[cfg(test)]
