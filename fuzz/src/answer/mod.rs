@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use tower_oauth_refresh::fuzzing::{TokenResponseError, TokenResponse};
+use tower_oauth_refresh::fuzzing::{TokenResponse, TokenResponseError};
 
 use self::disclosed::{disclosed, spelled_otherwise};
 use crate::json::Object;
@@ -295,7 +295,10 @@ fn refused(error: TokenResponseError, object: Option<Object<'_>>, body: &[u8]) {
     }
     if serde_json::from_slice::<IgnoredAny>(body).is_err() {
         assert!(
-            matches!(error, TokenResponseError::NotJson | TokenResponseError::NotObject),
+            matches!(
+                error,
+                TokenResponseError::NotJson | TokenResponseError::NotObject
+            ),
             "malformed JSON was rejected for another reason"
         );
     }
